@@ -1,0 +1,92 @@
+# Needs Python 3.11 or newer with venv, and make. Everything goes into .venv, from requirements.lock, hash by hash.
+# Written for make 3.81 too (macOS), and for folders with a space in their path: every path here is relative.
+
+KERNELS = 6.31.0 7.3.0 7.4.0
+PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
+PYTEST = .venv/bin/python -m pytest
+
+# An active environment, or a person's own pip settings, must not redirect what is installed here.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
+export PIP_USER := 0
+
+.PHONY: help run test test-faults test-browser lint format lab lock install kernels clean
+
+help:
+	@echo "make run           install, then one German and one English prompt through all four stages"
+	@echo "make lab           JupyterLab on notebooks/"
+	@echo "make test          every test but the two below"
+	@echo "make test-faults   kills, full disks and other faults, many times over"
+	@echo "make test-browser  the notebooks in a real page (needs chromium)"
+	@echo "make lint          ruff and mypy;   make format  lets ruff mend what it can"
+	@echo "make lock          resolve the dependencies again (UPGRADE=1: to their newest versions)"
+	@echo "make clean         delete what make installed and built; recordings stay"
+
+run: install
+	@.venv/bin/devpipe tour
+
+lab: install
+	@.venv/bin/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
+
+test: install kernels
+	@$(PYTEST) --numprocesses=auto --dist=worksteal --cov --cov-report=term:skip-covered
+	@DEVPIPE_RECORDINGS="$(CURDIR)/build/recordings" IPYTHONDIR="$(CURDIR)/build/ipython" \
+	  $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
+
+test-faults: install
+	@$(PYTEST) -m faults tests
+
+test-browser: install
+	@$(PYTEST) -m browser tests
+
+lint: install
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+
+format: install
+	@.venv/bin/ruff check --fix
+	@.venv/bin/ruff format
+
+clean:
+	rm -rf .venv .kernels .lock-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist shots
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install: .venv/installed
+
+# The stamp holds the folder it was made for: an environment does not survive being moved or copied.
+ifneq ($(shell cat .venv/installed 2>/dev/null),$(CURDIR))
+.PHONY: .venv/installed
+endif
+
+.venv/installed: requirements.lock pyproject.toml
+	@clear=; if [ -e .venv/installed ] && [ "$$(cat .venv/installed)" != "$(CURDIR)" ]; then clear=--clear; fi; \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3 ""; do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "devpipe needs Python 3.11 or newer with venv (Debian: apt install python3-venv); or say make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "Installing into .venv with $$python; this takes a minute or two, once." && "$$python" -m venv $$clear .venv
+	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@printf '%s\n' "$(CURDIR)" > .venv/installed
+
+# ipykernel changed the thread of widget callbacks twice: the tests start a kernel of each kind.
+kernels: $(KERNELS:%=.kernels/ipykernel-%/installed)
+
+.kernels/ipykernel-%/installed: tests/kernels-%.lock | .venv/installed
+	@rm -rf .kernels/ipykernel-$*
+	@$(PIP) install --no-deps --require-hashes --target .kernels/ipykernel-$* --requirement tests/kernels-$*.lock
+	@touch $@
+
+# One lock for every system and Python: uv resolves for all of them at once; pip installs from it.
+LOCK = env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
+  .lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+lock:
+	@test -x .lock-venv/bin/uv || { python3 -m venv .lock-venv && .lock-venv/bin/python -m pip --quiet install 'uv>=0.13,<1'; }
+	@$(LOCK) --extra browser --extra dev --extra export --extra lab --extra video --output-file requirements.lock pyproject.toml
+	@for version in $(KERNELS); do \
+	  printf 'ipykernel==%s\nnest-asyncio\n' $$version | $(LOCK) --no-deps --output-file tests/kernels-$$version.lock - || exit 1; \
+	done

@@ -1,0 +1,47 @@
+"""devpipe: a prompt goes in, four stages act on it, a picture comes out, and everything that happened is on disk.
+
+    from devpipe import Engine
+    engine = Engine()
+    run = await engine.run("a cat in the rain", pipeline="dada", output="sketch", seed=7)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from devpipe.engine import Engine
+    from devpipe.errors import BackendError, ConfigError, DevpipeError, RecorderError, UsageError
+    from devpipe.recordings import Recording, Recordings
+    from devpipe.run import OpenRun, Run
+    from devpipe.settings import Settings
+
+_HOMES = {  # loaded where first used: `import devpipe` itself does nothing
+    "Engine": "engine",
+    "Run": "run",
+    "OpenRun": "run",
+    "Recording": "recordings",
+    "Recordings": "recordings",
+    "Settings": "settings",
+    "DevpipeError": "errors",
+    "UsageError": "errors",
+    "ConfigError": "errors",
+    "BackendError": "errors",
+    "RecorderError": "errors",
+}
+
+__all__ = ["BackendError", "ConfigError", "DevpipeError", "Engine", "OpenRun", "Recording", "RecorderError", "Recordings", "Run", "Settings"]
+__all__ += ["UsageError"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'devpipe' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"devpipe.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

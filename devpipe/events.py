@@ -1,0 +1,262 @@
+"""What can happen in a run: small typed events, named in the past tense, stored one per line.
+
+Fields are added with a default, never renamed or removed. Durable events survive power loss, all stored
+events survive the death of the process; transient ones (progress, text as it streams, previews) are shown and
+never stored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from devpipe.values import Level, Outcome, Scalar, Stage, Task
+
+SCHEMA_VERSION = 1
+
+JsonObject = dict[str, Any]  # a vendor's or a config file's own words, kept verbatim
+
+
+class Event(BaseModel):
+    """Base of all events. The recorder adds `v`, `seq`, `at` and `crc` around these fields."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    always_durable: ClassVar[bool] = False
+    stored: ClassVar[bool] = True
+
+    @property
+    def durable(self) -> bool:
+        """Whether this event must survive power loss once it is acknowledged."""
+        return self.always_durable
+
+
+class Problem(BaseModel):
+    """An error as data: our class name, one line, and what to do."""
+
+    model_config = ConfigDict(frozen=True)
+    type: str
+    message: str
+    hint: str = ""
+
+
+class RunStarted(Event):
+    """All that was known before the run began."""
+
+    type: Literal["run_started"] = "run_started"
+    run_id: str
+    pipeline: str
+    output: str
+    texts: dict[str, str] = {}  # what the user asked for, by input name; empty where it comes step by step
+    parent: str | None = None
+    relation: Literal["regenerated", "replayed", "shared", "resumed"] | None = None  # what this run is to its parent
+    first_stage: Stage = "input"  # earlier stages are reused from the parent
+    seed: int | None = None  # as asked; the one used stands in attempt_started
+    text_seed: int
+    parameters: dict[str, Scalar] = {}  # as asked; all that were sent stand in attempt_started
+    safety: Level
+    instruction: str = ""  # the user's own, for pipelines that take one
+    config: JsonObject = {}  # {"pipeline": {...}, "output": {...}}: snapshots
+    config_sha256: str = ""
+    software: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    batch: str = ""
+    provenance: str = "full"
+
+
+class AttachmentWritten(Event):
+    """A picture the user brought, as we decoded and encoded it."""
+
+    type: Literal["attachment_written"] = "attachment_written"
+    always_durable: ClassVar[bool] = True
+    name: str  # image, mask, control
+    path: str
+    media_type: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+
+
+class StageStarted(Event):
+    type: Literal["stage_started"] = "stage_started"
+    stage: Stage
+
+
+class StageReused(Event):
+    """The texts and verdicts that follow, up to stage_finished, were made by another run."""
+
+    type: Literal["stage_reused"] = "stage_reused"
+    stage: Stage
+    run_id: str
+
+
+class TextWritten(Event):
+    """One text: of an input, a step, an iteration, a named part, or the final one of its stage."""
+
+    type: Literal["text_written"] = "text_written"
+    stage: Stage
+    text: str
+    part: str = "prompt"
+    step: str = ""
+    iteration: int = 0
+    final: bool = False  # the stage's result for this part
+    by: Literal["user", "model", "procedure", "rule"] = "rule"
+    language: str = ""
+    partial: bool = False  # an answer that was cut off; never a result
+    raw: str = ""
+    path: str = ""  # final texts also lie in a file that a person opens
+    sha256: str = ""
+
+
+class AttemptStarted(Event):
+    """The intent to ask a backend, on disk before anything is sent."""
+
+    type: Literal["attempt_started"] = "attempt_started"
+    attempt: int
+    stage: Stage
+    task: Task | Literal["media"]
+    backend: str
+    model: str = ""
+    seed: int | None = None
+    request: JsonObject = {}
+    sha256: str = ""  # of the request, as the verdict names it
+    paid: bool = False
+
+    @property
+    def durable(self) -> bool:
+        return self.paid
+
+
+class AttemptFinished(Event):
+    type: Literal["attempt_finished"] = "attempt_finished"
+    attempt: int
+    stage: Stage
+    outcome: Literal["completed", "refused", "failed", "cancelled"]
+    backend: str = ""
+    model: str = ""
+    digest: str = ""
+    error: Problem | None = None
+    refused: str = ""
+    finish_reason: str = ""
+    seconds: float = 0.0
+    queue_s: float | None = None
+    compute_s: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    cost_source: str = "unknown"
+    sent: JsonObject = {}
+
+    @property
+    def durable(self) -> bool:
+        return self.cost_usd != 0.0  # a charge, or one that nobody told us
+
+
+class VerdictGiven(Event):
+    """The result of a safety check, bound to the hash of exactly what was checked."""
+
+    type: Literal["verdict_given"] = "verdict_given"
+    always_durable: ClassVar[bool] = True
+    stage: Stage
+    allowed: bool
+    sha256: str
+    level: Level
+    policy: str
+    method: str  # rules | judge | rules+judge
+    categories: list[str] = []
+    reason: str = ""  # for the person in front of the screen, in their language
+    cause: str = ""  # for the adult: what stopped it
+    negative_prompt: str = ""
+    judge: str = ""
+    digest: str = ""
+    seconds: float = 0.0
+    source: str = ""  # the run it was first given in, where reused
+
+
+class ArtifactWritten(Event):
+    """A file that the run made, complete on disk when this event is."""
+
+    type: Literal["artifact_written"] = "artifact_written"
+    always_durable: ClassVar[bool] = True
+    path: str
+    media_type: str
+    sha256: str
+    bytes: int
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    alt: str = ""
+    attempt: int | None = None
+
+
+class StageFinished(Event):
+    type: Literal["stage_finished"] = "stage_finished"
+    stage: Stage
+    outcome: Literal["completed", "blocked", "failed", "skipped"]
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Warned(Event):
+    """Something a reader of the recording should know; the run went on."""
+
+    type: Literal["warned"] = "warned"
+    message: str
+    stage: Stage | None = None
+
+
+class RunResumed(Event):
+    """A recording was opened again after its writer died; a torn tail of `cut_bytes` was cut off."""
+
+    type: Literal["run_resumed"] = "run_resumed"
+    always_durable: ClassVar[bool] = True
+    cut_bytes: int = 0
+
+
+class RunFinished(Event):
+    """What only the end could tell."""
+
+    type: Literal["run_finished"] = "run_finished"
+    always_durable: ClassVar[bool] = True
+    outcome: Outcome
+    error: Problem | None = None
+    seconds: float = 0.0
+
+
+class Progressed(Event):
+    type: Literal["progressed"] = "progressed"
+    stored: ClassVar[bool] = False
+    stage: Stage
+    step: int
+    steps: int
+    message: str = ""
+
+
+class TextStreamed(Event):
+    """A piece of a text while it is being written."""
+
+    type: Literal["text_streamed"] = "text_streamed"
+    stored: ClassVar[bool] = False
+    stage: Stage
+    text: str
+    part: str = "prompt"
+    step: str = ""
+    iteration: int = 0
+
+
+class Previewed(Event):
+    """A picture on its way; the latest wins."""
+
+    type: Literal["previewed"] = "previewed"
+    stored: ClassVar[bool] = False
+    data: bytes
+    media_type: str
+
+
+StoredEvent = (
+    RunStarted | AttachmentWritten | StageStarted | StageReused | TextWritten | AttemptStarted | AttemptFinished
+    | VerdictGiven | ArtifactWritten | StageFinished | Warned | RunResumed | RunFinished
+)  # fmt: skip
+AnyEvent = Annotated[StoredEvent, Field(discriminator="type")]
+EVENT: TypeAdapter[StoredEvent] = TypeAdapter(AnyEvent)

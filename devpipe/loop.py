@@ -1,0 +1,111 @@
+"""One event loop in one thread of its own, asked from any other thread and loop.
+
+It is the only pattern that worked on every ipykernel from 6.31 to 7.4: these run widget callbacks in three different places,
+and a lock, client or task that is shared between a cell and a callback fails on some of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+HEARTBEAT_S = 0.2  # an idle event loop does not notice an interrupt (ipython/ipykernel#881); one that wakes does
+CLOSING_S = 10.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop in a daemon thread, started with the first call."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._loop is not None
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Run a coroutine there; the future can be waited for in any thread. Cancelling it cancels the coroutine."""
+        return asyncio.run_coroutine_threadsafe(work, self._started())
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function there soon; nothing happens where the thread never started."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(function)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def close(self) -> None:
+        """Cancel what still runs, wait until it has ended, end the thread. May be called twice; a later call starts anew."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(CLOSING_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(CLOSING_S)
+        if not thread.is_alive():
+            loop.close()
+
+
+async def _cancel_all() -> None:
+    await asyncio.sleep(0)  # a task that has not begun yet could not clean up after itself
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run something that blocks in a worker thread; right here while the interpreter ends and takes no more work."""
+    if threading.main_thread().is_alive():
+        return await asyncio.to_thread(function, *args, **kwargs)
+    return function(*args, **kwargs)
+
+
+async def finish_even_if_cancelled(work: Awaitable[T]) -> T:
+    """Await `work` to its end; a cancellation that arrives meanwhile is raised afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
+        raise
+
+
+async def await_elsewhere(future: concurrent.futures.Future[T], *, on_cancel: Callable[[], object]) -> T:
+    """Await the engine's work in the caller's loop, waking often enough for an interrupt to arrive.
+
+    A cancelled caller calls `on_cancel` and still waits, up to CLOSING_S, until the work has written its ending.
+    """
+    waiting = asyncio.wrap_future(future)
+    try:
+        while not waiting.done():
+            await asyncio.wait({waiting}, timeout=HEARTBEAT_S)
+    except asyncio.CancelledError:
+        on_cancel()
+        await asyncio.wait({waiting}, timeout=CLOSING_S)
+        if waiting.done() and not waiting.cancelled():
+            waiting.exception()  # seen: the cancellation is what the caller hears of
+        raise
+    return waiting.result()

@@ -1,0 +1,218 @@
+"""Procedures that cut a text up and put it together otherwise: scissors, dictionary, missing letter, chain, folded paper."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from devpipe.procedures.grammar import Found, find_adjective, nouns
+from devpipe.procedures.scene import parts, pieces, things
+from devpipe.procedures.swapping import swap
+from devpipe.procedures.words import Page, Token, capital, ends, phrases, sentence, substitute, table, tidy, tokens, wordset
+
+
+def cut_up(page: Page) -> str:
+    """The words of the text drawn from a bag, with scraps of other papers (Tristan Tzara, "Pour faire un poème dadaïste", 1920).
+
+    Tzara cuts out word by word; here the scissors often slip, so that a colour may stay on its thing.
+    """
+    snippets = page.dice.shuffled(_snippets(page))
+    shown = [snippet.upper() if page.dice.chance(0.2) else snippet for snippet in snippets]
+    if len(shown) > 1 and " ".join(snippets).casefold() == page.text.casefold():
+        shown = shown[1:] + shown[:1]
+    scraps = ", ".join(page.some("cut_up.scraps", 2 + page.dice.below(2)))
+    return f"{capital(' / '.join(shown))}. {page.phrase('cut_up.glue').format(scraps=scraps)}"
+
+
+def _snippets(page: Page) -> list[str]:
+    """The text cut into pieces of one to three words."""
+    snippets: list[list[str]] = []
+    named = [token.text for token in tokens(page.text) if token.counts]
+    for at, word in enumerate(named):
+        sticks = at and find_adjective(named[at - 1], page.language) and page.dice.chance(0.8)
+        if snippets and len(snippets[-1]) < 3 and (sticks or page.dice.chance(0.3)):
+            snippets[-1].append(word)
+        else:
+            snippets.append([word])
+    return [" ".join(snippet) for snippet in snippets]
+
+
+def n_plus_7(page: Page) -> str:
+    """Every noun replaced by the seventh after it in a dictionary (Jean Lescure, "La méthode S+7", Oulipo, 1961).
+
+    The result depends on the dictionary: the seed chooses which one lies open. In German it is the seventh of the same gender.
+    """
+    shelf = {gender: _dictionary(page, gender) for gender in ("m", "f", "n", "")}
+
+    def seventh(found: Found) -> str:
+        free = page.language == "en" or found.plural or found.head == "?"
+        entries = shelf["" if free else found.noun.gender.replace("p", "")]
+        word = found.noun.de if page.language == "de" else found.noun.en
+        return entries[(bisect_right([e.casefold() for e in entries], word.casefold()) + 6) % len(entries)]
+
+    return swap(page, lambda word: None, seventh, guess=True)[0]
+
+
+def _dictionary(page: Page, gender: str) -> list[str]:
+    fit = [noun for noun in nouns() if noun.plural and noun.gender != "p" and not noun.weak and (not gender or noun.gender == gender)]
+    names = {noun.de if page.language == "de" else noun.en for noun in fit if " " not in noun.en}
+    return sorted(page.dice.some(sorted(names), len(names) * 2 // 3), key=str.casefold)
+
+
+def lipogram(page: Page) -> str:
+    """The text without one of its letters, other words taking the place of those that hold it (Georges Perec, "La Disparition", 1969).
+
+    A word for which there is no other loses the letter.
+    """
+    known = table(page.language, "near")
+    letter = _missing_letter(page)
+
+    def near(word: str) -> str | None:
+        if letter not in word:
+            return None
+        fit = [other for other in known.get(word, ()) if letter not in other.casefold()]
+        return page.dice.pick(fit) if fit else None
+
+    return tidy(substitute(swap(page, near)[0], lambda word: _without(word, letter)))
+
+
+def _without(word: str, letter: str) -> str:
+    kept = "".join(c for c in word if c.casefold() != letter)
+    return kept if any(c.isalnum() for c in kept) else "…"
+
+
+def _missing_letter(page: Page) -> str:
+    """A letter of the text, drawn from those that cost it the fewest words."""
+    low = [token.text.casefold() for token in tokens(page.text) if token.kind == "word"]
+    near = table(page.language, "near")
+    letters = sorted({c for word in low for c in word if c.isalpha()})
+    if not letters:
+        return "e"
+
+    def loss(letter: str) -> tuple[int, int]:
+        hit = [word for word in low if letter in word]
+        rescued = sum(any(letter not in other.casefold() for other in near.get(word, ())) for word in hit)
+        return len(hit) - rescued, -rescued
+
+    return page.dice.pick(sorted(letters, key=loss)[:4])
+
+
+def markov(page: Page) -> str:
+    """A chain in which each word is drawn by the two before it (Andrei Markov, 1913, on the letters of "Onegin").
+
+    The chain has read the text three times and a small corpus of our own once; of several walks the one that keeps most of the text stays.
+    """
+    chain = _chain(page)
+    own = {word.casefold() for word in _stream(page.text)} - wordset(page.language, "stopwords")
+    start = _stream(page.text)[:2]
+    walks = [_walk(page, chain, start, 14 + len(_stream(page.text))) for _ in range(12)]
+    best = max(walks, key=lambda walk: (len(own & {word.casefold() for word in walk}), len({w.casefold() for w in walk})))
+    return sentence(tidy(" ".join(best)))
+
+
+def _stream(text: str) -> list[str]:
+    """Words and the marks between them, as a chain reads them; at most 400."""
+    return [token.text for token in tokens(text) if token.counts or token.text in ",.!?"][:400]
+
+
+Chain = dict[tuple[str, ...], list[str]]
+
+
+def _chain(page: Page) -> Chain:
+    chain: Chain = {}
+    for line in [*phrases(page.language, "markov.corpus"), *[page.text if ends(page.text) else page.text + "."] * 3]:
+        read = _stream(line)
+        for at, word in enumerate(read[1:], 1):
+            for context in ((read[at - 1].casefold(),), tuple(w.casefold() for w in read[max(0, at - 2) : at])):
+                chain.setdefault(context, []).append(word)
+    return chain
+
+
+def _walk(page: Page, chain: Chain, start: Sequence[str], limit: int) -> list[str]:
+    """One walk; where two words know only one way on and the last of them may join anything, it alone decides."""
+    walk = list(start)
+    openings = [_stream(line) for line in phrases(page.language, "markov.corpus")]
+    while len(walk) < limit or walk[-1] not in ".!?":
+        context = tuple(word.casefold() for word in walk[-2:])
+        following = chain.get(context, [])
+        loose = context[-1:] if context and context[-1] not in wordset(page.language, "articles") else ()
+        if len(set(following)) < 2 and loose and page.dice.chance(0.5) and not _binds(walk[-1], page):
+            following = chain.get(loose, following)
+        if walk[-1] in ".!?" or not following:
+            walk += page.dice.pick(openings)[:2]
+        else:
+            walk.append(page.dice.pick(following))
+        if len(walk) > limit * 3:
+            break
+    return walk
+
+
+def _binds(word: str, page: Page) -> bool:
+    return bool(find_adjective(word, page.language))
+
+
+def exquisite(page: Page) -> str:
+    """A being put together on folded paper by players who do not see each other's part (cadavre exquis, Paris, 1925)."""
+    found = parts(page)
+    named = page.dice.shuffled(part.text for part in things(found))
+    rest = [part.text for part in found if part.text not in named]
+    strips = [*named[:1], *page.some("exquisite.bodies", 2)] if len(named) == 1 else [named[0], page.phrase("exquisite.bodies"), ", ".join(named[1:])]
+    head, body, feet = page.dice.shuffled(strips)
+    folded = page.phrase("exquisite.folds").format(head=head, body=body, feet=feet)
+    return " ".join([folded, sentence(", ".join(rest)), page.phrase("exquisite.close")]).replace("  ", " ")
+
+
+def keep(page: Page) -> str:
+    """The text as it is: the ready-made, chosen and not changed (Marcel Duchamp's gesture of 1913)."""
+    return page.text
+
+
+_JOINTS = (("\n", "|", ";"), (".", "!", "?", "…"), (",", ":", "—", "–"))
+
+
+def split(text: str, *, language: str, names: Sequence[str], choose: Page) -> dict[str, str]:
+    """The text in as many parts as are named, cut where its joints are loosest; every word in exactly one part."""
+    runs = pieces(text, language)
+    if len(runs) < len(names):
+        runs = [("", [token]) for token in tokens(text)]
+        runs = _glued(runs)
+    cuts = _cuts(runs, len(names), choose)
+    edges = [0, *cuts, len(runs)]
+    texts = ["".join(token.text for _, run in runs[a:b] for token in run) for a, b in zip(edges, edges[1:], strict=False)]
+    texts += [""] * (len(names) - len(texts))
+    return {name: _trimmed(part) for name, part in zip(names, texts, strict=True)}
+
+
+def _glued(runs: list[tuple[str, list[Token]]]) -> list[tuple[str, list[Token]]]:
+    """Single tokens as runs of one word each, marks and spaces with the word before."""
+    glued: list[tuple[str, list[Token]]] = []
+    for link, run in runs:
+        if glued and not (run[0].counts and any(t.counts for t in glued[-1][1])):
+            glued[-1][1].extend(run)
+        else:
+            glued.append((link, list(run)))
+    return glued
+
+
+def _cuts(runs: Sequence[tuple[str, list[Token]]], count: int, page: Page) -> list[int]:
+    """Where to cut: the loosest joints, the most even halves; chance only among equals."""
+    size = [sum(token.counts for token in run) for _, run in runs]
+    before, cuts = list(accumulate(size, initial=0)), list[int]()
+    order = page.dice.shuffled(range(1, len(runs)))
+    for number in range(1, min(count, len(runs))):
+        goal = before[-1] * number / count
+        free = [at for at in order if at not in cuts]
+        cuts.append(min(free, key=lambda at: (_tightness(runs[at][0], page.language), abs(before[at] - goal))))
+    return sorted(cuts)
+
+
+def _tightness(link: str, language: str) -> int:
+    if link in wordset(language, "conjunctions"):
+        return 2
+    return next((rank for rank, marks in enumerate(_JOINTS) if link in marks), 4)
+
+
+def _trimmed(part: str) -> str:
+    return part.strip().strip(",;|").strip()
+

@@ -1,0 +1,289 @@
+"""The little grammar a rewritten text needs: which noun this is, which endings its article and adjectives take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from devpipe.procedures.words import data, like, wordset
+
+_ARTICLE = {  # der, die, das by case; columns: masculine, feminine, neuter, plural
+    "nom": ("der", "die", "das", "die"),
+    "acc": ("den", "die", "das", "die"),
+    "dat": ("dem", "der", "dem", "den"),
+    "gen": ("des", "der", "des", "der"),
+}
+_STRONG = {"nom": ("er", "e", "es", "e"), "acc": ("en", "e", "es", "e"), "dat": ("em", "er", "em", "en"), "gen": ("es", "er", "es", "er")}
+_EIN = {"nom": ("", "e", "", "e"), "acc": ("en", "e", "", "e"), "dat": ("em", "er", "em", "en"), "gen": ("es", "er", "es", "er")}
+_GENDERS = "mfnp"
+_CASES = ("nom", "acc", "dat", "gen")
+_EIN_STEMS = ("ein", "kein", "mein", "dein", "sein", "ihr", "unser", "euer")
+_DER_STEMS = ("dies", "jed", "jen", "manch", "welch", "all")
+_CONTRACTED = {"im": ("in", "dem"), "am": ("an", "dem"), "vom": ("von", "dem"), "beim": ("bei", "dem"), "zum": ("zu", "dem"),
+               "zur": ("zu", "der"), "ins": ("in", "das"), "ans": ("an", "das"), "aufs": ("auf", "das")}
+_MERGED = {parts: short for short, parts in _CONTRACTED.items()}
+_DATIVE = frozenset("aus bei mit nach seit von zu gegenüber".split())
+_ACCUSATIVE = frozenset("durch für gegen ohne um".split())
+_EITHER = frozenset("in an auf über unter vor hinter neben zwischen".split())
+_GENDER_ENDINGS = (("chen", "n"), ("lein", "n"), ("ment", "n"), ("tum", "n"), ("ung", "f"), ("heit", "f"), ("keit", "f"), ("schaft", "f"),
+                   ("ion", "f"), ("tät", "f"), ("ei", "f"), ("ik", "f"), ("ling", "m"), ("ismus", "m"), ("er", "m"))
+
+
+@dataclass(frozen=True, slots=True)
+class Noun:
+    """A thing with a name in two languages; `plural` is empty where it has none."""
+
+    de: str
+    gender: str  # m f n, p: plural only
+    plural: str
+    en: str
+    weak: bool = False  # der Hase, den Hasen
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A noun met in a text, and in which number."""
+
+    noun: Noun
+    plural: bool
+    form: str = ""  # what German case added: "n" in "den Häusern", "s" in "des Autos"
+    head: str = ""  # the front of a compound: "Garten" in "Gartenhaus"
+
+    @property
+    def gender(self) -> str:
+        return "p" if self.plural else self.noun.gender
+
+
+@cache
+def nouns() -> tuple[Noun, ...]:
+    """All nouns we know."""
+    return tuple(_read_noun(line) for line in data("glossary")["nouns"])
+
+
+def _read_noun(line: str) -> Noun:
+    de, gender, plural, en = line.split(" ", 3)
+    return Noun(de, gender.replace("w", "m"), "" if plural == "-" else plural, en, weak=gender == "w")
+
+
+def english_plural(word: str) -> str:
+    """The plural of an English noun."""
+    irregular: dict[str, str] = data("glossary")["plurals"]
+    if word in irregular:
+        return irregular[word]
+    if re.search(r"(s|x|z|ch|sh)$", word):
+        return word + "es"
+    return word[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else word + "s"
+
+
+@cache
+def _noun_forms(language: str) -> dict[str, Found]:
+    forms: dict[str, Found] = {}
+    for noun in nouns():
+        for word, found in _english_forms(noun) if language == "en" else _german_forms(noun):
+            forms.setdefault(word.casefold(), found)
+    return forms
+
+
+def _english_forms(noun: Noun) -> list[tuple[str, Found]]:
+    return [(noun.en, Found(noun, noun.gender == "p"))] + ([(english_plural(noun.en), Found(noun, True))] if noun.plural else [])
+
+
+def _german_forms(noun: Noun) -> list[tuple[str, Found]]:
+    forms = [(noun.de, Found(noun, noun.gender == "p"))]
+    if noun.plural:
+        forms.append((noun.plural, Found(noun, True)))
+        forms.append((noun.plural + "n", Found(noun, True, "n")))
+    if noun.gender in "mn" and not noun.weak:
+        forms += [(noun.de + ending, Found(noun, False, "s")) for ending in ("s", "es")]
+    return forms
+
+
+def find_noun(word: str, language: str) -> Found | None:
+    """The noun a word is, in whatever number; German compounds are known by their last part."""
+    forms = _noun_forms(language)
+    found = forms.get(word.casefold())
+    if found or language != "de" or not word[:1].isupper():
+        return found
+    for cut in range(3, len(word) - 2):
+        tail = forms.get(word[cut:].casefold())
+        if tail and word[cut:].islower() and len(word) - cut >= 3:
+            return Found(tail.noun, tail.plural, tail.form, word[:cut])
+    return None
+
+
+def gender_of(word: str) -> str:
+    """The gender of a German noun as far as its ending tells; empty where it does not."""
+    found = find_noun(word, "de")
+    return found.gender if found else next((g for ending, g in _GENDER_ENDINGS if word.casefold().endswith(ending) and len(word) > 4), "")
+
+
+def german_form(noun: Noun, found: Found) -> str:
+    """A German noun in the number and case in which another one was found."""
+    if found.plural:
+        plural = noun.plural or noun.de
+        return plural + ("n" if found.form == "n" and plural[-1] not in "ns" else "")
+    return noun.de + (("es" if noun.de[-1] in "sßxz" else "s") if found.form == "s" and noun.gender in "mn" else "")
+
+
+@cache
+def _adjectives(language: str) -> frozenset[str]:
+    pairs: dict[str, str] = data("glossary")["adjectives"]
+    return (frozenset(pairs) if language == "de" else frozenset(pairs.values())) | wordset(language, "more_adjectives")
+
+
+def find_adjective(word: str, language: str) -> tuple[str, str] | None:
+    """An adjective as (base form, ending), or None."""
+    return stem_in(word, _adjectives(language), language)
+
+
+def stem_in(word: str, known: frozenset[str], language: str) -> tuple[str, str] | None:
+    """A word as (known base form, German ending), or None: "roten" is ("rot", "en"), "dunkler" ("dunkel", "er")."""
+    low = word.casefold() if language == "en" else word.lower()
+    if low in known:
+        return low, ""
+    if language != "de":
+        return None
+    for ending in ("en", "em", "es", "er", "e"):
+        if low.endswith(ending) and len(low) > len(ending) + 1:
+            base = low[: -len(ending)]
+            options = (base, base[:-1] + "el" if base.endswith("l") else "", base[:-1] + "er" if base.endswith("r") else "", "hoch" if base == "hoh" else "")
+            for option in options:
+                if option and option in known:
+                    return option, ending
+    return None
+
+
+def inflect(base: str, ending: str) -> str:
+    """A German adjective with an ending."""
+    if not ending or base in wordset("de", "uninflected"):
+        return base
+    if base == "hoch":
+        return "hoh" + ending
+    if base.endswith("el"):
+        return base[:-2] + "l" + ending
+    return base + ending[1:] if base.endswith("e") else base + ending
+
+
+def phrase_start(words: Sequence[str], at: int) -> int:
+    """Where the article and adjectives of the German noun at `at` begin."""
+    start = at
+    while start and (find_adjective(words[start - 1], "de") and not words[start - 1][0].isupper()):
+        start -= 1
+    if start and _determiner(words[start - 1]):
+        start -= 1
+    return start
+
+
+def _determiner(word: str) -> tuple[str, str] | None:
+    """A German article as (kind, stem): "ein" words and "der" words."""
+    low = word.casefold()
+    if low in _CONTRACTED or any(low in row for row in _ARTICLE.values()):
+        return "der", ""
+    for stem in _EIN_STEMS:
+        if low.startswith(stem) and low[len(stem):] in ("", "e", "er", "es", "en", "em"):
+            return "ein", stem
+    return next((("dies", stem) for stem in _DER_STEMS if low.startswith(stem) and low[len(stem):] in ("e", "er", "es", "en", "em")), None)
+
+
+def _governed(preposition: str) -> tuple[str, ...]:
+    if preposition in _DATIVE:
+        return ("dat",)
+    if preposition in _ACCUSATIVE:
+        return ("acc",)
+    return ("dat", "acc") if preposition in _EITHER else _CASES
+
+
+def _cases(determiner: str, kind: str, stem: str, column: int, allowed: tuple[str, ...]) -> list[str]:
+    low = determiner.casefold()
+    if kind == "der":
+        return [c for c in allowed if _ARTICLE[c][column] == low]
+    endings = _EIN if kind == "ein" else _STRONG
+    return [c for c in allowed if stem + endings[c][column] == low]
+
+
+def _article(kind: str, stem: str, case: str, column: int) -> str:
+    if kind == "der":
+        return _ARTICLE[case][column]
+    return stem + (_EIN if kind == "ein" else _STRONG)[case][column]
+
+
+def _adjective_ending(kind: str, case: str, column: int) -> str:
+    if not kind:
+        return "en" if case == "gen" and column in (0, 2) else _STRONG[case][column]
+    plain = case == "nom" or (case == "acc" and column != 0)
+    if column == 3 or not plain:
+        return "en"
+    return _STRONG[case][column] if kind == "ein" else "e"
+
+
+def agree(before: Sequence[str], old: str, new: str, preposition: str = "") -> list[str] | None:
+    """The article and adjectives of a German noun turned from one gender to another; None where we cannot tell."""
+    if old == new or not before:
+        return list(before)
+    first, column, wanted = before[0], _GENDERS.index(old), _GENDERS.index(new)
+    known = _determiner(first)
+    contracted = _CONTRACTED.get(first.casefold())
+    allowed = _governed((contracted[0] if contracted else preposition).casefold())
+    kind, stem = known or ("", "")
+    if known:
+        cases = _cases(contracted[1] if contracted else first, kind, stem, column, allowed)
+    else:
+        ending = (find_adjective(first, "de") or ("", ""))[1]
+        cases = [c for c in allowed if _adjective_ending("", c, column) == ending]
+    if not cases or (kind == "ein" and stem == "ein" and new == "p"):
+        return None
+    case, rest = cases[0], list(before[1:] if known else before)
+    adjectives = [_turn(word, _adjective_ending(kind, case, wanted)) for word in rest]
+    return ([like(_joined(contracted, _article(kind, stem, case, wanted)), first)] if known else []) + adjectives
+
+
+def fitting_gender(before: Sequence[str], preposition: str = "") -> str | None:
+    """The gender that article and adjectives ask of an unknown noun; empty where any will do, None where none fits."""
+    if not before:
+        return ""
+    known, contracted = _determiner(before[0]), _CONTRACTED.get(before[0].casefold())
+    kind, stem = known or ("", "")
+    endings = [(find_adjective(word, "de") or ("", ""))[1] for word in (before[1:] if known else before)]
+    for case in _governed((contracted[0] if contracted else preposition).casefold()):
+        for column, gender in enumerate(_GENDERS):
+            article = not known or _cases(contracted[1] if contracted else before[0], kind, stem, column, (case,))
+            if article and all(ending in ("", _adjective_ending(kind, case, column)) for ending in endings):
+                return gender
+    return None
+
+
+def _joined(contracted: tuple[str, str] | None, article: str) -> str:
+    return _MERGED.get((contracted[0], article), f"{contracted[0]} {article}") if contracted else article
+
+
+def _turn(adjective: str, ending: str) -> str:
+    base, old = find_adjective(adjective, "de") or (adjective, "")
+    return inflect(base, ending) if old else adjective
+
+
+def fix_articles(text: str) -> str:
+    """English text with "a" and "an" before the right sounds."""
+
+    def right(found: re.Match[str]) -> str:
+        article, gap, word = found.groups()
+        vowel = bool(re.match(r"(?i)[aeio]|u(?!ni|s[aeiu]|k|t[aeio])|ho(?:ur|nest)|honou?r", word)) and not re.match(r"(?i)one|eu", word)
+        return like("an" if vowel else "a", article[0]) + gap + word
+
+    return re.sub(r"\b([Aa]n?)(\s+)([A-Za-z]+)", right, text)
+
+
+def lower_start(text: str, language: str) -> str:
+    """A phrase taken from the start of a sentence: its first letter small where the word is no name."""
+    head = re.match(r"[^\W\d_]+", text)
+    if not head or not text[0].isupper() or (len(head.group()) > 1 and head.group().isupper()):
+        return text
+    word = head.group()
+    common = word.lower() in wordset(language, "stopwords") or word.lower() in wordset(language, "prepositions")
+    if language == "de":
+        common = common or bool(_determiner(word)) or bool(find_adjective(word, "de")) or word.lower() in wordset("de", "numbers")
+        return text[0].lower() + text[1:] if common and not find_noun(word, "de") or common and _determiner(word) else text
+    common = common or bool(find_noun(word, "en")) or bool(find_adjective(word, "en")) or word.lower() in wordset("en", "numbers")
+    return text[0].lower() + text[1:] if common and word != "I" else text
+

@@ -1,0 +1,306 @@
+"""What a file says of itself: made by a procedure or a model, by which, and from which request.
+
+One XMP packet is spliced into the bytes; pixels and samples are not encoded again. It carries neither a run's id
+nor a time, so that equal requests give equal files. The terms are those of IPTC, which browsers, exiftool and
+image search read: https://cv.iptc.org/newscodes/digitalsourcetype/
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+from devpipe.pictures import riff_chunks, size_of, sniff
+
+BY_PROCEDURE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
+BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+MAX_REQUEST_BYTES = 256 * 1024
+MAX_DEPTH = 32
+
+_MAX_PACKET = 1_000_000
+_MAX_JPEG_PACKET = 65_502  # one APP1 segment
+_PNG_KEY = b"XML:com.adobe.xmp\0"
+_JPEG_KEY = b"http://ns.adobe.com/xap/1.0/\0"
+_MP4_KEY = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_SPACES = {
+    "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+    "xmp": "http://ns.adobe.com/xap/1.0/",
+    "dc": "http://purl.org/dc/elements/1.1/",
+    "devpipe": "urn:devpipe:provenance:1",
+}
+_FIELDS = {
+    f"{_SPACES['Iptc4xmpExt']} DigitalSourceType": "source_type",
+    f"{_SPACES['xmp']} CreatorTool": "made_by",
+    f"{_SPACES['dc']} description": "note",
+    f"{_SPACES['devpipe']} request": "request",
+}
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Who made a file, from what. `request` is JSON, None where the workspace writes the mark alone."""
+
+    source_type: str  # BY_PROCEDURE or BY_MODEL
+    made_by: str  # e.g. devpipe procedural/sketch
+    note: str = ""  # for people
+    request: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("source_type", "made_by", "note"):  # our own sentences: what XML cannot carry is no loss there
+            object.__setattr__(self, name, _NOT_XML.sub("\ufffd", getattr(self, name)))
+
+
+def stamp(data: bytes, media_type: str, provenance: Provenance) -> bytes:
+    """The same file, saying where it comes from; an earlier stamp is replaced.
+
+    PNG, JPEG, WEBP, WAV and MP4 can carry it; other bytes come back as they are. A request too long for the
+    file (256 KB, 64 KB in a JPEG) is left out, the mark stays.
+    """
+    writer = _WRITERS.get(media_type)
+    if writer is None or sniff(data) != media_type:
+        return data
+    packet = _packet(provenance)
+    if len(packet) > (_MAX_JPEG_PACKET if media_type == "image/jpeg" else _MAX_PACKET):
+        packet = _packet(replace(provenance, request=None))
+    return writer(data, packet)
+
+
+def read(data: bytes) -> Provenance | None:
+    """What a file says of itself; None where it says nothing, or nothing that can be read safely."""
+    packet = next((_READERS[kind](data) for kind in [sniff(data)] if kind in _READERS), None)
+    if packet is None or len(packet) > _MAX_PACKET:
+        return None
+    try:
+        fields = _parsed(packet)
+    except (expat.ExpatError, _HasDoctype, ValueError, LookupError):  # the last two: unknown encodings
+        return None
+    if not fields.get("source_type"):
+        return None
+    return Provenance(fields["source_type"], fields.get("made_by", ""), fields.get("note", ""), _request(fields.get("request", "")))
+
+
+def _packet(provenance: Provenance) -> bytes:
+    names = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in _SPACES.items())
+    note = f'<rdf:Alt><rdf:li xml:lang="x-default">{_text(provenance.note)}</rdf:li></rdf:Alt>'
+    request = _json(provenance.request)
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"><rdf:Description rdf:about=""{names}>\n'
+        f"<Iptc4xmpExt:DigitalSourceType>{_text(provenance.source_type)}</Iptc4xmpExt:DigitalSourceType>\n"
+        f"<xmp:CreatorTool>{_text(provenance.made_by)}</xmp:CreatorTool>\n"
+        f"<dc:description>{note}</dc:description>\n"
+        + (f"<devpipe:request>{_text(request)}</devpipe:request>\n" if request else "")
+        + '</rdf:Description></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
+    ).encode()
+
+
+def _text(value: str) -> str:
+    return escape(value, {"\r": "&#13;"})
+
+
+def _json(request: dict[str, Any] | None) -> str:
+    if request is None:
+        return ""
+    text = json.dumps(request, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # JSON's own escapes carry what XML forbids: lone surrogates, U+FFFE (control characters are escaped already).
+    text = _NOT_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text if len(text.encode()) <= MAX_REQUEST_BYTES else ""
+
+
+class _HasDoctype(Exception):
+    """XMP has no document type; only an attack on the parser has."""
+
+
+def _parsed(packet: bytes) -> dict[str, str]:
+    """Our fields of an XMP packet, whether written as elements or (exiftool does so) as attributes."""
+    fields: dict[str, str] = {}
+    path: list[str] = []
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        path.append(name)
+        fields.update({_FIELDS[key]: value for key, value in attributes.items() if key in _FIELDS})
+
+    def text(value: str) -> None:
+        owner = path[-3] if path[-1] == f"{_RDF} li" and len(path) > 2 else path[-1]
+        field = _FIELDS.get(owner)
+        if field and (field == "note") == (owner != path[-1]):  # a description's text stands in its list item
+            fields[field] = fields.get(field, "") + value
+
+    def doctype(*_: object) -> None:
+        raise _HasDoctype
+
+    parser = expat.ParserCreate(namespace_separator=" ")
+    parser.StartElementHandler, parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = start, text, doctype
+    parser.EndElementHandler = lambda name: path.pop()
+    parser.buffer_text = True
+    parser.Parse(packet, True)
+    return fields
+
+
+def _request(text: str) -> dict[str, Any] | None:
+    if not text or len(text.encode("utf-8", "replace")) > MAX_REQUEST_BYTES:
+        return None
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):  # ValueError also for integers of thousands of digits
+        return None
+    return value if isinstance(value, dict) and _shallow(value, MAX_DEPTH) else None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _shallow(value: object, depth: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth > 0 and all(_shallow(item, depth - 1) for item in inner)
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of each whole chunk."""
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            return
+        yield data[at + 4 : at + 8], at, end
+        at = end
+
+
+def _is_png_xmp(data: bytes, name: bytes, start: int) -> bool:
+    return name == b"iTXt" and data.startswith(_PNG_KEY, start + 8)
+
+
+def _write_png(data: bytes, packet: bytes) -> bytes:
+    body = b"iTXt" + _PNG_KEY + b"\0\0\0\0" + packet
+    ours = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    pieces, at = [data[:8]], 8
+    for name, start, at in _png_chunks(data):
+        if name == b"IDAT" and ours:
+            pieces.append(ours)
+            ours = b""
+        if not _is_png_xmp(data, name, start):
+            pieces.append(data[start:at])
+    return b"".join([*pieces, data[at:]])
+
+
+def _read_png(data: bytes) -> bytes | None:
+    for name, start, end in _png_chunks(data):
+        if _is_png_xmp(data, name, start) and data[start + 8 + len(_PNG_KEY)] == 0:  # a compressed one is not ours
+            return data[start + 8 + len(_PNG_KEY) + 2 : end - 4].split(b"\0", 2)[-1]
+    return None
+
+
+def _riff(kind: bytes, chunks: list[tuple[bytes, bytes]]) -> bytes:
+    body = b"".join(name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) & 1) for name, content in chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + kind + body
+
+
+def _riff_without(data: bytes, dropped: bytes) -> list[tuple[bytes, bytes]]:
+    return [(name, data[at : at + size]) for name, at, size in riff_chunks(data) if name != dropped]
+
+
+def _write_webp(data: bytes, packet: bytes) -> bytes:
+    chunks = _riff_without(data, b"XMP ")
+    if not chunks or len(chunks[0][1]) < 5 or 0 in size_of(data):
+        return data
+    if chunks[0][0] != b"VP8X":
+        has_alpha = chunks[0][0] == b"VP8L" and chunks[0][1][4] & 0x10  # its header's bit 28
+        sides = b"".join((side - 1).to_bytes(3, "little") for side in size_of(data))
+        chunks.insert(0, (b"VP8X", bytes([0x10 if has_alpha else 0, 0, 0, 0]) + sides))
+    flags = chunks[0][1]
+    chunks[0] = (b"VP8X", bytes([flags[0] | 0x04]) + flags[1:])
+    return _riff(b"WEBP", [*chunks, (b"XMP ", packet)])
+
+
+def _write_wav(data: bytes, packet: bytes) -> bytes:
+    return _riff(b"WAVE", [*_riff_without(data, b"_PMX"), (b"_PMX", packet)])
+
+
+def _read_riff(data: bytes) -> bytes | None:
+    return next((data[at : at + size] for name, at, size in riff_chunks(data) if name in (b"XMP ", b"_PMX")), None)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment before the picture itself."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xDA, 0xD9):
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if end > len(data):
+            return
+        yield data[at + 1], at, end
+        at = end
+
+
+def _write_jpeg(data: bytes, packet: bytes) -> bytes:
+    ours = b"\xff\xe1" + struct.pack(">H", len(_JPEG_KEY) + len(packet) + 2) + _JPEG_KEY + packet
+    leading: list[bytes] = [data[:2]]
+    rest: list[bytes] = []
+    at = 2
+    for marker, start, at in _jpeg_segments(data):
+        if data.startswith(_JPEG_KEY, start + 4):
+            continue
+        # JFIF and Exif must stay in front of it.
+        first = not rest and (marker == 0xE0 or data.startswith(b"Exif\0", start + 4))
+        (leading if first else rest).append(data[start:at])
+    return b"".join([*leading, ours, *rest, data[at:]])
+
+
+def _read_jpeg(data: bytes) -> bytes | None:
+    found = (data[start + 4 + len(_JPEG_KEY) : end] for _, start, end in _jpeg_segments(data) if data.startswith(_JPEG_KEY, start + 4))
+    return next(found, None)
+
+
+def _mp4_boxes(data: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each box at the top."""
+    at = 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at
+        if size < 8 or at + size > len(data):
+            return
+        yield at, at + size
+        at += size
+
+
+def _is_mp4_xmp(data: bytes, start: int) -> bool:
+    return data[start + 4 : start + 8] == b"uuid" and data.startswith(_MP4_KEY, start + 8)
+
+
+def _write_mp4(data: bytes, packet: bytes) -> bytes:
+    last = max(_mp4_boxes(data), default=(0, 0))
+    if last[1] != len(data) or data[last[0] : last[0] + 4] == b"\0\0\0\0":  # cut off, or open-ended: nothing can follow
+        return data
+    # Only a box at the end may go: offsets into the film would shift behind any other.
+    film = data[: last[0]] if _is_mp4_xmp(data, last[0]) else data
+    return film + struct.pack(">I", 24 + len(packet)) + b"uuid" + _MP4_KEY + packet
+
+
+def _read_mp4(data: bytes) -> bytes | None:
+    found = [data[start + 24 : end] for start, end in _mp4_boxes(data) if _is_mp4_xmp(data, start)]
+    return found[-1] if found else None
+
+
+_WRITERS: Mapping[str, Callable[[bytes, bytes], bytes]] = {
+    "image/png": _write_png,
+    "image/webp": _write_webp,
+    "image/jpeg": _write_jpeg,
+    "audio/wav": _write_wav,
+    "video/mp4": _write_mp4,
+}
+_READERS: Mapping[str, Callable[[bytes], bytes | None]] = {
+    "image/png": _read_png,
+    "image/webp": _read_riff,
+    "image/jpeg": _read_jpeg,
+    "audio/wav": _read_riff,
+    "video/mp4": _read_mp4,
+}

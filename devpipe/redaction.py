@@ -1,0 +1,113 @@
+"""Which bytes never enter a recording: the machine's keys, however they are spelled, and what is named like one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, overload
+from urllib.parse import quote, quote_plus
+
+REDACTED = "[redacted]"
+MIN_SECRET = 8  # characters; shorter ones would tear ordinary words apart
+
+_NAMES = (
+    r"(?:proxy[-_])?authorization|(?:[a-z]+[-_]){0,3}api[-_]?(?:key|token)|(?:access|refresh|auth|session|bearer|csrf|xsrf|id)[-_]token|token|"
+    r"(?:client[-_])?secret(?:[-_]key)?|access[-_]key|private[-_]key|password|passwd|set-cookie|cookie|x[-_]auth[-_]token|x[-_]amz[-_]security[-_]token"
+)
+_KEY = re.compile(_NAMES, re.IGNORECASE)
+# In a text: `"token": "..."` (also escaped, also with ') and `Authorization: Bearer ...` on a line of its own.
+_QUOTED = re.compile(
+    rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+"""
+)
+_HEADER = re.compile(r"(?i)((?:(?:proxy-)?authorization|x-api-key|set-cookie|cookie)[ \t]*:[ \t]*)(?!\[redacted\])[^\s\"'\\][^\r\n\"'\\]*")
+_BEARER = re.compile(r"(?i)((?:bearer|basic)[ \t]+)(?=\S*\d)[a-z0-9._~+/=-]{16,}")
+_QUERY = re.compile(
+    r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|credential|secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
+)
+_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^/\s\"'<>@\\]*:[^/\s\"'<>@\\]+@")
+# One of these must stand in a text for any pattern above to match: looking for them is fast.
+_MARKS = ("authorization", "api", "token", "secret", "passw", "cookie", "key", "bearer", "basic", "sig", "credential", "://")
+
+
+class Redactor:
+    """Takes a text and gives it back with every secret in it replaced by "[redacted]".
+
+    Known secrets are found plain, reversed, URL-encoded, JSON-escaped and in base64 at any alignment; values named like a
+    secret (`authorization`, `x-api-key`, `token`, signed URLs) are removed whatever they are.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        found = {s for secret in secrets if len(secret) >= MIN_SECRET for s in _spellings(secret)}
+        self._spellings = sorted(found, key=lambda s: (-len(s), s))
+
+    @overload
+    def __call__(self, text: str) -> str: ...
+    @overload
+    def __call__(self, text: bytes) -> bytes: ...
+    def __call__(self, text: str | bytes) -> str | bytes:
+        """The text without secrets; bytes are read as UTF-8, whatever else they hold stays as it is."""
+        if isinstance(text, bytes):
+            return self(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        text = self._without_known(text)
+        return _without_named(text) if _holds_mark(text) else text
+
+    def may_touch(self, line: str) -> bool:
+        """False only if `value` would change nothing in the JSON value that `line` spells."""
+        return _holds_mark(line) or self._without_known(line) != line
+
+    def value(self, value: Any) -> Any:
+        """The same for a JSON value: every text in it, keys too, and all of what stands under a secret's name."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, list):
+            return [self.value(item) for item in value]
+        if isinstance(value, dict):
+            return {self._without_known(key): self._named(key, item) for key, item in value.items()}
+        return value
+
+    def _named(self, key: str, item: Any) -> Any:
+        return REDACTED if isinstance(item, str) and item and _KEY.fullmatch(key) else self.value(item)
+
+    def _without_known(self, text: str) -> str:
+        for spelling in self._spellings:
+            if spelling in text:
+                text = text.replace(spelling, REDACTED)
+        return text
+
+
+def _holds_mark(text: str) -> bool:
+    lower = text.lower()
+    return any(mark in lower for mark in _MARKS)
+
+
+def _without_named(text: str) -> str:
+    text = _QUOTED.sub(lambda m: f"{m[1]}{m['v']}{REDACTED}", text)
+    text = _HEADER.sub(rf"\1{REDACTED}", text)
+    text = _BEARER.sub(rf"\1{REDACTED}", text)
+    text = _QUERY.sub(rf"\1{REDACTED}", text)
+    return _USERINFO.sub(rf"\1{REDACTED}@", text)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """The secret as it is likely to be met in vendors' answers, tracebacks, URLs and headers."""
+    for spelling in {secret, secret.strip(), secret[::-1], *_url_encoded(secret), *_base64(secret)}:
+        yield spelling
+        yield json.dumps(spelling)[1:-1]
+        yield json.dumps(spelling, ensure_ascii=False)[1:-1]
+
+
+def _url_encoded(secret: str) -> Iterator[str]:
+    for encoded in (quote(secret, safe="", errors="replace"), quote(secret, errors="replace"), quote_plus(secret, errors="replace")):
+        yield encoded
+        yield re.sub(r"%[0-9A-F]{2}", lambda m: m[0].lower(), encoded)
+
+
+def _base64(secret: str) -> Iterator[str]:
+    """The characters of a base64 text that depend on the secret alone, for each place it may begin at."""
+    data = secret.encode("utf-8", "replace")
+    for offset in range(3):
+        first, last = -(-offset * 8 // 6), (offset + len(data)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(bytes(offset) + data).decode()[first:last]

@@ -1,0 +1,250 @@
+"""What is asked of a run, checked before anything starts."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from devpipe.config import Catalogue, InterceptionPipeline, MediaPipeline, OutputConfig
+from devpipe.errors import UnknownName, UsageError
+from devpipe.recorder import new_run_id
+from devpipe.stages.prompts import clean, seed_in_range
+from devpipe.summary import RunSummary
+from devpipe.values import LEVELS, MAX_SEED, STAGES, Attachment, Level, Scalar, Stage
+
+if TYPE_CHECKING:
+    from devpipe.recordings import Recording, Recordings
+
+Prompt = str | Mapping[str, str]
+Relation = Literal["regenerated", "replayed", "shared", "resumed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """All that is asked of one run. `source`: the run whose stages before `first_stage` are reused."""
+
+    pipeline: InterceptionPipeline
+    output: OutputConfig
+    media_pipeline: MediaPipeline
+    level: Level
+    text_seed: int
+    run_id: str = field(default_factory=new_run_id)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, Attachment] = field(default_factory=dict)
+    asked: Mapping[str, Scalar] = field(default_factory=dict)  # parameters as asked
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)  # all of them, resolved
+    seed: int | None = None
+    instruction: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    batch: str = ""
+    parent: str | None = None
+    relation: Relation | None = None
+    first_stage: Stage = "input"
+    source: RunSummary | None = None
+    edited: Mapping[str, str] = field(default_factory=dict)  # the person's own wording of Stage 2's result
+
+
+def draw_seed() -> int:
+    """A new seed in 1..2**31-1, the range that every backend takes."""
+    return secrets.randbelow(MAX_SEED) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Turns a call's arguments into requests, by the workspace's configs and safety level."""
+
+    catalogue: Catalogue
+    safety: Level
+
+    def request(
+        self, prompt: Prompt | None, pipeline: str, output: str, *, seed: object = None, text_seed: object = None,
+        image: Any = None, mask: Any = None, control: Any = None, parameters: Mapping[str, Scalar] | None = None,
+        safety: str | None = None, instruction: str = "", labels: Mapping[str, str] | None = None, batch: str = "", **more: Scalar,
+    ) -> RunRequest:  # fmt: skip
+        """One checked request. `more` are parameters, too. Raises UsageError, ConfigError or UnknownName."""
+        chosen = self.catalogue.interception(pipeline), self.catalogue.output(output)
+        media_pipeline = self.catalogue.media_pipeline(chosen[1].pipeline)
+        asked = {**(parameters or {}), **more}
+        return RunRequest(
+            *chosen,
+            media_pipeline,
+            self.level(safety),
+            seed_in_range(text_seed, name="text_seed") or draw_seed(),
+            texts=texts_of(prompt, media_pipeline),
+            images=_attachments({"image": image, "mask": mask, "control": control}, chosen[1], media_pipeline),
+            asked=asked,
+            parameters=chosen[1].resolve(asked),
+            seed=seed_in_range(seed),
+            instruction=_instruction(chosen[0], instruction),
+            labels=dict(labels or {}),
+            batch=batch,
+        )
+
+    def level(self, safety: str | None) -> Level:
+        """The level of a run: the workspace's, or a stricter one. Raises UsageError."""
+        if safety is None:
+            return self.safety
+        if safety not in LEVELS:
+            raise UnknownName("safety level", safety, LEVELS)
+        if LEVELS.index(safety) > LEVELS.index(self.safety):
+            raise UsageError(
+                f"Safety {safety!r} is looser than this workspace's {self.safety!r}.",
+                hint='An adult can change the line `safety = "..."` in devpipe.toml.',
+            )
+        return safety
+
+    def again(self, source: Recording, **changes: Any) -> RunRequest:
+        """The request of a recorded run with changes, beginning at the first stage that they touch."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        edited = given.pop("text", None)
+        summary, started = source.summary, source.summary.started
+        if started is None:
+            raise UsageError(f"Recording {source.id} has no beginning.", hint="Choose another run: `devpipe list recordings`.")
+        how = {
+            "text_seed": started.text_seed, "safety": started.safety, "instruction": started.instruction, "labels": started.labels,
+            "batch": started.batch, **attachments_of(source),
+        }  # fmt: skip
+        same_output = given.get("output", started.output) == started.output
+        parameters = {**(started.parameters if same_output else {}), **given.pop("parameters", {})}
+        names = given.pop("pipeline", started.pipeline), given.pop("output", started.output)
+        prompt = given.pop("prompt", summary.stages["input"].texts and started.texts or summary.stages["input"].texts)
+        request = self.request(prompt or None, *names, **{**how, **given}, parameters=parameters)
+        first = "pre_output" if edited else _first_touched(request, summary)
+        if edited is not None:
+            edited = {"prompt": edited} if isinstance(edited, str) else dict(edited)
+        elif names[0] == started.pipeline and STAGES.index(first) <= 1:
+            edited = own_wording(summary)
+        return replace(
+            request, parent=source.id, relation="regenerated", first_stage=first, source=summary if first != "input" else None,
+            edited=edited or {},
+        )  # fmt: skip
+
+    def resumed(self, source: Recording, recordings: Recordings) -> RunRequest:
+        """The request of a run whose process died, to go on with in its own recording."""
+        request, started = self.replayed(source), source.summary.started
+        assert started is not None
+        if any(attempt.started.paid and attempt.finished is None for attempt in source.summary.attempts.values()):
+            raise UsageError(
+                f"Run {source.id} died while a paid request was under way: it may have been charged.",
+                hint=f"Look at the provider's account; then `devpipe regenerate {source.id}` pays once more.",
+            )
+        parent = recordings.find(started.parent).summary if started.parent and started.first_stage != "input" else None
+        return replace(
+            request, run_id=source.id, parent=started.parent, relation=started.relation, source=parent, edited={},
+            batch=started.batch, seed=source.summary.seed,
+        )  # fmt: skip
+
+    def replayed(self, source: Recording) -> RunRequest:
+        """The very same request, by the configs as they were recorded."""
+        summary, started = source.summary, source.summary.started
+        if started is None:
+            raise UsageError(f"Recording {source.id} has no beginning.", hint="Choose another run: `devpipe list recordings`.")
+        output = OutputConfig.restore(started.config["output"])
+        return RunRequest(
+            InterceptionPipeline.restore(started.config["pipeline"]),
+            output,
+            MediaPipeline.restore(started.config["media_pipeline"]),
+            self.level(started.safety),
+            started.text_seed,
+            texts=started.texts or summary.stages["input"].texts,
+            images=attachments_of(source),
+            asked=started.parameters,
+            parameters=output.resolve(started.parameters),
+            seed=summary.seed,
+            instruction=started.instruction,
+            labels=started.labels,
+            parent=source.id,
+            relation="replayed",
+            first_stage=started.first_stage,
+            source=summary if started.first_stage != "input" else None,
+            edited=own_wording(summary) if started.first_stage in ("input", "interception") else {},
+        )
+
+
+def texts_of(prompt: Prompt | None, media_pipeline: MediaPipeline) -> dict[str, str]:
+    """The prompt as texts by input name, cleaned. None: they come later, step by step."""
+    if prompt is None:
+        return {}
+    texts = dict(prompt) if isinstance(prompt, Mapping) else {"prompt": prompt}
+    for name in texts:
+        if name not in media_pipeline.texts:
+            raise UnknownName(f"text of {media_pipeline.name}", name, media_pipeline.texts)
+    if "prompt" not in texts:
+        raise UsageError("The text `prompt` is missing.", hint='Give at least {"prompt": "..."}.')
+    return {name: clean(text, what=name) for name, text in texts.items()}
+
+
+def own_wording(summary: RunSummary) -> dict[str, str]:
+    """The texts a person put in Stage 2's place, by part."""
+    return {text.part: text.text for text in summary.stages["interception"].written if text.step == "edit" and text.by == "user"}
+
+
+def _instruction(pipeline: InterceptionPipeline, instruction: str) -> str:
+    if not pipeline.user_instruction:
+        if instruction:
+            raise UsageError(f"Pipeline {pipeline.name!r} takes no instruction of yours.", hint="Use the pipeline user_defined.")
+        return ""
+    if not instruction:
+        raise UsageError(f"Pipeline {pipeline.name!r} needs your instruction.", hint='Give instruction="..." (--instruction in the shell).')
+    return clean(instruction, what="instruction")
+
+
+def _attachments(given: Mapping[str, Any], output: OutputConfig, media_pipeline: MediaPipeline) -> dict[str, Attachment]:
+    """The pictures that the output takes. Raises UsageError for one missing, one too many, or one that is no picture."""
+    needed: list[str] = [*media_pipeline.images, *output.images]
+    possible = {*needed, *media_pipeline.optional_images}
+    present = {name: value for name, value in given.items() if value is not None}
+    for name in needed:
+        if name not in present:
+            raise UsageError(f"Output {output.name!r} needs a picture as {name}.", hint=f"Give {name}=... (--{name} FILE in the shell).")
+    for name in present:
+        if name not in possible:
+            raise UsageError(f"Output {output.name!r} takes no {name}.", hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}.")
+    return {name: _attachment(value, name) for name, value in present.items()}
+
+
+def _attachment(value: Any, name: str) -> Attachment:
+    from devpipe.pictures import attachment, encode_png
+
+    if isinstance(value, Attachment):
+        return value
+    if isinstance(value, bytes):
+        return attachment(value, name=name)
+    if isinstance(value, str | os.PathLike):
+        try:
+            return attachment(Path(value).read_bytes(), name=name)
+        except OSError as error:
+            raise UsageError(f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.", hint="Check the path.") from error
+    return attachment(encode_png(value), name=name)
+
+
+def attachments_of(recording: Recording) -> dict[str, Attachment]:
+    """The pictures that a recorded run was given."""
+    return {
+        one.name: Attachment(recording.read(one.path), one.media_type, one.width, one.height) for one in recording.summary.attachments
+    }
+
+
+
+
+
+
+def _first_touched(request: RunRequest, summary: RunSummary) -> Stage:
+    """The first stage that has to act again: where something changed, or where the source has no result."""
+    started = summary.started
+    assert started is not None
+    for stage, changed in (
+        ("input", dict(request.texts) != (started.texts or summary.stages["input"].texts) or request.level != started.safety),
+        ("input", request.pipeline.translate != started.config["pipeline"].get("translate", False)),
+        ("input", request.instruction != started.instruction),
+        ("interception", request.pipeline.snapshot() != started.config["pipeline"] or request.text_seed != started.text_seed),
+        ("pre_output", request.output.snapshot() != started.config["output"] or dict(request.asked) != started.parameters),
+        ("pre_output", {n: i.sha256 for n, i in request.images.items()} != {a.name: a.sha256 for a in summary.attachments}),
+    ):
+        if changed or summary.stages[stage].outcome != "completed":
+            return stage  # type: ignore[return-value]  # the tuple's literals are stages
+    return "generation"

@@ -1,0 +1,92 @@
+"""Stage 4: makes what an allowing verdict covers, and keeps all files of the result."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from devpipe.backends.base import Backend
+from devpipe.errors import NotAllowed, Rejected
+from devpipe.events import ArtifactWritten, VerdictGiven
+from devpipe.pictures import seconds_of, size_of, sniff
+from devpipe.provenance import Provenance, stamp
+from devpipe.stages.context import Context
+from devpipe.values import Media, MediaRequest, MediaResult
+
+EXTENSIONS = {
+    "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4", "video/webm": "webm",
+    "audio/wav": "wav", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg",
+}  # fmt: skip
+SOURCE_TYPES = {
+    True: "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia",
+    False: "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+}
+NOTES = {True: "A sketch drawn by rules, not by a diffusion model.", False: "Made by a generative model."}
+
+
+def guard(request: MediaRequest, verdict: VerdictGiven | None) -> None:
+    """Raises NotAllowed unless the verdict allows exactly this request."""
+    if verdict is None or not verdict.allowed:
+        raise NotAllowed("Stage 4 has no allowing verdict.", hint="Check the text first: `await run.check()`.")
+    if verdict.sha256 != request.sha256():
+        raise NotAllowed("The verdict is for another text or other parameters.", hint="Check again: `await run.check(text)`.")
+
+
+async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | None) -> MediaResult:
+    """Everything the backend made, on disk with its provenance. Nothing is sent without an allowing verdict for it."""
+    guard(request, verdict)
+    backend = context.backends[context.output.backend]
+    started = context.media_attempt(request)
+    await context.record(started)  # the verdict held before it reaches the disk with it: nothing is sent earlier
+    result = await context.make(backend, request, started)
+    if result.refused:
+        return result
+    if not result.media:
+        raise Rejected("The backend answered without any file.", hint="Try again, or another output.")
+    stamped = await asyncio.to_thread(_stamped, context, backend, request, result)
+    names = [context.file_name(request.medium, EXTENSIONS[media.media_type]) for media in stamped]
+    await context.write_files([(name, media.data) for name, media in zip(names, stamped, strict=True)])
+    context.hold(*[_written(name, media, started.attempt) for name, media in zip(names, stamped, strict=True)])
+    return result
+
+
+def _stamped(context: Context, backend: Backend, request: MediaRequest, result: MediaResult) -> list[Media]:
+    """The files with their provenance inside, their type and size read from the bytes."""
+    full = context.provenance == "full"
+    provenance = Provenance(
+        source_type=SOURCE_TYPES[backend.by_rule],
+        made_by=f"devpipe {context.output.backend}/{result.model or request.model}",
+        note=NOTES[backend.by_rule],
+        request={
+            **request.described(), "seed": request.seed, "output": context.output.name, "pipeline": context.pipeline.name,
+        } if full else None,
+    )  # fmt: skip
+    return [_identified(media, stamp(media.data, _known_type(media), provenance)) for media in result.media]
+
+
+def _known_type(media: Media) -> str:
+    """The media type that the bytes say; the backend's word alone does not count."""
+    found = sniff(media.data)
+    if found not in EXTENSIONS:
+        raise Rejected(f"The backend sent {found} where it said {media.media_type}.", hint="See the attempt in the recording.")
+    return found
+
+
+def _identified(media: Media, data: bytes) -> Media:
+    found = sniff(data)
+    width, height = size_of(data) if found.startswith("image/") else (media.width, media.height)
+    return Media(data, found, width, height, media.seconds if media.seconds is not None else seconds_of(data), media.alt)
+
+
+def _written(name: str, media: Media, attempt: int) -> ArtifactWritten:
+    return ArtifactWritten(
+        path=name,
+        media_type=media.media_type,
+        sha256=hashlib.sha256(media.data).hexdigest(),
+        bytes=len(media.data),
+        width=media.width,
+        height=media.height,
+        seconds=media.seconds,
+        alt=media.alt,
+        attempt=attempt,
+    )

@@ -1,0 +1,100 @@
+"""Stage 3: what exactly would be sent, and may it? The verdict is bound to the hash of every field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from devpipe.errors import UsageError
+from devpipe.events import TextWritten, VerdictGiven
+from devpipe.safety.check import NEGATIVE, policy_version
+from devpipe.stages.context import Context, Where
+from devpipe.stages.input import Texts, final_text
+from devpipe.values import Attachment, MediaRequest, Scalar, TextRequest, derived_seed
+
+
+async def run(
+    context: Context, texts: Texts, *, original: Texts, images: Mapping[str, Attachment], parameters: Mapping[str, Scalar],
+    ready: Texts | None = None, reuse: VerdictGiven | None = None,
+) -> tuple[MediaRequest, VerdictGiven]:  # fmt: skip
+    """The request for Stage 4 and the verdict on it. A reused verdict counts only for the same text, level and policy.
+
+    `ready`: the texts as an earlier run has fitted and translated them for this output.
+    """
+    fitted = ready or await _translated(context, fit(texts, context.media_pipeline.texts, original))
+    request = MediaRequest(
+        medium=context.output.medium,
+        model=context.output.model,
+        texts=dict(fitted.by_part),
+        images=dict(images),
+        parameters=_with_negative(context, parameters),
+        style=context.pipeline.style,
+        languages=dict(fitted.languages),
+    )
+    sha256 = request.sha256()
+    verdict = _still_valid(context, reuse, sha256)
+    if verdict is None:
+        by_rule = context.backends[context.output.backend].by_rule
+        verdict = await context.verdict(_checked(request), stage="pre_output", sha256=sha256, needs_judge=not by_rule)
+    sent = [
+        await final_text(context, "pre_output", part, text, fitted.languages[part], by="rule")
+        for part, text in fitted.by_part.items()
+        if text != texts.by_part.get(part)
+    ]
+    context.hold(*sent, verdict)
+    return request, verdict
+
+
+def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
+    """The texts under the names that the media pipeline takes.
+
+    Two parts for an output that takes one are joined. One text for an output that takes two: the second is what the
+    person wrote, so that a fusion lies between what was said and what was made of it.
+    """
+    by_part, languages = dict(texts.by_part), dict(texts.languages)
+    if len(wanted) == 1 and len(by_part) > 1:
+        return Texts({wanted[0]: ", ".join(by_part.values())}, {wanted[0]: next(iter(languages.values()))})
+    if len(wanted) == 2 and wanted[1] not in by_part:
+        by_part[wanted[1]], languages[wanted[1]] = original.by_part["prompt"], original.languages["prompt"]
+    if missing := [name for name in wanted if name not in by_part]:
+        raise UsageError(f"The output takes the text(s) {', '.join(missing)}, which nobody gave.", hint="Give them by name.")
+    return Texts({name: by_part[name] for name in wanted}, {name: languages[name] for name in wanted})
+
+
+def _with_negative(context: Context, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The parameters, the level's negative prompt added where the output takes one."""
+    ours = NEGATIVE.get(context.level, "")
+    if "negative_prompt" not in context.output.parameters or not ours:
+        return dict(parameters)
+    given = str(parameters.get("negative_prompt") or "")
+    return dict(parameters) | {"negative_prompt": given if ours in given else f"{given}, {ours}".strip(", ")}
+
+
+def _checked(request: MediaRequest) -> dict[str, str]:
+    """Every word that would be sent: the texts, and all parameters that are text but the level's own negative prompt."""
+    words = {name: value for name, value in request.parameters.items() if isinstance(value, str) and name != "negative_prompt"}
+    return {**request.texts, **words}
+
+
+def _still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) -> VerdictGiven | None:
+    policy = policy_version(context.level, judged=bool(context.models["judge"]))
+    if verdict and verdict.allowed and (verdict.sha256, verdict.level, verdict.policy) == (sha256, context.level, policy):
+        return verdict
+    return None
+
+
+async def _translated(context: Context, texts: Texts) -> Texts:
+    """The texts in the language the output asks for, where a text model is there."""
+    target = context.output.translate_to
+    if not target or context.models["translate"].partition("/")[0] == "procedural":
+        return texts
+    by_part, languages = dict(texts.by_part), dict(texts.languages)
+    for part, text in texts.by_part.items():
+        if languages[part] != target:
+            seed = derived_seed(context.text_seed, "translate", context.output.name, part)
+            request = TextRequest("translate", text, language=languages[part], output_language=target, seed=seed)
+            result = await context.write(request, Where("pre_output", step="translate", part=part))
+            fields = {"stage": "pre_output", "step": "translate", "part": part, "text": result.text, "by": "model", "language": target}
+            context.hold(TextWritten.model_validate(fields | {"raw": result.raw}))
+            by_part[part], languages[part] = result.text, target
+    return replace(texts, by_part=by_part, languages=languages)

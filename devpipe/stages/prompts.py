@@ -1,0 +1,42 @@
+"""Is this a prompt we can take? Checked before anything starts."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from devpipe.errors import UsageError
+from devpipe.values import MAX_PROMPT_CHARACTERS, MAX_SEED
+
+_KEPT_CONTROLS = "\n\t"
+_JOINERS = "\u200c\u200d"  # spelling of Persian and of emoji
+
+
+def clean(text: str, *, what: str = "prompt") -> str:
+    """The text without control characters, line ends as \\n. Raises UsageError where nothing usable remains."""
+    if not isinstance(text, str):
+        raise UsageError(f"The {what} is a {type(text).__name__}.", hint="Give it as text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"The {what} is not valid Unicode (character {error.start}).", hint="Save it as UTF-8 and try again.") from error
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    kept = "".join(c for c in lines if c in _KEPT_CONTROLS or unicodedata.category(c) != "Cc")
+    if not any(c in _JOINERS or unicodedata.category(c)[0] not in "CZ" for c in kept):
+        raise UsageError(f"The {what} is empty.", hint="Write at least one word.")
+    if len(kept) > MAX_PROMPT_CHARACTERS:
+        raise UsageError(f"The {what} has {len(kept)} characters; at most {MAX_PROMPT_CHARACTERS} are possible.", hint="Shorten it.")
+    return kept.strip()
+
+
+def seed_in_range(seed: object, *, name: str = "seed") -> int | None:
+    """The seed as an int in 1..2**31-1, or None. Raises UsageError."""
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        try:
+            seed = int(str(seed))
+        except ValueError:
+            raise UsageError(f"The {name} {seed!r} is no integer.", hint=f"Give a whole number from 1 to {MAX_SEED}.") from None
+    if not 1 <= seed <= MAX_SEED:
+        raise UsageError(f"The {name} {seed} is out of range.", hint=f"Give a whole number from 1 to {MAX_SEED}.")
+    return seed

@@ -1,0 +1,157 @@
+"""Plain values that travel between the rooms: what is asked of a backend, and what comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+Stage = Literal["input", "interception", "pre_output", "generation"]
+STAGES: tuple[Stage, ...] = ("input", "interception", "pre_output", "generation")
+
+Medium = Literal["text", "image", "video", "sound"]
+Outcome = Literal["completed", "blocked", "failed", "cancelled"]
+Task = Literal["translate", "interception", "judge", "split"]
+Level = Literal["kids", "youth", "adult", "research"]
+LEVELS: tuple[Level, ...] = ("kids", "youth", "adult", "research")
+
+Scalar = str | int | float | bool
+MAX_SEED = 2**31 - 1
+MAX_PROMPT_CHARACTERS = 10_000
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A picture brought by the user, already decoded, stripped and encoded again by us."""
+
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One file that a backend made. `alt` is what a screen reader says of it."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    alt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an attempt cost. `usd` is None where nobody told: unknown is not zero."""
+
+    usd: float | None = None
+    source: str = "unknown"  # reported | price-table <date> | local | unknown
+
+
+LOCAL_COST = Cost(0.0, "local")
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """One text asked of a text backend.
+
+    `parts` names the parts to answer with (a semantic split); empty means one text.
+    `procedure` names the artistic procedure that stands in where no language model is configured.
+    """
+
+    task: Task
+    text: str
+    instruction: str = ""
+    language: str = "en"  # of `text`, ISO 639-1
+    output_language: str = ""  # ISO 639-1; empty: the language of `text`
+    model: str = ""
+    seed: int = 1  # 1..2**31-1
+    procedure: str = ""
+    temperature: float | None = None
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """What a text backend answered. A refusal is a result: `refused` then holds the vendor's words."""
+
+    text: str
+    parts: Mapping[str, str] = _EMPTY  # by the names of TextRequest.parts
+    model: str = ""
+    digest: str = ""  # of the model's weights or of the procedure's version
+    finish_reason: str = "stop"
+    refused: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: Cost = Cost()
+    raw: str = ""  # the answer before our reading of it, where the two differ
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRequest:
+    """One medium asked of a media backend, in our words: every field here is covered by the verdict's hash."""
+
+    medium: Medium
+    texts: Mapping[str, str]  # by the input names of the media pipeline: prompt, prompt_2
+    model: str = ""
+    images: Mapping[str, Attachment] = field(default_factory=dict)  # image, mask (white = change), control
+    seed: int = 1  # 1..2**31-1
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    style: str = ""  # the interception's manner, for backends that draw by rule; others ignore it
+    languages: Mapping[str, str] = field(default_factory=dict)  # of texts, ISO 639-1
+
+    def described(self) -> dict[str, object]:
+        """The request as JSON values, pictures by their hash: what is recorded, and what the hash covers."""
+        return {
+            "medium": self.medium,
+            "model": self.model,
+            "texts": dict(self.texts),
+            "images": {name: image.sha256 for name, image in self.images.items()},
+            "parameters": dict(self.parameters),
+            "style": self.style,
+            "languages": dict(self.languages),
+        }
+
+    def sha256(self) -> str:
+        """Hash of everything that would be sent, except the seed: the same request under another seed is the same request."""
+        return canonical_sha256(self.described())
+
+
+@dataclass(frozen=True, slots=True)
+class MediaResult:
+    """What a media backend made: all its files. A refusal is a result: `refused` then holds the vendor's words."""
+
+    media: tuple[Media, ...]
+    model: str = ""
+    digest: str = ""
+    refused: str = ""
+    sent: Mapping[str, object] = field(default_factory=dict)  # the vendor's spelling of what was asked
+    cost: Cost = Cost()
+    queue_s: float | None = None
+    compute_s: float | None = None
+
+
+def canonical_json(value: object) -> str:
+    """The one spelling of a JSON value that we hash: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def canonical_sha256(value: object) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def derived_seed(seed: int, *names: object) -> int:
+    """A seed in 1..2**31-1 for one random step, fixed by the run's seed and the step's name."""
+    digest = hashlib.sha256("/".join([str(seed), *map(str, names)]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % MAX_SEED + 1

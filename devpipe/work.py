@@ -1,0 +1,346 @@
+"""One run on the engine's thread: its acts in order, its recording, its ending.
+
+`Work` belongs to the engine's event loop. What people hold is a `Run` (run.py), which asks the engine to act here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import platform
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import lru_cache
+from importlib import metadata
+
+from devpipe.backends.registry import Backends
+from devpipe.errors import BackendError, RecorderError, UsageError
+from devpipe.events import AttachmentWritten, Event, RunFinished, RunStarted, StageFinished, StageReused, StageStarted, VerdictGiven
+from devpipe.loop import finish_even_if_cancelled, in_thread
+from devpipe.recorder import Recorder
+from devpipe.recordings import Recorded, Recording, run_folder
+from devpipe.redaction import Redactor
+from devpipe.request import RunRequest
+from devpipe.settings import Settings
+from devpipe.stages import generation, interception, pre_output
+from devpipe.stages import input as input_stage
+from devpipe.stages.context import Context, problem_of
+from devpipe.stages.input import Texts, final_text
+from devpipe.stages.prompts import clean
+from devpipe.summary import RunSummary
+from devpipe.values import STAGES, Attachment, MediaRequest, Outcome, Stage, canonical_sha256
+
+Publish = Callable[[Recorded | Event], None]
+
+
+def started_event(request: RunRequest, settings: Settings) -> RunStarted:
+    """The first event: all that was known before the run."""
+    configs = {"pipeline": request.pipeline, "output": request.output, "media_pipeline": request.media_pipeline}
+    snapshots = {name: config.snapshot() for name, config in configs.items()}
+    return RunStarted(
+        run_id=request.run_id, pipeline=request.pipeline.name, output=request.output.name, texts=dict(request.texts),
+        parent=request.parent, relation=request.relation, first_stage=request.first_stage, seed=request.seed,
+        text_seed=request.text_seed, parameters=dict(request.asked), safety=request.level, instruction=request.instruction,
+        config=snapshots, config_sha256=canonical_sha256(snapshots), software=software(), labels=dict(request.labels),
+        batch=request.batch, provenance=settings.provenance,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def software() -> dict[str, str]:
+    """Versions that a later reader may need."""
+    versions = {name: metadata.version(name) for name in ("devpipe", "pillow", "numpy")}
+    return versions | {"python": platform.python_version(), "platform": platform.platform()}
+
+
+class Work:
+    """The acts of one run. Each act may be awaited alone (step by step) or in order by `all_stages`."""
+
+    def __init__(self, request: RunRequest, *, settings: Settings, backends: Backends) -> None:
+        self.request = request
+        self.settings = settings
+        self.publish: Publish = _nobody
+        self.summary = RunSummary()
+        self.interception_done: asyncio.Event = asyncio.Event()
+        self.original: Texts | None = None
+        self.texts: Texts | None = None
+        self.verdict: VerdictGiven | None = None
+        self.media_request: MediaRequest | None = None
+        self._recorder: Recorder | None = None
+        self._held: list[Event] = []
+        self._writing = asyncio.Lock()
+        self._began = time.perf_counter()
+        models = settings.models
+        self.context = Context(
+            level=request.level, text_seed=request.text_seed, pipeline=request.pipeline, output=request.output,
+            media_pipeline=request.media_pipeline, backends=backends, models=models, record=self.record, hold=self.hold,
+            write_text=self._write_text, write_files=self._write_files, emit=self._emit, provenance=settings.provenance,
+        )  # fmt: skip
+
+    # Recording: one write for all events that belong together; what is shown was written before.
+
+    @property
+    def recorder(self) -> Recorder:
+        assert self._recorder is not None, "open() comes first"
+        return self._recorder
+
+    def hold(self, *events: Event) -> None:
+        """Keep these for the next record."""
+        self._held.extend(events)
+
+    async def record(self, *events: Event) -> None:
+        """Write all held events and these, then show them. A cancellation waits until they are written and shown."""
+        self._held.extend(events)
+        await finish_even_if_cancelled(self._flush())
+
+    async def _flush(self) -> None:
+        async with self._writing:
+            batch, self._held = self._held, []
+            if not batch:
+                return
+            if any(event.durable for event in batch):
+                recorded = await in_thread(self.recorder.record, *batch)
+            else:
+                recorded = self.recorder.record(*batch)  # into the page cache: quicker than a thread
+            for one in recorded:
+                self.summary.add(one)
+                self.publish(one)
+
+    async def _write_text(self, name: str, text: str) -> str:
+        return self.recorder.write_text(name, text)
+
+    async def _write_files(self, files: list[tuple[str, bytes]]) -> None:
+        await finish_even_if_cancelled(in_thread(self.recorder.write_files, files))
+
+    def _emit(self, event: Event) -> None:
+        self.publish(event)
+
+    @property
+    def opened(self) -> bool:
+        return self._recorder is not None
+
+    async def open(self) -> None:
+        """Create the recording and write the first event; raises RecorderError before anything was done."""
+        redact = Redactor(self.settings.secrets())
+        self._recorder = await in_thread(Recorder.create, self.settings.recordings, self.request.run_id, redact=redact)
+        self.hold(started_event(self.request, self.settings))
+        names = {name: self.context.file_name(f"attached_{name}", "png") for name in self.request.images}
+        if names:
+            await self._write_files([(names[name], image.data) for name, image in self.request.images.items()])
+        self.hold(*[_attached(name, names[name], image) for name, image in self.request.images.items()])
+        await self.record()
+
+    async def resume(self) -> None:
+        """Take the recording of a dead process up where it ended."""
+        folder = run_folder(self.settings.recordings, self.request.run_id)
+        self._recorder = await in_thread(Recorder.resume, folder, redact=Redactor(self.settings.secrets()))
+        recording = Recording(folder)
+        for one in recording.events:
+            self.summary.add(one)
+            self.publish(one)
+        self.context.files = sorted(recording.files)
+        self.context.attempts = max(self.summary.attempts, default=0)
+
+    # The acts.
+
+    @asynccontextmanager
+    async def _stage(self, stage: Stage) -> AsyncIterator[StageFinished]:
+        """Between its two events; a failure is written as the stage's ending and goes on to the run's."""
+        began = time.perf_counter()
+        self.hold(StageStarted(stage=stage))
+        try:
+            yield StageFinished(stage=stage, outcome="completed")
+        except Exception:  # any: the stage's ending must be written; it is raised again
+            self.hold(StageFinished(stage=stage, outcome="failed", seconds=time.perf_counter() - began))
+            raise
+
+    def _ended(self, stage: Stage, began: float, verdict: VerdictGiven | None = None, *, refused: str = "") -> bool:
+        """Hold the stage's ending; False where the run is blocked."""
+        blocked = (verdict is not None and not verdict.allowed) or bool(refused)
+        reason = refused or (verdict.reason if verdict and blocked else "")
+        seconds = time.perf_counter() - began
+        self.hold(StageFinished(stage=stage, outcome="blocked" if blocked else "completed", reason=reason, seconds=seconds))
+        return not blocked
+
+    async def input(self, texts: Mapping[str, str]) -> bool:
+        """Stage 1. False: blocked, and the run is over."""
+        began = time.perf_counter()
+        async with self._stage("input"):
+            self.original, verdict = await input_stage.run(self.context, texts, instruction=self.request.instruction)
+            self.texts = self.original
+            allowed = self._ended("input", began, verdict)
+        await (self.record() if allowed else self.finish("blocked"))
+        return allowed
+
+    async def intercept(self) -> None:
+        """Stage 2."""
+        began = time.perf_counter()
+        if self.original is None:
+            raise UsageError("Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.')
+        async with self._stage("interception"):
+            self.texts = await interception.run(self.context, self.original, instruction=self.request.instruction)
+            self._ended("interception", began)
+        await self.record()
+        self.interception_done.set()
+
+    async def edit(self, texts: Mapping[str, str]) -> bool:
+        """The person's own wording of Stage 2's result: an input, so it is checked as one. False: blocked."""
+        began = time.perf_counter()
+        if self.texts is None:
+            raise UsageError("There is no text to edit yet.", hint='Begin with `await run.input("...")`.')
+        current = dict(self.texts.by_part)
+        edited = {part: clean(text) for part, text in texts.items() if text != current.get(part)}
+        if unknown := set(edited) - {*current, *self.request.media_pipeline.texts}:
+            raise UsageError(f"There is no text named {sorted(unknown)[0]!r}.", hint=f"There are: {', '.join(current)}.")
+        if not edited:
+            return True
+        verdict = await self.context.verdict(edited, stage="input", sha256=canonical_sha256(edited), needs_judge=False)
+        languages = dict(self.texts.languages)
+        languages |= {part: languages.get(part, self.context.language) for part in edited}
+        for part, text in edited.items():
+            self.hold(await final_text(self.context, "interception", part, text, languages[part], by="user", step="edit"))
+        self.texts = Texts(current | edited, languages)
+        self.hold(verdict)
+        if verdict.allowed:
+            return True
+        self._ended("input", began, verdict)
+        await self.finish("blocked")
+        return False
+
+    async def check(self, *, ready: Texts | None = None, reuse: VerdictGiven | None = None, flush: bool = True) -> bool:
+        """Stage 3. False: blocked, and the run is over. `ready`: the texts as an earlier run fitted and translated them."""
+        began = time.perf_counter()
+        if self.texts is None or self.original is None:
+            raise UsageError("Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.')
+        async with self._stage("pre_output"):
+            self.media_request, self.verdict = await pre_output.run(
+                self.context, self.texts, original=self.original, images=self.request.images, parameters=self.request.parameters,
+                ready=ready, reuse=reuse,
+            )  # fmt: skip
+            if reuse is not None and self.verdict.source:
+                self.hold(StageReused(stage="pre_output", run_id=self.verdict.source))
+            allowed = self._ended("pre_output", began, self.verdict)
+        if not allowed:
+            await self.finish("blocked")
+        elif flush:
+            await self.record()
+        return allowed
+
+    async def generate(self, seed: int) -> None:
+        """Stage 4, and the run's ending."""
+        began = time.perf_counter()
+        if self.media_request is None:
+            raise UsageError("Stage 4 has no checked text yet.", hint="Check it first: `await run.check()`.")
+        async with self._stage("generation"):
+            result = await generation.run(self.context, replace(self.media_request, seed=seed), self.verdict)
+            made = self._ended("generation", began, refused=result.refused)
+        await self.finish("completed" if made else "blocked")
+
+    async def all_stages(self, seed: int) -> None:
+        """The whole way, beginning with the first stage that is not reused."""
+        first = STAGES.index(self.request.first_stage)
+        if self.request.source and not await self._reuse(self.request.source, first):
+            return
+        if first == 0 and not await self.input(self.request.texts):
+            return
+        if first <= 1:
+            await self.intercept()
+        if self.request.edited and not await self.edit(self.request.edited):
+            return
+        source = self.request.source if first == 3 else None
+        before = source.stages["pre_output"] if source else None
+        ready = Texts(before.texts, before.languages) if before and before.texts else None
+        if await self.check(ready=ready, reuse=before.verdict if before else None, flush=False):
+            await self.generate(seed)
+
+    async def after(self, leader: Work, seed: int) -> None:
+        """The stages that are this run's own, once the leader's shared ones are done."""
+        await leader.interception_done.wait()
+        if leader.summary.outcome == "cancelled":
+            await self.finish("cancelled")
+            return
+        stages = leader.summary.stages
+        if stages["interception"].outcome != "completed" and stages["input"].outcome != "blocked":
+            raise BackendError("The shared interception failed.", hint=f"See run {leader.request.run_id}.")
+        self.request = replace(self.request, source=leader.summary)
+        await self.all_stages(seed)
+
+    async def rest(self, seed: int) -> None:
+        """What a dead process left undone: from the first unfinished stage to the end."""
+        stages = self.summary.stages
+        if stages["input"].outcome == "blocked" or stages["pre_output"].outcome == "blocked":
+            await self.finish("blocked")
+            return
+        if stages["input"].outcome != "completed":
+            await self.all_stages(seed)
+            return
+        self.original = self.texts = Texts(stages["input"].texts, stages["input"].languages)
+        self.context.language = next(iter(self.original.languages.values()), "en")
+        if stages["interception"].outcome == "completed":
+            self.texts = Texts(stages["interception"].texts, stages["interception"].languages)
+        else:
+            await self.intercept()
+        if await self.check(reuse=stages["pre_output"].verdict, flush=False):
+            await self.generate(seed)
+
+    async def _reuse(self, source: RunSummary, first: int) -> bool:
+        """Take the texts and verdicts of the stages before `first` over into this recording. False: the source was blocked there."""
+        assert source.started is not None
+        for stage in STAGES[: min(first, 2)]:
+            told = source.stages[stage]
+            self.hold(StageReused(stage=stage, run_id=source.started.run_id))
+            for part, text in told.texts.items():
+                by = next(written.by for written in reversed(told.written) if written.final and written.part == part)
+                self.hold(await final_text(self.context, stage, part, text, told.languages[part], by=by))
+            if told.verdict:
+                self.hold(told.verdict.model_copy(update={"source": told.verdict.source or source.started.run_id}))
+            self.hold(StageFinished.model_validate({"stage": stage, "outcome": told.outcome or "completed", "reason": told.reason}))
+            taken = Texts(told.texts, told.languages)
+            self.original, self.texts = (self.original or taken), taken
+            if told.outcome == "blocked":
+                await self.finish("blocked")
+                return False
+        assert self.original is not None
+        self.context.language = next(iter(self.original.languages.values()), "en")
+        await self.record()
+        return True
+
+    # The ending.
+
+    async def fail(self, error: Exception) -> None:
+        """Write the ending of a run that an error stopped; where the disk refuses even that, what was acknowledged stays readable."""
+        try:
+            await self.finish("failed", error)
+        except RecorderError:
+            if self._recorder is not None:
+                await in_thread(self._recorder.close)
+        finally:
+            self.interception_done.set()
+
+    async def finish(self, outcome: Outcome, error: Exception | None = None) -> None:
+        """The last event and the summary file. Does nothing where the run has its ending already."""
+        if self.summary.finished is None and self._recorder is not None:
+            await finish_even_if_cancelled(self._finish(outcome, error))
+
+    async def _finish(self, outcome: Outcome, error: Exception | None) -> None:
+        async with self._writing:
+            pass  # a write in flight is part of the run
+        ended = RunFinished(outcome=outcome, error=problem_of(error) if error else None, seconds=time.perf_counter() - self._began)
+        self._held.append(ended)
+        await self._flush()
+        self.interception_done.set()
+        summary = json.dumps(self.summary.to_json(), ensure_ascii=False, indent=1).encode()
+        await in_thread(self.recorder.close, summary)
+
+
+def _nobody(_: Recorded | Event) -> None:
+    """Nobody follows yet."""
+
+
+def _attached(name: str, path: str, image: Attachment) -> AttachmentWritten:
+    return AttachmentWritten(
+        name=name, path=path, media_type=image.media_type, sha256=image.sha256,
+        bytes=len(image.data), width=image.width, height=image.height,
+    )  # fmt: skip
