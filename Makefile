@@ -58,7 +58,7 @@ ifneq ($(shell cat .venv/installed 2>/dev/null),$(CURDIR))
 .PHONY: .venv/installed
 endif
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock pyproject.toml hatch_build.py
 	@clear=; if [ -e .venv/installed ] && [ "$$(cat .venv/installed)" != "$(CURDIR)" ]; then clear=--clear; fi; \
 	for python in $(PYTHON) python3.13 python3.12 python3.11 python3 ""; do \
 	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \

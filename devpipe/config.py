@@ -27,6 +27,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest
@@ -531,8 +532,7 @@ def faults_of(error: ValidationError, model: type[BaseModel], file: str) -> list
 
 def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
-    holder = _holder(model, detail["loc"][:-1])
-    fields = {field.alias or name: field for name, field in holder.model_fields.items()}
+    fields = _keys(_holder(model, detail["loc"][:-1]))
     key = str(detail["loc"][-1]) if detail["loc"] else ""
     if kind == "extra_forbidden":
         return f"is no key known here; {offer(key, fields)}"
@@ -544,7 +544,7 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "literal_error":
         return f"cannot be {shown}; {offer(str(detail['input']), re.findall(r'[a-z_]{3,}', context['expected']))}"
     if kind == "model_type":
-        return f"must be an object with {', '.join(fields)}, not {shown}."
+        return f"must be an object with {', '.join(_keys(_holder(model, detail['loc'])))}, not {shown}."
     if kind == "string_pattern_mismatch":
         return f"must be {PATTERNS[context['pattern']]}, not {shown}."
     return f"{detail['msg'].removeprefix('Input ')}, not {shown}."
@@ -553,10 +553,13 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
 def _holder(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
     """The model that holds the key at this place: of each field's type, the model inside it."""
     for key in loc:
-        for name, field in model.model_fields.items():
-            if key in (name, field.alias):
-                model = next(iter(_models(field.annotation)), model)
+        if field := _keys(model).get(str(key)):
+            model = next(_models(field.annotation), model)
     return model
+
+
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -16,7 +16,7 @@ from devpipe.backends.registry import Backends
 from devpipe.config import Catalogue, load_catalogue
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.loop import CLOSING_S, LoopThread
-from devpipe.recordings import run_folder
+from devpipe.recordings import Recordings, run_folder
 from devpipe.request import Asker, Prompt, Relation, RunRequest, draw_seed
 from devpipe.run import OpenRun, Run
 from devpipe.settings import Settings
@@ -25,7 +25,7 @@ from devpipe.workspace import find_home
 
 if TYPE_CHECKING:
     from devpipe.analysis.tables import Tables
-    from devpipe.batch.runner import Report
+    from devpipe.batch.runner import Forecast, Report
     from devpipe.replay import Replay
 
 Acts = Callable[[], Coroutine[Any, Any, object]]
@@ -71,6 +71,11 @@ class Engine:
         from devpipe.analysis.tables import Tables
 
         return Tables(self.settings.recordings)
+
+    @property
+    def _stored(self) -> Recordings:
+        """The recordings without tables."""
+        return Recordings(self.settings.recordings)
 
     @property
     def _asker(self) -> Asker:
@@ -125,7 +130,7 @@ class Engine:
 
     def start_again(self, run_id: str, **changes: Any) -> Run:
         """Start `regenerate` and give back the run at once."""
-        request = self._asker.again(self.recordings.find(run_id), **changes)
+        request = self._asker.again(self._stored.find(run_id), **changes)
         work = self._work(request)
         return self._launch(work, lambda: work.all_stages(request.seed or draw_seed()))
 
@@ -142,26 +147,50 @@ class Engine:
         """The same request again, by the configs as recorded; says what is equal, bit for bit, or how far apart."""
         from devpipe.replay import Replay
 
-        source = self.recordings.find(run_id)
+        source = self._stored.find(run_id)
         request = self._asker.replayed(source)
         work = self._work(request)
         run = await self._launch(work, lambda: work.all_stages(request.seed or draw_seed()))
         return Replay.of(source, run.recording)
 
-    async def resume(self, run_id: str) -> Run:
-        """Go on with a run whose process died, in the same recording, at its first unfinished stage."""
-        source = self.recordings.find(run_id)
+    def start_resumed(self, run_id: str) -> Run:
+        """Start `resume` and give back the run at once."""
+        source = self._stored.find(run_id)
         if source.finished:
             raise UsageError(f"Run {source.id} has ended ({source.state}).", hint=f"Start from it anew: `devpipe regenerate {source.id}`.")
-        request = self._asker.resumed(source, self.recordings)
+        request = self._asker.resumed(source, self._stored)
         work = self._work(request)
-        return await self._launch(work, lambda: work.rest(request.seed or draw_seed()), resumes=True)
+        return self._launch(work, lambda: work.rest(request.seed or draw_seed()), resumes=True)
+
+    async def resume(self, run_id: str) -> Run:
+        """Go on with a run whose process died, in the same recording, at its first unfinished stage."""
+        return await self.start_resumed(run_id)
 
     async def batch(self, plan: Any, *, concurrency: int = 4, budget_usd: float | None = None) -> Report:
         """All runs of a plan (Plan, dict, YAML or CSV path); what an earlier try has done is not done again."""
         from devpipe.batch.runner import run_plan
 
         return await run_plan(self, plan, concurrency=concurrency, budget_usd=budget_usd)
+
+    def forecast(self, plan: Any) -> Forecast:
+        """What a plan would do and cost, before it does."""
+        from devpipe.batch.plan import Plan
+        from devpipe.batch.runner import forecast
+
+        return forecast(self, Plan.read(plan))
+
+    def request(self, prompt: Prompt, *, pipeline: str, output: str, **how: Any) -> RunRequest:
+        """What `start` would ask, checked and not started. Raises UsageError."""
+        return self._asker.request(prompt, pipeline, output, **how)
+
+    def start_shared(self, prompt: Prompt, source_id: str, *, pipeline: str, output: str, **how: Any) -> Run:
+        """A run that takes Stages 1 and 2 over from another one of the same prompt and pipeline."""
+        source = self._stored.find(source_id).summary
+        shared: Relation = "shared"
+        asked = self._asker.request(prompt, pipeline, output, **how)
+        request = replace(asked, parent=source_id, relation=shared, first_stage="pre_output", source=source)
+        work = self._work(request)
+        return self._launch(work, lambda: work.all_stages(request.seed or draw_seed()))
 
     def close(self) -> None:
         """Cancel what still runs, write its endings, release the backends, end the thread. A later run starts it again."""

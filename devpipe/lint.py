@@ -44,8 +44,8 @@ FORBIDS: Mapping[str, Mapping[Language, str]] = {  # message -> what a sentence 
 AVOIDED: Mapping[str, Mapping[Language, str]] = {  # message -> what must not stand there
     "has a placeholder: the text comes by itself": dict.fromkeys(LANGUAGES, r"[{}]|<\w[^>]*>|\[\[|%\(|%[sd]\b|\$\w+"),
     "has a condition: that is code": {
-        "en": r"\bif\b[^.]*\b(else|otherwise)\b|\bdepending on\b",
-        "de": r"\b(wenn|falls)\b[^.]*\b(sonst|andernfalls)\b|\bje nachdem\b",
+        "en": r"(?i)\bif\b[^.]*\b(else|otherwise)\b|\bdepending on\b",
+        "de": r"(?i)\b(wenn|falls)\b[^.]*\b(sonst|andernfalls)\b|\bje nachdem\b",
     },
     "speaks of machines that write or draw: stay in the role": {
         "en": r"\b(language model|AI|chatbot|helpful assistant|(image|picture) generator|prompt engineer\w*|diffusion model)\b",

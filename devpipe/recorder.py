@@ -23,16 +23,16 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from devpipe.errors import RecorderError, RecorderFull, RecorderPoisoned, RecordingDamaged, RunLocked, UsageError
 from devpipe.events import EVENT, SCHEMA_VERSION, Event, RunFinished, RunResumed, RunStarted, TextWritten
-from devpipe.recordings import EVENTS, LOCK, MAX_LINE, SUMMARY, Recorded, Recording, is_file_name, read_prefix, run_folder
+from devpipe.recordings import EVENTS, LOCK, MAX_LINE, SUMMARY, SUMMARY_PART, Recorded, Recording, is_file_name, read_prefix, run_folder
 from devpipe.redaction import Redactor
 
 __all__ = ["Recorded", "Recorder", "new_run_id"]
 
-_PART = f".{SUMMARY}.part"
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TRIES = 5  # for the lock: a reader that asks whether a run is being written holds it for some microseconds
@@ -149,8 +149,8 @@ class Recorder:
             try:
                 if summary is not None and not self._poison and os.getpid() == self._pid:
                     with self._poisoning():
-                        self._new_file(_PART, self._redact(summary))
-                        os.rename(_PART, SUMMARY, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+                        self._new_file(SUMMARY_PART, self._redact(summary))
+                        os.rename(SUMMARY_PART, SUMMARY, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             finally:
                 self._release()
 
@@ -206,7 +206,10 @@ class Recorder:
             return event, body
         if isinstance(event, TextWritten) and event.path and clean["text"] != event.text:
             clean["sha256"] = hashlib.sha256(_encoded(clean["text"])).hexdigest()
-        event = EVENT.validate_python(clean)
+        try:
+            event = EVENT.validate_python(clean)
+        except ValidationError as exc:
+            raise RecorderError("A secret of the settings is spelled like a word of the recording.", hint="Change that secret.") from exc
         return event, event.model_dump_json()
 
     def _append(self, data: bytes) -> None:

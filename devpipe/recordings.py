@@ -27,7 +27,7 @@ from devpipe.events import EVENT, SCHEMA_VERSION, ArtifactWritten, AttachmentWri
 if TYPE_CHECKING:
     from devpipe.summary import RunSummary
 
-EVENTS, SUMMARY, LOCK = "events.jsonl", "run.json", ".lock"
+EVENTS, SUMMARY, SUMMARY_PART, LOCK = "events.jsonl", "run.json", ".run.json.part", ".lock"
 MAX_LINE = 1_000_000  # bytes
 MAX_FILE = 2**30  # bytes: no recording of ours holds a larger file
 _RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-\d{6}-[a-z2-7]{8}")
@@ -130,7 +130,10 @@ class Recording:
 
     @cached_property
     def _prefix(self) -> Prefix:
-        return read_prefix(_read(self.folder, EVENTS))
+        try:
+            return read_prefix(_read(self.folder, EVENTS))
+        except RecordingDamaged as exc:
+            return Prefix((), 0, exc.message)
 
     @cached_property
     def events(self) -> tuple[Recorded, ...]:
@@ -195,10 +198,7 @@ class Recording:
 
     def verify(self) -> list[str]:
         """Everything that is wrong with the recording, each in a sentence; empty if every byte is as its events say."""
-        try:
-            problems = [self.damage] if self.damage else []
-        except RecorderError as exc:
-            return [str(exc)]
+        problems = [f"{EVENTS}: {self.damage}"] if self.damage else []
         started = self._prefix.lines[0].event if self._prefix.lines else None
         if not isinstance(started, RunStarted | UnknownEvent):
             problems.append(f"{EVENTS}: does not begin with run_started")
@@ -230,7 +230,7 @@ class Recording:
         """Files nobody named, and modes that let others read."""
         problems = ["the folder can be read by others"] if self.folder.stat().st_mode & 0o077 else []
         for entry in os.scandir(self.folder):
-            if entry.name not in {*self.files, EVENTS, SUMMARY, LOCK}:
+            if entry.name not in {*self.files, EVENTS, SUMMARY, SUMMARY_PART, LOCK}:
                 problems.append(f"{entry.name}: no event names it")
             elif entry.stat(follow_symlinks=False).st_mode & 0o077:
                 problems.append(f"{entry.name}: can be read by others")

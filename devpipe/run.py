@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mappi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devpipe.errors import NotAllowed, UsageError
+from devpipe.errors import DevpipeError, NotAllowed, UsageError
 from devpipe.events import ArtifactWritten, Event, Problem, VerdictGiven
 from devpipe.loop import HEARTBEAT_S, LoopThread, await_elsewhere
 from devpipe.recordings import Recorded, Recording
@@ -86,6 +86,12 @@ class Run:
     def files(self) -> list[Path]:
         """Where the artifacts lie."""
         return [self.folder / artifact.path for artifact in self.artifacts]
+
+    @property
+    def failure(self) -> DevpipeError | None:
+        """The error of ours that a failed run raises when awaited."""
+        error = self._ended.exception() if self._ended.done() else None
+        return error if isinstance(error, DevpipeError) else None
 
     @property
     def recording(self) -> Recording:

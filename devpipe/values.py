@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 Stage = Literal["input", "interception", "pre_output", "generation"]
@@ -21,8 +20,6 @@ LEVELS: tuple[Level, ...] = ("kids", "youth", "adult", "research")
 Scalar = str | int | float | bool
 MAX_SEED = 2**31 - 1
 MAX_PROMPT_CHARACTERS = 10_000
-
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ class TextResult:
     """What a text backend answered. A refusal is a result: `refused` then holds the vendor's words."""
 
     text: str
-    parts: Mapping[str, str] = _EMPTY  # by the names of TextRequest.parts
+    parts: Mapping[str, str] = field(default_factory=dict)  # by the names of TextRequest.parts
     model: str = ""
     digest: str = ""  # of the model's weights or of the procedure's version
     finish_reason: str = "stop"

@@ -252,7 +252,8 @@ class Work:
         source = self.request.source if first == 3 else None
         before = source.stages["pre_output"] if source else None
         ready = Texts(before.texts, before.languages) if before and before.texts else None
-        if await self.check(ready=ready, reuse=before.verdict if before else None, flush=False):
+        reuse = _from_source(before.verdict, self.request.source) if before else None
+        if await self.check(ready=ready, reuse=reuse, flush=False):
             await self.generate(seed)
 
     async def after(self, leader: Work, seed: int) -> None:
@@ -294,8 +295,8 @@ class Work:
             for part, text in told.texts.items():
                 by = next(written.by for written in reversed(told.written) if written.final and written.part == part)
                 self.hold(await final_text(self.context, stage, part, text, told.languages[part], by=by))
-            if told.verdict:
-                self.hold(told.verdict.model_copy(update={"source": told.verdict.source or source.started.run_id}))
+            if verdict := _from_source(told.verdict, source):
+                self.hold(verdict)
             self.hold(StageFinished.model_validate({"stage": stage, "outcome": told.outcome or "completed", "reason": told.reason}))
             taken = Texts(told.texts, told.languages)
             self.original, self.texts = (self.original or taken), taken
@@ -333,6 +334,13 @@ class Work:
         self.interception_done.set()
         summary = json.dumps(self.summary.to_json(), ensure_ascii=False, indent=1).encode()
         await in_thread(self.recorder.close, summary)
+
+
+def _from_source(verdict: VerdictGiven | None, source: RunSummary | None) -> VerdictGiven | None:
+    """The verdict, with the run that it was first given in."""
+    if verdict is None or source is None or source.started is None:
+        return None
+    return verdict.model_copy(update={"source": verdict.source or source.started.run_id})
 
 
 def _nobody(_: Recorded | Event) -> None:

@@ -21,7 +21,12 @@ from devpipe.pictures import riff_chunks, seconds_of, size_of, sniff
 from devpipe.provenance import BY_MODEL, BY_PROCEDURE, MAX_REQUEST_BYTES, Provenance, read, stamp
 
 MARK = Provenance(BY_PROCEDURE, "devpipe procedural/sketch", "A sketch drawn by rules, not by a diffusion model.")
-FULL = Provenance(BY_MODEL, "devpipe comfyui/sd35", "Grüße: <a> & \"b\" 'c'", {"texts": {"prompt": "ein <roter> & Kreis\x00\x1b\r\n"}, "n": [1, 0.5, None]})
+FULL = Provenance(
+    BY_MODEL,
+    "devpipe comfyui/sd35",
+    "Grüße: <a> & \"b\" 'c'",
+    {"texts": {"prompt": "ein <roter> & Kreis\x00\x1b\r\n"}, "n": [1, 0.5, None]},
+)
 
 
 def picture(mode: str, kind: str, **options: Any) -> bytes:
@@ -110,11 +115,20 @@ def test_stamping_twice_leaves_the_last_stamp_alone(name: str) -> None:
     assert once.count(b"CreatorTool>devpipe") == 1 and b"Kreis" not in once
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(sorted(FILES)), st.text(st.characters(codec=None), max_size=30), st.text(st.characters(codec=None), max_size=60), st.none() | st.dictionaries(st.text(st.characters(codec=None)), JSON, max_size=3))
+@given(
+    st.sampled_from(sorted(FILES)),
+    st.text(st.characters(codec=None), max_size=30),
+    st.text(st.characters(codec=None), max_size=60),
+    st.none() | st.dictionaries(st.text(st.characters(codec=None)), JSON, max_size=3),
+)
 def test_any_text_survives(name: str, made_by: str, note: str, request: dict[str, Any] | None) -> None:
     """Control characters, lone surrogates and markup included; our own sentences lose at most what XML cannot carry."""
     provenance = Provenance(BY_PROCEDURE, made_by, note, request)
@@ -199,7 +213,16 @@ def test_hostile_packets_say_nothing(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "request_text",
-    ["[" * 200_000, '{"a":' * 40 + "1" + "}" * 40, "[1]", "NaN", '{"a": NaN}', '{"a": ' + "1" * 6000 + "}", "{", '{"a": "' + "x" * MAX_REQUEST_BYTES + '"}'],
+    [
+        "[" * 200_000,
+        '{"a":' * 40 + "1" + "}" * 40,
+        "[1]",
+        "NaN",
+        '{"a": NaN}',
+        '{"a": ' + "1" * 6000 + "}",
+        "{",
+        '{"a": "' + "x" * MAX_REQUEST_BYTES + '"}',
+    ],
 )
 def test_a_hostile_request_is_not_believed(request_text: str) -> None:
     """Too deep, too long, no object, no JSON: the mark is read, the request is not."""

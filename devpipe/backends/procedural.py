@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypedDict
@@ -80,11 +79,12 @@ def _rewrite(name: str, request: TextRequest) -> TextResult:
         chosen = procedure(name)
     except UnknownName as error:
         raise Rejected(error.message, hint=error.hint) from error
-    answer = chosen.rewrite(
-        request.text, seed=request.seed, language=request.language, output_language=request.output_language, parts=request.parts
-    )
-    parts = answer if isinstance(answer, dict) else {}
-    text = answer if isinstance(answer, str) else "\n\n".join(answer.values())
+    parts: dict[str, str] = {}
+    if request.parts:
+        parts = chosen.split(request.text, seed=request.seed, language=request.language, parts=request.parts)
+        text = "\n".join(parts.values())
+    else:
+        text = chosen.rewrite(request.text, seed=request.seed, language=request.language, output_language=request.output_language)
     return TextResult(text, parts=parts, model=name, digest=VERSION, cost=LOCAL_COST)
 
 
@@ -114,7 +114,9 @@ class _Order:
 
     @property
     def manner(self) -> _Manner:
-        return {"seed": self.seed, "style": self.request.style, "language": self.request.languages.get("prompt", "")}
+        said = {self.request.languages.get(name, "") for name in _MODELS[self.request.model].texts}
+        language = said.pop() if len(said) == 1 else ""  # two texts in two languages: each is looked at by itself
+        return {"seed": self.seed, "style": self.request.style, "language": language}
 
     @property
     def canvas(self) -> _Canvas:
@@ -152,7 +154,7 @@ def _number(given: Mapping[str, Scalar], name: str) -> float:
 def _make(order: _Order, tell: Tell) -> MediaResult:
     from devpipe.sketch import VERSION
 
-    began, model, count = time.perf_counter(), _MODELS[order.request.model], int(order.numbers["count"])
+    model, count = _MODELS[order.request.model], int(order.numbers["count"])
     media = []
     for index in range(count):
         seed = derived_seed(order.seed, index) if index else order.seed
@@ -165,22 +167,23 @@ def _make(order: _Order, tell: Tell) -> MediaResult:
         digest=VERSION,
         sent={"model": order.request.model, "seed": order.seed, "parameters": {name: used[name] for name in model.hears}},
         cost=LOCAL_COST,
-        compute_s=time.perf_counter() - began,
     )
 
 
 def _media(drawn: Image | bytes, order: _Order) -> Media:
-    from devpipe.sketch import caption
+    from devpipe.sketch import caption, read
 
-    texts, language = _MODELS[order.request.model].texts, order.manner["language"]
-    alt = " / ".join(caption(order.request.texts[name], language=language) for name in texts)
+    manner = order.manner
+    readings = [read(order.request.texts[name], manner["language"]) for name in _MODELS[order.request.model].texts]
+    alt = " / ".join(caption(reading, manner["style"], manner["language"]) for reading in readings)
     if not isinstance(drawn, bytes):
         return Media(pictures.encode_png(drawn), "image/png", drawn.width, drawn.height, alt=alt)
     kind = pictures.sniff(drawn)
     if kind == "audio/wav":
         return Media(drawn, kind, seconds=pictures.seconds_of(drawn), alt=alt)
-    seconds = order.numbers["frames"] / order.numbers["fps"]
-    return Media(drawn, kind, order.canvas["width"], order.canvas["height"], seconds, alt=alt)
+    width, height = order.canvas["width"], order.canvas["height"]
+    even = 2 if kind == "video/mp4" else 1  # H.264 has no odd sides
+    return Media(drawn, kind, width - width % even, height - height % even, order.numbers["frames"] / order.numbers["fps"], alt=alt)
 
 
 def _sketch(order: _Order, tell: Tell) -> Image:

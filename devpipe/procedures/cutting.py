@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
 from devpipe.procedures.grammar import Found, find_adjective, nouns
-from devpipe.procedures.scene import parts, pieces, things
+from devpipe.procedures.scene import bare, parts, pieces, things
 from devpipe.procedures.swapping import swap
 from devpipe.procedures.words import Page, Token, capital, ends, phrases, sentence, substitute, table, tidy, tokens, wordset
 
@@ -108,7 +109,7 @@ def markov(page: Page) -> str:
     start = _stream(page.text)[:2]
     walks = [_walk(page, chain, start, 14 + len(_stream(page.text))) for _ in range(12)]
     best = max(walks, key=lambda walk: (len(own & {word.casefold() for word in walk}), len({w.casefold() for w in walk})))
-    return sentence(tidy(" ".join(best)))
+    return re.sub(r"(?<=[.!?] )\w", lambda found: found.group().upper(), sentence(tidy(" ".join(best))))
 
 
 def _stream(text: str) -> list[str]:
@@ -155,9 +156,10 @@ def _binds(word: str, page: Page) -> bool:
 def exquisite(page: Page) -> str:
     """A being put together on folded paper by players who do not see each other's part (cadavre exquis, Paris, 1925)."""
     found = parts(page)
-    named = page.dice.shuffled(part.text for part in things(found))
-    rest = [part.text for part in found if part.text not in named]
-    strips = [*named[:1], *page.some("exquisite.bodies", 2)] if len(named) == 1 else [named[0], page.phrase("exquisite.bodies"), ", ".join(named[1:])]
+    solid = things(found)
+    named = page.dice.shuffled(bare(part, page.language) for part in solid)
+    rest = [part.text for part in found if part not in solid]
+    strips = [*named, *page.some("exquisite.bodies", 2)] if len(named) == 1 else [named[0], page.phrase("exquisite.bodies"), ", ".join(named[1:])]
     head, body, feet = page.dice.shuffled(strips)
     folded = page.phrase("exquisite.folds").format(head=head, body=body, feet=feet)
     return " ".join([folded, sentence(", ".join(rest)), page.phrase("exquisite.close")]).replace("  ", " ")
@@ -171,13 +173,12 @@ def keep(page: Page) -> str:
 _JOINTS = (("\n", "|", ";"), (".", "!", "?", "…"), (",", ":", "—", "–"))
 
 
-def split(text: str, *, language: str, names: Sequence[str], choose: Page) -> dict[str, str]:
+def split(page: Page, names: Sequence[str]) -> dict[str, str]:
     """The text in as many parts as are named, cut where its joints are loosest; every word in exactly one part."""
-    runs = pieces(text, language)
+    runs = pieces(page.text, page.language)
     if len(runs) < len(names):
-        runs = [("", [token]) for token in tokens(text)]
-        runs = _glued(runs)
-    cuts = _cuts(runs, len(names), choose)
+        runs = _glued([("", [token]) for token in tokens(page.text)])
+    cuts = _cuts(runs, len(names), page)
     edges = [0, *cuts, len(runs)]
     texts = ["".join(token.text for _, run in runs[a:b] for token in run) for a, b in zip(edges, edges[1:], strict=False)]
     texts += [""] * (len(names) - len(texts))

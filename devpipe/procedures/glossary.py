@@ -1,14 +1,12 @@
-"""Word-for-word translation between German and English, with the inflections a glossary can know."""
+"""Word-for-word translation from German into English, with the inflections a glossary can know."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import cache
 
-from devpipe.procedures.grammar import Found, all_adjectives, english_plural, find_adjective, find_noun, fix_articles, noun_phrase
-from devpipe.procedures.swapping import known_noun
-from devpipe.procedures.words import Page, capital, data, like, substitute, tokens, wordset
+from devpipe.procedures.grammar import Found, english_plural, find_adjective, find_noun, fix_articles, known_noun
+from devpipe.procedures.words import Page, capital, data, like, substitute
 
 
 def translate_en(page: Page) -> str:
@@ -81,60 +79,3 @@ def ing(verb: str) -> str:
     if verb.endswith("e") and not verb.endswith("ee"):
         return verb[:-1] + "ing"
     return verb + (verb[-1] if re.fullmatch(r"[^aeiou]*[aeiou][bdgmnpt]", verb) else "") + "ing"
-
-
-def translate_de(page: Page) -> str:
-    """The text word by word in German, articles and adjectives agreeing with the nouns we know; unknown words stay."""
-    if page.language == "de":
-        return page.text
-    pieces = tokens(page.text)
-    places = [at for at, token in enumerate(pieces) if token.kind == "word"]
-    out = [pieces[at].text for at in places]
-    start = 0
-    texts = [token.text for token in pieces]
-    for at, word in enumerate(out):
-        found = known_noun(word, "en")
-        if found:
-            start = max(start, _phrase_start(out, at))
-            _say(out, start, at, found)
-            start = at + 1
-    for place, word in zip(places, out, strict=True):
-        texts[place] = word if word != pieces[place].text else _german(word)
-    text = re.sub(r" {2,}", " ", "".join(texts)).strip()
-    return capital(text) if page.text[:1].isupper() else text
-
-
-def _phrase_start(out: Sequence[str], at: int) -> int:
-    start = at
-    while start and find_adjective(out[start - 1], "en") and not find_noun(out[start - 1], "en"):
-        start -= 1
-    return start - 1 if start and out[start - 1].casefold() in wordset("en", "articles") else start
-
-
-def _say(out: list[str], start: int, at: int, found: Found) -> None:
-    """An English article, its adjectives and their noun in German, in the case that the preposition before asks for."""
-    led = out[start].casefold() if start < at and out[start].casefold() in wordset("en", "articles") else ""
-    preposition = _german(out[start - 1]) if start else ""
-    adjectives = [_german(word) for word in out[start + bool(led) : at]]
-    said = noun_phrase(led, adjectives, found, preposition)
-    out[start : at + 1] = [capital(said[0]) if out[start][:1].isupper() else said[0], *said[1:]]
-
-
-@cache
-def _to_german() -> dict[str, str]:
-    """English words with German ones, the first of several: function words, adjectives, verbs."""
-    pairs: dict[str, str] = {}
-    glossary = data("glossary")
-    for line in glossary["verbs"]:
-        many, one, english = line.split()
-        for form, german in ((third_person(english), one), (ing(english), f"{many}d"), (english, many)):
-            pairs.setdefault(form, german)
-    for german in all_adjectives("de"):
-        pairs.setdefault(glossary["adjectives"].get(german, ""), german)
-    for german, english in glossary["function"].items():
-        pairs.setdefault(english, german)
-    return pairs | glossary["back"]
-
-
-def _german(word: str) -> str:
-    return like(_to_german().get(word.casefold(), word), word)

@@ -27,8 +27,6 @@ _MERGED = {parts: short for short, parts in _CONTRACTED.items()}
 _DATIVE = frozenset("aus bei mit nach seit von zu gegenüber".split())
 _ACCUSATIVE = frozenset("durch für gegen ohne um".split())
 _EITHER = frozenset("in an auf über unter vor hinter neben zwischen".split())
-_GENDER_ENDINGS = (("chen", "n"), ("lein", "n"), ("ment", "n"), ("tum", "n"), ("ung", "f"), ("heit", "f"), ("keit", "f"), ("schaft", "f"),
-                   ("ion", "f"), ("tät", "f"), ("ei", "f"), ("ik", "f"), ("ling", "m"), ("ismus", "m"), ("er", "m"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +111,6 @@ def find_noun(word: str, language: str) -> Found | None:
     return None
 
 
-def gender_of(word: str) -> str:
-    """The gender of a German noun as far as its ending tells; empty where it does not."""
-    found = find_noun(word, "de")
-    return found.gender if found else next((g for ending, g in _GENDER_ENDINGS if word.casefold().endswith(ending) and len(word) > 4), "")
-
-
 def german_form(noun: Noun, found: Found) -> str:
     """A German noun in the number and case in which another one was found."""
     if found.plural:
@@ -128,14 +120,15 @@ def german_form(noun: Noun, found: Found) -> str:
 
 
 @cache
-def _adjectives(language: str) -> frozenset[str]:
+def all_adjectives(language: str) -> frozenset[str]:
+    """The base forms of all adjectives we know."""
     pairs: dict[str, str] = data("glossary")["adjectives"]
     return (frozenset(pairs) if language == "de" else frozenset(pairs.values())) | wordset(language, "more_adjectives")
 
 
 def find_adjective(word: str, language: str) -> tuple[str, str] | None:
     """An adjective as (base form, ending), or None."""
-    return stem_in(word, _adjectives(language), language)
+    return stem_in(word, all_adjectives(language), language)
 
 
 def stem_in(word: str, known: frozenset[str], language: str) -> tuple[str, str] | None:
@@ -164,6 +157,26 @@ def inflect(base: str, ending: str) -> str:
     if base.endswith("el"):
         return base[:-2] + "l" + ending
     return base + ending[1:] if base.endswith("e") else base + ending
+
+
+def known_noun(word: str, language: str) -> Found | None:
+    """The noun a word is, unless it is first of all a small word, a verb or, in German, an adjective written small."""
+    low = word.casefold()
+    if low in wordset(language, "stopwords") or low in wordset(language, "prepositions") or word in wordset(language, "verbs"):
+        return None
+    return None if language == "de" and word.islower() and find_adjective(word, "de") else find_noun(word, language)
+
+
+def nominative(words: Sequence[str], at: int) -> list[str] | None:
+    """A German prepositional phrase without its preposition: "auf blauem Grund" becomes "blauer Grund"; None where we cannot tell."""
+    found, start = find_noun(words[at], "de"), phrase_start(words, at)
+    if not found or start > 1:
+        return None
+    before = agree(words[start:at], found.gender, found.gender, words[0] if start else "", named=True)
+    if before is None:
+        return None
+    name = german_form(found.noun, Found(found.noun, found.plural))
+    return [*before, found.head + name.lower() if found.head else name, *words[at + 1 :]]
 
 
 def phrase_start(words: Sequence[str], at: int) -> int:
@@ -195,14 +208,6 @@ def _governed(preposition: str) -> tuple[str, ...]:
     return ("dat", "acc") if preposition in _EITHER else _CASES
 
 
-def _cases(determiner: str, kind: str, stem: str, column: int, allowed: tuple[str, ...]) -> list[str]:
-    low = determiner.casefold()
-    if kind == "der":
-        return [c for c in allowed if _ARTICLE[c][column] == low]
-    endings = _EIN if kind == "ein" else _STRONG
-    return [c for c in allowed if stem + endings[c][column] == low]
-
-
 def _article(kind: str, stem: str, case: str, column: int) -> str:
     if kind == "der":
         return _ARTICLE[case][column]
@@ -218,40 +223,47 @@ def _adjective_ending(kind: str, case: str, column: int) -> str:
     return _STRONG[case][column] if kind == "ein" else "e"
 
 
-def agree(before: Sequence[str], old: str, new: str, preposition: str = "") -> list[str] | None:
-    """The article and adjectives of a German noun turned from one gender to another; None where we cannot tell."""
-    if old == new or not before:
+def agree(before: Sequence[str], old: str, new: str, preposition: str = "", *, named: bool = False) -> list[str] | None:
+    """The article and adjectives of a German noun turned from one gender to another; None where we cannot tell how.
+
+    `named` turns them to the nominative instead, as in a list: "im alten Haus" becomes "altes Haus".
+    """
+    if not before or (old == new and not named):
         return list(before)
-    first, column, wanted = before[0], _GENDERS.index(old), _GENDERS.index(new)
-    known = _determiner(first)
-    contracted = _CONTRACTED.get(first.casefold())
-    allowed = _governed((contracted[0] if contracted else preposition).casefold())
-    kind, stem = known or ("", "")
-    if known:
-        cases = _cases(contracted[1] if contracted else first, kind, stem, column, allowed)
-    else:
-        ending = (find_adjective(first, "de") or ("", ""))[1]
-        cases = [c for c in allowed if _adjective_ending("", c, column) == ending]
-    if not cases or (kind == "ein" and stem == "ein" and new == "p"):
+    first, contracted = before[0], _CONTRACTED.get(before[0].casefold())
+    kind, stem = _determiner(first) or ("", "")
+    rest = list(before[1:] if kind else before)
+    cases = _fitting_cases(before, kind, stem, _GENDERS.index(old), preposition)
+    if not cases or (stem == "ein" and new == "p"):
         return None
-    case, rest = cases[0], list(before[1:] if known else before)
-    adjectives = [_turn(word, _adjective_ending(kind, case, wanted)) for word in rest]
-    return ([like(_joined(contracted, _article(kind, stem, case, wanted)), first)] if known else []) + adjectives
+    if named and contracted:
+        kind, contracted = "", None
+    case, column = "nom" if named else cases[0], _GENDERS.index(new)
+    article = [like(_joined(contracted, _article(kind, stem, case, column)), first)] if kind else []
+    return article + [_turn(word, _adjective_ending(kind, case, column)) for word in rest]
+
+
+def _fitting_cases(before: Sequence[str], kind: str, stem: str, column: int, preposition: str) -> list[str]:
+    """The cases in which article and adjectives can stand, the likeliest first."""
+    contracted = _CONTRACTED.get(before[0].casefold())
+    endings = [(find_adjective(word, "de") or ("", ""))[1] for word in (before[1:] if kind else before)]
+    article = (contracted[1] if contracted else before[0]).casefold()
+    return [
+        case
+        for case in _governed((contracted[0] if contracted else preposition).casefold())
+        if (not kind or _article(kind, stem, case, column) == article)
+        and all(ending in ("", _adjective_ending(kind, case, column)) for ending in endings)
+    ]
 
 
 def fitting_gender(before: Sequence[str], preposition: str = "") -> str | None:
     """The gender that article and adjectives ask of an unknown noun; empty where any will do, None where none fits."""
     if not before:
         return ""
-    known, contracted = _determiner(before[0]), _CONTRACTED.get(before[0].casefold())
-    kind, stem = known or ("", "")
-    endings = [(find_adjective(word, "de") or ("", ""))[1] for word in (before[1:] if known else before)]
-    for case in _governed((contracted[0] if contracted else preposition).casefold()):
-        for column, gender in enumerate(_GENDERS):
-            article = not known or _cases(contracted[1] if contracted else before[0], kind, stem, column, (case,))
-            if article and all(ending in ("", _adjective_ending(kind, case, column)) for ending in endings):
-                return gender
-    return None
+    kind, stem = _determiner(before[0]) or ("", "")
+    fits = [(_CASES.index(cases[0]), gender) for column, gender in enumerate(_GENDERS)
+            if (cases := _fitting_cases(before, kind, stem, column, preposition))]
+    return min(fits, key=lambda fit: fit[0])[1] if fits else None
 
 
 def _joined(contracted: tuple[str, str] | None, article: str) -> str:

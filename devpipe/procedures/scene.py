@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from devpipe.procedures.grammar import find_adjective, find_noun, lower_start, stem_in
-from devpipe.procedures.words import Page, Token, table, tokens, wordset
+from devpipe.procedures.grammar import find_adjective, find_noun, known_noun, lower_start, nominative, stem_in
+from devpipe.procedures.words import Page, Token, table, tokens, words, wordset
 
 _BREAKS = frozenset(".,;:!?…|/\n—–。，؛،")
 
@@ -81,8 +81,9 @@ def _read(link: str, piece: Sequence[Token], language: str) -> Part | None:
 
 def _head(named: Sequence[str], language: str) -> str:
     """The word the phrase is about: its last noun before "of", or its last word that says something."""
-    of = next((place for place, word in enumerate(named) if place and word.casefold() in wordset(language, "genitives")), len(named))
-    known = [word for word in named[:of] if find_noun(word, language) and not (language == "de" and word.islower() and find_adjective(word, "de"))]
+    genitives, measures = wordset(language, "genitives"), wordset(language, "measures")
+    of = next((at for at, word in enumerate(named) if at and word.casefold() in genitives and named[at - 1].casefold() not in measures), len(named))
+    known = [word for word in named[:of] if known_noun(word, language)]
     if known:
         return known[-1]
     if language == "de":
@@ -92,6 +93,22 @@ def _head(named: Sequence[str], language: str) -> str:
     says = [w for w in named[:of] if w.casefold() not in wordset(language, "stopwords") and w.casefold() not in wordset(language, "prepositions")]
     solid = [w for w in says if not w.endswith("ing") and w.casefold() not in wordset(language, "verbs")] or says
     return solid[-1] if solid else named[-1]
+
+
+def bare(part: Part, language: str) -> str:
+    """A part without its preposition, as in a list: "on a blue ground" is "a blue ground"; as it stands where we cannot tell."""
+    named = words(part.text)
+    if not part.lead or " ".join(named) != part.text or named[-1] == named[0]:
+        return part.text
+    if language == "en":
+        skip = 3 if named[1:3] == ["front", "of"] else 2 if named[1] in ("to", "of") else 1
+        return " ".join(named[skip:]) or part.text
+    return " ".join(nominative(named, named.index(part.noun)) or [part.text])
+
+
+def joined(found: Sequence[Part]) -> str:
+    """Parts in one line: a comma before things, none before a preposition."""
+    return "".join((" " if part.lead else ", ") * bool(place) + part.text for place, part in enumerate(found))
 
 
 def _kind(base: str, language: str) -> str:

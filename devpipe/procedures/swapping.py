@@ -15,6 +15,7 @@ from devpipe.procedures.grammar import (
     fix_articles,
     german_form,
     inflect,
+    known_noun,
     phrase_start,
 )
 from devpipe.procedures.words import Page, like, tidy, tokens, wordset
@@ -55,14 +56,6 @@ def _swap_nouns(out: list[str], choose: ChooseNoun, language: str, *, guess: boo
         if found and new is not None and _put(out, at, found, new, language):
             done.add(at)
     return done
-
-
-def known_noun(word: str, language: str) -> Found | None:
-    """The noun a word is, unless it is first of all a small word or, in German, an adjective written small."""
-    low = word.casefold()
-    if low in wordset(language, "stopwords") or low in wordset(language, "prepositions"):
-        return None
-    return None if language == "de" and word.islower() and find_adjective(word, "de") else find_noun(word, language)
 
 
 def _guessed(out: Sequence[str], at: int, language: str) -> Found | None:

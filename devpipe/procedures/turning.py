@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from devpipe.procedures.grammar import find_adjective, fix_articles, inflect, lower_start
-from devpipe.procedures.swapping import Choose, known_noun, swap
+from devpipe.procedures.grammar import find_adjective, fix_articles, inflect, known_noun, lower_start
+from devpipe.procedures.swapping import Choose, swap
 from devpipe.procedures.words import Page, capital, like, phrases, sentence, substitute, table, tokens, wordset
 
 

@@ -40,7 +40,7 @@ def swapped(s: Scene) -> None:
 def whispered(s: Scene) -> None:
     """Eight panels: each copies the one before and gets it a little wrong, until little is left."""
     c = s.canvas
-    columns, rows = (4, 2) if c.w >= c.h else (2, 4)
+    columns, rows = (4, 2) if c.w > 1.5 * c.h else (2, 4) if c.h > 1.5 * c.w else (3, 3)  # the ninth stays empty
     paper = (240, 235, 224)
     c.rectangle((0, 0, c.w, c.h), paper)
     gap = c.u * 0.018
@@ -55,8 +55,8 @@ def _copy(s: Scene, k: int, paper: RGB) -> None:
     ground = mix(recolour(s.palette.ground, turn=24 * k), paper, 0.75 * far)
     c.gradient([(0, tint(ground, 0.08)), (1, mix(ground, BLACK, 0.08))])
     things = s.reading.known or s.reading.things or empty_things(s.reading)
-    for i, p in enumerate(s.placed("golden", tuple(replace(t, count=min(t.count, 3)) for t in things[:4]))):
-        p = replace(p, x=p.x + 0.03 * far * math.sin(9 * k + i), lean=p.lean + 17 * far * math.sin(k + i), size=min(0.42, p.size * 1.15))
+    for i, p in enumerate(s.placed("scatter" if len(things) > 1 else "radial", tuple(replace(t, count=min(t.count, 3)) for t in things[:4]))):
+        p = replace(p, x=p.x + 0.03 * far * math.sin(9 * k + i), lean=p.lean + 17 * far * math.sin(k + i), size=min(0.42, p.size * 1.2))
         main = mix(recolour(s.colour(p), turn=31 * k), ground, 0.62 * far)
         parts = s.parts(p, lambda part: _misheard(part, k))
         s.paint(parts, {tone: mix(rgb, ground, 0.55 * far) for tone, rgb in s.tones(apart(main, ground), p).items()})
@@ -121,4 +121,4 @@ def _halves(r: Reading) -> tuple[Reading, Reading]:
     things = r.known or r.things or empty_things(r)
     half = max(1, len(things) // 2)
     first, second = things[:half], things[half:] or things
-    return replace(r, things=first, key=r.key[::-1]), replace(r, things=second, light="dusk" if r.light != "dusk" else "day")
+    return replace(r, things=tuple(replace(t, place=("left",)) for t in first), key=r.key[::-1]), replace(r, things=tuple(replace(t, place=("right",)) for t in second), light="dusk" if r.light != "dusk" else "day")

@@ -182,7 +182,7 @@ def _nest(a: float, b: float, n: int) -> tuple[Part, ...]:
 
 
 def _dots(a: float, b: float, n: int) -> tuple[Part, ...]:
-    spots = [(i, j) for i in range(-2, 3) for j in range(-2, 3)]
+    spots = [(i, j) for i in range(-2, 3) for j in range(-2, 3) if i * i + j * j < 6]
     size = [0.16 * abs(math.sin(1 + (i + 3 * a) * (j + 4 * b) * n * 0.3)) + 0.04 for i, j in spots]
     return tuple(Part("mmad"[(i + j + n) % 4], unit(_FULL[::2]) * r + (i * 0.4, j * 0.4)) for (i, j), r in zip(spots, size, strict=True))
 

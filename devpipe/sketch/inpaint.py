@@ -10,17 +10,20 @@ from devpipe.sketch.draw import compose
 from devpipe.sketch.pixels import Field, Lab
 
 _HARMONY = 0.4  # how far the drawing's colours go towards those around it
-_GROUND = 0.25  # how much of the drawing's own ground is seen
+_GROUND = 0.18  # how much of the drawing's own ground is seen
 _LEAST = 96  # pixels: a drawing smaller than that has no room for its things
 
 
-def inpaint(image: Image.Image, mask: Image.Image, text: str, *, strength: float, seed: int, style: str = "", language: str = "") -> Image.Image:
+def inpaint(
+    image: Image.Image, mask: Image.Image, text: str, *, strength: float, seed: int, style: str = "", language: str = ""
+) -> Image.Image:
     """The image with the text drawn where the mask is white, RGB; where the mask is 0, every pixel stays what it is.
 
     The edge is soft inside the mask. `strength` 0 changes nothing, 1 covers all that was there.
     """
     original = image.convert("RGB")
-    wanted = np.asarray(mask.convert("L").resize(image.size, Image.Resampling.NEAREST), np.float32) / 255
+    grey = mask.convert("L").resize(image.size, Image.Resampling.NEAREST)
+    wanted: Field = np.asarray(np.asarray(grey) / 255, np.float32)
     rows, columns = np.flatnonzero(wanted.any(axis=1)), np.flatnonzero(wanted.any(axis=0))
     if not len(rows) or strength <= 0:
         return original
@@ -53,5 +56,5 @@ def _settled(drawing: Lab, around: Lab) -> Lab:
 
 def _soft(wanted: Field) -> Field:
     """The mask, rising from 0 at its rim to full a little inside."""
-    inside = pixels.blurred(wanted, max(1.0, float(wanted.sum()) ** 0.5 / 40))
+    inside = pixels.blurred((wanted > 0).astype(np.float32), max(1.0, float(wanted.sum()) ** 0.5 / 40))
     return pixels.smoothstep(inside, 0.5, 0.95) * wanted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Placed:
     x: float
     y: float
     size: float
+    nth: int = 0  # of all that is placed
     flip: bool = False
     lean: float = 0.0  # degrees
 
@@ -112,7 +113,7 @@ def arrange(things: tuple[Thing, ...], rng: np.random.Generator, *, system: str 
         size = min(0.46, size * thing.size ** (0.8 if thing.motif else 0.5))
         x, y = _demanded(thing.place, x, y, rng, size)
         x, y = _inside(x, size, wide), _inside(y, size, tall)
-        placed.append(Placed(thing, index, x, y, size, bool(rng.random() < 0.5), float(rng.uniform(-6, 6))))
+        placed.append(Placed(thing, index, x, y, size, len(placed), bool(rng.random() < 0.5), float(rng.uniform(-6, 6))))
     return tuple(_loosened(placed, wide, tall))
 
 
@@ -140,8 +141,8 @@ def _loosened(placed: list[Placed], wide: float, tall: float) -> list[Placed]:
     for i, p in enumerate(placed):
         gaps = [math.hypot((p.x - q.x) * wide, (p.y - q.y) * tall) / (p.size + q.size) for j, q in enumerate(placed) if j != i]
         near = min(gaps, default=1.0)
-        size = p.size * max(0.55, min(1.0, near / 0.8))
-        out.append(Placed(p.thing, p.index, p.x, p.y, size, p.flip, p.lean))
+        size = p.size * max(0.5, min(1.0, near / (1.08 if p.thing.habitat == "shape" and p.thing.motif else 0.8)))
+        out.append(replace(p, size=size))
     return out
 
 

@@ -125,25 +125,27 @@ def palette(reading: Reading, rng: np.random.Generator) -> Palette:
     base = int(reading.key[:4] or "0", 16) % 360 + float(rng.uniform(-25, 25))
     lightness = _LIGHTS.get(reading.light, lightness) if not grounds else lightness
     ground = grounds[0] if grounds else _free_ground(own, mood_hue, base, lightness, rng)
-    accents = _shades_of(own, ground) if len(own) + len(grounds) > 1 else _harmony(own, base if mood_hue is None else mood_hue + 180, chroma, rng)
+    contrast = to_oklch(ground)[2] + 180 if grounds else base if mood_hue is None else mood_hue + 180
+    accents = _shades_of(own, ground) if own and len(own) + len(grounds) > 1 else _harmony(own, contrast, chroma, rng)
     dark = luminance(ground) < 0.4
     ink = oklch(0.2, 0.03, base)
     paper = oklch(0.96, 0.02, 85)
-    return Palette(ground, paper if dark else ink, ink if dark else paper, tuple(apart(a, ground) for a in accents), bool(own or grounds))
+    return Palette(ground, paper if dark else ink, ink if dark else paper, tuple(apart(a, ground) for a in accents), bool(own))
 
 
 def _free_ground(own: list[RGB], hue: float | None, base: float, lightness: float, rng: np.random.Generator) -> RGB:
     if own:  # one named thing stands best on a ground of nearly no colour
         light = 0.93 if luminance(own[0]) < 0.7 and lightness > 0.5 else 0.32
         return oklch(light, 0.018, to_oklch(own[0])[2] + 60)
-    return oklch(lightness + float(rng.uniform(-0.05, 0.03)), 0.045 if lightness > 0.5 else 0.07, base if hue is None else hue)
+    if hue is None and lightness > 0.8:  # no mood and no light named: pale, strong or dark, as it comes
+        lightness = float(rng.choice([0.93, 0.88, 0.78, 0.7, 0.28]))
+    return oklch(lightness + float(rng.uniform(-0.04, 0.02)), 0.04 if lightness > 0.85 else 0.085, base if hue is None else hue)
 
 
 def _shades_of(own: list[RGB], ground: RGB) -> tuple[RGB, ...]:
     """Accents that add no hue: the text named what it wants."""
-    base = own or [tint(ground, 0.55)]
-    extra = [tint(base[0], 0.45), shade(base[-1], 0.4), tint(ground, 0.4), shade(ground, 0.4)]
-    return tuple([*base, *extra][: max(5, len(base))])
+    extra = [tint(own[0], 0.45), shade(own[-1], 0.4), tint(ground, 0.4), shade(ground, 0.4)]
+    return tuple([*own, *extra][: max(5, len(own))])
 
 
 def _harmony(own: list[RGB], base: float, chroma: float, rng: np.random.Generator) -> tuple[RGB, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -11,8 +13,12 @@ Lab = NDArray[np.float32]  # height x width x (L, a, b)
 
 _LINEAR = np.where(np.arange(256) <= 10, np.arange(256) / 255 / 12.92, ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4).astype(np.float32)
 # Ottosson 2020, "A perceptual color space for image processing"
-_TO_LMS = np.array([[0.41222147, 0.53633254, 0.05144599], [0.21190350, 0.68069955, 0.10739696], [0.08830246, 0.28171884, 0.62997870]], np.float32)
-_TO_LAB = np.array([[0.21045426, 0.79361779, -0.00407205], [1.97799850, -2.42859221, 0.45059371], [0.02590404, 0.78277177, -0.80867577]], np.float32)
+_TO_LMS = np.array(
+    [[0.41222147, 0.53633254, 0.05144599], [0.21190350, 0.68069955, 0.10739696], [0.08830246, 0.28171884, 0.62997870]], np.float32
+)
+_TO_LAB = np.array(
+    [[0.21045426, 0.79361779, -0.00407205], [1.97799850, -2.42859221, 0.45059371], [0.02590404, 0.78277177, -0.80867577]], np.float32
+)
 _FROM_LAB, _FROM_LMS = np.linalg.inv(_TO_LAB), np.linalg.inv(_TO_LMS)
 
 
@@ -64,7 +70,7 @@ def noise(rng: np.random.Generator, width: int, height: int, *, cells: int, octa
 def blurred(field: Field, radius: float) -> Field:
     """The field (0..1) seen through a soft lens."""
     grey = Image.fromarray(np.rint(np.clip(field, 0, 1) * 255).astype(np.uint8))
-    return np.asarray(grey.filter(ImageFilter.GaussianBlur(radius)), np.float32) / 255
+    return np.asarray(np.asarray(grey.filter(ImageFilter.GaussianBlur(radius))) / 255, np.float32)
 
 
 def edges(lab: Lab) -> Field:
@@ -76,7 +82,8 @@ def edges(lab: Lab) -> Field:
     return np.asarray(np.sqrt(squares.sum(axis=2)) / 8, np.float32)
 
 
-def smoothstep(field: Field, low: float, high: float) -> Field:
+def smoothstep(field: NDArray[np.floating[Any]], low: float, high: float) -> Field:
+    """0 up to `low`, 1 from `high` on, and soft in between."""
     t = np.clip((field - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
@@ -108,11 +115,12 @@ def filled(lab: Lab, known: Field) -> Lab:
 def regions(wall: NDArray[np.bool_]) -> NDArray[np.int64]:
     """A number for each connected area that walls enclose, from 1, the largest first; 0 on walls."""
     count = wall.size
-    label = np.where(wall, count, np.arange(count).reshape(wall.shape))
+    label = np.where(wall, count, np.arange(count).reshape(wall.shape)).astype(np.int32)
     while True:
         lowest = np.pad(label, 1, constant_values=count)
         lowest = np.minimum.reduce([lowest[1:-1, 1:-1], lowest[:-2, 1:-1], lowest[2:, 1:-1], lowest[1:-1, :-2], lowest[1:-1, 2:]])
-        after = np.append(lowest.ravel(), count)[np.where(wall, count, lowest)]  # a label is a pixel: jump to that one's label
+        leap = np.append(np.where(wall, count, lowest).ravel(), count).astype(np.int32)  # a label is a pixel: go to that one's label
+        after = leap[leap[leap]][:-1].reshape(wall.shape)
         if np.array_equal(after, label):
             break
         label = after

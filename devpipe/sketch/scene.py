@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image
 
 from devpipe.sketch import layout
 from devpipe.sketch.canvas import Canvas, Stop
-from devpipe.sketch.forms import Part, motif, ngon, smooth, turn, word_form
+from devpipe.sketch.forms import Part, motif, ngon, smooth, turn, unit, word_form
 from devpipe.sketch.layout import Placed
 from devpipe.sketch.palette import RGB, WHITE, Palette, apart, luminance, mix, named, palette, recolour, shade, tint
 from devpipe.sketch.reading import Reading, Thing, vocabulary
@@ -28,6 +28,10 @@ _SKIES: dict[str, tuple[RGB, RGB, RGB]] = {
 _EARTHS: dict[str, RGB] = {
     "": (112, 144, 84), "winter": (226, 232, 238), "spring": (130, 174, 92), "summer": (122, 156, 70), "autumn": (178, 122, 58),
     "desert": (222, 176, 112), "street": (124, 120, 122), "sea": (44, 104, 136), "room": (150, 108, 76), "space": (40, 34, 62),
+}  # fmt: skip
+_USUAL: dict[str, tuple[str, ...]] = {
+    "": ("tree",), "spring": ("tree", "flower"), "summer": ("sun", "tree"), "autumn": ("tree", "leaf"), "winter": ("pine", "house"),
+    "sea": ("boat",), "desert": ("palm",), "street": ("house", "lamp"), "space": ("planet", "moon"), "room": ("window", "chair", "lamp"),
 }  # fmt: skip
 
 
@@ -67,23 +71,29 @@ class Scene:
         lean = p.lean if not p.thing.motif or p.thing.habitat == "shape" else p.lean / 4
         return [part.moved(lambda q: turn(q * mirror, lean) + at, scale) for part in bent]
 
-    def colour(self, p: Placed, *, natural: bool = True) -> RGB:
+    def colour(self, p: Placed) -> RGB:
         """The main colour of a thing: what the text says, else its natural one, else one of the palette."""
         if p.thing.colours:
             return named(p.thing.colours[0])
-        own = vocabulary()["motifs"][p.thing.motif][3] if p.thing.motif and natural and not self.palette.named else ""
-        return named(own) if own else self.palette.accents[p.index % len(self.palette.accents)]
+        own = vocabulary()["motifs"][p.thing.motif][3] if p.thing.motif else ""
+        if not own:
+            return self.palette.accents[(p.index + 1 if self.palette.named else p.nth) % len(self.palette.accents)]
+        own = "orange" if own == "green" and self.reading.season == "autumn" else own
+        rng = self.rng(f"nature{p.nth}")  # no two trees have the same green
+        return recolour(named(own), lightness=float(rng.uniform(0.86, 1.1)), turn=float(rng.uniform(-14, 14)), chroma=float(rng.uniform(0.8, 1.05)))
 
     def tones(self, main: RGB, p: Placed, accent: RGB | None = None) -> Tones:
         second = named(p.thing.colours[1]) if len(p.thing.colours) > 1 else accent or self._accent(main, p)
         dark, light = sorted((self.palette.ink, self.palette.paper), key=luminance)
-        skin = _SKINS[int(self.rng(f"skin{p.index}").integers(5))]
+        skin = _SKINS[int(self.rng(f"skin{p.nth}").integers(5))]
+        if daylight(self.reading) == "night" or self.reading.light == "dusk":
+            light = (255, 226, 140) if p.thing.motif in ("house", "city", "tower", "church", "castle", "train", "ship") else light  # lit windows
         return {"m": main, "d": shade(main, 0.32), "l": tint(main, 0.34), "a": second, "k": dark, "w": light, "s": skin, "g": (84, 130, 66), "b": (104, 72, 50)}
 
     def _accent(self, main: RGB, p: Placed) -> RGB:
         if self.palette.named:
             return shade(main, 0.5) if luminance(main) > 0.3 else tint(main, 0.5)
-        return apart(self.palette.accents[(p.index + 1) % len(self.palette.accents)], main)
+        return apart(mix(self.palette.accents[(p.index + 1) % len(self.palette.accents)], (186, 82, 52), 0.6), main)
 
     def paint(self, parts: list[Part], tones: Tones, *, alpha: float = 1.0, line: RGB | None = None, width: float = 0.0) -> None:
         """Fill each part with its tone; with `line`, also draw its outline."""
@@ -92,6 +102,14 @@ class Scene:
             self.canvas.part(part, rgb, alpha)
             if line is not None and not part.width:
                 self.canvas.stroke(part.points, line, width, closed=True)
+
+    def silhouette(self, parts: list[Part], rgb: RGB, width: float) -> None:
+        """The large parts with a rim all round, in one colour: what a sticker is cut from."""
+        whole = max(float(np.ptp(part.points, axis=0).max()) for part in parts)
+        for part in parts:
+            if part.width or float(np.ptp(part.points, axis=0).max()) > 0.3 * whole:
+                self.canvas.part(part, rgb)
+                self.canvas.stroke(part.points, rgb, width + part.width, closed=part.closed and not part.width)
 
     def shadow(self, parts: list[Part], dx: float, dy: float, rgb: RGB, alpha: float) -> None:
         u = self.canvas.u
@@ -126,12 +144,15 @@ def poster(s: Scene) -> None:
     _planes(s, rng)
     placed = s.placed()
     _echoes(s, rng)
+    if not s.reading.known:
+        _counterpoint(s, rng, placed)
     for p in placed:
-        parts, main = s.parts(p), apart(s.colour(p), ground)
+        p = p if s.reading.known else replace(p, size=min(0.4, p.size * (1.5 if p.nth == 0 else 1.15)), lean=360 * float(rng.random()))
+        parts, tones = s.parts(p), s.tones(apart(s.colour(p), ground), p)
         s.shadow(parts, 0.012, 0.02, shade(ground, 0.55), 0.28)
-        s.paint(parts, s.tones(main, p))
-        if p.thing.habitat == "shape" and not parts[0].width:
-            c.hatch(parts[0].points, shade(main, 0.07), gap=c.u * 0.011, width=c.u * 0.0035, degrees=-35 + 70 * (p.index % 2))
+        s.paint(parts, tones)
+        if len(parts) == 1 and not parts[0].width:
+            c.hatch(parts[0].points, shade(tones["m"], 0.07), gap=c.u * 0.011, width=c.u * 0.0035, degrees=-35 + 70 * (p.index % 2))
     weather(s)
 
 
@@ -155,6 +176,24 @@ def _planes(s: Scene, rng: np.random.Generator) -> None:
         for i in range(9):
             ring = turn(ngon(72), 0) * c.u * (0.18 + 0.13 * i) + (x, y)
             c.stroke(ring, light, c.u * 0.012, closed=True, alpha=0.65)
+
+
+def _counterpoint(s: Scene, rng: np.random.Generator, placed: tuple[Placed, ...]) -> None:
+    """Lines, arcs and rows of dots between the forms, so that an abstract sheet has tension and rhythm."""
+    c, colours = s.canvas, s.palette.accents
+    at = np.array([(p.x * c.w, p.y * c.h) for p in placed])
+    c.disc(*at[0], c.u * 0.3, mix(colours[-1], s.palette.ground, 0.6))
+    for k in range(7):
+        start, through = rng.random(2) * (c.w, c.h), at[k % len(at)] + rng.normal(0, 0.05, 2) * c.u
+        ends = np.array([start - 3 * (through - start), start + 3 * (through - start)]) if k % 2 else np.array([start, through])
+        c.stroke(ends, s.palette.ink, c.u * float(rng.choice([0.0025, 0.004, 0.009])), alpha=0.85)
+    for k in range(3):
+        begin = float(rng.uniform(0, 6))
+        arc = unit(np.linspace(begin, begin + float(rng.uniform(1, 2.6)), 40)) * c.u * float(rng.uniform(0.15, 0.42))
+        c.stroke(arc + at[k % len(at)], colours[(k + 1) % len(colours)], c.u * float(rng.uniform(0.008, 0.03)))
+    step, here = turn(np.array([[0.062, 0.0]]), float(rng.uniform(0, 360)))[0] * c.u, rng.uniform(0.25, 0.75, 2) * (c.w, c.h)
+    for k in range(8):
+        c.disc(*(here + step * k), c.u * 0.022 * 0.84**k, colours[k % 2])
 
 
 def _echoes(s: Scene, rng: np.random.Generator) -> None:
@@ -195,6 +234,9 @@ def landscape(s: Scene) -> None:
     horizon = float(rng.uniform(0.56, 0.68))
     c.gradient([(0, sky[0]), (0.55 * horizon / 0.6, sky[1]), (min(1.0, horizon + 0.06), sky[2]), (1, sky[2])])
     _heavens(s, rng, sky, horizon)
+    for i, thing in enumerate(t for t in s.reading.things if not t.motif):  # words without a picture hang in the sky as forms
+        spot = Placed(thing, i, float(rng.uniform(0.08, 0.92)), float(rng.uniform(0.08, 0.5)) * horizon / 0.6, float(rng.uniform(0.09, 0.2)), lean=360 * rng.random())
+        s.paint(s.parts(spot), s.tones(mix(sky[1], tint(sky[2], 0.5), 0.6), spot, accent=sky[0]), alpha=0.34)
     earth = _earth(s, sky, horizon, rng)
     night = daylight(s.reading) == "night"
     for p in stand(s, horizon):
@@ -203,7 +245,7 @@ def landscape(s: Scene) -> None:
         main = apart(main, sky[1] if p.thing.habitat == "air" else earth)
         if p.thing.motif in ("sun", "moon", "star", "lamp", "flame"):
             c.glow(p.x * c.w, p.y * c.h, p.size * c.u * 2.4, p.size * c.u * 2.4, tint(main, 0.3), 0.65)
-        if p.thing.habitat in ("ground", "water"):
+        if p.thing.habitat == "ground" or p.thing.motif in ("boat", "ship"):
             _foot_shadow(s, p, earth)
         s.paint(parts, s.tones(main, p))
     weather(s)
@@ -229,15 +271,20 @@ def _heavens(s: Scene, rng: np.random.Generator, sky: tuple[RGB, RGB, RGB], hori
 def _earth(s: Scene, sky: tuple[RGB, RGB, RGB], horizon: float, rng: np.random.Generator) -> RGB:
     """Paint what things stand on; returns its colour."""
     c, r = s.canvas, s.reading
-    base = named(r.of("setting")[0]) if r.of("setting") else _EARTHS.get(r.setting) or _EARTHS[r.season]
+    shore = any(t.habitat == "ground" for t in r.known)
+    base = named(r.of("setting")[0]) if r.of("setting") else _EARTHS.get(r.setting or r.season, _EARTHS[""])
     if r.weather == "snow" or (r.season == "winter" and r.setting != "sea"):
         base = _EARTHS["winter"]
     earth = mix(base, (20, 26, 56), 0.62) if daylight(r) == "night" else mix(base, sky[1], 0.25 if daylight(r) == "dusk" else 0.08)
     water = r.setting == "sea" or any(t.habitat == "water" for t in r.known)
     if r.setting in ("room", "street") or water:
         _flat(s, earth if not water else mix(_EARTHS["sea"], sky[1], 0.35), sky, horizon, rng, water=water)
-        return earth
-    for i in range(4):
+        if not (water and shore):
+            return earth
+        earth = mix((206, 180, 128) if r.season != "winter" else _EARTHS["winter"], sky[0], 0.55 if daylight(r) == "night" else 0.15)
+    else:
+        _woods(s, mix(earth, sky[1], 0.5), horizon, rng)
+    for i in range(3 if water else 0, 4):
         depth = (1, 0.6, 0.3, 0.0)[i]
         xs = np.linspace(-0.05, 1.05, 9)
         swell = (0.075, 0.06, 0.045, 0.03)[i]
@@ -248,6 +295,15 @@ def _earth(s: Scene, sky: tuple[RGB, RGB, RGB], horizon: float, rng: np.random.G
             x, y = x * c.w, (horizon + 0.1 + (i - 2) * 0.12 + 0.25 * dy) * c.h
             c.line(x, y, x + c.u * 0.06 * (long - 0.5), y - c.u * 0.012 * (1 + long), shade(hill, 0.12), c.u * 0.003, 0.6)
     return earth
+
+
+def _woods(s: Scene, rgb: RGB, horizon: float, rng: np.random.Generator) -> None:
+    """Far firs, church spires or poplars along the horizon, here and there."""
+    c, start, long = s.canvas, float(rng.uniform(-0.2, 0.7)), float(rng.uniform(0.2, 0.6))
+    for x, r, wide in rng.random((34, 3)):
+        foot, high = (horizon + 0.03) * c.h, c.u * (0.02 + 0.075 * r)
+        x, half = (start + long * x) * c.w, c.u * (0.008 + 0.012 * wide)
+        c.polygon(np.array([(x - half, foot), (x, foot - high), (x + half, foot)]), shade(rgb, 0.1 * wide))
 
 
 def _flat(s: Scene, rgb: RGB, sky: tuple[RGB, RGB, RGB], horizon: float, rng: np.random.Generator, *, water: bool) -> None:
@@ -263,10 +319,18 @@ def _flat(s: Scene, rgb: RGB, sky: tuple[RGB, RGB, RGB], horizon: float, rng: np
         c.line(x * c.w - half, y, x * c.w + half, y, tint(sky[2], 0.3) if long > 0.45 else shade(rgb, 0.3), c.u * (0.0015 + 0.005 * t), 0.5)
 
 
+def _usual(r: Reading) -> Iterator[Thing]:
+    """What one expects where the text names only a season, a light or a place."""
+    for name in _USUAL.get(r.setting or r.season, _USUAL[""]):
+        entry = vocabulary()["motifs"][name]
+        yield Thing(name, name, 4 if name in ("flower", "leaf", "pine") else 1, entry[4], habitat=entry[2])
+
+
 def stand(s: Scene, horizon: float) -> list[Placed]:
     """The things of a landscape: what flies above the horizon, what stands below it, the far before the near."""
     out = []
-    for p in s.placed("horizon" if sum(t.count for t in s.reading.known) < 9 else "scatter"):
+    things = s.reading.known or tuple(_usual(s.reading))
+    for p in s.placed("horizon" if sum(t.count for t in things) < 9 else "scatter", things):
         rng, far = s.rng(f"stand{len(out)}"), p.thing.motif in ("mountain", "volcano", "city", "rainbow", "bridge", "castle")
         size, half = min(0.44, p.size * 1.12), s.canvas.u / s.canvas.h
         if p.thing.habitat == "air" and p.thing.motif != "rainbow":
@@ -274,7 +338,8 @@ def stand(s: Scene, horizon: float) -> list[Placed]:
         elif p.thing.habitat == "shape":
             y = horizon - 0.12
         else:
-            y = horizon + (0.05 if far else float(rng.uniform(0.1, 0.27))) - size * half
+            near = 0.16 if p.thing.habitat == "ground" and s.reading.setting == "sea" else 0.1
+            y = horizon + (0.05 if far else float(rng.uniform(near, 0.27))) - size * half
         x, low = p.x, size * half + 0.02
         if "top" in p.thing.place:
             y = min(y, 0.28)

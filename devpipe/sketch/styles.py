@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from devpipe.sketch import chains
-from devpipe.sketch.canvas import grain, vignette
+from devpipe.sketch.canvas import grain, lettering, vignette
 from devpipe.sketch.forms import Part, Points, angular, ngon, primitive, rounded, smooth, turn, unit
 from devpipe.sketch.layout import SYSTEMS, Placed
 from devpipe.sketch.palette import BLACK, RGB, WHITE, luminance, mix, nearest, oklch, recolour, shade, tint
@@ -52,7 +52,7 @@ def bauhaus(s: Scene) -> None:
     c, rng = s.canvas, s.rng("bauhaus")
     c.rectangle((0, 0, c.w, c.h), _IVORY)
     n = int(rng.integers(4, 7))
-    cell, left = c.u / n, float(rng.integers(1, n - 1))
+    cell, left = c.u / n, int(rng.integers(1, n - 1))
     colours = [_BAUHAUS[int(i)] for i in rng.permutation(4)]
     c.rectangle((left * cell, 0, (left + 1) * cell, c.h), colours[0])
     c.disc(cell * float(rng.integers(1, n)), cell * float(rng.integers(1, n)), cell * (1.0 + float(rng.integers(0, 2)) * 0.5), colours[1])
@@ -64,14 +64,16 @@ def bauhaus(s: Scene) -> None:
         c.line(0, i * cell, c.w, i * cell, _INK, c.u * 0.002, 0.45)
     bar = turn(np.array([[-2, -0.012], [2, -0.012], [2, 0.012], [-2, 0.012]]) * c.u, 45 * float(rng.choice([-1, 1]))) + (c.w / 2, c.h / 2)
     c.polygon(bar, _BAUHAUS[3])
-    for p in s.placed("grid"):
-        p = replace(p, lean=0.0, size=p.size * 1.05)
+    things = s.placed("grid")
+    for p in things:
+        p = replace(p, lean=0.0, size=min(0.3, p.size * 1.05), x=p.x if len(things) > 1 else float(rng.choice([0.38, 0.62])), y=p.y if len(things) > 1 else 0.45)
         main = nearest(s.colour(p), _BAUHAUS)
         others = [x for x in _BAUHAUS if x != main]
         tones = {**one_tone(main), "d": others[p.index % 2], "a": others[(p.index + 1) % 3], "w": _IVORY, "l": _IVORY, "k": _INK, "b": _INK, "s": others[1]}
         parts = s.parts(p, primitive)
-        c.disc(p.x * c.w, p.y * c.h, p.size * c.u * 1.16, _IVORY)
-        c.stroke(ngon(90) * p.size * c.u * 1.16 + (p.x * c.w, p.y * c.h), _INK, c.u * 0.006, closed=True)
+        frame = (ngon(90) * 1.2, turn(ngon(4), 45) * 1.55, ngon(90) * 1.2)[(p.nth + left) % 3] * p.size * c.u + (p.x * c.w, p.y * c.h)
+        c.polygon(frame, _IVORY)
+        c.stroke(frame, _INK, c.u * 0.006, closed=True)
         s.paint(parts, tones)
 
 
@@ -89,7 +91,20 @@ def dada(s: Scene) -> None:
         _torn(s, p.x * c.w, p.y * c.h, size * c.u * 1.2, paper, rng, print_lines=i % 2 == 0)
         tones = s.tones(recolour(s.colour(p), chroma=0.75), p)
         s.paint(s.parts(p), one_tone((40, 38, 38)) if i % 3 == 1 and luminance(paper) > 0.5 else tones)
+    _sliced(s, float(rng.uniform(0.4, 0.62)), float(rng.choice([-0.07, 0.06, 0.09])))
     _cut_letters(s, rng)
+
+
+def _sliced(s: Scene, at: float, shift: float) -> None:
+    """A strip of the sheet cut out and glued back beside its place."""
+    c, high = s.canvas, round(s.canvas.h * 0.13)
+    y = round(at * c.h)
+    strip = c.image.crop((0, y, c.w, y + high))
+    c.rectangle((0, y + c.u * 0.012, c.w, y + high + c.u * 0.012), BLACK, 0.3)
+    c.picture(strip, shift * c.u, y)
+    c.picture(strip.crop((0, 0, max(1, round(abs(shift) * c.u)), high)), 0 if shift > 0 else c.w - abs(shift) * c.u, y)
+    for edge in (y, y + high):
+        c.line(0, edge, c.w, edge + c.u * 0.004, (248, 244, 234), c.u * 0.007)
 
 
 def _torn(s: Scene, x: float, y: float, size: float, rgb: RGB, rng: np.random.Generator, *, print_lines: bool) -> None:
@@ -109,9 +124,10 @@ def _cut_letters(s: Scene, rng: np.random.Generator) -> None:
     c = s.canvas
     words = [w for w in s.reading.words if w.isascii() or any(x in "äöüß" for x in w)][:3] or ["da", "da"]
     for row, word in enumerate(words):
-        x, y = float(rng.uniform(0.06, 0.4)) * c.w, c.h * (0.14 + 0.34 * row + float(rng.uniform(-0.05, 0.05)))
+        big = (1.0, 1.0, 0.62)[row]
+        x, y = (0.09 + 0.4 * max(0.0, 1 - 0.12 * len(word)) * float(rng.random())) * c.w, c.h * ((0.1, 0.9, 0.8)[row] + float(rng.uniform(-0.02, 0.02)))
         for letter in word[:9]:
-            size = c.u * float(rng.uniform(0.07, 0.13))
+            size = c.u * float(rng.uniform(0.075, 0.13)) * big
             dark = rng.random() < 0.4
             tile = turn(np.array([[-0.55, -0.62], [0.55, -0.58], [0.58, 0.6], [-0.52, 0.64]]) * size, float(rng.uniform(-12, 12))) + (x, y)
             c.polygon(tile + c.u * 0.006, BLACK, 0.35)
@@ -163,19 +179,30 @@ def surrealization(s: Scene) -> None:
         x, w = c.w * float(rng.uniform(0, 1)), c.u * float(rng.uniform(0.1, 0.3))
         ridge = smooth(np.array([[-1, 0.02], [-0.5, -0.12], [-0.1, -0.3], [0.3, -0.14], [1, 0.02]]) * w + (x, c.h * horizon))
         c.polygon(ridge, mix(mid, top, 0.35), 0.7)
-    things = s.placed("golden")
-    for k, p in enumerate(sorted(things, key=lambda q: q.size)):
+    _doorway(s, c.w * (0.5 + 0.34 * side), c.h * (horizon + 0.1), c.u * float(rng.uniform(0.1, 0.17)), (top, mid, low), side)
+    for x, y, r in rng.random((5, 3)):
+        _sphere(s, x * c.w, y * horizon * c.h, c.u * (0.008 + 0.035 * r * r), s.palette.accents[int(r * 4)])
+    for k, p in enumerate(sorted(s.placed("scatter"), key=lambda q: q.size)):
         odd = (1.35, 0.42, 0.8, 0.3, 0.6)[(p.index + k) % 5]
         afloat = p.thing.habitat != "ground" or k % 2 == 1
-        size = min(0.36, max(0.07, p.size * odd))
+        size = min(0.36, max(0.08, p.size * odd)) if p.nth else min(0.36, max(0.24, p.size))
         y = float(rng.uniform(0.16, 0.42)) if afloat else horizon + 0.1 + float(rng.uniform(0, 0.14)) - size * c.u / c.h
         p = replace(p, size=size, y=y)
         foot = horizon + 0.12 + 0.12 * float(rng.random()) if afloat else y + size * c.u / c.h
         _long_shadow(s, p, foot, side, oklch(0.36, 0.06, hue - 40))
         main = mix(s.colour(p), low, 0.12)
         s.paint(s.parts(p, lambda part: replace(part, points=_melting(part.points, 0.07 * (k % 3)))), s.tones(main, p))
-    for x, y, r in rng.random((5, 3)):
-        _sphere(s, x * c.w, y * horizon * c.h, c.u * (0.008 + 0.035 * r * r), s.palette.accents[int(r * 4)])
+
+
+def _doorway(s: Scene, x: float, foot: float, size: float, sky: tuple[RGB, RGB, RGB], side: float) -> None:
+    """A door in the middle of nowhere, open upon another sky."""
+    c, w, h = s.canvas, size * 0.55, size * 2.1
+    c.polygon(np.array([(x - w, foot), (x + w, foot), (x + w - side * h * 0.9, foot + h * 0.1), (x - w - side * h * 0.9, foot + h * 0.1)]), shade(sky[2], 0.6), 0.5)
+    c.rectangle((x - w * 1.16, foot - h * 1.05, x + w * 1.16, foot), (92, 62, 48))
+    c.gradient([(0, shade(sky[0], 0.55)), (0.7, recolour(sky[1], turn=140, lightness=0.8)), (1, recolour(sky[2], turn=120))], (x - w, foot - h, x + w, foot))
+    c.disc(x, foot - h * 0.66, w * 0.42, (250, 238, 206))
+    wing = np.array([(x - side * w, foot - h), (x - side * w * 1.9, foot - h * 0.92), (x - side * w * 1.9, foot + h * 0.07), (x - side * w, foot)])
+    c.polygon(wing, (128, 88, 64))
 
 
 def _melting(points: Points, much: float) -> Points:
@@ -320,9 +347,13 @@ def technical_drawing(s: Scene) -> None:
         c.line(0, i * step, c.w, i * step, white, wide, alpha)
     m = c.u * 0.03
     c.stroke(np.array([(m, m), (c.w - m, m), (c.w - m, c.h - m), (m, c.h - m)]), white, c.u * 0.005, closed=True)
-    for p in s.placed("thirds" if len(s.reading.known) < 4 else "grid"):
-        p = replace(p, lean=0.0, flip=False, y=min(p.y, 0.68), size=p.size * (1.15 if len(s.reading.known) < 3 else 1.0))
-        parts = s.parts(p)
+    grid = s.placed("grid")
+    alone = len(grid) == 1  # one thing is shown twice: from the front and from the side
+    for p in (grid[0], replace(grid[0], nth=1)) if alone else grid:
+        x, y = (0.76 if p.nth else 0.33, 0.43) if alone else (0.48 + (p.x - 0.5) * 0.9, 0.43 + (p.y - 0.5) * 0.74)
+        p = replace(p, lean=0.0, flip=False, x=x, y=y, size=min(0.26 if alone else 0.3, p.size * 0.85))
+        wide = (0.45, 1.0) if alone and p.nth else (1.0, 1.0)
+        parts = s.parts(p, lambda part, wide=wide: replace(part, points=part.points * wide))
         for k, part in enumerate(parts):
             c.hatch(part.points, white, gap=c.u * 0.014, width=c.u * 0.0018, degrees=45) if part.tone in "da" and not part.width else None
             c.stroke(part.points, white, c.u * (0.0055 if k == 0 or part.tone == "m" else 0.0032), closed=part.closed)
@@ -349,7 +380,6 @@ def _measures(s: Scene, p: Placed, parts: list[Part], white: RGB, rng: np.random
         c.line(ax, ay, bx, by, white, thin)
         for x, y in ((ax, ay), (bx, by)):
             c.line(x - gap * 0.2, y + gap * 0.2, x + gap * 0.2, y - gap * 0.2, white, thin * 1.6)
-            c.line(x - gap * (ay != by), y - gap * (ay == by), x + gap * 0.2, y, white, thin, 0.6) if False else None
         c.text(str(round(math.hypot(bx - ax, by - ay) / c.u * 1000)), (ax + bx) / 2 + (gap * 0.55 if ax == bx else 0), (ay + by) / 2 + (gap * 0.5 if ay == by else 0), size, white, 90 if ax == bx else 0)
 
 
@@ -371,7 +401,7 @@ def overdrive(s: Scene) -> None:
             p, angle = things[(i + ring) % len(things)], math.tau * i / count + ring
             p = replace(p, x=(x0 + radius * c.u * math.cos(angle)) / c.w, y=(y0 + radius * c.u * math.sin(angle)) / c.h, size=size)
             parts = s.parts(p)
-            s.paint(parts, one_tone(BLACK), line=BLACK, width=c.u * 0.028 * (0.4 + size * 2))
+            s.silhouette(parts, BLACK, c.u * 0.028 * (0.4 + size * 2))
             s.paint(parts, {**s.tones(recolour(s.colour(p), chroma=2.2), p, accent=pool[(i + 1) % 6]), "l": pool[(i + 2) % 6]})
     for x, y, r in rng.random((40, 3)):
         c.polygon(ngon(8) * np.resize([1.0, 0.2], 8)[:, None] * c.u * 0.03 * r + (x * c.w, y * c.h), WHITE)
@@ -393,8 +423,8 @@ def uncliched(s: Scene) -> None:
     light = np.array([(0.5 + side * 0.1, -0.1), (0.5 + side * 0.42, -0.1), (0.5 + side * 0.02, edge), (0.5 - side * 0.34, edge)]) * (c.w, c.h)
     c.polygon(light, WHITE, 0.16)
     for k, p in enumerate(s.placed("thirds")[:3]):
-        size = (0.62, 0.1, 0.07)[k]
-        x, y = (0.5 + side * 0.36, edge + 0.16 - size * 0.8) if k == 0 else (0.5 - side * (0.18 + 0.16 * k), edge + 0.03 - size)
+        size = (0.6, 0.1, 0.07)[k]
+        x, y = (0.5 + side * 0.34, 0.07 + size * float(rng.uniform(0.9, 1.1))) if k == 0 else (0.5 - side * (0.18 + 0.16 * k), edge + 0.03 - size)
         p = replace(p, x=x, y=y, size=size, lean=0.0)
         main = recolour(s.colour(p), chroma=0.4)
         s.shadow(s.parts(p), 0.03 * -side, 0.01, BLACK, 0.08)
@@ -404,13 +434,13 @@ def uncliched(s: Scene) -> None:
 def harmonizer(s: Scene) -> None:
     """Soft, round and even: pastel rings and every thing beside its mirror image."""
     c, hue = s.canvas, int(s.reading.key[:3] or "0", 16) % 360
-    c.gradient([(0, oklch(0.95, 0.035, hue)), (1, oklch(0.9, 0.05, hue + 50))])
+    c.gradient([(0, oklch(0.9, 0.06, hue)), (1, oklch(0.83, 0.08, hue + 50))])
     for i in range(6):
-        c.disc(c.w / 2, c.h / 2, c.u * (0.62 - 0.095 * i), oklch(0.93 - 0.012 * i, 0.045, hue + 22 * i), 0.75)
+        c.disc(c.w / 2, c.h / 2, c.u * (0.62 - 0.095 * i), oklch(0.88 + 0.016 * i, 0.07, hue + 26 * i), 0.8)
     for i in range(16):
         angle = math.tau * i / 16
         x, y = c.w / 2 + math.cos(angle) * c.u * 0.455, c.h / 2 + math.sin(angle) * c.u * 0.455
-        c.disc(x, y, c.u * (0.016 if i % 2 else 0.026), oklch(0.8, 0.08, hue + 22 * (i % 4)), 0.9)
+        c.disc(x, y, c.u * (0.016 if i % 2 else 0.026), oklch(0.72, 0.11, hue + 26 * (i % 4)), 0.9)
     things = s.placed("radial")
     for k, p in enumerate(things[1:7]):
         for flip in (False, True):
@@ -424,8 +454,8 @@ def _softly(s: Scene, p: Placed, hue: float) -> None:
     def soft(part: Part) -> Part:
         return part if part.width or len(part.points) > 40 else replace(part, points=rounded(part.points))
 
-    main = mix(recolour(s.colour(p), chroma=0.6), oklch(0.9, 0.04, hue), 0.4)
-    tones = {tone: mix(rgb, WHITE, 0.22) for tone, rgb in s.tones(main, p, accent=oklch(0.8, 0.09, hue + 60)).items()}
+    main = mix(recolour(s.colour(p), chroma=0.8), oklch(0.85, 0.07, hue), 0.3)
+    tones = {tone: mix(rgb, WHITE, 0.1) for tone, rgb in s.tones(main, p, accent=oklch(0.8, 0.09, hue + 60)).items()}
     s.paint(s.parts(p, soft), {**tones, "d": shade(main, 0.12)})
 
 
@@ -447,13 +477,14 @@ def youth_slang(s: Scene) -> None:
     words = [w for w in s.reading.words if w.isascii() or any(x in "äöüß" for x in w)] or ["yo!"]
     for word, y in zip(words[:2], (0.13, 0.9), strict=False):
         size = min(0.16, 0.95 / max(4, len(word))) * c.u * 1.35
+        mask = lettering(word.upper(), size, 7.0 if y < 0.5 else -5.0)
         for off, rgb in ((0.022, BLACK), (0.012, pool[4]), (0.0, WHITE)):
-            c.text(word.upper(), c.w / 2 + off * c.u, c.h * y + off * c.u, size, rgb, 7.0 if y < 0.5 else -5.0)
+            c.stamp(mask, c.w / 2 + off * c.u, c.h * y + off * c.u, rgb)
     for i, p in enumerate(s.placed("scatter")):
         p = replace(p, size=min(0.36, p.size * 1.2), lean=float(rng.uniform(-16, 16)), y=0.5 + (p.y - 0.5) * 0.6)
         parts = s.parts(p)
         s.shadow(parts, 0.014, 0.022, BLACK, 0.5)
-        s.paint(parts, one_tone(WHITE), line=WHITE, width=c.u * 0.04)
+        s.silhouette(parts, WHITE, c.u * 0.04)
         s.paint(parts, s.tones(recolour(s.colour(p), chroma=1.6), p, accent=pool[i % 6]), line=BLACK, width=c.u * 0.005)
 
 

@@ -1,0 +1,1 @@
+"""What do the recordings say, as tables, grids and plots?"""

@@ -1,0 +1,263 @@
+"""Tables without reading every recording again: what finished runs said is kept beside them, column by column, in `.index/`.
+
+Derived and safe to delete. A run is read again where its events.jsonl changed, all of them where the code that reads them did.
+A file is a line with the CRC-32 of the rest, a line of JSON, and the columns' bytes as Arrow lays them out: with pyarrow these
+are the table, without it strings are made one by one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from devpipe.analysis.columns import TIME, DType, Seen, Table
+from devpipe.recordings import EVENTS, Recording, Recordings, run_folder
+from devpipe.values import Outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    Array = np.ndarray[Any, Any]
+
+FOLDER = ".index"
+_ALIGNED = 64  # bytes
+_WORTH_SAVING = 100  # reading one run again takes as long as writing so many rows
+_READERS = ("analysis/columns.py", "analysis/index.py", "summary.py", "events.py", "recordings.py")
+
+
+def read_table(recordings: Recordings, table: Table[Any]) -> pd.DataFrame:
+    """The table over all recordings, oldest first; only new and changed ones are opened."""
+    import numpy as np
+
+    file = recordings.root / FOLDER / table.name
+    now, stored = _scan(recordings), _load(file, table)
+    if stored is not None and stored.keys.same(now):
+        return stored.frame
+    stored = stored or _Part.of([], now.only(np.zeros(len(now.ids), bool)), table)
+    kept = stored.only(stored.keys.among(now))
+    new = now.only(~now.among(kept.keys))
+    fresh = _Part.of([Seen.of(Recording(run_folder(recordings.root, run_id.decode()))) for run_id in new.ids], new, table)
+    whole = kept.joined(fresh)
+    dropped, ended = len(stored.keys.ids) - len(kept.keys.ids), int(fresh.ended.sum())
+    if dropped or ended * _WORTH_SAVING > len(whole.keys.ids):
+        _save(file, whole.only(whole.ended), table)
+    return whole.frame
+
+
+def frame_of(rows: Iterable[Any], table: Table[Any]) -> pd.DataFrame:
+    """A table's columns over these rows."""
+    import pandas as pd
+
+    rows = list(rows)
+    return pd.DataFrame({column.name: _series([column.of(row) for row in rows], column.dtype) for column in table.columns})
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What says whether an events.jsonl is the one we know: its run, size and time of change."""
+
+    ids: Array  # ascending
+    sizes: Array
+    times: Array
+
+    def only(self, keep: Array) -> _Keys:
+        return _Keys(self.ids[keep], self.sizes[keep], self.times[keep])
+
+    def same(self, other: _Keys) -> bool:
+        return len(self.ids) == len(other.ids) and bool(self.among(other).all())
+
+    def among(self, other: _Keys) -> Array:
+        """For each of ours, whether it stands in the other, unchanged."""
+        import numpy as np
+
+        if not len(other.ids):
+            return np.zeros(len(self.ids), bool)
+        at = np.searchsorted(other.ids, self.ids).clip(max=len(other.ids) - 1)
+        found: Array = (other.ids[at] == self.ids) & (other.sizes[at] == self.sizes) & (other.times[at] == self.times)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The rows of some runs: how many each has, and whether the run has its ending (and so will not change)."""
+
+    keys: _Keys
+    counts: Array
+    ended: Array
+    frame: pd.DataFrame
+
+    @classmethod
+    def of(cls, seen: Sequence[Seen], keys: _Keys, table: Table[Any]) -> _Part:
+        import numpy as np
+
+        rows = [list(table.rows(run)) for run in seen]
+        ended = np.array([run.state in get_args(Outcome) for run in seen], bool)
+        return cls(keys, np.array([len(of_run) for of_run in rows], np.int64), ended, frame_of(chain.from_iterable(rows), table))
+
+    def only(self, keep: Array) -> _Part:
+        import numpy as np
+
+        if keep.all():
+            return self
+        frame = self.frame[np.repeat(keep, self.counts)].reset_index(drop=True)
+        return _Part(self.keys.only(keep), self.counts[keep], self.ended[keep], frame)
+
+    def joined(self, other: _Part) -> _Part:
+        """Both, by time of run."""
+        import numpy as np
+        import pandas as pd
+
+        if not len(self.keys.ids) or not len(other.keys.ids):
+            return self if len(self.keys.ids) else other
+        both = [(self.keys.ids, other.keys.ids), (self.keys.sizes, other.keys.sizes), (self.keys.times, other.keys.times)]
+        ids, sizes, times, counts, ended = (
+            np.concatenate(pair) for pair in (*both, (self.counts, other.counts), (self.ended, other.ended))
+        )
+        order = np.argsort(ids, kind="stable")
+        rows = np.argsort(np.repeat(ids, counts), kind="stable")
+        frame = pd.concat([self.frame, other.frame], ignore_index=True)
+        if (np.diff(rows) < 0).any():
+            frame = frame.take(rows).reset_index(drop=True)
+        return _Part(_Keys(ids[order], sizes[order], times[order]), counts[order], ended[order], frame)
+
+
+def _scan(recordings: Recordings) -> _Keys:
+    """The runs that lie there now. A folder without events is one, too."""
+    import numpy as np
+
+    ids = recordings.ids()[::-1]
+    root = os.fspath(recordings.root)
+    found = np.full((len(ids), 2), -1, np.int64)
+    for number, run_id in enumerate(ids):
+        try:  # put together by hand: run_folder() for each would take as long as all else
+            known = os.lstat(f"{root}/{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]}/{run_id}/{EVENTS}")
+        except OSError:
+            continue
+        found[number] = known.st_size, known.st_mtime_ns
+    return _Keys(np.array(ids, "S24"), found[:, 0], found[:, 1])
+
+
+def _series(values: Iterable[object], dtype: DType) -> pd.Series[Any]:
+    """The values as a column. What does not fit its dtype is missing: recordings may come from anywhere."""
+    import pandas as pd
+
+    if dtype == TIME:
+        return pd.to_datetime(pd.Series(list(values), dtype="str"), utc=True, errors="coerce", format="ISO8601").astype(TIME)
+    if dtype == "Int64":
+        values = [v if isinstance(v, int) and abs(v) < 2**63 else None for v in values]
+    if dtype == "str":
+        values = [None if v is None or v == "" else str(v) for v in values]
+    return pd.Series(list(values), dtype=dtype)
+
+
+def _fingerprint(table: Table[Any]) -> str:
+    """Another one where the same recordings may give another table."""
+    files = resources.files("devpipe")
+    code = b"".join(files.joinpath(name).read_bytes() for name in _READERS)
+    return hashlib.sha256(code + repr([(column.name, column.dtype) for column in table.columns]).encode()).hexdigest()
+
+
+def _save(file: Path, part: _Part, table: Table[Any]) -> None:
+    """Write the index anew; where the folder cannot be written, the next reader reads the runs again."""
+    keys = {"ids": part.keys.ids, "sizes": part.keys.sizes, "times": part.keys.times, "counts": part.counts}
+    blocks = keys | {f"{column.name}:{name}": block for column in table.columns for name, block in _blocks(part.frame[column.name], column.dtype)}
+    body = [json.dumps([_fingerprint(table), [[name, block.dtype.str, len(block)] for name, block in blocks.items()]]).encode() + b"\n"]
+    for block in blocks.values():
+        data = block.tobytes()
+        body.append(data + b"\0" * (-len(data) % _ALIGNED))
+    whole = b"".join(body)
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(b"%08x\n" % zlib.crc32(whole) + whole)
+            temporary.replace(file)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _load(file: Path, table: Table[Any]) -> _Part | None:
+    """What is kept of the table; None where there is nothing, or it is torn, or of other code."""
+    import numpy as np
+    import pandas as pd
+
+    try:
+        data = file.read_bytes()
+        if int(data[:8], 16) != zlib.crc32(memoryview(data)[9:]):
+            return None
+        at = data.index(b"\n", 9) + 1
+        fingerprint, described = json.loads(data[9:at])
+    except (OSError, ValueError):
+        return None
+    if fingerprint != _fingerprint(table):
+        return None
+    blocks: dict[str, Array] = {}
+    for name, dtype, length in described:
+        blocks[name] = np.frombuffer(data, dtype, length, at)
+        at += -(-blocks[name].nbytes // _ALIGNED) * _ALIGNED
+    keys = _Keys(blocks["ids"], blocks["sizes"], blocks["times"])
+    columns = {column.name: _from_blocks(column.name, blocks, column.dtype) for column in table.columns}
+    return _Part(keys, blocks["counts"], np.ones(len(keys.ids), bool), pd.DataFrame(columns, copy=False))
+
+
+def _blocks(series: pd.Series[Any], dtype: DType) -> Iterator[tuple[str, Array]]:
+    """A column as plain arrays."""
+    import numpy as np
+
+    valid = series.notna().to_numpy(bool)
+    if dtype == "str":
+        texts = [text.encode() if known else b"" for text, known in zip(series, valid, strict=True)]
+        yield "offsets", np.cumsum([0, *map(len, texts)], dtype=np.int64)
+        yield "bytes", np.frombuffer(b"".join(texts), np.uint8)
+        yield "valid", np.packbits(valid, bitorder="little")
+    elif dtype == TIME:
+        yield "values", series.dt.tz_localize(None).to_numpy("datetime64[us]").view(np.int64)
+    elif dtype == "float64":
+        yield "values", series.to_numpy(np.float64)
+    else:
+        yield "values", series.fillna(0).to_numpy(np.int64 if dtype == "Int64" else np.bool_)
+        yield "valid", valid
+
+
+def _from_blocks(name: str, blocks: Mapping[str, Array], dtype: DType) -> Any:
+    """The column again, as something pandas takes without a copy where it can."""
+    import numpy as np
+    import pandas as pd
+
+    if dtype == "str":
+        return _strings(blocks[f"{name}:offsets"], blocks[f"{name}:bytes"], blocks[f"{name}:valid"])
+    values = blocks[f"{name}:values"]
+    if dtype == TIME:
+        return pd.to_datetime(values.view("datetime64[us]"), utc=True)
+    if dtype == "float64":
+        return values.copy()
+    array = pd.arrays.IntegerArray if dtype == "Int64" else pd.arrays.BooleanArray
+    return array(values.copy(), np.logical_not(blocks[f"{name}:valid"]))
+
+
+def _strings(offsets: Array, data: Array, valid: Array) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    length = len(offsets) - 1
+    dtype = pd.StringDtype(na_value=np.nan)
+    if dtype.storage == "pyarrow":
+        import pyarrow
+
+        buffers = [pyarrow.py_buffer(valid), pyarrow.py_buffer(offsets), pyarrow.py_buffer(data)]
+        return dtype.__from_arrow__(pyarrow.Array.from_buffers(pyarrow.large_string(), length, buffers))
+    known = np.unpackbits(valid, count=length, bitorder="little")
+    text = data.tobytes()
+    return pd.array([text[a:b].decode() if k else None for a, b, k in zip(offsets[:-1], offsets[1:], known, strict=True)], dtype="str")

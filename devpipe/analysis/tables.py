@@ -1,0 +1,102 @@
+"""All recordings as pandas tables: one row per run, stage, text, event, artifact, verdict or attempt."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devpipe.analysis import columns
+from devpipe.analysis.columns import TABLES, Seen, Table
+from devpipe.analysis.index import frame_of, read_table
+from devpipe.errors import UnknownName
+from devpipe.recordings import Recording, Recordings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Tables(Recordings):
+    """All runs below one folder, found by id and as tables.
+
+    Rows stand in the order of the runs, oldest first. Columns, their order and dtypes are the same for every workspace, also for an
+    empty one (`columns()` says what each means); after them come `labels.<name>` (str) and `parameters.<name>` (Int64, float64,
+    boolean or str, as their values are). Missing values are NA. What cannot be read is a row of state `damaged` with a `note`.
+    """
+
+    def runs(self) -> pd.DataFrame:
+        """One row per run."""
+        return _expanded(_expanded(self._read(columns.RUNS), "parameters"), "labels")
+
+    def stages(self) -> pd.DataFrame:
+        """Four rows per run, one per stage."""
+        return self._read(columns.STAGE_ROWS)
+
+    def texts(self) -> pd.DataFrame:
+        """One row per text: of each stage, step, iteration and part."""
+        return self._read(columns.TEXTS)
+
+    def events(self) -> pd.DataFrame:
+        """One row per event: everything."""
+        return self._read(columns.EVENT_ROWS)
+
+    def artifacts(self) -> pd.DataFrame:
+        """One row per file made."""
+        return self._read(columns.ARTIFACTS)
+
+    def verdicts(self) -> pd.DataFrame:
+        """One row per safety check."""
+        return self._read(columns.VERDICTS)
+
+    def attempts(self) -> pd.DataFrame:
+        """One row per try of one backend."""
+        return self._read(columns.ATTEMPTS)
+
+    def columns(self, table: str = "runs") -> pd.DataFrame:
+        """What the columns of a table mean: name, dtype, doc."""
+        import pandas as pd
+
+        found = next((one for one in TABLES if one.name == table), None)
+        if found is None:
+            raise UnknownName("table", table, [one.name for one in TABLES])
+        return pd.DataFrame([(c.name, c.dtype, c.doc) for c in found.columns], columns=["column", "dtype", "doc"])
+
+    def _read(self, table: Table[Any]) -> pd.DataFrame:
+        return _located(read_table(self, table), self)
+
+
+def runs_frame(recordings: Iterable[Recording]) -> pd.DataFrame:
+    """The table of runs over these recordings, wherever they lie."""
+    recordings = list(recordings)
+    frame = frame_of([Seen.of(recording) for recording in recordings], columns.RUNS)
+    for at, (recording, path) in enumerate(zip(recordings, frame["artifact"], strict=True)):
+        if isinstance(path, str):
+            frame.loc[at, "artifact"] = str(recording.folder.absolute() / Path(path).name)
+    return _expanded(_expanded(frame, "parameters"), "labels")
+
+
+def _located(frame: pd.DataFrame, recordings: Recordings) -> pd.DataFrame:
+    """With whole paths: the index holds them below the folder, so that it may be moved."""
+    for name in frame.columns.intersection(columns.PATHS):
+        frame[name] = f"{os.path.abspath(recordings.root)}/" + frame[name]
+    return frame
+
+
+def _expanded(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """With a column for each key of the JSON objects in the column `name`."""
+    import pandas as pd
+
+    codes, texts = pd.factorize(frame[name])
+    objects = [json.loads(text) for text in texts]
+    columns = {}
+    for key in sorted({key for one in objects for key in one}):
+        values = [*(one.get(key) for one in objects), None]  # the last one for code -1: no object
+        columns[f"{name}.{key}"] = pd.array(values, dtype=_dtype(values)).take(codes)
+    return pd.concat([frame.drop(columns=name), pd.DataFrame(columns)], axis=1)
+
+
+def _dtype(values: list[object]) -> str:
+    kinds = {type(value) for value in values if value is not None}
+    return "boolean" if kinds == {bool} else "Int64" if kinds == {int} else "float64" if kinds <= {int, float} else "str"

@@ -1,0 +1,1 @@
+"""How are many runs made from one plan, and what came of them?"""

@@ -1,0 +1,97 @@
+"""What a person sees in a terminal: each stage as it happens, then where the files are."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from pathlib import Path
+from typing import TextIO
+
+from devpipe.events import (
+    ArtifactWritten,
+    AttemptFinished,
+    Progressed,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    StageFinished,
+    StageReused,
+    StageStarted,
+    TextStreamed,
+    TextWritten,
+    VerdictGiven,
+    Warned,
+)
+from devpipe.recordings import Recorded
+from devpipe.run import Happening
+from devpipe.values import STAGES
+
+_INDENT = " " * 17
+
+
+def plain(text: str) -> str:
+    """The text without characters that steer a terminal."""
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") or c in "\u200c\u200d" else "\ufffd" for c in text)
+
+
+class Screen:
+    """Follows one run and prints it. Streamed text and progress show only on a terminal, on one line that is written over."""
+
+    def __init__(self, folder: Path, *, out: TextIO | None = None) -> None:
+        self.folder = folder
+        self.out = out or sys.stdout
+        self.live = self.out.isatty()
+        self._streamed = ""
+
+    def __call__(self, happening: Happening) -> None:
+        event = happening.event if isinstance(happening, Recorded) else happening
+        match event:
+            case TextStreamed(text=text):
+                self._over(self._streamed + text)
+            case Progressed(step=step, steps=steps, message=message):
+                self._over(f"{step} of {steps} {message}")
+            case RunStarted():
+                self._line(f"{event.pipeline} > {event.output}   safety {event.safety}, text seed {event.text_seed}, run {event.run_id}")
+            case RunResumed(cut_bytes=cut):
+                self._line(f"resumed{f'; a torn tail of {cut} bytes was cut off' if cut else ''}")
+            case StageStarted(stage=stage):
+                self._line(f"{STAGES.index(stage) + 1} {stage}")
+            case StageReused(stage=stage, run_id=run_id):
+                self._line(f"{STAGES.index(stage) + 1} {stage:<14} reused from {run_id}")
+            case TextWritten():
+                self._text(event)
+            case VerdictGiven():
+                self._verdict(event)
+            case AttemptFinished(stage="generation"):
+                problem = f": {event.error.message}" if event.error else ""
+                self._line(f"{_INDENT}{event.backend}/{event.model} {event.outcome} in {event.seconds:.2f} s{problem}")
+            case ArtifactWritten():
+                size = f"{event.width} x {event.height}, " if event.width else f"{event.seconds:.1f} s, " if event.seconds else ""
+                self._line(f"{_INDENT}{self.folder / event.path}  ({size}{event.bytes / 1000:.0f} kB)")
+            case StageFinished(outcome="blocked"):
+                self._line(f"{_INDENT}blocked: {event.reason}")
+            case Warned(message=message):
+                self._line(f"{_INDENT}note: {message}")
+            case RunFinished():
+                self._line(f"{event.outcome} in {event.seconds:.2f} s   recording {self.folder}\n")
+
+    def _text(self, event: TextWritten) -> None:
+        name = f"{event.iteration + 1}. " if event.iteration or not event.final else ""
+        part = f"{event.part}: " if event.part != "prompt" else ""
+        self._line(f"{_INDENT}[{event.language or '?'}] {name}{part}{event.text}")
+
+    def _verdict(self, event: VerdictGiven) -> None:
+        word = "allowed" if event.allowed else f"blocked ({', '.join(event.categories)})"
+        self._line(f"{_INDENT}{word} by {event.method} at level {event.level}" + (f"\n{_INDENT}{event.cause}" if event.cause else ""))
+
+    def _over(self, text: str) -> None:
+        """Show a text that is still growing."""
+        self._streamed = text
+        if self.live:
+            self.out.write("\r\x1b[K" + _INDENT + plain(text).replace("\n", " ")[-60:])
+            self.out.flush()
+
+    def _line(self, text: str) -> None:
+        self._streamed = ""
+        self.out.write(("\r\x1b[K" if self.live else "") + plain(text).replace("\n", "\n" + _INDENT).rstrip(" ") + "\n")
+        self.out.flush()

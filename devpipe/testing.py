@@ -1,0 +1,187 @@
+"""For tests of your own: a backend that follows a script, and the contract that every backend's tests inherit.
+
+    class TestShout(BackendContract):
+        def backend(self, settings):
+            return Shout(settings)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from devpipe.backends.base import Backend, Delta, Emit, Health, Preview, Progress
+from devpipe.errors import BackendError, Rejected
+from devpipe.pictures import sniff
+from devpipe.settings import Settings
+from devpipe.values import LOCAL_COST, Media, MediaRequest, MediaResult, TextRequest, TextResult
+
+Answer = str | TextResult | MediaResult | Media | BaseException | Callable[[TextRequest | MediaRequest], object]
+
+
+def settings_for_tests(home: Path) -> Settings:
+    """Settings of an empty environment, with recordings below `home`."""
+    return Settings.load(home, environ={})
+
+
+class ScriptedBackend(Backend):
+    """Gives the answers of its script in order; the last one again and again. `requests` keeps what it was asked.
+
+    An answer is a text, a TextResult, a Media or MediaResult, an exception to raise, or a function of the request (which may
+    return a coroutine: that is how a script waits for a test).
+    """
+
+    by_rule = True
+
+    def __init__(self, answers: Iterable[Answer], *, by_rule: bool = True, settings: Settings | None = None) -> None:
+        super().__init__(settings or settings_for_tests(Path(".")))
+        self.answers = list(answers)
+        self.by_rule = by_rule  # type: ignore[misc]  # each script decides for itself
+        self.requests: list[TextRequest | MediaRequest] = []
+        self.cancelled = 0
+        self.closed = 0
+
+    async def _next(self, request: TextRequest | MediaRequest) -> object:
+        self.requests.append(request)
+        answer: object = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        try:
+            if callable(answer):
+                answer = answer(request)
+            if asyncio.iscoroutine(answer):
+                answer = await answer
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async def write(self, request: TextRequest, emit: Emit) -> TextResult:
+        answer = await self._next(request)
+        result = answer if isinstance(answer, TextResult) else TextResult(str(answer), model="script", cost=LOCAL_COST)
+        for word in result.text.split(" "):
+            emit(Delta(word + " "))
+        return result
+
+    async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
+        answer = await self._next(request)
+        if isinstance(answer, MediaResult):
+            return answer
+        if not isinstance(answer, Media):
+            raise Rejected(f"The script has no medium but {answer!r}.", hint="Give it a Media.")
+        emit(Progress(1, 1))
+        return MediaResult((answer,), model="script", cost=LOCAL_COST)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class BackendContract:
+    """What every backend keeps. Inherit, say which backend, and set what it can be asked.
+
+    `text_request` and `media_request` are requests it must be able to answer; leave the other one None.
+    """
+
+    text_request: TextRequest | None = None
+    media_request: MediaRequest | None = None
+    repeatable = True  # the same request gives the same answer
+
+    def backend(self, settings: Settings) -> Backend:
+        """The backend under test, with whatever it needs faked at the wire."""
+        raise NotImplementedError
+
+    def _ask(self, home: Path, request: TextRequest | MediaRequest) -> tuple[TextResult | MediaResult, list[Delta | Progress | Preview]]:
+        pieces: list[Delta | Progress | Preview] = []
+
+        async def ask() -> TextResult | MediaResult:
+            backend = self.backend(settings_for_tests(home))
+            try:
+                if isinstance(request, TextRequest):
+                    return await backend.write(request, pieces.append)
+                return await backend.make(request, pieces.append)
+            finally:
+                await backend.close()
+
+        return asyncio.run(ask()), pieces
+
+    def test_it_can_be_asked_for_something(self) -> None:
+        """The contract is told at least one request."""
+        assert self.text_request or self.media_request, "set text_request or media_request"
+
+    def test_text_is_answered_with_its_model_and_what_it_cost(self, tmp_path: Path) -> None:
+        """A text comes back with the model's name and a source for its cost."""
+        if self.text_request:
+            result, _ = self._ask(tmp_path, self.text_request)
+            assert isinstance(result, TextResult) and (result.text or result.parts or result.refused)
+            assert result.model
+            assert result.cost.usd is not None or result.cost.source == "unknown"
+
+    def test_streamed_pieces_are_the_text(self, tmp_path: Path) -> None:
+        """What followers saw while it was written is what comes back."""
+        if self.text_request:
+            result, pieces = self._ask(tmp_path, self.text_request)
+            streamed = "".join(piece.text for piece in pieces if isinstance(piece, Delta))
+            assert isinstance(result, TextResult)
+            assert not streamed or streamed.split() == (result.raw or result.text).split()
+
+    def test_media_are_what_their_bytes_say(self, tmp_path: Path) -> None:
+        """Every file is of the media type it claims, and has an alternative text."""
+        if self.media_request:
+            result, _ = self._ask(tmp_path, self.media_request)
+            assert isinstance(result, MediaResult) and (result.media or result.refused)
+            for media in result.media:
+                assert sniff(media.data) == media.media_type
+                assert media.alt, "a screen reader needs a text: set Media.alt"
+
+    def test_the_same_request_gives_the_same_answer(self, tmp_path: Path) -> None:
+        """A repeatable backend keeps its seed."""
+        for request in (self.text_request, self.media_request):
+            if request and self.repeatable:
+                assert self._ask(tmp_path, request)[0] == self._ask(tmp_path, request)[0]
+
+    def test_what_it_cannot_do_is_rejected(self, tmp_path: Path) -> None:
+        """A text backend asked for a medium, or the other way round, answers with one of our errors that says what to do."""
+        other: TextRequest | MediaRequest = MediaRequest("image", {"prompt": "x"}) if self.text_request else TextRequest("interception", "x")
+        if self.text_request and self.media_request:
+            return
+        try:
+            self._ask(tmp_path, other)
+        except BackendError as error:
+            assert error.hint
+        else:
+            raise AssertionError("it answered what it cannot do")
+
+    def test_it_can_be_checked_and_closed_twice(self, tmp_path: Path) -> None:
+        """`check` says whether it is ready, and closing again does no harm."""
+
+        async def visit() -> Health:
+            backend = self.backend(settings_for_tests(tmp_path))
+            health = await backend.check()
+            await backend.close()
+            await backend.close()
+            return health
+
+        health = asyncio.run(visit())
+        assert health.ready or health.hint
+
+    def test_cancelling_ends_it(self, tmp_path: Path) -> None:
+        """A cancelled request ends with CancelledError, or was quicker than the cancellation."""
+
+        async def cancel(request: TextRequest | MediaRequest) -> None:
+            backend = self.backend(settings_for_tests(tmp_path))
+            asked = backend.write(request, _ignore) if isinstance(request, TextRequest) else backend.make(request, _ignore)
+            task = asyncio.ensure_future(asked)
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task], timeout=10)
+            assert task.done(), "it went on after it was cancelled"
+            await backend.close()
+
+        for request in (self.text_request, self.media_request):
+            if request:
+                asyncio.run(cancel(request))
+
+
+def _ignore(_: Delta | Progress | Preview) -> None:
+    """Nobody follows."""
