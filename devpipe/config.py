@@ -114,8 +114,8 @@ def _one_of(kind: str, name: str, known: Sequence[str]) -> str:
 
 
 def _scalar(value: object) -> object:
-    if not isinstance(value, str | int | float | bool):
-        raise ValueError("must be a text, a number, true or false.")
+    if not isinstance(value, str | int | float | bool) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError("must be a text, a finite number, true or false.")
     return value
 
 
@@ -448,7 +448,7 @@ def _read(path: Path, *, limit: int = MAX_FILE_BYTES) -> tuple[dict[str, Any] | 
     """A file's JSON object (None where it has none), and its faults as (JSON path, message)."""
     try:
         raw = _parsed(path, limit)
-        return raw, list(_oddities(raw, "$"))
+        return raw, list(_doubled(raw, "$"))
     except OSError as error:
         message = f"cannot be read: {error.strerror}. Mend its permissions."
     except UnicodeDecodeError as error:
@@ -492,15 +492,13 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _oddities(value: object, at: str) -> Iterator[tuple[str, str]]:
-    """What Python's JSON lets pass: keys that stand there twice, NaN and infinity."""
+def _doubled(value: object, at: str) -> Iterator[tuple[str, str]]:
+    """The keys that stand there twice: Python would take the last without a word."""
     if isinstance(value, _Pairs):
         yield from ((_path(at, name), "stands there twice. Delete one.") for name in value.twice)
-    if isinstance(value, float) and not math.isfinite(value):
-        yield at, "must be a finite number."
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
-        yield from _oddities(child, _path(at, key))
+        yield from _doubled(child, _path(at, key))
 
 
 def _path(at: str, *loc: int | str) -> str:
@@ -513,15 +511,16 @@ def _path(at: str, *loc: int | str) -> str:
 def _valid(model: type[_M], folder: str, raws: Mapping[str, dict[str, Any]], around: _Around, faults: list[Fault]) -> dict[str, _M]:
     """The files without any fault as models; the faults of the others are added to `faults`."""
     models = {}
+    broken = {fault.file for fault in faults}
     for stem, raw in raws.items():
         file = f"{folder}/{stem}.json"
-        odd = {fault.path for fault in faults if fault.file == file}
         try:
             found = model.model_validate_json(json.dumps(raw), context=replace(around, stem=stem))
-            if not odd:
-                models[stem] = found
         except ValidationError as error:
-            faults.extend(fault for fault in faults_of(error, model, file) if fault.path not in odd)
+            faults.extend(faults_of(error, model, file))
+            continue
+        if file not in broken:
+            models[stem] = found
     return models
 
 

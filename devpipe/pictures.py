@@ -165,7 +165,8 @@ def _plain(image: Image.Image) -> Image.Image:
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGB")
-    return Image.frombytes(image.mode, image.size, image.tobytes())
+    image.info = {}
+    return image
 
 
 def _said(data: bytes) -> str:

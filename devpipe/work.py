@@ -95,24 +95,32 @@ class Work:
         self._held.extend(events)
         await finish_even_if_cancelled(self._flush())
 
-    async def _flush(self) -> None:
+    async def _flush(self, *, last: bool = False) -> None:
         async with self._writing:
             batch, self._held = self._held, []
             if not batch:
                 return
-            if any(event.durable for event in batch):
-                recorded = await in_thread(self.recorder.record, *batch)
+            if last or any(event.durable for event in batch):
+                recorded = await in_thread(self._written, batch, last)
             else:
-                recorded = self.recorder.record(*batch)  # into the page cache: quicker than a thread
+                recorded = self._written(batch, last)  # into the page cache: quicker than a thread
             for one in recorded:
-                self.summary.add(one)
                 self.publish(one)
+
+    def _written(self, batch: list[Event], last: bool) -> tuple[Recorded, ...]:
+        """Write one batch; with the last one goes the summary file, and the recorder is closed."""
+        recorded = self.recorder.record(*batch)
+        for one in recorded:
+            self.summary.add(one)
+        if last:
+            self.recorder.close(json.dumps(self.summary.to_json(), ensure_ascii=False, indent=1).encode())
+        return recorded
 
     async def _write_text(self, name: str, text: str) -> str:
         return self.recorder.write_text(name, text)
 
-    async def _write_files(self, files: list[tuple[str, bytes]]) -> None:
-        await finish_even_if_cancelled(in_thread(self.recorder.write_files, files))
+    async def _write_files(self, files: Callable[[], list[tuple[str, bytes]]]) -> None:
+        await finish_even_if_cancelled(in_thread(lambda: self.recorder.write_files(files())))
 
     def _emit(self, event: Event) -> None:
         self.publish(event)
@@ -128,7 +136,7 @@ class Work:
         self.hold(started_event(self.request, self.settings))
         names = {name: self.context.file_name(f"attached_{name}", "png") for name in self.request.images}
         if names:
-            await self._write_files([(names[name], image.data) for name, image in self.request.images.items()])
+            await self._write_files(lambda: [(names[name], image.data) for name, image in self.request.images.items()])
         self.hold(*[_attached(name, names[name], image) for name, image in self.request.images.items()])
         await self.record()
 
@@ -326,15 +334,10 @@ class Work:
             await finish_even_if_cancelled(self._finish(outcome, error))
 
     async def _finish(self, outcome: Outcome, error: Exception | None) -> None:
-        async with self._writing:
-            pass  # a write in flight is part of the run
-        ended = RunFinished(outcome=outcome, error=problem_of(error) if error else None, seconds=time.perf_counter() - self._began)
-        self._held.append(ended)
-        await self._flush()
+        seconds = time.perf_counter() - self._began
+        self._held.append(RunFinished(outcome=outcome, error=problem_of(error) if error else None, seconds=seconds))
+        await self._flush(last=True)
         self.interception_done.set()
-        summary = json.dumps(self.summary.to_json(), ensure_ascii=False, indent=1).encode()
-        await in_thread(self.recorder.close, summary)
-
 
 def _from_source(verdict: VerdictGiven | None, source: RunSummary | None) -> VerdictGiven | None:
     """The verdict, with the run that it was first given in."""

@@ -141,7 +141,7 @@ WIDTH_SPOILT: list[tuple[str, dict[str, object], str, list[str]]] = [
     ("default too large", {"default": 2049}, "default", ["must be 64..2048"]),
     ("default of another type", {"default": "768"}, "default", ["must be an integer", '"768"']),
     ("default a fraction", {"default": 768.0}, "default", ["must be an integer"]),
-    ("default a list", {"default": [768]}, "default", ["must be a text, a number"]),
+    ("default a list", {"default": [768]}, "default", ["must be a text, a finite number"]),
     ("default no choice", {"choices": [512, 1024]}, "default", ["must be 512 or 1024"]),
     ("default no multiple", {"multiple_of": 500}, "default", ["multiple of 500"]),
     ("a choice out of range", {"choices": [768, 4096]}, "choices", ["must be 64..2048", "4096"]),
@@ -218,18 +218,25 @@ def test_nesting_is_counted_outside_of_texts(workspace: Workspace) -> None:
     assert not workspace.spoil(DADA, lambda raw: raw["title"].update(en='{[\\"' * 50)).faults
 
 
-def test_keys_that_stand_twice_and_numbers_that_are_none_are_faults(workspace: Workspace) -> None:
-    """Python would take the last key and NaN without a word; each is named by its place, also inside."""
-    text = (
-        json.dumps(workspace.get(SKETCH))
-        .replace('"minimum": 64', '"minimum": NaN, "default": 1')
-        .replace('"medium"', '"model": "a", "model": "b", "medium"')
-    )
-    workspace.put(SKETCH, text.replace('"version": 1', '"version": 1, "price_usd": 1e999').encode())
-    found = faults(workspace.load())
+def test_keys_that_stand_twice_are_faults(workspace: Workspace) -> None:
+    """Python would take the last one without a word; each is named by its place, also inside, and the file is not usable."""
+    text = json.dumps(workspace.get(SKETCH)).replace('"minimum": 64', '"minimum": 64, "minimum": 1')
+    workspace.put(SKETCH, text.replace('"medium"', '"model": "a", "model": "b", "medium"').encode())
+    catalogue = workspace.load()
 
-    assert {f"{SKETCH} $.{path}" for path in ("model", "parameters.width.default", "parameters.width.minimum", "price_usd")} == set(found)
-    assert "stands there twice" in found[f"{SKETCH} $.model"] and "finite" in found[f"{SKETCH} $.price_usd"]
+    assert faults(catalogue) == {f"{SKETCH} $.{path}": "stands there twice. Delete one." for path in ("model", "parameters.width.minimum")}
+    assert not catalogue.outputs
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none_are_faults(workspace: Workspace, number: str) -> None:
+    """Python's JSON reads them; as a limit, a default or a price they would allow everything or nothing."""
+    text = json.dumps(workspace.get(SKETCH)).replace("64,", f"{number},").replace("768,", f"{number},")
+    workspace.put(SKETCH, text.replace('"version": 1', f'"version": 1, "price_usd": {number}').encode())
+
+    assert {f"{SKETCH} $.{path}" for path in ("parameters.width.default", "parameters.width.minimum", "price_usd")} == set(
+        faults(workspace.load())
+    )
 
 
 def test_a_byte_order_mark_is_no_fault(workspace: Workspace) -> None:
@@ -412,10 +419,10 @@ def test_numbers_of_numpy_are_numbers(output: OutputConfig) -> None:
 
 
 def test_multiples_of_a_fraction_are_exact_enough(output: OutputConfig) -> None:
-    """0.7 is a multiple of 0.1, whatever binary fractions say; 0.75 is none."""
+    """0.7 is a multiple of 0.1, whatever binary fractions say; 0.7001 is none."""
     assert output.resolve({"strength": 0.7})["strength"] == 0.7
     with pytest.raises(UsageError, match=r"multiple of 0\.1"):
-        output.resolve({"strength": 0.75})
+        output.resolve({"strength": 0.7001})
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,12 @@ def test_a_phone_photo_loses_its_metadata_and_stands_upright() -> None:
     assert b"SECRET" not in attachment.data and b"eXIf" not in attachment.data and b"iCCP" not in attachment.data
 
 
+def test_a_phone_photo_with_a_second_picture_is_one_picture() -> None:
+    """Phones hide a depth or brightness map behind the photo (MPO)."""
+    data = saved(picture(), "MPO", save_all=True, append_images=[picture("L").convert("RGB")])
+    assert Image.open(io.BytesIO(data)).n_frames == 2 and pictures.decode(data).size == (60, 40)  # type: ignore[attr-defined]
+
+
 def test_a_mask_is_grey_and_its_transparent_parts_do_not_change() -> None:
     image = Image.new("RGBA", (4, 2), (255, 255, 255, 0))
     image.putpixel((1, 1), (255, 255, 255, 255))

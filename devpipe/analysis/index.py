@@ -13,10 +13,9 @@ import json
 import os
 import secrets
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -47,7 +46,7 @@ def read_table(recordings: Recordings, table: Table[Any]) -> pd.DataFrame:
     stored = stored or _Part.of([], now.only(np.zeros(len(now.ids), bool)), table)
     kept = stored.only(stored.keys.among(now))
     new = now.only(~now.among(kept.keys))
-    fresh = _Part.of([Seen.of(Recording(run_folder(recordings.root, run_id.decode()))) for run_id in new.ids], new, table)
+    fresh = _Part.of((Seen.of(Recording(run_folder(recordings.root, run_id.decode()))) for run_id in new.ids), new, table)
     whole = kept.joined(fresh)
     dropped, ended = len(stored.keys.ids) - len(kept.keys.ids), int(fresh.ended.sum())
     if dropped or ended * _WORTH_SAVING > len(whole.keys.ids):
@@ -59,8 +58,11 @@ def frame_of(rows: Iterable[Any], table: Table[Any]) -> pd.DataFrame:
     """A table's columns over these rows."""
     import pandas as pd
 
-    rows = list(rows)
-    return pd.DataFrame({column.name: _series([column.of(row) for row in rows], column.dtype) for column in table.columns})
+    values: list[list[object]] = [[] for _ in table.columns]
+    for row in rows:
+        for column, of_column in zip(table.columns, values, strict=True):
+            of_column.append(column.of(row))
+    return pd.DataFrame({column.name: _series(own, column.dtype) for column, own in zip(table.columns, values, strict=True)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,10 @@ class _Keys:
         return _Keys(self.ids[keep], self.sizes[keep], self.times[keep])
 
     def same(self, other: _Keys) -> bool:
-        return len(self.ids) == len(other.ids) and bool(self.among(other).all())
+        import numpy as np
+
+        pairs = ((self.ids, other.ids), (self.sizes, other.sizes), (self.times, other.times))
+        return all(np.array_equal(ours, theirs) for ours, theirs in pairs)
 
     def among(self, other: _Keys) -> Array:
         """For each of ours, whether it stands in the other, unchanged."""
@@ -98,12 +103,20 @@ class _Part:
     frame: pd.DataFrame
 
     @classmethod
-    def of(cls, seen: Sequence[Seen], keys: _Keys, table: Table[Any]) -> _Part:
+    def of(cls, seen: Iterable[Seen], keys: _Keys, table: Table[Any]) -> _Part:
         import numpy as np
 
-        rows = [list(table.rows(run)) for run in seen]
-        ended = np.array([run.state in get_args(Outcome) for run in seen], bool)
-        return cls(keys, np.array([len(of_run) for of_run in rows], np.int64), ended, frame_of(chain.from_iterable(rows), table))
+        counts, ended = [], []
+
+        def rows() -> Iterator[Any]:  # one run at a time: all events of all runs would fill the memory
+            for run in seen:
+                of_run = list(table.rows(run))
+                counts.append(len(of_run))
+                ended.append(run.state in get_args(Outcome))
+                yield from of_run
+
+        frame = frame_of(rows(), table)
+        return cls(keys, np.array(counts, np.int64), np.array(ended, bool), frame)
 
     def only(self, keep: Array) -> _Part:
         import numpy as np
@@ -148,17 +161,17 @@ def _scan(recordings: Recordings) -> _Keys:
     return _Keys(np.array(ids, "S24"), found[:, 0], found[:, 1])
 
 
-def _series(values: Iterable[object], dtype: DType) -> pd.Series[Any]:
+def _series(values: list[object], dtype: DType) -> pd.Series[Any]:
     """The values as a column. What does not fit its dtype is missing: recordings may come from anywhere."""
     import pandas as pd
 
     if dtype == TIME:
-        return pd.to_datetime(pd.Series(list(values), dtype="str"), utc=True, errors="coerce", format="ISO8601").astype(TIME)
+        return pd.to_datetime(pd.Series(values, dtype="str"), utc=True, errors="coerce", format="ISO8601").astype(TIME)
     if dtype == "Int64":
         values = [v if isinstance(v, int) and abs(v) < 2**63 else None for v in values]
     if dtype == "str":
         values = [None if v is None or v == "" else str(v) for v in values]
-    return pd.Series(list(values), dtype=dtype)
+    return pd.Series(values, dtype=dtype)
 
 
 def _fingerprint(table: Table[Any]) -> str:

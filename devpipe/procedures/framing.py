@@ -30,7 +30,7 @@ def _as_form(part: Part, page: Page) -> str:
     colour = " ".join([*part.colours]) or primary
     itself = part.noun.casefold() in (one.split()[-1].casefold(), many.split()[-1].casefold())
     label = "" if itself else f" = {part.noun}"
-    place = table(page.language, "positions").get(part.lead, "")
+    place = table(page.language, "positions").get(part.lead if part.kind in ("thing", "ground") else "in", "")
     return sentence(f"{place}: {shape}, {colour}{label}" if place else f"{shape}, {colour}{label}")
 
 

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 
-from devpipe.procedures.grammar import Found, english_plural, find_adjective, find_noun, fix_articles, known_noun
-from devpipe.procedures.words import Page, capital, data, like, substitute
+from devpipe.procedures.grammar import Found, english_plural, find_adjective, find_noun, fix_articles, known_noun, verb_forms
+from devpipe.procedures.words import Page, data, like, tokens
+
+_AFTER_NOUN = {"der": "of the", "einer": "of a", "eines": "of a", "meiner": "of my", "seiner": "of his", "ihrer": "of her"}
+_IDIOMS = ((r"\b(in|at|on|of) the (?:the|a) ", r"\1 the "), (r"(?i)\bat the (morning|evening|background|foreground)\b", r"in the \1"),
+           (r"\bin the (winter|summer|spring|autumn)\b", r"in \1"), (r"(?i)\bnear (sunset|sunrise|night|noon|day)\b", r"at \1"))
 
 
 def translate_en(page: Page) -> str:
     """The text word by word in English, in the order it stands (the interlinear glosses of medieval scribes); unknown words stay."""
     if page.language == "en":
         return page.text
-    text = substitute(page.text, _english)
-    text = re.sub(r"(?i)\b(of the|in the|at the|on the) (?:the|a) ", r"\1 ", text)
-    return fix_articles(capital(text) if page.text[:1].isupper() else text)
+    pieces = tokens(page.text)
+    places = [at for at, token in enumerate(pieces) if token.kind == "word"]
+    line, texts, fresh = [pieces[at].text for at in places], [token.text for token in pieces], True
+    for rank, at in enumerate(places):
+        between = texts[places[rank - 1] + 1 : at] if rank else []
+        fresh = not rank or any(mark in ".!?" for mark in between)
+        texts[at] = like(_english(line, rank, close=between == [" "]), line[rank] if fresh else "x")
+    text = "".join(texts)
+    for idiom, better in _IDIOMS:
+        text = re.sub(idiom, better, text)
+    return fix_articles(text)
 
 
-def _english(word: str) -> str:
-    low = word.casefold() if "ß" not in word else word.lower()
+def _english(line: list[str], at: int, *, close: bool) -> str:
+    """One German word in English; `close` says that the word before stands right beside it."""
+    word, low = line[at], line[at].lower()
     function: dict[str, str] = data("glossary")["function"]
+    if close and low in _AFTER_NOUN and known_noun(line, at - 1, "de"):
+        return _AFTER_NOUN[low]
     if low in function:
-        return like(function[low], word if len(word) > 1 else "")
-    found = known_noun(word, "de")
-    if found and (word[:1].isupper() or not _verbs().get(low)):
+        return function[low]
+    if found := known_noun(line, at, "de"):
         return _english_noun(found)
-    if low in _verbs():
-        return like(_verbs()[low], word)
+    if low in verb_forms("de"):
+        return verb_forms("de")[low]
+    adjectives: dict[str, str] = data("glossary")["adjectives"]
     adjective = find_adjective(word, "de")
-    if adjective:
-        return like(data("glossary")["adjectives"].get(adjective[0], word), word)
-    if "-" in word:
-        return "-".join(_english(part) for part in word.split("-"))
-    return _english_noun(found) if found else word
+    if adjective and adjective[0] in adjectives:
+        return adjectives[adjective[0]]
+    return "-".join(_english([part], 0, close=False) for part in word.split("-")) if "-" in word else word
 
 
 def _english_noun(found: Found) -> str:
@@ -44,38 +56,12 @@ def _english_noun(found: Found) -> str:
 
 def _front(head: str) -> str:
     """The front of a German compound in English: "Garten" of "Gartenhaus", without the sound that joins them."""
+    adjectives: dict[str, str] = data("glossary")["adjectives"]
     for joint in ("", "s", "n", "en", "es", "e", "er"):
-        if head.endswith(joint) and len(head) - len(joint) > 2:
-            known = find_noun(head.removesuffix(joint), "de")
-            if known:
+        stem = head.removesuffix(joint)
+        if head.endswith(joint) and len(stem) > 2:
+            if known := find_noun(stem, "de"):
                 return f"{_front(known.head)} {known.noun.en}" if known.head else known.noun.en
-            adjective = find_adjective(head.removesuffix(joint).lower(), "de")
-            if adjective:
-                return str(data("glossary")["adjectives"].get(adjective[0], head.lower()))
+            if stem.lower() in adjectives:
+                return adjectives[stem.lower()]
     return head.lower()
-
-
-@cache
-def _verbs() -> dict[str, str]:
-    """German verb forms with their English ones: "läuft" runs, "laufen" run, "laufend" running."""
-    forms: dict[str, str] = {}
-    for line in data("glossary")["verbs"]:
-        many, one, english = line.split()
-        forms |= {many: english, one: third_person(english)}
-        for ending in ("", "e", "er", "es", "en", "em"):
-            forms[f"{many}d{ending}"] = ing(english)
-    return forms
-
-
-def third_person(verb: str) -> str:
-    """The form that goes with he, she, it."""
-    return {"have": "has"}.get(verb) or english_plural(verb)
-
-
-def ing(verb: str) -> str:
-    """The present participle of an English verb."""
-    if verb.endswith("ie"):
-        return verb[:-2] + "ying"
-    if verb.endswith("e") and not verb.endswith("ee"):
-        return verb[:-1] + "ing"
-    return verb + (verb[-1] if re.fullmatch(r"[^aeiou]*[aeiou][bdgmnpt]", verb) else "") + "ing"

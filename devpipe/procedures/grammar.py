@@ -111,12 +111,19 @@ def find_noun(word: str, language: str) -> Found | None:
     return None
 
 
-def german_form(noun: Noun, found: Found) -> str:
-    """A German noun in the number and case in which another one was found."""
-    if found.plural:
-        plural = noun.plural or noun.de
-        return plural + ("n" if found.form == "n" and plural[-1] not in "ns" else "")
-    return noun.de + (("es" if noun.de[-1] in "sßxz" else "s") if found.form == "s" and noun.gender in "mn" else "")
+def german_form(noun: Noun, *, plural: bool = False, case: str = "nom") -> str:
+    """A German noun in a number and case."""
+    if plural:
+        many = noun.plural or noun.de
+        return many + ("n" if case == "dat" and many[-1] not in "ns" else "")
+    if noun.weak and case != "nom":
+        return noun.plural or noun.de
+    return noun.de + (("es" if noun.de[-1] in "sßxz" or len(noun.de) < 5 else "s") if case == "gen" and noun.gender in "mn" else "")
+
+
+def merged(preposition: str, article: str) -> str:
+    """The two in one word where German has it: "in" and "dem" are "im"; else empty."""
+    return _MERGED.get((preposition.casefold(), article.casefold()), "")
 
 
 @cache
@@ -128,6 +135,8 @@ def all_adjectives(language: str) -> frozenset[str]:
 
 def find_adjective(word: str, language: str) -> tuple[str, str] | None:
     """An adjective as (base form, ending), or None."""
+    if word.casefold() in wordset(language, "prepositions"):
+        return None
     return stem_in(word, all_adjectives(language), language)
 
 
@@ -159,23 +168,69 @@ def inflect(base: str, ending: str) -> str:
     return base + ending[1:] if base.endswith("e") else base + ending
 
 
-def known_noun(word: str, language: str) -> Found | None:
-    """The noun a word is, unless it is first of all a small word, a verb or, in German, an adjective written small."""
-    low = word.casefold()
-    if low in wordset(language, "stopwords") or low in wordset(language, "prepositions") or word in wordset(language, "verbs"):
+def known_noun(words: Sequence[str], at: int, language: str) -> Found | None:
+    """The noun that stands at `at`, unless there it is a small word, a verb or, in German, an adjective written small."""
+    word, low = words[at], words[at].casefold()
+    if low in wordset(language, "stopwords") or low in wordset(language, "prepositions"):
         return None
-    return None if language == "de" and word.islower() and find_adjective(word, "de") else find_noun(word, language)
+    found = find_noun(word, language)
+    if language == "de":
+        small = word.islower() and (find_adjective(word, "de") or word in verb_forms("de"))
+        return _in_number(words, at, found) if found and not small else None
+    verb = low in verb_forms("en") and at and find_noun(words[at - 1], "en") and not find_adjective(words[at - 1], "en")
+    return None if verb or low in wordset("en", "verbs") else found
+
+
+def _in_number(words: Sequence[str], at: int, found: Found) -> Found:
+    """A German noun whose form says nothing of its number, in the one that article, adjectives or number word ask for."""
+    noun, start = found.noun, phrase_start(words, at)
+    if not noun.plural or found.gender == "p" == noun.gender or not (noun.weak or noun.plural == noun.de):
+        return found
+    if start and words[start - 1].casefold() in wordset("de", "numbers"):
+        return Found(noun, True, found.form, found.head)
+    led = words[start - 1] if start else ""
+    fits = [plural for plural in (found.plural, not found.plural)
+            if case_of(words[start:at], "p" if plural else noun.gender, led) and (noun.plural == noun.de or plural or words[at] != noun.de)]
+    return Found(noun, fits[0], found.form if fits[0] else "", found.head) if fits else found
+
+
+@cache
+def verb_forms(language: str) -> dict[str, str]:
+    """Verb forms; the German ones with their English: "läuft" runs, "laufen" run, "laufend" running."""
+    forms: dict[str, str] = {}
+    for line in data("glossary")["verbs"]:
+        many, one, english = line.split()
+        if language == "en":
+            forms |= {english: english, third_person(english): english}
+            continue
+        forms |= {many: english, one: third_person(english)}
+        forms |= {f"{many}d{ending}": ing(english) for ending in ("", "e", "er", "es", "en", "em")}
+    return forms
+
+
+def third_person(verb: str) -> str:
+    """The English form that goes with he, she, it."""
+    return "has" if verb == "have" else english_plural(verb)
+
+
+def ing(verb: str) -> str:
+    """The present participle of an English verb."""
+    if verb.endswith("ie"):
+        return verb[:-2] + "ying"
+    if verb.endswith("e") and not verb.endswith("ee"):
+        return verb[:-1] + "ing"
+    return verb + (verb[-1] if re.fullmatch(r"[^aeiou]*[aeiou][bdgmnpt]", verb) else "") + "ing"
 
 
 def nominative(words: Sequence[str], at: int) -> list[str] | None:
     """A German prepositional phrase without its preposition: "auf blauem Grund" becomes "blauer Grund"; None where we cannot tell."""
-    found, start = find_noun(words[at], "de"), phrase_start(words, at)
+    found, start = known_noun(words, at, "de"), phrase_start(words, at)
     if not found or start > 1:
         return None
     before = agree(words[start:at], found.gender, found.gender, words[0] if start else "", named=True)
     if before is None:
         return None
-    name = german_form(found.noun, Found(found.noun, found.plural))
+    name = german_form(found.noun, plural=found.plural)
     return [*before, found.head + name.lower() if found.head else name, *words[at + 1 :]]
 
 
@@ -200,12 +255,16 @@ def _determiner(word: str) -> tuple[str, str] | None:
     return next((("dies", stem) for stem in _DER_STEMS if low.startswith(stem) and low[len(stem):] in ("e", "er", "es", "en", "em")), None)
 
 
-def _governed(preposition: str) -> tuple[str, ...]:
+def _governed(before: str) -> tuple[str, ...]:
+    """The cases a word asks of what follows; after a noun a genitive is likely."""
+    preposition = before.casefold()
     if preposition in _DATIVE:
         return ("dat",)
     if preposition in _ACCUSATIVE:
         return ("acc",)
-    return ("dat", "acc") if preposition in _EITHER else _CASES
+    if preposition in _EITHER:
+        return ("dat", "acc")
+    return ("gen", "nom", "acc", "dat") if before[:1].isupper() and find_noun(before, "de") else _CASES
 
 
 def _article(kind: str, stem: str, case: str, column: int) -> str:
@@ -243,14 +302,25 @@ def agree(before: Sequence[str], old: str, new: str, preposition: str = "", *, n
     return article + [_turn(word, _adjective_ending(kind, case, column)) for word in rest]
 
 
+def case_of(before: Sequence[str], gender: str, preposition: str) -> str | None:
+    """The case in which a German noun stands, as far as the words before it tell; None where they do not fit its gender."""
+    if not before:
+        governed = _governed(preposition)
+        return "nom" if "nom" in governed else governed[0]
+    kind, stem = _determiner(before[0]) or ("", "")
+    return next(iter(_fitting_cases(before, kind, stem, _GENDERS.index(gender), preposition)), None)
+
+
 def _fitting_cases(before: Sequence[str], kind: str, stem: str, column: int, preposition: str) -> list[str]:
     """The cases in which article and adjectives can stand, the likeliest first."""
+    if stem == "ein" and column == 3:
+        return []
     contracted = _CONTRACTED.get(before[0].casefold())
     endings = [(find_adjective(word, "de") or ("", ""))[1] for word in (before[1:] if kind else before)]
     article = (contracted[1] if contracted else before[0]).casefold()
     return [
         case
-        for case in _governed((contracted[0] if contracted else preposition).casefold())
+        for case in _governed(contracted[0] if contracted else preposition)
         if (not kind or _article(kind, stem, case, column) == article)
         and all(ending in ("", _adjective_ending(kind, case, column)) for ending in endings)
     ]

@@ -20,8 +20,8 @@ def chinese_whispers(page: Page) -> str:
     accent = page.output_language[:2].casefold()
     wanted = min(1 + len(words(page.text)) // 7, 8)
     heard: dict[str, str] = {}
-    for base, kind in _audible(page):
-        near = misheard(base, kind, page.language, accent)
+    for base, kind in _audible(page)[: 3 * wanted]:
+        near = [other for other in misheard(base, kind, page.language, accent) if other.casefold() not in page.text.casefold()]
         if near and len(heard) < wanted:
             heard[base] = page.dice.pick(near)
     text, changed = swap(page, lambda word: heard.get(word), lambda found: heard.get(_base(found, page)))
@@ -35,8 +35,9 @@ def _base(found: Found, page: Page) -> str:
 def _audible(page: Page) -> list[tuple[str, str]]:
     """The words that may be misheard, as (base form, kind), in the order in which it happens: colours are the clearest."""
     found: dict[tuple[str, str], None] = {}
-    for word in words(page.text)[:400]:
-        noun, adjective = known_noun(word, page.language), find_adjective(word, page.language)
+    named = words(page.text)[:400]
+    for at, word in enumerate(named):
+        noun, adjective = known_noun(named, at, page.language), find_adjective(word, page.language)
         if noun:
             found[_base(noun, page), "noun"] = None
         elif adjective:
@@ -51,9 +52,10 @@ def misheard(word: str, kind: str, language: str, accent: str) -> tuple[str, ...
     spoken = sounds(word, language)
     for old, new in data("sounds").get(accent, []):
         spoken = spoken.replace(old, new)
-    limit = max(1.0, 0.5 * len(spoken))
-    near = sorted((distance(spoken, heard), other) for other, heard in _lexicon(language, kind) if abs(len(heard) - len(spoken)) <= 2)
-    return tuple(other for far, other in near if far <= limit and other.casefold() != word.casefold())[:4]
+    others = [(other, heard) for other, heard in _lexicon(language, kind) if abs(len(heard) - len(spoken)) <= 2 and other.casefold() != word]
+    near = sorted((distance(spoken, heard), other) for other, heard in others)[:4]
+    limit = min(0.6 * len(spoken), max(near[0][0] + 0.6, 0.4 * len(spoken))) if near else 0.0
+    return tuple(other for far, other in near if far <= limit)
 
 
 @lru_cache(maxsize=4)

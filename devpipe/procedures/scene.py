@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from devpipe.procedures.grammar import find_adjective, find_noun, known_noun, lower_start, nominative, stem_in
+from devpipe.procedures.grammar import Found, find_adjective, german_form, known_noun, lower_start, nominative, stem_in, verb_forms
 from devpipe.procedures.words import Page, Token, table, tokens, words, wordset
 
 _BREAKS = frozenset(".,;:!?…|/\n—–。，؛،")
@@ -17,7 +17,8 @@ class Part:
 
     text: str  # as it stands, without the joining "and"
     lead: str  # the preposition it begins with, or empty
-    noun: str  # its head word
+    at: int  # where its head word stands
+    noun: str  # its head word, as in a list
     lemma: str  # the head word's base form where we know it
     kind: str  # thing, or time, season, weather, ground: what its noun speaks of
     colours: tuple[str, ...] = ()
@@ -72,27 +73,49 @@ def _read(link: str, piece: Sequence[Token], language: str) -> Part | None:
     if not named:
         return None
     text = lower_start("".join(t.text for t in kept), language)
-    lead = named[0].casefold() if named[0].casefold() in wordset(language, "prepositions") else ""
-    head = _head(named, language)
-    found = find_noun(head, language)
-    base = (found.noun.de if language == "de" else found.noun.en) if found else head
-    return Part(text, lead, head, base, _kind(base, language), colours_in(named, language), _count(named, language), bool(found and found.plural), link)
+    lead = _lead(named, language)
+    at = _head(named, language)
+    found = known_noun(named, at, language)
+    base = (found.noun.de if language == "de" else found.noun.en) if found else named[at]
+    kind, colours = _kind(base, language), colours_in(named, language)
+    return Part(text, lead, at, _label(named[at], found, language), base, kind, colours, _count(named, language), bool(found and found.plural), link)
 
 
-def _head(named: Sequence[str], language: str) -> str:
-    """The word the phrase is about: its last noun before "of", or its last word that says something."""
-    genitives, measures = wordset(language, "genitives"), wordset(language, "measures")
-    of = next((at for at, word in enumerate(named) if at and word.casefold() in genitives and named[at - 1].casefold() not in measures), len(named))
-    known = [word for word in named[:of] if known_noun(word, language)]
+def _lead(named: Sequence[str], language: str) -> str:
+    if [word.casefold() for word in named[:3]] == ["in", "front", "of"]:
+        return "in front"
+    return named[0].casefold() if named[0].casefold() in wordset(language, "prepositions") else ""
+
+
+def _label(word: str, found: Found | None, language: str) -> str:
+    """The head word as it would stand in a list."""
+    if not found:
+        return word
+    if language == "en":
+        return word if word.isupper() else word.casefold()
+    name = german_form(found.noun, plural=found.plural)
+    return found.head + name.lower() if found.head else name
+
+
+def _head(named: Sequence[str], language: str) -> int:
+    """Where the word stands that the phrase is about: its last noun before an "of", or its last word that says something."""
+    end = next((at for at in range(1, len(named)) if _genitive(named, at, language)), len(named))
+    known = [at for at in range(end) if known_noun(named, at, language)]
     if known:
         return known[-1]
-    if language == "de":
-        large = [word for word in named[1:of] if word[:1].isupper()] or [word for word in named[:1] if word[:1].isupper() and len(named) == 1]
-        if large:
-            return large[-1]
-    says = [w for w in named[:of] if w.casefold() not in wordset(language, "stopwords") and w.casefold() not in wordset(language, "prepositions")]
-    solid = [w for w in says if not w.endswith("ing") and w.casefold() not in wordset(language, "verbs")] or says
-    return solid[-1] if solid else named[-1]
+    large = [at for at in range(end) if named[at][:1].isupper() and (at or len(named) == 1)] if language == "de" else []
+    small = [wordset(language, key) for key in ("stopwords", "prepositions", "numbers", "pronouns")]
+    says = [at for at in range(end) if not any(named[at].casefold() in words for words in small)]
+    solid = [at for at in says if not named[at].endswith("ing") and named[at].casefold() not in verb_forms(language)]
+    return (large or solid or says or [len(named) - 1])[-1]
+
+
+def _genitive(named: Sequence[str], at: int, language: str) -> bool:
+    """True where a word begins what the noun before belongs to: "of", "des", or "einer" after a noun."""
+    low = named[at].casefold()
+    if low in wordset(language, "genitives"):
+        return named[at - 1].casefold() not in wordset(language, "measures")
+    return language == "de" and low in ("der", "einer") and bool(known_noun(named, at - 1, "de"))
 
 
 def bare(part: Part, language: str) -> str:
@@ -101,14 +124,14 @@ def bare(part: Part, language: str) -> str:
     if not part.lead or " ".join(named) != part.text or named[-1] == named[0]:
         return part.text
     if language == "en":
-        skip = 3 if named[1:3] == ["front", "of"] else 2 if named[1] in ("to", "of") else 1
-        return " ".join(named[skip:]) or part.text
-    return " ".join(nominative(named, named.index(part.noun)) or [part.text])
+        skip = 3 if part.lead == "in front" else 2 if named[1] in ("to", "of") else 1
+        return part.text if named[1] in wordset("en", "pronouns") else " ".join(named[skip:]) or part.text
+    return " ".join(nominative(named, part.at) or [part.text])
 
 
 def joined(found: Sequence[Part]) -> str:
     """Parts in one line: a comma before things, none before a preposition."""
-    return "".join((" " if part.lead else ", ") * bool(place) + part.text for place, part in enumerate(found))
+    return "".join((" " if part.lead and not part.link else ", ") * bool(place) + part.text for place, part in enumerate(found))
 
 
 def _kind(base: str, language: str) -> str:

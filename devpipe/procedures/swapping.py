@@ -8,6 +8,7 @@ from devpipe.procedures.grammar import (
     Found,
     Noun,
     agree,
+    case_of,
     english_plural,
     find_adjective,
     find_noun,
@@ -16,6 +17,7 @@ from devpipe.procedures.grammar import (
     german_form,
     inflect,
     known_noun,
+    merged,
     phrase_start,
 )
 from devpipe.procedures.words import Page, like, tidy, tokens, wordset
@@ -50,8 +52,8 @@ def _base(found: Found, language: str) -> str:
 def _swap_nouns(out: list[str], choose: ChooseNoun, language: str, *, guess: bool) -> set[int]:
     """Nouns swapped in place; answers which positions are settled."""
     done: set[int] = set()
-    for at, word in enumerate(list(out)):
-        found = known_noun(word, language) or (_guessed(out, at, language) if guess else None)
+    for at in range(len(out)):
+        found = known_noun(out, at, language) or (_guessed(out, at, language) if guess else None)
         new = choose(found) if found else None
         if found and new is not None and _put(out, at, found, new, language):
             done.add(at)
@@ -63,7 +65,9 @@ def _guessed(out: Sequence[str], at: int, language: str) -> Found | None:
     word = out[at]
     if language == "de":
         start = phrase_start(out, at)
-        fits = fitting_gender(out[start:at], out[start - 1] if start else "") if word[:1].isupper() and at else None
+        small = any(word.casefold() in wordset("de", key) for key in ("stopwords", "prepositions", "numbers", "conjunctions"))
+        noun = word[:1].isupper() and at and not small and not find_adjective(word, "de")
+        fits = fitting_gender(out[start:at], out[start - 1] if start else "") if noun else None
         return None if fits is None else Found(Noun(word, fits.replace("p", "") or "m", "", word), fits == "p", head="?" if not fits else "")
     function = wordset("en", "stopwords") | wordset("en", "prepositions") | wordset("en", "conjunctions") | wordset("en", "numbers")
     after = out[at + 1].casefold() if at + 1 < len(out) else ""
@@ -86,11 +90,15 @@ def _put(out: list[str], at: int, found: Found, new: str, language: str) -> bool
     if target is None:
         return False
     start = phrase_start(out, at)
-    before = agree(out[start:at], found.gender, "p" if found.plural else target.noun.gender, out[start - 1] if start else "")
+    led, gender = out[start - 1] if start else "", "p" if found.plural else target.noun.gender
+    before, case = agree(out[start:at], found.gender, gender, led), case_of(out[start:at], found.gender, led)
     if before is None:
         return False
+    if before and (one := merged(led, before[0])) and before[0] != out[start]:
+        out[start - 1], before[0] = like(one, led), ""
     out[start:at] = before
-    out[at] = new[: len(new) - len(target.noun.de)] + german_form(target.noun, found)
+    form = german_form(target.noun, plural=found.plural, case=case or "nom")
+    out[at] = new[: len(new) - len(target.noun.de)] + form
     return True
 
 
@@ -105,7 +113,8 @@ def _swap_other(word: str, choose: Choose, language: str) -> str | None:
     low = word.casefold() if language == "en" else word.lower()
     if known := choose(low):
         return like(known, word)
-    if language != "de" or not (adjective := find_adjective(word, "de")) or word[:1].isupper() and word[1:2].islower() and known_noun(word, "de"):
+    adjective = find_adjective(word, language) if language == "de" and not (word.istitle() and find_noun(word, "de")) else None
+    if not adjective:
         return None
     new = choose(adjective[0])
     if not new:

@@ -26,12 +26,16 @@ def antonyms(page: Page) -> str:
 def amplify(page: Page) -> str:
     """Everything at its utmost: hyperbole, the oldest figure of exaggeration (Quintilian, "Institutio oratoria" VIII 6, about 95)."""
     known = table(page.language, "bigger")
-    grown, _ = swap(page, lambda word: page.dice.pick(known[word]) if word in known else _very(page, word))
-    pieces, before = [], ""
-    for token in tokens(grown):
-        pieces.append(_enlarged(token.text, before, page) if token.kind == "word" else token.text)
-        before = token.text if token.kind == "word" else before if token.kind == "space" else ""
+    grown, changed = swap(page, lambda word: page.dice.pick(known[word]) if word in known else _very(page, word))
+    named = tokens(grown)
+    places = [at for at, token in enumerate(named) if token.kind == "word"]
+    line = [named[at].text for at in places]
+    pieces = [token.text for token in named]
+    for rank, at in enumerate(places):
+        pieces[at] = _enlarged(line, rank, page)
     text = "".join(pieces)
+    if text == grown and not changed:
+        text = page.phrase("amplify.open").format(text=lower_start(text, page.language))
     return f"{sentence(fix_articles(text) if page.language == 'en' else text)} {page.phrase('amplify.close')}"
 
 
@@ -40,17 +44,15 @@ def _very(page: Page, word: str) -> str | None:
     return f"{page.phrase('amplify.very')} {word}" if word in wordset(page.language, "colours") else None
 
 
-def _enlarged(word: str, before: str, page: Page) -> str:
+def _enlarged(line: list[str], at: int, page: Page) -> str:
     """A noun that follows its article directly, with a great adjective before it."""
-    low = before.casefold()
-    noun = known_noun(word, page.language)
-    if not noun or low not in wordset(page.language, "indefinite"):
+    word, low = line[at], line[at - 1].casefold() if at else ""
+    noun = known_noun(line, at, page.language) if low in wordset(page.language, "indefinite") else None
+    if not noun:
         return word
     size = page.phrase("amplify.size")
-    if page.language == "en":
-        return f"{size} {word}"
-    ending = {"ein": "es" if noun.gender == "n" else "er", "eine": "e", "einen": "en", "einem": "en", "einer": "en"}[low]
-    return f"{inflect(size, ending)} {word}"
+    endings = {"ein": "es" if noun.gender == "n" else "er", "eine": "e"}
+    return f"{size} {word}" if page.language == "en" else f"{inflect(size, endings.get(low, 'en'))} {word}"
 
 
 def harmonize(page: Page) -> str:

@@ -7,4 +7,4 @@ from devpipe.sketch.styles import STYLES
 
 VERSION = "1"  # raised when any picture changes: recorded as the digest
 
-__all__ = ["VERSION", "STYLES", "Mention", "Reading", "Thing", "caption", "compose", "draw", "read"]
+__all__ = ["STYLES", "VERSION", "Mention", "Reading", "Thing", "caption", "compose", "draw", "read"]

@@ -29,18 +29,20 @@ class Canvas:
 
     def polygon(self, points: Points, rgb: RGB, alpha: float = 1.0) -> None:
         if len(points) > 2 and alpha > 0:
-            (self.pen if alpha >= 1 else self.glaze).polygon(points.ravel().tolist(), fill=rgb if alpha >= 1 else (*rgb, round(255 * alpha)))
+            (self.pen if alpha >= 1 else self.glaze).polygon(
+                points.ravel().tolist(), fill=rgb if alpha >= 1 else (*rgb, round(255 * alpha))
+            )
 
     def stroke(self, points: Points, rgb: RGB, width: float, *, closed: bool = False, alpha: float = 1.0) -> None:
         """A line with round ends and joints. Pillow's own `joint="curve"` takes 20 times as long: discs go only where a gap would show."""
-        spacing = float(np.abs(np.diff(points, axis=0)).sum()) / max(1, len(points))
+        spacing = float(np.abs(points[1:] - points[:-1]).sum()) / max(1, len(points))
         thin = points[:: max(1, int(0.3 * width / max(0.1, spacing)))] if len(points) > 12 else points
         line = np.concatenate([thin, thin[:2] if closed else points[-1:]])
         pen, ink = (self.pen, rgb) if alpha >= 1 else (self.glaze, (*rgb, round(255 * alpha)))
         pen.line(line.ravel().tolist(), fill=ink, width=max(1, round(width)))
         if width > 3 and alpha >= 1:
-            step = np.diff(line, axis=0)
-            bend = np.abs(np.diff(np.unwrap(np.arctan2(step[:, 1], step[:, 0]))))
+            a, b = line[1:-1] - line[:-2], line[2:] - line[1:-1]
+            bend = np.abs(np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], (a * b).sum(axis=1)))
             ends = [] if closed else [line[0], line[-1]]
             r = width / 2 - 0.5
             for x, y in (*line[1:-1][bend * r > 1.2], *ends):
@@ -56,7 +58,9 @@ class Canvas:
         self.stroke(np.array([(x0, y0), (x1, y1)]), rgb, width, alpha=alpha)
 
     def disc(self, x: float, y: float, r: float, rgb: RGB, alpha: float = 1.0) -> None:
-        (self.pen if alpha >= 1 else self.glaze).ellipse((x - r, y - r, x + r, y + r), fill=rgb if alpha >= 1 else (*rgb, round(255 * alpha)))
+        (self.pen if alpha >= 1 else self.glaze).ellipse(
+            (x - r, y - r, x + r, y + r), fill=rgb if alpha >= 1 else (*rgb, round(255 * alpha))
+        )
 
     def rectangle(self, box: Box, rgb: RGB, alpha: float = 1.0) -> None:
         x0, y0, x1, y1 = box
@@ -156,4 +160,3 @@ def vignette(image: Image.Image, strength: float, rgb: RGB = (0, 0, 0)) -> Image
     mask = Image.fromarray(np.rint(255 * strength * np.clip((np.hypot(x, y) - 0.45) / 0.97, 0, 1) ** 1.6).astype(np.uint8))
     image.paste(rgb, (0, 0), mask.resize(image.size, Image.Resampling.BILINEAR))
     return image
-

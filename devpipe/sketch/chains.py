@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from devpipe.sketch.faithful import faithful
 from devpipe.sketch.forms import Part
 from devpipe.sketch.layout import empty_things
-from devpipe.sketch.palette import BLACK, RGB, WHITE, mix, oklch, recolour, tint
+from devpipe.sketch.palette import BLACK, RGB, WHITE, apart, mix, oklch, recolour, tint
 from devpipe.sketch.reading import Reading
-from devpipe.sketch.scene import Scene, apart, faithful
+from devpipe.sketch.scene import Scene
 
 
 def swapped(s: Scene) -> None:
@@ -27,7 +29,9 @@ def swapped(s: Scene) -> None:
     for j in range(n):
         for i in range(n):
             source = (i + 1) % n
-            tile = whole.crop((round(source * w), round(j * h), round((source + 1) * w), round((j + 1) * h))).resize((round(w - gap), round(h - gap)))
+            tile = whole.crop((round(source * w), round(j * h), round((source + 1) * w), round((j + 1) * h))).resize(
+                (round(w - gap), round(h - gap))
+            )
             turned = rng.random()
             tile = ImageOps.mirror(tile) if turned < 0.35 else ImageOps.flip(tile) if turned < 0.45 else tile
             c.picture(tile, i * w + gap / 2, j * h + gap / 2)
@@ -47,7 +51,7 @@ def whispered(s: Scene) -> None:
     w, h = (c.w - gap * (columns + 1)) / columns, (c.h - gap * (rows + 1)) / rows
     for k in range(8):
         x, y = gap + (k % columns) * (w + gap), gap + (k // columns) * (h + gap)
-        c.picture(s.panel(w, h, lambda inner, k=k: _copy(inner, k, paper)), x, y)
+        c.picture(s.panel(w, h, partial(_copy, k=k, paper=paper)), x, y)
 
 
 def _copy(s: Scene, k: int, paper: RGB) -> None:
@@ -55,10 +59,12 @@ def _copy(s: Scene, k: int, paper: RGB) -> None:
     ground = mix(recolour(s.palette.ground, turn=24 * k), paper, 0.75 * far)
     c.gradient([(0, tint(ground, 0.08)), (1, mix(ground, BLACK, 0.08))])
     things = s.reading.known or s.reading.things or empty_things(s.reading)
-    for i, p in enumerate(s.placed("scatter" if len(things) > 1 else "radial", tuple(replace(t, count=min(t.count, 3)) for t in things[:4]))):
+    for i, p in enumerate(
+        s.placed("scatter" if len(things) > 1 else "radial", tuple(replace(t, count=min(t.count, 3)) for t in things[:4]))
+    ):
         p = replace(p, x=p.x + 0.03 * far * math.sin(9 * k + i), lean=p.lean + 17 * far * math.sin(k + i), size=min(0.42, p.size * 1.2))
         main = mix(recolour(s.colour(p), turn=31 * k), ground, 0.62 * far)
-        parts = s.parts(p, lambda part: _misheard(part, k))
+        parts = s.parts(p, partial(_misheard, k=k))
         s.paint(parts, {tone: mix(rgb, ground, 0.55 * far) for tone, rgb in s.tones(apart(main, ground), p).items()})
 
 
@@ -75,7 +81,13 @@ def told(s: Scene) -> None:
     c.rectangle((0, 0, c.w, c.h), (250, 248, 240))
     gap, line = c.u * 0.022, c.u * 0.008
     split, middle = float(rng.uniform(0.36, 0.46)), float(rng.uniform(0.4, 0.6))
-    boxes = [(0.0, 0.0, 1.0, split), (0.0, split, middle, 0.74), (middle, split, 1.0, 0.74), (0.0, 0.74, 1 - middle, 1.0), (1 - middle, 0.74, 1.0, 1.0)]
+    boxes = [
+        (0.0, 0.0, 1.0, split),
+        (0.0, split, middle, 0.74),
+        (middle, split, 1.0, 0.74),
+        (0.0, 0.74, 1 - middle, 1.0),
+        (1 - middle, 0.74, 1.0, 1.0),
+    ]
     things = s.reading.known or s.reading.things or empty_things(s.reading)
     lights = ("dawn", "day", "day", "dusk", "night")
     for k, (x0, y0, x1, y1) in enumerate(boxes):
@@ -121,4 +133,6 @@ def _halves(r: Reading) -> tuple[Reading, Reading]:
     things = r.known or r.things or empty_things(r)
     half = max(1, len(things) // 2)
     first, second = things[:half], things[half:] or things
-    return replace(r, things=tuple(replace(t, place=("left",)) for t in first), key=r.key[::-1]), replace(r, things=tuple(replace(t, place=("right",)) for t in second), light="dusk" if r.light != "dusk" else "day")
+    return replace(r, things=tuple(replace(t, place=("left",)) for t in first), key=r.key[::-1]), replace(
+        r, things=tuple(replace(t, place=("right",)) for t in second), light="dusk" if r.light != "dusk" else "day"
+    )

@@ -1,5 +1,7 @@
 """The shapes pictures are made of: motifs from motifs.json as curves and polygons, and forms grown from a word's letters."""
 
+# ruff: noqa: RUF005  (points + (x, y) is numpy addition)
+
 from __future__ import annotations
 
 import hashlib
@@ -13,7 +15,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
+Points = NDArray[np.floating]
 Warp = Callable[[Points], Points]
 
 
@@ -75,14 +77,16 @@ def _solid(kind: str, n: list[float], count: int) -> Points:
         return ngon(count) * n[2]
     steps = 2 if kind == "*" else 4  # a star's tips, or a gear wheel's teeth
     radius = np.resize([n[2], n[3]] if kind == "*" else [n[2], n[2], n[3], n[3]], steps * count)
-    return ngon(steps * count) * radius[:, None]
+    wheel: Points = ngon(steps * count) * radius[:, None]
+    return wheel
 
 
 _FULL = np.linspace(0, math.tau, 49)[:-1]
 
 
 def unit(angles: Points) -> Points:
-    return np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    around: Points = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    return around
 
 
 def ngon(n: int) -> Points:
@@ -92,7 +96,8 @@ def ngon(n: int) -> Points:
 
 def turn(points: Points, degrees: float) -> Points:
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return points @ np.array([[c, s], [-s, c]])
+    turned: Points = points @ np.array([[c, s], [-s, c]])
+    return turned
 
 
 def smooth(points: Points, closed: bool = True, steps: int = 6) -> Points:
@@ -168,7 +173,9 @@ def _bars(a: float, b: float, n: int) -> tuple[Part, ...]:
     bars = []
     for i in range(n):
         x, height = -0.8 + 1.6 * i / (n - 1), 0.3 + 0.6 * abs(math.sin(3 * a * i + 5 * b))
-        bars.append(Part("mdal"[(i + int(4 * a)) % 4], np.array([[-0.09, -height], [0.09, -height], [0.09, height], [-0.09, height]]) + (x, 0)))
+        bars.append(
+            Part("mdal"[(i + int(4 * a)) % 4], np.array([[-0.09, -height], [0.09, -height], [0.09, height], [-0.09, height]]) + (x, 0))
+        )
     return tuple(replace(p, points=turn(p.points, 60 * b - 30)) for p in bars)
 
 

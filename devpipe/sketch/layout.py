@@ -98,7 +98,11 @@ SYSTEMS: Mapping[str, Callable[[int, np.random.Generator], list[Spot]]] = {
 
 def choose(n: int, rng: np.random.Generator) -> str:
     """A system that suits so many things."""
-    few, some, many = ("golden", "thirds", "radial"), ("golden", "thirds", "horizon", "scatter", "radial"), ("scatter", "grid", "frieze", "radial")
+    few, some, many = (
+        ("golden", "thirds", "radial"),
+        ("golden", "thirds", "horizon", "scatter", "radial"),
+        ("scatter", "grid", "frieze", "radial"),
+    )
     names = few if n < 3 else some if n < 7 else many
     return names[int(rng.integers(len(names)))]
 
@@ -108,10 +112,10 @@ def arrange(things: tuple[Thing, ...], rng: np.random.Generator, *, system: str 
     wanted = _instances(things)
     spots = SYSTEMS[system or choose(len(wanted), rng)](len(wanted), rng) if wanted else []
     wide, tall = max(1.0, aspect), max(1.0, 1 / aspect)
-    placed = []
+    placed: list[Placed] = []
     for (index, thing), (x, y, size) in zip(wanted, spots, strict=True):
-        size = min(0.46, size * thing.size ** (0.8 if thing.motif else 0.5))
-        x, y = _demanded(thing.place, x, y, rng, size)
+        size = min(0.27 if thing.place else 0.46, size * thing.size ** (0.8 if thing.motif else 0.5))
+        x, y = (x, y) if system == "grid" else _demanded(thing.place, x, y, rng)
         x, y = _inside(x, size, wide), _inside(y, size, tall)
         placed.append(Placed(thing, index, x, y, size, len(placed), bool(rng.random() < 0.5), float(rng.uniform(-6, 6))))
     return tuple(_loosened(placed, wide, tall))
@@ -123,7 +127,7 @@ def _instances(things: tuple[Thing, ...]) -> list[tuple[int, Thing]]:
     return [(i, t) for i, t in enumerate(things) for _ in range(max(1, round(t.count * fit)))]
 
 
-def _demanded(place: tuple[str, ...], x: float, y: float, rng: np.random.Generator, size: float) -> tuple[float, float]:
+def _demanded(place: tuple[str, ...], x: float, y: float, rng: np.random.Generator) -> tuple[float, float]:
     spread = float(rng.uniform(-0.05, 0.05))
     x = 0.25 + spread if "left" in place else 0.75 + spread if "right" in place else 0.5 if "centre" in place else x
     y = 0.24 + spread if "top" in place else 0.74 + spread if "bottom" in place else 0.5 if "centre" in place else y

@@ -17,6 +17,7 @@ MAX_KNOWN, MAX_UNKNOWN = 7, 5
 _TOKEN = re.compile(r"[^\W_]+(?:-[^\W_]+)*|[.,;:!?\n]")
 _ENDINGS = ("", "e", "n", "en", "er", "em", "es", "s", "ern", "ere", "eren", "erer", "ne", "nen", "chen", "lein", "ing")
 _SINGULAR_ENDINGS = ("", "chen", "lein")
+_TRAITS = ("settings", "light", "season", "weather", "mood", "texture", "abstract")
 _LINKS = ("", "s", "n", "en", "es", "er", "e")
 
 Role = Literal["thing", "ground", "setting", "free"]
@@ -132,12 +133,12 @@ def _entries() -> Iterator[tuple[Hit, str]]:
         yield Hit("motif", name, plural=True), " ".join([many, german[1]] if one != many else [])
         yield Hit("motif", name), " ".join([one, german[0], entry[5]])
     yield from ((Hit("motif", name, plural=True, extra=(Hit("numbers", "8"),)), words) for name, words in v["many"].items())
-    for kind in ("settings", "light", "season", "weather", "mood", "texture", "abstract"):
+    for kind in _TRAITS:
         yield from ((Hit(kind, value), words) for value, words in v[kind].items())
     yield from ((Hit("plain", ""), v[name]) for name in ("plain_de", "plain_en"))
 
 
-_AMBIGUOUS = frozenset("stern boot hut kind wal uhr".split())  # German nouns that mean something else in English
+_AMBIGUOUS = frozenset(("stern", "boot", "hut", "kind", "wal", "uhr"))  # German nouns that mean something else in English
 
 
 def _language(tokens: list[str]) -> str:
@@ -172,7 +173,7 @@ def _inflected(folded: str, word: str, lexicon: dict[str, tuple[Hit, str]]) -> H
         found = lexicon.get(stem)
         if found:
             hit, lemma = found
-            moved = not lemma.isascii() != (not word.isascii())
+            moved = lemma.isascii() != word.isascii()  # Vogel, Vögel
             plural = hit.plural or (hit.kind == "motif" and (ending not in _SINGULAR_ENDINGS or moved))
             return replace(hit, plural=plural)
     return None
@@ -220,7 +221,7 @@ class _Parser:
         if hit is None:
             self.unknown(token)
             return
-        if hit.kind != "plain" and len(token) > 2 and hit.kind not in ("numbers", "on", "not"):
+        if hit.kind in (*_TRAITS, "motif", "colour"):
             self.words.append(token)
         for extra in hit.extra:
             self.note(extra, token)
@@ -234,7 +235,7 @@ class _Parser:
             self.thing(hit, token)
         elif hit.kind == "grounds":
             self.ground(hit.value)
-        elif hit.kind in ("settings", "light", "season", "weather", "mood", "texture", "abstract"):
+        elif hit.kind in _TRAITS:
             self.trait(hit)
         else:
             self.modifier(hit)
@@ -253,6 +254,8 @@ class _Parser:
         elif hit.kind == "over":
             self.relate(hit.value)
         elif hit.kind == "on":
+            if self.place and self.clause and not self.waiting:
+                self.flush()  # "a square on the left on a blue ground"
             self.on_ground = True
 
     def relate(self, relation: str) -> None:

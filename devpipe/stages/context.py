@@ -80,7 +80,7 @@ class Context:
     record: Callable[..., Awaitable[None]]  # these events and all held ones: on disk when it returns
     hold: Callable[..., None]  # events to be written, and shown, with the next record: one write, one fsync
     write_text: Callable[[str, str], Awaitable[str]]  # (file name, text) -> sha256
-    write_files: Callable[[list[tuple[str, bytes]]], Awaitable[None]]
+    write_files: Callable[[Callable[[], list[tuple[str, bytes]]]], Awaitable[None]]  # makes and writes them in one worker thread
     emit: Callable[[Event], None]  # transient events
     provenance: str = "full"
     attempts: int = 0

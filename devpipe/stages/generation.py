@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 
 from devpipe.backends.base import Backend
@@ -43,10 +42,16 @@ async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | N
         return result
     if not result.media:
         raise Rejected("The backend answered without any file.", hint="Try again, or another output.")
-    stamped = await asyncio.to_thread(_stamped, context, backend, request, result)
-    names = [context.file_name(request.medium, EXTENSIONS[media.media_type]) for media in stamped]
-    await context.write_files([(name, media.data) for name, media in zip(names, stamped, strict=True)])
-    context.hold(*[_written(name, media, started.attempt) for name, media in zip(names, stamped, strict=True)])
+    written: list[ArtifactWritten] = []
+
+    def files() -> list[tuple[str, bytes]]:
+        stamped = _stamped(context, backend, request, result)
+        names = [context.file_name(request.medium, EXTENSIONS[media.media_type]) for media in stamped]
+        written.extend(_written(name, media, started.attempt) for name, media in zip(names, stamped, strict=True))
+        return [(name, media.data) for name, media in zip(names, stamped, strict=True)]
+
+    await context.write_files(files)
+    context.hold(*written)
     return result
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from devpipe.events import TextWritten, VerdictGiven, Warned
 from devpipe.stages.context import Context, Where
-from devpipe.stages.language import detect
+from devpipe.stages.language import detect, is_loaded, load
 from devpipe.values import TextRequest, canonical_sha256, derived_seed
 
 
@@ -22,7 +22,9 @@ class Texts:
 
 async def run(context: Context, texts: Mapping[str, str], *, instruction: str = "") -> tuple[Texts, VerdictGiven]:
     """The texts as they go on, and the verdict on them (the user's own instruction is checked with them)."""
-    taken, languages = dict(texts), {part: await asyncio.to_thread(detect, text) for part, text in texts.items()}
+    if not is_loaded():
+        await asyncio.to_thread(load)
+    taken, languages = dict(texts), {part: detect(text) for part, text in texts.items()}
     context.language = next(iter(languages.values()))
     if context.pipeline.translate:
         taken, languages = await _translated(context, taken, languages)

@@ -1,0 +1,54 @@
+"""All runs of a workspace, newest first, to pick one and look at it."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime
+from typing import Any
+
+import ipywidgets as ui
+
+from devpipe.engine import Engine
+from devpipe.recordings import Recording, Recordings
+from devpipe.widgets.follow import guarded
+from devpipe.widgets.run_panel import RunPanel
+from devpipe.widgets.words import words
+
+COUNT = 200
+
+
+class RecordingsBrowser:
+    """A list of the latest runs; the chosen one is shown below it."""
+
+    def __init__(self, engine: Engine, *, language: str = "") -> None:
+        self.recordings = Recordings(engine.settings.recordings)
+        self.panel = RunPanel(language=language)
+        self.list = ui.Select(options=options(self.recordings, COUNT), index=None, rows=12, description=words(language)("runs"))
+        self.list.add_class("dp-runs")
+        self.list.observe(guarded(self._chosen, self.panel.alert), "value")
+        self.widget = ui.VBox([self.list, self.panel.widget]).add_class("dp-browser")
+
+    def __repr__(self) -> str:
+        return f"RecordingsBrowser({len(self.list.options)} runs)"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        return {**self.widget._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+    def _chosen(self, change: Any) -> None:
+        if change["new"]:
+            self.panel.show(self.recordings.find(change["new"]))
+
+
+def options(recordings: Recordings, count: int) -> list[tuple[str, str]]:
+    """(label, run id) of the latest runs."""
+    return [(_label(recording), recording.id) for recording in itertools.islice(recordings, count)]
+
+
+def _label(recording: Recording) -> str:
+    summary = recording.summary
+    started = summary.started
+    if started is None:
+        return f"{recording.id} {recording.damage}"
+    when = datetime.fromisoformat(summary.started_at).astimezone().strftime("%d.%m. %H:%M:%S")
+    prompt = next(iter((started.texts or summary.stages["input"].texts).values()), "")
+    return f"{when}  {started.pipeline} → {started.output}  {' '.join(prompt.split())[:60]}"

@@ -1,0 +1,224 @@
+"""A run as a panel: the four stages as they happen, the verdicts, and what was made."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as ui
+from PIL import Image
+
+from devpipe.errors import DevpipeError
+from devpipe.events import (
+    ArtifactWritten,
+    Event,
+    Previewed,
+    Progressed,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageStarted,
+    TextStreamed,
+    TextWritten,
+    VerdictGiven,
+)
+from devpipe.pictures import decode
+from devpipe.recordings import Recording
+from devpipe.run import OpenRun, Run
+from devpipe.summary import RunSummary, StageSummary
+from devpipe.values import STAGES, Stage
+from devpipe.widgets.follow import alert_html, follow, h
+from devpipe.widgets.words import words
+
+SHOWN_SIDE = 640  # pixels: enough to be projected, about 30 kB on the wire
+LARGEST_INLINE = 4_000_000  # bytes of a film or sound that is shown in place
+BETWEEN_REPAINTS_S = 0.05  # a model may stream a hundred pieces a second
+STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+
+
+class RunPanel:
+    """Shows one run, live or stored; `show` turns to another one with the same widgets. `widget` is what is displayed."""
+
+    def __init__(self, run: Run | Recording | None = None, *, language: str = "") -> None:
+        self.say = words(language)
+        self.alert = ui.HTML()
+        self.status = ui.HTML().add_class("dp-status")
+        self.cards = {stage: ui.HTML().add_class(f"dp-stage-{stage}") for stage in STAGES}
+        self.stages = ui.VBox([self.cards[stage] for stage in STAGES[:3]]).add_class("dp-stages")
+        made = ui.VBox([self.cards["generation"]]).add_class("dp-made")
+        self.widget = ui.VBox([ui.HTML(f"<style>{STYLE}</style>"), self.status, self.alert, ui.Box([self.stages, made]).add_class("dp-columns")])
+        self.widget.add_class("dp-panel")
+        self._unfollow = lambda: None
+        self.run: Run | Recording | None = None
+        self.clear()
+        if run is not None:
+            self.show(run)
+
+    def __repr__(self) -> str:
+        return f"RunPanel({self.run!r})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        return {**self.widget._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+    def show(self, run: Run | Recording) -> None:
+        """Follow this run from now on, and no other."""
+        self.clear()
+        self.run = run
+        self._unfollow = follow(run, lambda summary, event: self._take(run, summary, event), alert=self.alert)
+        if isinstance(run, Recording) and not run.finished:
+            self.tell(self.say(run.state))
+
+    def clear(self) -> None:
+        """As if nothing had happened yet."""
+        self._unfollow()
+        self.run, self._streamed, self._progress, self._preview, self._repainted = None, {}, None, None, 0.0
+        self._key: tuple[object, ...] = ()
+        self.alert.value = ""
+        self.tell(self.say("idle"))
+        for stage in STAGES:
+            self._paint(RunSummary(), stage, "")
+
+    def tell(self, sentence: str) -> None:
+        """Say it in the status line, which screen readers read aloud."""
+        self.status.value = f'<div role="status" aria-live="polite">{h(sentence)}</div>'
+
+    # Events, in the engine's thread.
+
+    def _take(self, run: Run | Recording, summary: RunSummary, event: Event) -> None:
+        if run is not self.run:
+            return  # an event that was under way while the panel turned to another run
+        if not event.stored and not self._remember(event):
+            return
+        match event:
+            case RunStarted(first_stage=first):
+                self._paint(summary, first, "running")
+            case RunFinished():
+                self._finish(summary)
+            case StageStarted(stage=stage) | Progressed(stage=stage) | TextStreamed(stage=stage) | TextWritten(stage=stage):
+                self._paint(summary, stage, "running")
+            case VerdictGiven(stage=stage):
+                self._paint(summary, stage, summary.stages[stage].outcome or "running")
+            case ArtifactWritten() | Previewed():
+                self._paint(summary, "generation", "running")
+            case StageFinished(stage=stage, outcome=outcome):
+                self._paint(summary, stage, outcome)
+                if outcome == "completed" and stage != "generation" and not isinstance(run, OpenRun):
+                    self._paint(summary, STAGES[STAGES.index(stage) + 1], "running")
+
+    def _remember(self, event: Event) -> bool:
+        """Keep what is never stored, for as long as it is shown; False: not worth painting yet."""
+        match event:
+            case TextStreamed(stage=stage, text=text):
+                key = (stage, event.part, event.step, event.iteration)
+                self._streamed[stage] = (self._streamed.get(stage, "") if key == self._key else "") + text
+                self._key = key
+            case Progressed():
+                self._progress = event
+            case Previewed():
+                self._preview = event
+        now = time.monotonic()
+        if now - self._repainted < BETWEEN_REPAINTS_S:
+            return False
+        self._repainted = now
+        return True
+
+    def _finish(self, summary: RunSummary) -> None:
+        assert summary.finished is not None
+        self.tell(self.say(summary.finished.outcome, f"{summary.duration_s:.1f}"))
+        for stage in STAGES:
+            self._paint(summary, stage, summary.stages[stage].outcome or ("" if summary.finished.outcome == "completed" else "not_reached"))
+        if summary.error is not None:
+            self.alert.value = alert_html(DevpipeError(summary.error.message, hint=summary.error.hint))
+
+    # HTML.
+
+    def _paint(self, summary: RunSummary, stage: Stage, state: str) -> None:
+        number, told = STAGES.index(stage) + 1, summary.stages[stage]
+        inside = self._made(summary, state) if stage == "generation" else self._texts(told) + self._verdict(told)
+        title = self.say(stage) + (f" · {h(summary.started.pipeline)}" if stage == "interception" and summary.started else "")
+        self.cards[stage].value = (
+            f'<section class="dp-card dp-is-{state or "waiting"}" aria-label="{number}. {h(self.say(stage))}">'
+            f'<h3><span class="dp-number">{number}</span>{title}</h3>{inside}</section>'
+        )
+        if state == "running":
+            self.tell(self.say("at", number, self.say(f"doing_{stage}")) + self._how_far(stage))
+
+    def _how_far(self, stage: Stage) -> str:
+        at = self._progress
+        return f" {self.say('progress', at.step, at.steps)}" if at is not None and at.stage == stage and at.steps > 1 else ""
+
+    def _texts(self, told: StageSummary) -> str:
+        if not told.texts:
+            streamed = self._streamed.get(told.stage, "")
+            return f'<p class="dp-text dp-streaming" dir="auto">{h(streamed)}</p>' if streamed else ""
+        last = {text.part: text for text in told.written if text.final}
+        shown = [f'<p class="dp-text" dir="auto" lang="{h(told.languages[part])}">{h(text)}</p>' for part, text in told.texts.items()]
+        own = any(text.step == "edit" for text in last.values())
+        notes = [self.say("reused")] if told.reused_from else []
+        notes += [self.say("by_user")] if own else []
+        between = [text for text in told.written if text.text not in told.texts.values()]
+        return "".join(shown) + "".join(f'<p class="dp-note">{note}</p>' for note in notes) + self._versions(between)
+
+    def _versions(self, between: list[TextWritten]) -> str:
+        if not between:
+            return ""
+        items = "".join(f'<li dir="auto" lang="{h(text.language)}">{h(text.text)}</li>' for text in between)
+        return f"<details><summary>{self.say('steps_made', len(between))}</summary><ol>{items}</ol></details>"
+
+    def _verdict(self, told: StageSummary) -> str:
+        verdict = told.verdict
+        if verdict is None or (verdict.allowed and told.stage != "pre_output"):
+            return ""
+        if verdict.allowed:
+            return f'<p class="dp-allowed">{self.say("allowed", verdict.level, h(verdict.method))}</p>'
+        cause = f"<details><summary>{self.say('for_adults')}</summary><p>{h(verdict.cause)}</p></details>" if verdict.cause else ""
+        return f'<p class="dp-blocked">{self.say("not_allowed", h(verdict.reason))}</p>{cause}'
+
+    def _made(self, summary: RunSummary, state: str) -> str:
+        if summary.artifacts and self.run is not None:
+            note = f"{summary.started.output} · Seed {summary.seed}" if summary.started else ""
+            figures = "".join(media_html(self.run.folder, artifact) for artifact in summary.artifacts)
+            return f'<div class="dp-picture">{figures}<p class="dp-note">{h(note)}</p></div>'
+        if state == "running" and self._preview is not None:
+            return f'<div class="dp-empty"><img alt="" src="{_uri(self._preview.data, self._preview.media_type)}"></div>'
+        bar = ""
+        if state == "running":
+            at = self._progress
+            bar = f'<progress aria-label="{self.say("generation")}" {f"value={at.step} max={at.steps}" if at else ""}></progress>'
+        reason = summary.stages["generation"].reason
+        return f'<div class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p>{bar}</div>'
+
+
+def media_html(folder: Path, artifact: ArtifactWritten) -> str:
+    """A file that a run made, to be seen or heard, with its alternative text and where it lies."""
+    path, alt, kind = folder / artifact.path, h(artifact.alt), artifact.media_type
+    where = f'<figcaption>{alt}<br><code>{h(path)}</code></figcaption>'
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return f'<figure><p class="dp-blocked">{h(artifact.path)}: {h(error.strerror)}</p>{where}</figure>'
+    still = kind.startswith("image/") and artifact.seconds is None
+    if still:
+        return f'<figure><img alt="{alt}" src="{_uri(_smaller(data), "image/webp")}">{where}</figure>'
+    if len(data) > LARGEST_INLINE:
+        return f"<figure>{where}</figure>"
+    source = f'src="{_uri(data, kind)}"'
+    elements = {"image": f'<img alt="{alt}" {source}>', "video": f'<video controls loop aria-label="{alt}" {source}></video>'}
+    sound = f'<audio controls aria-label="{alt}" {source}></audio>'
+    return f"<figure>{elements.get(kind.partition('/')[0], sound)}{where}</figure>"
+
+
+def _smaller(data: bytes) -> bytes:
+    """A still picture as a WEBP for the page."""
+    image = decode(data, error=DevpipeError)
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    out = io.BytesIO()
+    image.save(out, "WEBP", quality=80, method=2)
+    return out.getvalue()
+
+
+def _uri(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
