@@ -119,6 +119,7 @@ HOSTILE = {
 def test_what_is_no_picture_of_ours_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         pictures.decode(HOSTILE[name], what="mask")
+    assert ("too large" in str(caught.value)) == (name in ("too wide", "too many pixels", "bomb", "huge webp"))
     assert str(caught.value).startswith("The mask is") and "\n" not in str(caught.value) and caught.value.hint
 
 

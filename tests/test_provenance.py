@@ -135,6 +135,13 @@ def test_any_text_survives(name: str, made_by: str, note: str, request: dict[str
     assert read(stamp(FILES[name], sniff(FILES[name]), provenance)) == provenance
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("webp")])
+def test_a_webp_says_in_its_header_what_it_carries(name: str) -> None:
+    """XMP always, alpha where there is some: browsers believe the flags."""
+    stamped = stamp(FILES[name], "image/webp", MARK)
+    assert stamped[12:16] == b"VP8X" and stamped[20] & 0x04 and bool(stamped[20] & 0x10) == ("alpha" in name)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_other_programs_find_the_packet(name: str) -> None:
     """It is XML with IPTC's term, where the format's owner says XMP lies."""

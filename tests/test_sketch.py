@@ -93,7 +93,8 @@ def test_words_in_their_inflected_forms_are_read(text: str, things: dict[str, ob
     [
         ("Eine Katze im Regen", "weather", "rain"), ("Winterwald", "season", "winter"), ("der Nachthimmel", "light", "night"),
         ("at sunset", "light", "dusk"), ("ein trauriger Hund", "mood", "sad"), ("a joyful dog", "mood", "joy"),
-        ("am Meer", "setting", "sea"), ("ein zerbrochener Stuhl", "texture", "rough"), ("im dichten Nebel", "weather", "fog"), ("abstrakte Formen", "abstraction", 1.0),
+        ("am Meer", "setting", "sea"),
+        ("ein zerbrochener Stuhl", "texture", "rough"), ("im dichten Nebel", "weather", "fog"), ("abstrakte Formen", "abstraction", 1.0),
     ],
 )  # fmt: skip
 def test_light_season_weather_mood_and_place_are_read(text: str, trait: str, value: object) -> None:

@@ -184,7 +184,9 @@ def _fingerprint(table: Table[Any]) -> str:
 def _save(file: Path, part: _Part, table: Table[Any]) -> None:
     """Write the index anew; where the folder cannot be written, the next reader reads the runs again."""
     keys = {"ids": part.keys.ids, "sizes": part.keys.sizes, "times": part.keys.times, "counts": part.counts}
-    blocks = keys | {f"{column.name}:{name}": block for column in table.columns for name, block in _blocks(part.frame[column.name], column.dtype)}
+    blocks = keys | {
+        f"{column.name}:{name}": block for column in table.columns for name, block in _blocks(part.frame[column.name], column.dtype)
+    }
     body = [json.dumps([_fingerprint(table), [[name, block.dtype.str, len(block)] for name, block in blocks.items()]]).encode() + b"\n"]
     for block in blocks.values():
         data = block.tobytes()
@@ -231,7 +233,7 @@ def _blocks(series: pd.Series[Any], dtype: DType) -> Iterator[tuple[str, Array]]
 
     valid = series.notna().to_numpy(bool)
     if dtype == "str":
-        texts = [text.encode() if known else b"" for text, known in zip(series, valid, strict=True)]
+        texts = [text.encode() if known else b"" for text, known in zip(series.tolist(), valid, strict=True)]
         yield "offsets", np.cumsum([0, *map(len, texts)], dtype=np.int64)
         yield "bytes", np.frombuffer(b"".join(texts), np.uint8)
         yield "valid", np.packbits(valid, bitorder="little")

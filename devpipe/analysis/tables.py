@@ -91,7 +91,7 @@ def _expanded(frame: pd.DataFrame) -> pd.DataFrame:
     found: dict[str, Any] = {}
     for name in ("labels", "parameters"):
         codes, texts = pd.factorize(frame.pop(name))
-        objects = json.loads(f"[{','.join(texts)}]")  # at once: a third of the time
+        objects = json.loads(f"[{','.join(texts.tolist())}]")  # at once: a third of the time
         for key in sorted({key for one in objects for key in one}):
             values = [*(one.get(key) for one in objects), None]  # the last for code -1: no object
             found[f"{name}.{key}"] = pd.array(values, dtype=_dtype(values)).take(codes)

@@ -118,8 +118,7 @@ def youth_slang(s: Scene) -> None:
         for _ in range(3):
             dx = float(rng.uniform(-0.1, 0.1)) * c.u
             c.line(x * c.w + dx, y * c.h, x * c.w + dx, y * c.h + c.u * float(rng.uniform(0.1, 0.34)), pool[i % 6], c.u * 0.009)
-    words = [w for w in s.reading.words if w.isascii() or any(x in "äöüß" for x in w)] or ["yo!"]
-    for word, y in zip(words[:2], (0.13, 0.9), strict=False):
+    for word, y in zip(s.lettered("yo!")[:2], (0.13, 0.9), strict=False):
         size = min(0.16, 0.95 / max(4, len(word))) * c.u * 1.35
         mask = lettering(word.upper(), size, 7.0 if y < 0.5 else -5.0)
         for off, rgb in ((0.022, BLACK), (0.012, pool[4]), (0.0, WHITE)):

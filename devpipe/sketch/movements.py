@@ -121,8 +121,7 @@ def _torn(s: Scene, x: float, y: float, size: float, rgb: RGB, rng: np.random.Ge
 
 def _cut_letters(s: Scene, rng: np.random.Generator) -> None:
     c = s.canvas
-    words = [w for w in s.reading.words if w.isascii() or any(x in "äöüß" for x in w)][:3] or ["da", "da"]
-    for row, word in enumerate(words):
+    for row, word in enumerate(s.lettered("da da")[:3]):
         big = (1.0, 1.0, 0.62)[row]
         x, y = (
             (0.09 + 0.4 * max(0.0, 1 - 0.12 * len(word)) * float(rng.random())) * c.w,
@@ -158,7 +157,7 @@ def expressionism(s: Scene) -> None:
         rgb = pool[(0 if y < 0.55 * c.h else 2) + int(3 * r * r)]
         c.polygon(turn(blade, angle) + (x, y), mix(rgb, BLACK, 0.35 * float(rng.random())), 0.9)
     lean = float(rng.choice([-1, 1])) * float(rng.uniform(0.16, 0.3))
-    for p in s.placed("horizon"):
+    for p in s.placed("horizon" if sum(t.count for t in s.reading.things) < 6 else "scatter"):
         p = replace(p, size=min(0.48, p.size * 1.45), y=0.5 + (p.y - 0.5) * 0.6)
         cut = s.rng(f"cut{p.nth}")
         bent = s.parts(p, partial(_hewn, lean=lean, rng=cut))
@@ -364,7 +363,7 @@ def _wash(s: Scene) -> None:
         _ink_fall(s, smooth(ridge * (c.w, c.h), closed=False), base * c.h, (206 - 26 * i,) * 3)
     for x, y in rng.random((5, 2)):
         c.glow(x * c.w, (0.36 + 0.16 * y) * c.h, c.w * 0.6, c.h * 0.05, WHITE, 0.9)
-    for p in s.placed("golden")[:7]:
+    for p in s.placed("horizon")[:6]:
         air = p.thing.habitat == "air"
         size = min(0.26, p.size * 0.72)
         p = replace(
@@ -430,7 +429,7 @@ def technical_drawing(s: Scene) -> None:
     c.rectangle(box, _BLUEPRINT)
     c.stroke(np.array([box[:2], (box[2], box[1]), box[2:], (box[0], box[3])]), white, c.u * 0.004, closed=True)
     c.line(box[0], box[1] + c.u * 0.07, box[2], box[1] + c.u * 0.07, white, c.u * 0.003)
-    title = " ".join(s.reading.words[:2])[:16].upper() or "PLAN"
+    title = " ".join(s.lettered("plan")[:2])[:16].upper()
     c.text(title, (box[0] + box[2]) / 2, box[1] + c.u * 0.036, c.u * 0.034, white)
     c.text(f"1:{int(rng.choice([2, 5, 10, 20, 50]))}   No {s.seed % 1000}", (box[0] + box[2]) / 2, box[1] + c.u * 0.1, c.u * 0.03, white)
 

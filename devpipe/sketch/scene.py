@@ -40,6 +40,11 @@ class Scene:
     def rng(self, name: str) -> np.random.Generator:
         return np.random.default_rng(derived_seed(self.seed, self.reading.key, name))
 
+    def lettered(self, fallback: str) -> list[str]:
+        """Words that the typeface can write, those of the things shown first."""
+        words = dict.fromkeys([t.word for t in self.reading.known] + list(self.reading.words))
+        return [w for w in words if all(c.isascii() or c in "äöüÄÖÜß" for c in w)] or fallback.split()
+
     def panel(
         self, width: float, height: float, paint: Callable[[Scene], None], *, seed: int = 0, reading: Reading | None = None
     ) -> Image.Image:

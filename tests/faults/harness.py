@@ -110,10 +110,6 @@ class Job:
     def killed(self) -> bool:
         return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
 
-    def open_gate(self) -> None:
-        gate = os.open(self.folder / GATE, os.O_WRONLY)
-        os.write(gate, b"g")
-        os.close(gate)
 
 
 def traced(nursery: Nursery, folder: Path, act: str, *, inject: str = "", whole: bool = False, **more: Any) -> tuple[Job, list[str]]:
@@ -124,11 +120,13 @@ def traced(nursery: Nursery, folder: Path, act: str, *, inject: str = "", whole:
         command = [STRACE, "-p", str(job.pid), "-o", str(log), "-e", f"trace={CHANGES}{',close' if whole else ''}"]
         command += ["-xx", "-s", "10000000"] if whole else ["-s", "0"]
         command += ["-e", f"inject={inject}"] if inject else []
+        gate = os.open(folder / GATE, os.O_WRONLY)  # waits until the writer has opened it: what it does before is not traced
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr
             said = strace.stderr.readline()
-            assert "attached" in said, f"strace cannot attach: {said}"
-            job.open_gate()
+            assert "attached" in said, f"strace cannot trace here: {said}"
+            os.write(gate, b"g")
+            os.close(gate)
             strace.communicate()
     return job, log.read_text().splitlines()
 

@@ -1,0 +1,260 @@
+"""The whole instrument as one panel. Nothing in it blocks the kernel, and nothing is known here that is not in a recording."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+import ipywidgets as ui
+from pydantic import ValidationError
+
+from devpipe import provenance
+from devpipe.engine import Engine
+from devpipe.errors import UsageError
+from devpipe.recordings import Recording, Recordings
+from devpipe.run import OpenRun, Run
+from devpipe.widgets.browser import options
+from devpipe.widgets.follow import guarded
+from devpipe.widgets.form import Filled, Form
+from devpipe.widgets.run_panel import RunPanel
+from devpipe.widgets.words import words
+
+EARLIER_RUNS = 30
+PARTS = ("prompt", "prompt_2")
+
+
+class Dashboard:
+    """Write, run, stop, edit between the stages, and again; `dashboard()` in a cell shows it.
+
+    A new dashboard on a workspace closes the one before: a button that survives its cell would act twice.
+    """
+
+    _open: ClassVar[weakref.WeakSet[Dashboard]] = weakref.WeakSet()
+
+    def __init__(self, engine: Engine, *, language: str = "") -> None:
+        for other in [one for one in self._open if one.engine.settings.home == engine.settings.home]:
+            other.close()
+        self._open.add(self)
+        self.engine, self.say = engine, words(language)
+        self.form, self.panel = Form(engine.catalogue, language=language), RunPanel(language=language)
+        self.run: Run | None = None  # the latest one started here
+        self.shown: Run | Recording | None = None
+        self._from_picture: dict[str, str] = {}
+        self.buttons = {name: self._button(name, act) for name, act in self._acts().items()}
+        self.buttons["run"].button_style = "primary"
+        self.stepwise = ui.Checkbox(description=self.say("steps"), indent=False).add_class("dp-steps")
+        self.edits = {part: ui.Textarea(rows=4, description=self.say(part.replace("prompt", "edit"))) for part in PARTS}
+        for part, area in self.edits.items():
+            area.add_class("dp-" + part.replace("prompt", "edit").replace("_", "-"))
+        self.turn = ui.VBox([ui.HTML(f"<p>{self.say('yours')}</p>"), *self.edits.values(), self.buttons["go_on"]]).add_class("dp-turn")
+        self.panel.stages.children += (self.turn,)
+        self.history = ui.Dropdown(description=self.say("history")).add_class("dp-history")
+        self.picture = ui.FileUpload(description=self.say("restore"), accept="image/*,video/mp4,audio/wav").add_class("dp-restore")
+        self.widget = self._laid_out()
+        self._list_history()
+        self._settle()
+        self._observe(self.history, self._reopen)
+        self._observe(self.picture, self._restore)
+        self._observe(self.form.output, lambda _: self._settle())
+
+    def __repr__(self) -> str:
+        return f"Dashboard({str(self.engine.settings.home)!r}, safety {self.engine.settings.safety})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        return {**self.widget._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+    def close(self) -> None:
+        """Take the panel off the page and end what it waits for; a whole run goes on and is found in the recordings."""
+        self._open.discard(self)
+        self.panel.clear()
+        if isinstance(self.run, OpenRun):
+            self.run.cancel()
+        _close(self.widget)
+
+    # Building.
+
+    def _acts(self) -> dict[str, Callable[[], None]]:
+        return {
+            "run": self._start, "stop": self._stop, "again_same": lambda: self._again(same_seed=True),
+            "again_new": lambda: self._again(same_seed=False), "go_on": self._go_on,
+        }  # fmt: skip
+
+    def _button(self, name: str, act: Callable[[], None]) -> Any:
+        button = ui.Button(description=self.say(name))
+        button.on_click(self._guarded(lambda _: act()))
+        classes = {"again_same": "dp-regenerate-same", "again_new": "dp-regenerate-new", "go_on": "dp-go-on"}
+        return button.add_class(classes.get(name, f"dp-{name}"))
+
+    def _guarded(self, callback: Callable[[Any], object]) -> Callable[[Any], None]:
+        """A callback of a person's act: what the last one went wrong with is off the page first."""
+
+        def fresh(given: Any) -> None:
+            self.panel.alert.value = ""
+            callback(given)
+
+        return guarded(fresh, self.panel.alert)
+
+    def _observe(self, widget: Any, callback: Callable[[Any], object]) -> None:
+        widget.observe(self._guarded(lambda change: callback(change["new"])), "value")
+
+    def _laid_out(self) -> Any:
+        safety = f'<p class="dp-safety" title="{self.say("safety_where")}">{self.say("safety", self.engine.settings.safety)}</p>'
+        pressed = ui.HBox([self.buttons["run"], self.buttons["stop"], self.stepwise]).add_class("dp-buttons")
+        again = ui.HBox([self.buttons["again_same"], self.buttons["again_new"]]).add_class("dp-buttons")
+        texts, rest = self.form.rows[:2], self.form.rows[2:]
+        asked = ui.VBox([*texts, *rest, pressed, again, self.history, self.picture, ui.HTML(safety)]).add_class("dp-form")
+        return ui.Box([asked, self.panel.widget]).add_class("dp-dashboard")
+
+    # What people do.
+
+    def _start(self) -> None:
+        if self.run is not None and not self.run.done:
+            return
+        asked = self.form.asked()
+        texts = asked["prompt"]
+        if self.stepwise.value:
+            run = self._opened(asked)
+            self._act(run, run.input(texts))
+        elif self._from_picture == texts:
+            run = self._opened(asked)
+            self._act(run, self._remake(run, texts))
+        else:
+            self._show(self.engine.start(**asked))
+
+    def _stop(self) -> None:
+        if self.run is not None:
+            self.run.cancel()
+
+    def _again(self, *, same_seed: bool) -> None:
+        if self.shown is None or (self.run is not None and not self.run.done):
+            return
+        asked = self.form.asked()
+        seed = (asked.pop("seed") or self.shown.summary.seed) if same_seed else asked.pop("seed") and None
+        if not same_seed:
+            self.form.seed.value = ""
+        self._show(self.engine.start_again(self.shown.id, seed=seed, **asked))
+
+    def _go_on(self) -> None:
+        """The next step of an open run, with the person's wording of its text."""
+        run = self.run
+        if not isinstance(run, OpenRun) or run.done:
+            return
+        stages = run.summary.stages
+        before = dict(stages["interception"].texts or stages["input"].texts)
+        edited = {part: area.value for part, area in self.edits.items() if part in before}
+        if not stages["interception"].outcome:
+            self._act(run, self._intercept(run, edited if edited != before else None))
+        elif not stages["pre_output"].outcome or edited != before:
+            self._act(run, run.check(edited))
+        else:
+            self._act(run, run.generate(self.form.asked()["seed"]))
+
+    def _reopen(self, run_id: str) -> None:
+        if not run_id or (self.run is not None and not self.run.done):
+            return
+        self.shown = Recordings(self.engine.settings.recordings).find(run_id)
+        self.panel.show(self.shown)
+        if asked := Filled.of(self.shown.summary):
+            self.form.fill(asked)
+        self._settle()
+
+    def _restore(self, files: Any) -> None:
+        """Fill the form with the request that a picture carries."""
+        if not files:
+            return
+        data = bytes(files[0]["content"])
+        self.picture.value = ()
+        found = provenance.read(data)
+        if found is None or found.request is None:
+            raise UsageError("This picture does not say how it was made.", hint="Choose one that devpipe made, as it lies in recordings/.")
+        try:
+            asked = Filled.model_validate(found.request)
+        except ValidationError as error:
+            raise UsageError("What this picture says of itself cannot be read.", hint="Choose another one.") from error
+        self.form.fill(asked)
+        self._from_picture = asked.texts
+        self.panel.tell(self.say("restored"))
+
+    # What follows from it, partly in the engine's thread.
+
+    def _opened(self, asked: dict[str, Any]) -> OpenRun:
+        run = self.engine.open(**{name: value for name, value in asked.items() if name != "prompt"})
+        self._show(run)
+        return run
+
+    def _show(self, run: Run) -> None:
+        self.run = self.shown = run
+        self.panel.show(run)
+        self._settle()
+        run.when_ended(guarded(lambda: self._ended(run), self.panel.alert))
+
+    def _act(self, run: OpenRun, act: Coroutine[Any, Any, object]) -> None:
+        """Take a step in the engine's thread; then it is the person's turn again."""
+        self._settle()
+
+        async def step() -> None:
+            await act
+            self._offer(run)
+
+        self.engine._thread.submit(step()).add_done_callback(guarded(lambda taken: self._taken(run, taken.result), self.panel.alert))
+
+    def _taken(self, run: OpenRun, result: Callable[[], object]) -> None:
+        """A step has ended; where it could not be taken (an empty text), the person may mend it and go on."""
+        try:
+            result()
+        except UsageError:
+            self._offer(run)
+            raise
+
+    async def _remake(self, run: OpenRun, texts: dict[str, str]) -> None:
+        """All stages, Stage 2's result being what the picture was made from."""
+        for act in (lambda: run.input(texts), run.intercept, lambda: run.check(texts), run.generate):
+            if not run.done:
+                await act()
+
+    async def _intercept(self, run: OpenRun, edited: dict[str, str] | None) -> None:
+        if edited is not None:
+            await run.input(edited)
+        if not run.done:
+            await run.intercept()
+
+    def _offer(self, run: OpenRun) -> None:
+        """Show the text the run has come to, to be edited."""
+        if run.done or run is not self.run:
+            return
+        stages = run.summary.stages
+        texts = stages["interception"].texts or stages["input"].texts
+        for part, area in self.edits.items():
+            area.value, area.layout.display = texts.get(part, ""), None if part in texts else "none"
+        self.turn.layout.order = str(sum(bool(stage.outcome) for stage in stages.values()))
+        self._settle(turn=bool(texts))
+        self.panel.tell(self.say("your_turn", sum(bool(stage.outcome) for stage in stages.values())))
+
+    def _ended(self, run: Run) -> None:
+        if run is self.run:
+            self.form.seed.placeholder = self.say("seed_drawn", run.seed) if run.seed else self.say("seed_hint")
+            self._list_history()
+            self._settle()
+
+    def _settle(self, *, turn: bool = False) -> None:
+        """Which buttons can be pressed now."""
+        busy = self.run is not None and not self.run.done
+        started = self.shown.summary.started if self.shown and not busy else None
+        again = started is not None and started.output == self.form.output.value
+        can = {"run": not busy, "stop": busy, "again_same": again, "again_new": again, "go_on": turn}
+        for name, button in self.buttons.items():
+            button.disabled = not can[name]
+        self.history.disabled = busy
+        self.turn.layout.display = None if turn else "none"
+
+    def _list_history(self) -> None:
+        self.history.options = [(self.say("choose"), ""), *options(Recordings(self.engine.settings.recordings), EARLIER_RUNS)]
+
+
+def _close(widget: Any) -> None:
+    """Close a widget and everything in it, the models of its layout and style, too."""
+    for child in (*getattr(widget, "children", ()), widget.layout, getattr(widget, "style", None)):
+        if child is not None and child is not widget:
+            _close(child) if hasattr(child, "layout") else child.close()
+    widget.close()
