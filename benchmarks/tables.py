@@ -26,7 +26,7 @@ from devpipe.events import Event
 from devpipe.recordings import run_folder
 from tests.recording_maker import story
 
-WORDS = "eine rote Katze im Regen unter hohen blauen Häusern tanzt zwischen Papier Schere Licht und Schatten".split()
+WORDS = ("eine", "rote", "Katze", "im", "Regen", "unter", "hohen", "blauen", "Häusern", "tanzt", "zwischen", "Papier", "und", "Schatten")
 PIPELINES = ("dada", "bauhaus", "expressionism", "overdrive")
 
 

@@ -1,8 +1,8 @@
 """devpipe: a prompt goes in, four stages act on it, a picture comes out, and everything that happened is on disk.
 
-    from devpipe import Engine
-    engine = Engine()
-    run = await engine.run("a cat in the rain", pipeline="dada", output="sketch", seed=7)
+from devpipe import Engine
+engine = Engine()
+run = await engine.run("a cat in the rain", pipeline="dada", output="sketch", seed=7)
 """
 
 from __future__ import annotations
@@ -33,7 +33,18 @@ _HOMES = {  # loaded where first used: `import devpipe` itself does nothing
     "RecorderError": "errors",
 }
 
-__all__ = ["BackendError", "ConfigError", "DevpipeError", "Engine", "OpenRun", "Recording", "RecorderError", "Recordings", "Run", "Settings"]
+__all__ = [
+    "BackendError",
+    "ConfigError",
+    "DevpipeError",
+    "Engine",
+    "OpenRun",
+    "RecorderError",
+    "Recording",
+    "Recordings",
+    "Run",
+    "Settings",
+]
 __all__ += ["UsageError"]
 
 

@@ -87,7 +87,9 @@ class Engine:
     def start(self, prompt: Prompt, *, pipeline: str = ..., output: str = ..., **how: Any) -> Run: ...
     @overload
     def start(self, prompt: Prompt, *, pipeline: str = ..., output: Sequence[str], **how: Any) -> list[Run]: ...
-    def start(self, prompt: Prompt, *, pipeline: str = "passthrough", output: str | Sequence[str] = "sketch", **how: Any) -> Run | list[Run]:
+    def start(
+        self, prompt: Prompt, *, pipeline: str = "passthrough", output: str | Sequence[str] = "sketch", **how: Any
+    ) -> Run | list[Run]:
         """Start all four stages and give back the run at once: await it, iterate its events, cancel it.
 
         Keywords: `seed` (of the medium) and `text_seed` (of Stages 1 and 2), 1..2**31-1, drawn where absent; `image`, `mask`,

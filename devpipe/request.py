@@ -111,7 +111,7 @@ class Asker:
         same_output = given.get("output", started.output) == started.output
         parameters = {**(started.parameters if same_output else {}), **given.pop("parameters", {})}
         names = given.pop("pipeline", started.pipeline), given.pop("output", started.output)
-        prompt = given.pop("prompt", summary.stages["input"].texts and started.texts or summary.stages["input"].texts)
+        prompt = given.pop("prompt", (summary.stages["input"].texts and started.texts) or summary.stages["input"].texts)
         request = self.request(prompt or None, *names, **{**how, **given}, parameters=parameters)
         first = "pre_output" if edited else _first_touched(request, summary)
         if edited is not None:
@@ -203,7 +203,9 @@ def _attachments(given: Mapping[str, Any], output: OutputConfig, media_pipeline:
             raise UsageError(f"Output {output.name!r} needs a picture as {name}.", hint=f"Give {name}=... (--{name} FILE in the shell).")
     for name in present:
         if name not in possible:
-            raise UsageError(f"Output {output.name!r} takes no {name}.", hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}.")
+            raise UsageError(
+                f"Output {output.name!r} takes no {name}.", hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}."
+            )
     return {name: _attachment(value, name) for name, value in present.items()}
 
 
@@ -224,13 +226,7 @@ def _attachment(value: Any, name: str) -> Attachment:
 
 def attachments_of(recording: Recording) -> dict[str, Attachment]:
     """The pictures that a recorded run was given."""
-    return {
-        one.name: Attachment(recording.read(one.path), one.media_type, one.width, one.height) for one in recording.summary.attachments
-    }
-
-
-
-
+    return {one.name: Attachment(recording.read(one.path), one.media_type, one.width, one.height) for one in recording.summary.attachments}
 
 
 def _first_touched(request: RunRequest, summary: RunSummary) -> Stage:

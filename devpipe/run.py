@@ -306,5 +306,3 @@ class OpenRun(Run):
         step = self._thread.submit(self._guarded(act, ends=False))
         await await_elsewhere(step, on_cancel=self.cancel)
         return self
-
-

@@ -200,5 +200,3 @@ class RunSummary:
                 for one in attempts
             ],
         }
-
-

@@ -1,8 +1,8 @@
 """For tests of your own: a backend that follows a script, and the contract that every backend's tests inherit.
 
-    class TestShout(BackendContract):
-        def backend(self, settings):
-            return Shout(settings)
+class TestShout(BackendContract):
+    def backend(self, settings):
+        return Shout(settings)
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ class BackendContract:
 
     def test_what_it_cannot_do_is_rejected(self, tmp_path: Path) -> None:
         """A text backend asked for a medium, or the other way round, answers with one of our errors that says what to do."""
-        other: TextRequest | MediaRequest = MediaRequest("image", {"prompt": "x"}) if self.text_request else TextRequest("interception", "x")
+        text, media = TextRequest("interception", "x"), MediaRequest("image", {"prompt": "x"})
+        other = media if self.text_request else text
         if self.text_request and self.media_request:
             return
         try:

@@ -339,6 +339,7 @@ class Work:
         await self._flush(last=True)
         self.interception_done.set()
 
+
 def _from_source(verdict: VerdictGiven | None, source: RunSummary | None) -> VerdictGiven | None:
     """The verdict, with the run that it was first given in."""
     if verdict is None or source is None or source.started is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -389,10 +390,8 @@ async def test_a_follower_that_fails_does_not_stop_the_run(engine: Engine) -> No
         raise RuntimeError("a panel's fault")
 
     run = engine.start("a cat", **SMALL)
-    try:
+    with contextlib.suppress(RuntimeError):  # raised to whoever follows late: the replay of what happened runs in their own thread
         run.follow(broken)
-    except RuntimeError:
-        pass  # raised to whoever follows late: the replay of what happened so far runs in their own thread
     assert (await run).outcome == "completed"
     assert len(calls) <= 1
 
@@ -486,7 +485,7 @@ async def test_split_feeds_a_dual_text_output(engine: Engine) -> None:
     run = await engine.run("a red cat in the cold rain", pipeline="split_and_combine", output="sketch_fusion", **SMALL)
     sent = run.summary.media_attempts[0].started.request["texts"]
     assert set(sent) == {"prompt", "prompt_2"}
-    assert sorted(" ".join(sent.values()).split()) == sorted("a red cat in the cold rain".split())
+    assert sorted(" ".join(sent.values()).split()) == ["a", "cat", "cold", "in", "rain", "red", "the"]
 
 
 async def test_one_text_for_a_fusion_is_fused_with_what_was_said(engine: Engine) -> None:

@@ -79,6 +79,7 @@ def _motifs(text: str) -> dict[str, tuple[int, tuple[str, ...]]]:
         ("zwei dunkelgrüne Segelboote", {"boat": (2, ("dark green",))}, ()),
         ("no cats, only dogs", {"dog": (3, ())}, ()),
         ("ein Apfelbaum", {"tree": (1, ())}, ()),
+        ("ein Häuschen und DREI BÄUMCHEN", {"house": (1, ()), "tree": (3, ())}, ()),
     ],
 )
 def test_words_in_their_inflected_forms_are_read(text: str, things: dict[str, object], grounds: tuple[str, ...]) -> None:
@@ -142,6 +143,15 @@ def test_named_colours_are_the_most_frequent_hues(seed: int) -> None:
     """A red circle on blue is mostly red and blue, under any seed and proportion."""
     for width, height in ((256, 256), (320, 180), (90, 200)):
         assert set(_frequent_hues(compose(CIRCLE, seed=seed, width=width, height=height))) == {0, 8}
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_colours_without_a_thing_are_the_only_ones(seed: int) -> None:
+    """Where the text names two colours and nothing else, the forms have these two and no third."""
+    picture = compose("Rot und Blau", seed=seed, width=200, height=200)
+    hsv = np.asarray(picture.convert("HSV")).reshape(-1, 3).astype(float)
+    saturated = hsv[hsv[:, 1] > 0.5 * 255, 0] / 256 * 360
+    assert len(saturated) > 400 and np.mean((np.abs((saturated + 180) % 360 - 180) < 30) | (np.abs(saturated - 230) < 30)) > 0.95
 
 
 @pytest.mark.parametrize("style", [*STYLES, "a newcomer's own"])

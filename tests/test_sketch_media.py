@@ -14,12 +14,11 @@ from PIL import Image, ImageDraw
 
 from devpipe.errors import Unavailable
 from devpipe.pictures import encode_png, seconds_of, sniff
-from devpipe.sketch import compose, pixels, read
+from devpipe.sketch import compose, pixels
 from devpipe.sketch.control import follow
 from devpipe.sketch.film import film
 from devpipe.sketch.fusion import fuse
 from devpipe.sketch.inpaint import inpaint
-from devpipe.sketch.palette import palette
 from devpipe.sketch.sound import RATE, sound
 
 SIZE = 160
@@ -144,8 +143,7 @@ def test_the_edges_of_the_control_image_are_drawn() -> None:
     shares = [share(led(strength)) for strength in (0, 0.5, 1)]
     assert shares[0] < shares[1] < shares[2] and shares[2] > 3
     result = np.asarray(led(1)).astype(int)
-    ink = palette(read(CIRCLE), np.random.default_rng(1)).ink
-    assert np.abs(np.median(result[lines], axis=0) - ink).max() < 40
+    assert np.median(result[lines], axis=0).min() > 200  # light ink on the dark ground
     assert np.abs(result[100:130, 40:120].mean(axis=(0, 1)) - result[2:12, 2:12].mean(axis=(0, 1))).max() > 40
 
 

@@ -5,7 +5,6 @@ A value is None where the run does not tell. Rows stand in the order of the runs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -91,6 +90,10 @@ def _each(kind: type[Kind]) -> Callable[[Seen], Iterable[Within[Kind]]]:
 
 def _asked(of: Callable[[RunStarted], object]) -> Callable[[Seen], object]:
     return lambda run: of(run.summary.started) if run.summary.started else None
+
+
+def _told(of: Callable[[RunSummary], object]) -> Callable[[Seen], object]:
+    return lambda run: of(run.summary) if run.summary.started else None
 
 
 def _text(stage: str) -> Callable[[Seen], object]:
@@ -181,10 +184,10 @@ RUNS: Table[Seen] = Table("runs", lambda run: [run], (
     Column("backend", "str", _media(lambda a: a.started.backend), "Which made the medium."),
     Column("model", "str", _media(lambda a: (a.finished.model if a.finished else "") or a.started.model), "As the backend names it."),
     Column("digest", "str", _media(lambda a: a.finished.digest if a.finished else None), "Hash of the model's weights or of the rules."),
-    Column("duration_s", "float64", lambda run: run.summary.duration_s if run.summary.started else None, "Seconds from start to end."),
+    Column("duration_s", "float64", _told(lambda s: s.duration_s), "Seconds from start to end."),
     *(Column(f"seconds_{s}", "float64", _seconds(s), f"Seconds in the stage {s}; missing: it has no ending.") for s in STAGES),
-    Column("cost_usd", "float64", lambda run: run.summary.cost_usd if run.summary.started else None, "All attempts; missing: unknown."),
-    Column("cost_source", "str", lambda run: run.summary.cost_source if run.summary.started else None, "reported, price-table <date>, local, unknown."),
+    Column("cost_usd", "float64", _told(lambda s: s.cost_usd), "Of all attempts; missing: unknown, which is not zero."),
+    Column("cost_source", "str", _told(lambda s: s.cost_source), "reported, price-table <date>, local, unknown."),
     Column("n_attempts", "Int64", lambda run: len(run.summary.attempts), "Of all stages."),
     Column("parent", "str", _asked(lambda s: s.parent), "The run that this one goes on from."),
     Column("relation", "str", _asked(lambda s: s.relation), "regenerated, replayed, shared, resumed."),
@@ -288,7 +291,7 @@ ATTEMPTS: Table[Within[Attempt]] = _within(
     Column("model", "str", lambda row: row.item.finished.model if row.item.finished else row.item.started.model, "As it names itself."),
     Column("digest", "str", _finished(lambda f: f.digest or None), "Hash of the model's weights or of the rules."),
     Column("seed", "Int64", lambda row: row.item.started.seed, "As sent."),
-    Column("outcome", "str", _finished(lambda f: f.outcome), "completed, refused, failed, cancelled; missing: the process died in between."),
+    Column("outcome", "str", _finished(lambda f: f.outcome), "completed, refused, failed, cancelled; missing: the process died."),
     Column("seconds", "float64", _finished(lambda f: f.seconds), "All in all."),
     Column("queue_s", "float64", _finished(lambda f: f.queue_s), "Waiting at the provider."),
     Column("compute_s", "float64", _finished(lambda f: f.compute_s), "Computing there."),
@@ -297,7 +300,7 @@ ATTEMPTS: Table[Within[Attempt]] = _within(
     Column("cost_usd", "float64", _finished(lambda f: f.cost_usd), "Missing: unknown, which is not zero."),
     Column("cost_source", "str", _finished(lambda f: f.cost_source), "reported, price-table <date>, local, unknown."),
     Column("error_type", "str", _finished(lambda f: f.error.type if f.error else None), "Of a failed attempt."),
-    Column("error_message", "str", _finished(lambda f: f.error.message if f.error else f.refused or None), "What went wrong, or the refusal."),
+    Column("error_message", "str", _finished(lambda f: f.error.message if f.error else f.refused), "What was wrong, or the refusal."),
 )  # fmt: skip
 EVENT_ROWS: Table[Within[Event]] = _of(
     "events", Event,

@@ -62,7 +62,7 @@ def frame_of(rows: Iterable[Any], table: Table[Any]) -> pd.DataFrame:
     for row in rows:
         for column, of_column in zip(table.columns, values, strict=True):
             of_column.append(column.of(row))
-    return pd.DataFrame({column.name: _series(own, column.dtype) for column, own in zip(table.columns, values, strict=True)})
+    return pd.DataFrame({column.name: series(own, column.dtype) for column, own in zip(table.columns, values, strict=True)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _scan(recordings: Recordings) -> _Keys:
     return _Keys(np.array(ids, "S24"), found[:, 0], found[:, 1])
 
 
-def _series(values: list[object], dtype: DType) -> pd.Series[Any]:
+def series(values: list[object], dtype: DType) -> pd.Series[Any]:
     """The values as a column. What does not fit its dtype is missing: recordings may come from anywhere."""
     import pandas as pd
 
@@ -227,22 +227,22 @@ def _load(file: Path, table: Table[Any]) -> _Part | None:
     return _Part(keys, blocks["counts"], np.ones(len(keys.ids), bool), pd.DataFrame(columns, copy=False))
 
 
-def _blocks(series: pd.Series[Any], dtype: DType) -> Iterator[tuple[str, Array]]:
+def _blocks(column: pd.Series[Any], dtype: DType) -> Iterator[tuple[str, Array]]:
     """A column as plain arrays."""
     import numpy as np
 
-    valid = series.notna().to_numpy(bool)
+    valid = column.notna().to_numpy(bool)
     if dtype == "str":
-        texts = [text.encode() if known else b"" for text, known in zip(series.tolist(), valid, strict=True)]
+        texts = [text.encode() if known else b"" for text, known in zip(column.tolist(), valid, strict=True)]
         yield "offsets", np.cumsum([0, *map(len, texts)], dtype=np.int64)
         yield "bytes", np.frombuffer(b"".join(texts), np.uint8)
         yield "valid", np.packbits(valid, bitorder="little")
     elif dtype == TIME:
-        yield "values", series.dt.tz_localize(None).to_numpy("datetime64[us]").view(np.int64)
+        yield "values", column.dt.tz_localize(None).to_numpy("datetime64[us]").view(np.int64)
     elif dtype == "float64":
-        yield "values", series.to_numpy(np.float64)
+        yield "values", column.to_numpy(np.float64)
     else:
-        yield "values", series.fillna(0).to_numpy(np.int64 if dtype == "Int64" else np.bool_)
+        yield "values", column.fillna(0).to_numpy(np.int64 if dtype == "Int64" else np.bool_)
         yield "valid", valid
 
 
@@ -267,7 +267,7 @@ def _strings(offsets: Array, data: Array, valid: Array) -> Any:
     import pandas as pd
 
     length = len(offsets) - 1
-    dtype = pd.StringDtype(na_value=np.nan)
+    dtype: Any = pd.StringDtype(na_value=np.nan)
     if dtype.storage == "pyarrow":
         import pyarrow
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devpipe.analysis import columns
-from devpipe.analysis.columns import TABLES, Seen, Table
-from devpipe.analysis.index import frame_of, read_table
+from devpipe.analysis.columns import TABLES, DType, Seen, Table
+from devpipe.analysis.index import frame_of, read_table, series
 from devpipe.errors import UnknownName
 from devpipe.recordings import Recording, Recordings
 
@@ -79,7 +79,7 @@ def runs_frame(recordings: Iterable[Recording]) -> pd.DataFrame:
 
 def _located(frame: pd.DataFrame, recordings: Recordings) -> pd.DataFrame:
     """With whole paths: the index holds them below the folder, so that it may be moved."""
-    for name in frame.columns.intersection(columns.PATHS):
+    for name in frame.columns.intersection(list(columns.PATHS)):
         frame[name] = f"{os.path.abspath(recordings.root)}/" + frame[name]
     return frame
 
@@ -94,10 +94,10 @@ def _expanded(frame: pd.DataFrame) -> pd.DataFrame:
         objects = json.loads(f"[{','.join(texts.tolist())}]")  # at once: a third of the time
         for key in sorted({key for one in objects for key in one}):
             values = [*(one.get(key) for one in objects), None]  # the last for code -1: no object
-            found[f"{name}.{key}"] = pd.array(values, dtype=_dtype(values)).take(codes)
+            found[f"{name}.{key}"] = series(values, _dtype(values)).take(codes).array
     return pd.concat([frame, pd.DataFrame(found, index=frame.index)], axis=1)
 
 
-def _dtype(values: list[object]) -> str:
+def _dtype(values: list[object]) -> DType:
     kinds = {type(value) for value in values if value is not None}
     return "boolean" if kinds == {bool} else "Int64" if kinds == {int} else "float64" if kinds <= {int, float} else "str"

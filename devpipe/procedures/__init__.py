@@ -26,7 +26,14 @@ class Procedure:
     act: Callable[[Page], str]
 
     def rewrite(
-        self, text: str, *, seed: int, language: str, output_language: str = "", iteration: int = 0, iterations: int = 1,
+        self,
+        text: str,
+        *,
+        seed: int,
+        language: str,
+        output_language: str = "",
+        iteration: int = 0,
+        iterations: int = 1,
         parts: Sequence[str] = (),
     ) -> str:
         """The text rewritten; with `parts`, the parts one per line. `iterations` is how many rounds there will be: none looks ahead."""

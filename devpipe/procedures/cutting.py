@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from devpipe.procedures.grammar import Found, find_adjective, nouns
 from devpipe.procedures.scene import bare, parts, pieces, things
@@ -78,7 +78,12 @@ def lipogram(page: Page) -> str:
     return tidy(substitute(swap(page, near)[0], lambda word: _without(word, letter)))
 
 
+_LATIN = frozenset("abcdefghijklmnopqrstuvwxyzäöü")  # a letter less in a script of syllables is a word less
+
+
 def _without(word: str, letter: str) -> str:
+    if letter not in word.casefold():
+        return word
     kept = "".join(c for c in word if c.casefold() != letter)
     return kept if any(c.isalnum() for c in kept) else "…"
 
@@ -87,7 +92,7 @@ def _missing_letter(page: Page) -> str:
     """A letter of the text, drawn from those that cost it the fewest words."""
     low = [token.text.casefold() for token in tokens(page.text) if token.kind == "word"]
     near = table(page.language, "near")
-    letters = sorted({c for word in low for c in word if c.isalpha()})
+    letters = sorted({c for word in low for c in word if c in _LATIN})
     if not letters:
         return "e"
 
@@ -96,7 +101,7 @@ def _missing_letter(page: Page) -> str:
         rescued = sum(any(letter not in other.casefold() for other in near.get(word, ())) for word in hit)
         return len(hit) - rescued, -rescued
 
-    return page.dice.pick(sorted(letters, key=loss)[:4])
+    return page.dice.pick(sorted(letters, key=loss)[:6])
 
 
 def markov(page: Page) -> str:
@@ -158,8 +163,13 @@ def exquisite(page: Page) -> str:
     found = parts(page)
     solid = things(found)
     named = page.dice.shuffled(bare(part, page.language) for part in solid)
-    rest = [part.text for part in found if part not in solid]
-    strips = [*named, *page.some("exquisite.bodies", 2)] if len(named) == 1 else [named[0], page.phrase("exquisite.bodies"), ", ".join(named[1:])]
+    drawn = set(solid)
+    rest = [part.text for part in found if part not in drawn]
+    strips = (
+        [*named, *page.some("exquisite.bodies", 2)]
+        if len(named) == 1
+        else [named[0], page.phrase("exquisite.bodies"), ", ".join(named[1:])]
+    )
     head, body, feet = page.dice.shuffled(strips)
     folded = page.phrase("exquisite.folds").format(head=head, body=body, feet=feet)
     return " ".join([folded, sentence(", ".join(rest)), page.phrase("exquisite.close")]).replace("  ", " ")
@@ -180,7 +190,7 @@ def split(page: Page, names: Sequence[str]) -> dict[str, str]:
         runs = _glued([("", [token]) for token in tokens(page.text)])
     cuts = _cuts(runs, len(names), page)
     edges = [0, *cuts, len(runs)]
-    texts = ["".join(token.text for _, run in runs[a:b] for token in run) for a, b in zip(edges, edges[1:], strict=False)]
+    texts = ["".join(token.text for _, run in runs[a:b] for token in run) for a, b in pairwise(edges)]
     texts += [""] * (len(names) - len(texts))
     return {name: _trimmed(part) for name, part in zip(names, texts, strict=True)}
 
@@ -216,4 +226,3 @@ def _tightness(link: str, language: str) -> int:
 
 def _trimmed(part: str) -> str:
     return part.strip().strip(",;|").strip()
-

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import cycle
 
 from devpipe.procedures.grammar import lower_start
 from devpipe.procedures.scene import Part, bare, colours_in, joined, of_kind, parts, things
-from devpipe.procedures.words import Page, capital, sentence, table, words, wordset
+from devpipe.procedures.words import Page, capital, sentence, table, wordset
 
 
 def _rest(found: Sequence[Part], used: Sequence[Part]) -> list[Part]:
-    return [part for part in found if part not in used]
+    drawn = set(used)
+    return [part for part in found if part not in drawn]
 
 
 def reduce_to_forms(page: Page) -> str:
@@ -34,13 +36,17 @@ def _as_form(part: Part, page: Page) -> str:
     return sentence(f"{place}: {shape}, {colour}{label}" if place else f"{shape}, {colour}{label}")
 
 
+@lru_cache(maxsize=4096)
 def form_of(lemma: str, language: str) -> str:
     """The elementary form a thing is reduced to; things unknown are shared out by their length."""
     forms = table(language, "forms")
     low = lemma.casefold()
     known = next((form for form, members in forms.items() if low in members), None)
-    return known or next((form for form, members in forms.items() if any(len(m) > 3 and low.endswith(m) for m in members)), None) or (
-        "circle", "square", "triangle")[len(lemma) % 3]
+    return (
+        known
+        or next((form for form, members in forms.items() if any(len(m) > 3 and low.endswith(m) for m in members)), None)
+        or ("circle", "square", "triangle")[len(lemma) % 3]
+    )
 
 
 def ekphrasis_renaissance(page: Page) -> str:
@@ -53,16 +59,21 @@ def ekphrasis_renaissance(page: Page) -> str:
     middle = ", ".join(bare(part, page.language) for part in depth[:-1]) or page.phrase(key + "middles")
     far = bare(depth[-1], page.language) if depth else page.phrase(key + "fars")
     rest = _rest(found, [*near, *depth, *([light] if light else [])])
-    said = [page.phrase(key + "foreground").format(main=joined([*near, *rest])), page.phrase(key + "middle").format(middle=middle),
-            page.phrase(key + "background").format(far=far), page.phrase(key + "timed" if light else key + "light").format(light=light and light.text),
-            page.phrase(key + "gesture"), page.phrase(key + "surface")]
+    said = [
+        page.phrase(key + "foreground").format(main=joined([*near, *rest])),
+        page.phrase(key + "middle").format(middle=middle),
+        page.phrase(key + "background").format(far=far),
+        page.phrase(key + "timed" if light else key + "light").format(light=light and light.text),
+        page.phrase(key + "gesture"),
+        page.phrase(key + "surface"),
+    ]
     return " ".join(said)
 
 
 def _by_depth(solid: Sequence[Part]) -> tuple[list[Part], list[Part]]:
     """Things up front and things further back: what is named first stands in front."""
     first = [part for place, part in enumerate(solid) if not place or (place < 2 and part.lead and len(solid) > 2)]
-    return first, [part for part in solid if part not in first]
+    return first, _rest(solid, first)
 
 
 def literati(page: Page) -> str:
@@ -74,7 +85,14 @@ def literati(page: Page) -> str:
     key = "literati."
     said = [page.phrase(key + "brush").format(main=joined(main))]
     said += [page.phrase(key + "second").format(second=joined(second))] if second else []
-    return " ".join([*said, page.phrase(key + "empty"), sentence(season.text) if season and solid else page.phrase(key + "season"), page.phrase(key + "close")])
+    return " ".join(
+        [
+            *said,
+            page.phrase(key + "empty"),
+            sentence(season.text) if season and solid else page.phrase(key + "season"),
+            page.phrase(key + "close"),
+        ]
+    )
 
 
 def blueprint(page: Page) -> str:
@@ -83,7 +101,9 @@ def blueprint(page: Page) -> str:
     key, solid = "blueprint.", things(found)
     lines = [_listed(number, part, page) for number, part in enumerate(solid, 1)]
     lines += [page.phrase(key + "place").format(text=part.text) for part in _rest(found, solid)]
-    head = page.phrase(key + "head").format(scale=page.dice.pick(("1:1", "1:5", "1:10", "1:20", "1:50", "1:100")), sheet=1 + page.dice.below(9))
+    head = page.phrase(key + "head").format(
+        scale=page.dice.pick(("1:1", "1:5", "1:10", "1:20", "1:50", "1:100")), sheet=1 + page.dice.below(9)
+    )
     return " ".join([head, page.phrase(key + "views"), page.phrase(key + "parts"), "; ".join(lines) + ".", page.phrase(key + "notes")])
 
 

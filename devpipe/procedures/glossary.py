@@ -8,8 +8,12 @@ from devpipe.procedures.grammar import Found, english_plural, find_adjective, fi
 from devpipe.procedures.words import Page, data, like, tokens
 
 _AFTER_NOUN = {"der": "of the", "einer": "of a", "eines": "of a", "meiner": "of my", "seiner": "of his", "ihrer": "of her"}
-_IDIOMS = ((r"\b(in|at|on|of) the (?:the|a) ", r"\1 the "), (r"(?i)\bat the (morning|evening|background|foreground)\b", r"in the \1"),
-           (r"\bin the (winter|summer|spring|autumn)\b", r"in \1"), (r"(?i)\bnear (sunset|sunrise|night|noon|day)\b", r"at \1"))
+_IDIOMS = (
+    (r"\b(in|at|on|of) the (?:the|a) ", r"\1 the "),
+    (r"(?i)\bat the (morning|evening|background|foreground)\b", r"in the \1"),
+    (r"\bin the (winter|summer|spring|autumn)\b", r"in \1"),
+    (r"(?i)\bnear (sunset|sunrise|night|noon|day)\b", r"at \1"),
+)
 
 
 def translate_en(page: Page) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from devpipe.procedures.words import data, like, wordset
 
@@ -21,12 +21,21 @@ _GENDERS = "mfnp"
 _CASES = ("nom", "acc", "dat", "gen")
 _EIN_STEMS = ("ein", "kein", "mein", "dein", "sein", "ihr", "unser", "euer")
 _DER_STEMS = ("dies", "jed", "jen", "manch", "welch", "all")
-_CONTRACTED = {"im": ("in", "dem"), "am": ("an", "dem"), "vom": ("von", "dem"), "beim": ("bei", "dem"), "zum": ("zu", "dem"),
-               "zur": ("zu", "der"), "ins": ("in", "das"), "ans": ("an", "das"), "aufs": ("auf", "das")}
+_CONTRACTED = {
+    "im": ("in", "dem"),
+    "am": ("an", "dem"),
+    "vom": ("von", "dem"),
+    "beim": ("bei", "dem"),
+    "zum": ("zu", "dem"),
+    "zur": ("zu", "der"),
+    "ins": ("in", "das"),
+    "ans": ("an", "das"),
+    "aufs": ("auf", "das"),
+}
 _MERGED = {parts: short for short, parts in _CONTRACTED.items()}
-_DATIVE = frozenset("aus bei mit nach seit von zu gegenüber".split())
-_ACCUSATIVE = frozenset("durch für gegen ohne um".split())
-_EITHER = frozenset("in an auf über unter vor hinter neben zwischen".split())
+_DATIVE = frozenset(("aus", "bei", "mit", "nach", "seit", "von", "zu", "gegenüber"))
+_ACCUSATIVE = frozenset(("durch", "für", "gegen", "ohne", "um"))
+_EITHER = frozenset(("in", "an", "auf", "über", "unter", "vor", "hinter", "neben", "zwischen"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,7 @@ def _german_forms(noun: Noun) -> list[tuple[str, Found]]:
     return forms
 
 
+@lru_cache(maxsize=8192)
 def find_noun(word: str, language: str) -> Found | None:
     """The noun a word is, in whatever number; German compounds are known by their last part."""
     forms = _noun_forms(language)
@@ -133,6 +143,7 @@ def all_adjectives(language: str) -> frozenset[str]:
     return (frozenset(pairs) if language == "de" else frozenset(pairs.values())) | wordset(language, "more_adjectives")
 
 
+@lru_cache(maxsize=8192)
 def find_adjective(word: str, language: str) -> tuple[str, str] | None:
     """An adjective as (base form, ending), or None."""
     if word.casefold() in wordset(language, "prepositions"):
@@ -150,10 +161,9 @@ def stem_in(word: str, known: frozenset[str], language: str) -> tuple[str, str] 
     for ending in ("en", "em", "es", "er", "e"):
         if low.endswith(ending) and len(low) > len(ending) + 1:
             base = low[: -len(ending)]
-            options = (base, base[:-1] + "el" if base.endswith("l") else "", base[:-1] + "er" if base.endswith("r") else "", "hoch" if base == "hoh" else "")
-            for option in options:
-                if option and option in known:
-                    return option, ending
+            options = (base, {"hoh": "hoch"}.get(base, ""), base[:-1] + "el" if base.endswith("l") else "")
+            if found := next((option for option in options if option in known), None):
+                return found, ending
     return None
 
 
@@ -189,8 +199,11 @@ def _in_number(words: Sequence[str], at: int, found: Found) -> Found:
     if start and words[start - 1].casefold() in wordset("de", "numbers"):
         return Found(noun, True, found.form, found.head)
     led = words[start - 1] if start else ""
-    fits = [plural for plural in (found.plural, not found.plural)
-            if case_of(words[start:at], "p" if plural else noun.gender, led) and (noun.plural == noun.de or plural or words[at] != noun.de)]
+    fits = [
+        plural
+        for plural in (found.plural, not found.plural)
+        if case_of(words[start:at], "p" if plural else noun.gender, led) and (noun.plural == noun.de or plural or words[at] != noun.de)
+    ]
     return Found(noun, fits[0], found.form if fits[0] else "", found.head) if fits else found
 
 
@@ -250,9 +263,9 @@ def _determiner(word: str) -> tuple[str, str] | None:
     if low in _CONTRACTED or any(low in row for row in _ARTICLE.values()):
         return "der", ""
     for stem in _EIN_STEMS:
-        if low.startswith(stem) and low[len(stem):] in ("", "e", "er", "es", "en", "em"):
+        if low.startswith(stem) and low[len(stem) :] in ("", "e", "er", "es", "en", "em"):
             return "ein", stem
-    return next((("dies", stem) for stem in _DER_STEMS if low.startswith(stem) and low[len(stem):] in ("e", "er", "es", "en", "em")), None)
+    return next((("dies", stem) for stem in _DER_STEMS if low.startswith(stem) and low[len(stem) :] in ("e", "er", "es", "en", "em")), None)
 
 
 def _governed(before: str) -> tuple[str, ...]:
@@ -331,8 +344,11 @@ def fitting_gender(before: Sequence[str], preposition: str = "") -> str | None:
     if not before:
         return ""
     kind, stem = _determiner(before[0]) or ("", "")
-    fits = [(_CASES.index(cases[0]), gender) for column, gender in enumerate(_GENDERS)
-            if (cases := _fitting_cases(before, kind, stem, column, preposition))]
+    fits = [
+        (_CASES.index(cases[0]), gender)
+        for column, gender in enumerate(_GENDERS)
+        if (cases := _fitting_cases(before, kind, stem, column, preposition))
+    ]
     return min(fits, key=lambda fit: fit[0])[1] if fits else None
 
 
@@ -368,4 +384,3 @@ def lower_start(text: str, language: str) -> str:
         return text[0].lower() + text[1:] if common and not find_noun(word, "de") or common and _determiner(word) else text
     common = common or bool(find_noun(word, "en")) or bool(find_adjective(word, "en")) or word.lower() in wordset("en", "numbers")
     return text[0].lower() + text[1:] if common and word != "I" else text
-

@@ -9,7 +9,9 @@ from devpipe.procedures.swapping import swap
 from devpipe.procedures.words import Page, data, tokens, words, wordset
 
 _VOWELS = frozenset("aeiouyäöü")
-_KIN = frozenset(frozenset(pair) for pair in ("bp", "dt", "gk", "fv", "vw", "sz", "mn", "lr", "Ss", "xk", "Td", "Tf", "Ts", "rh", "xh", "CS"))
+_KIN = frozenset(
+    frozenset(pair) for pair in ("bp", "dt", "gk", "fv", "vw", "sz", "mn", "lr", "Ss", "xk", "Td", "Tf", "Ts", "rh", "xh", "CS")
+)
 
 
 def chinese_whispers(page: Page) -> str:
@@ -52,7 +54,9 @@ def misheard(word: str, kind: str, language: str, accent: str) -> tuple[str, ...
     spoken = sounds(word, language)
     for old, new in data("sounds").get(accent, []):
         spoken = spoken.replace(old, new)
-    others = [(other, heard) for other, heard in _lexicon(language, kind) if abs(len(heard) - len(spoken)) <= 2 and other.casefold() != word]
+    others = [
+        (other, heard) for other, heard in _lexicon(language, kind) if abs(len(heard) - len(spoken)) <= 2 and other.casefold() != word
+    ]
     near = sorted((distance(spoken, heard), other) for other, heard in others)[:4]
     limit = min(0.6 * len(spoken), max(near[0][0] + 0.6, 0.4 * len(spoken))) if near else 0.0
     return tuple(other for far, other in near if far <= limit)

@@ -11,7 +11,7 @@ from devpipe.procedures.words import Page, Token, table, tokens, words, wordset
 _BREAKS = frozenset(".,;:!?…|/\n—–。，؛،")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Part:
     """One phrase of a prompt: "a red cat" or "in the rain"."""
 
@@ -35,11 +35,10 @@ def parts(page: Page) -> list[Part]:
 def pieces(text: str, language: str) -> list[tuple[str, list[Token]]]:
     """Runs of tokens that belong together, each with what joins it to the one before; together they are the text."""
     found: list[tuple[str, list[Token]]] = [("", [])]
-    pending = ""
+    pending, filled = "", False
     for token in tokens(text):
         current = found[-1][1]
-        filled = any(t.counts for t in current)
-        if token.kind == "mark" and token.text in _BREAKS or token.kind == "space" and "\n" in token.text:
+        if (token.kind == "mark" and token.text in _BREAKS) or (token.kind == "space" and "\n" in token.text):
             pending = token.text.strip() or "\n"
             current.append(token)
         elif token.kind == "word" and filled and (pending or _opens(token.text, current, language)):
@@ -47,6 +46,7 @@ def pieces(text: str, language: str) -> list[tuple[str, list[Token]]]:
             pending = ""
         else:
             current.append(token)
+        filled = filled or token.counts
     return found
 
 
@@ -78,7 +78,9 @@ def _read(link: str, piece: Sequence[Token], language: str) -> Part | None:
     found = known_noun(named, at, language)
     base = (found.noun.de if language == "de" else found.noun.en) if found else named[at]
     kind, colours = _kind(base, language), colours_in(named, language)
-    return Part(text, lead, at, _label(named[at], found, language), base, kind, colours, _count(named, language), bool(found and found.plural), link)
+    return Part(
+        text, lead, at, _label(named[at], found, language), base, kind, colours, _count(named, language), bool(found and found.plural), link
+    )
 
 
 def _lead(named: Sequence[str], language: str) -> str:

@@ -68,7 +68,9 @@ def _guessed(out: Sequence[str], at: int, language: str) -> Found | None:
         small = any(word.casefold() in wordset("de", key) for key in ("stopwords", "prepositions", "numbers", "conjunctions"))
         noun = word[:1].isupper() and at and not small and not find_adjective(word, "de")
         fits = fitting_gender(out[start:at], out[start - 1] if start else "") if noun else None
-        return None if fits is None else Found(Noun(word, fits.replace("p", "") or "m", "", word), fits == "p", head="?" if not fits else "")
+        return (
+            None if fits is None else Found(Noun(word, fits.replace("p", "") or "m", "", word), fits == "p", head="?" if not fits else "")
+        )
     function = wordset("en", "stopwords") | wordset("en", "prepositions") | wordset("en", "conjunctions") | wordset("en", "numbers")
     after = out[at + 1].casefold() if at + 1 < len(out) else ""
     before = out[at - 1] if at else ""
@@ -121,4 +123,3 @@ def _swap_other(word: str, choose: Choose, language: str) -> str | None:
         return None
     front, gap, last = new.rpartition(" ")
     return like(front + gap + inflect(last, adjective[1]), word)
-

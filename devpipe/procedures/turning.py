@@ -105,9 +105,9 @@ def _pig(word: str, vowel_ending: str) -> str:
 
 def _doubled(word: str, middle: str) -> str:
     """Every vowel sound twice, a syllable slipped in between: "Haus" becomes "Haubaus" or "Haulewaus"."""
+
     def twice(found: re.Match[str]) -> str:
         return found.group() + middle + found.group().lower()
 
     turned = re.sub(r"(?i)aa|ee|oo|ie|ei|ai|au|eu|äu|ey|ay|[aeiouäöü]|(?<=[^aeiouäöü])y", twice, word)
     return turned.upper() if len(word) > 1 and word.isupper() else turned
-

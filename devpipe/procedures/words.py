@@ -65,7 +65,7 @@ def tidy(text: str) -> str:
     text = re.sub(r"[ \t]+", " ", text)
     text = re.sub(r" +(?=[,.;:!?…](?:\s|$))", "", text)
     text = re.sub(r"([.!?…])[.,;:](?=\s|$)", r"\1", text)
-    return re.sub(r"[,;:]+([.,;:!?])(?=\s|$)", r"\1", text).strip()
+    return re.sub(r"[,;:]{1,3}([.,;:!?])(?=\s|$)", r"\1", text).strip()
 
 
 def capital(text: str) -> str:

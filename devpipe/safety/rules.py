@@ -67,7 +67,8 @@ class Rules:
             lists = {language: TermList.model_validate(value) for language, value in raw.items()}
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"A safety term list cannot be read: {str(error).splitlines()[0]}.", hint="Install devpipe again; nothing runs without its lists."
+                f"A safety term list cannot be read: {str(error).splitlines()[0]}.",
+                hint="Install devpipe again; nothing runs without its lists.",
             ) from error
         phrases = tuple(
             (f" {normalise(term)} ", Hit(name, term, language), category.loosest)

@@ -7,12 +7,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from devpipe.sketch import pixels
-from devpipe.sketch.draw import draw
-from devpipe.sketch.palette import RGB, palette
+from devpipe.sketch.draw import compose
 from devpipe.sketch.pixels import Field, Lab
-from devpipe.sketch.reading import read
 from devpipe.values import derived_seed
 
+_SHADES, _COLOURS, _APART = 32, 6, 0.08  # found in the composition, kept of them, and how much they differ (OKLab)
 _SIDE = 384  # pixels of the longer side in which areas are found
 _LEAST = 0.0006  # share of the picture: smaller areas take what the composition shows there
 _WALL = (0.16, 0.45)  # an edge begins, and is certain
@@ -23,29 +22,39 @@ def follow(
 ) -> Image.Image:
     """A picture of the text, RGB, drawn along the edges of the control image, which is cropped to the size wanted.
 
-    `strength` 0 is the picture of the text alone; at 1 each area that edges enclose has one colour of the text's palette,
+    `strength` 0 is the picture of the text alone; at 1 each area that edges enclose has one colour of that picture,
     the composition is a texture in it, and the edges are drawn in ink.
     """
-    reading = read(text, language)
-    composed = draw(reading, seed=seed, width=width, height=height, style=style)
+    composed = compose(text, seed=seed, width=width, height=height, style=style, language=language)
     if strength <= 0:
         return composed
-    colours = palette(reading, np.random.default_rng(derived_seed(seed, reading.key, "palette")))
     guide = pixels.to_lab(ImageOps.fit(control.convert("RGB"), (width, height), Image.Resampling.LANCZOS))
     line, lab = _lines(guide), pixels.to_lab(composed)
-    paints = _lab_of((colours.ground, *colours.accents, colours.paper))
+    paints = _paints(composed)
     flat = _areas(guide, line, paints, np.random.default_rng(derived_seed(seed, "control")))
     texture = (lab - lab.mean(axis=(0, 1))) * np.float32(0.35 * (1 - 0.5 * strength))
     known = flat[..., 3:]
     led = (flat[..., :3] + texture) * known + lab * (1 - known)
     mixed = lab + (led - lab) * np.float32(min(1.0, 1.4 * strength))
     ink = (line * strength)[..., None]
-    return pixels.to_image(mixed * (1 - ink) + _lab_of((colours.ink,))[0] * ink)
+    pen = np.array([0.95 if paints[0, 0] < 0.55 else 0.18, 0, 0], np.float32)  # what is seen best on the ground
+    return pixels.to_image(mixed * (1 - ink) + pen * ink)
 
 
-def _lab_of(colours: tuple[RGB, ...]) -> Lab:
-    row: Lab = pixels.to_lab(Image.fromarray(np.array([colours], np.uint8)))[0]
-    return row
+def _paints(composed: Image.Image) -> Lab:
+    """The main colours of a picture that differ from each other, the most frequent (its ground) first."""
+    few = composed.quantize(_SHADES, Image.Quantize.MEDIANCUT)
+    table = np.array(few.getpalette(), np.uint8).reshape(-1, 3)
+    counts = np.bincount(np.asarray(few).ravel(), minlength=len(table))[: len(table)]
+    shades: Lab = pixels.to_lab(Image.fromarray(table[None]))[0]
+    chosen = [int(counts.argmax())]
+    while len(chosen) < _COLOURS:
+        apart = np.sqrt(((shades[:, None] - shades[chosen]) ** 2).sum(axis=2)).min(axis=1)
+        worth = np.where(apart > _APART, apart * counts**0.25, 0)
+        if not worth.any():
+            break
+        chosen.append(int(worth.argmax()))
+    return shades[chosen]
 
 
 def _lines(guide: Lab) -> Field:

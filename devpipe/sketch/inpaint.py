@@ -35,6 +35,7 @@ def inpaint(
     cover = (_soft(wanted) * strength)[room][..., None]
     painted = np.asarray(pixels.to_image(lab[room] * (1 - cover) + new * cover))
     result = np.array(original)
+    # The promise is not left to rounding.
     result[room] = np.where(wanted[room][..., None] > 0, painted, result[room])
     return Image.fromarray(result)
 

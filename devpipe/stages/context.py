@@ -30,7 +30,9 @@ def problem_of(error: BaseException) -> Problem:
     """An error as data for the recording."""
     if isinstance(error, DevpipeError):
         return Problem(type=type(error).__name__, message=error.message, hint=error.hint)
-    return Problem(type=type(error).__name__, message=str(error) or type(error).__name__, hint="This is a fault of devpipe: please report it.")
+    return Problem(
+        type=type(error).__name__, message=str(error) or type(error).__name__, hint="This is a fault of devpipe: please report it."
+    )
 
 
 Answer = TypeVar("Answer", TextResult, MediaResult)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-CANDIDATES = "de en fr es it pt nl pl sv tr ru uk ar fa he el zh ja ko".split()
+CANDIDATES = ["de", "en", "fr", "es", "it", "pt", "nl", "pl", "sv", "tr", "ru", "uk", "ar", "fa", "he", "el", "zh", "ja", "ko"]
 HOUSE_LANGUAGES = ("de", "en")
 SURE = 0.6  # below this, on short texts, the model's first guess is worse than choosing between the house languages
 

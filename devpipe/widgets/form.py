@@ -16,7 +16,7 @@ from devpipe.widgets.follow import h
 from devpipe.widgets.words import words
 
 PICTURES = ("image", "mask", "control")
-FIRST_PIPELINE = "dada"
+FIRST = {"pipeline": "dada", "output": "sketch"}  # chosen until somebody chooses
 
 
 class Filled(BaseModel):
@@ -50,8 +50,6 @@ class Form:
         self.texts["prompt"].rows = 4
         self.instruction = self._textarea("instruction")
         self.pipeline = self._choice("pipeline", catalogue.interceptions)
-        if FIRST_PIPELINE in catalogue.interceptions:
-            self.pipeline.value = FIRST_PIPELINE
         self.output = self._choice("output", catalogue.outputs)
         self.about = {name: ui.HTML().add_class("dp-about") for name in ("pipeline", "output")}
         self.seed = ui.Text(description=say("seed"), placeholder=say("seed_hint")).add_class("dp-seed")
@@ -70,7 +68,8 @@ class Form:
 
     def _choice(self, name: str, entries: Mapping[str, Any]) -> Any:
         options = sorted((entry.title.in_(self._language), key) for key, entry in entries.items())
-        return ui.Dropdown(description=self.say(name), options=options).add_class(f"dp-{name}")
+        first = FIRST[name] if FIRST[name] in entries else options[0][1]
+        return ui.Dropdown(description=self.say(name), options=options, value=first).add_class(f"dp-{name}")
 
     @property
     def rows(self) -> list[Any]:

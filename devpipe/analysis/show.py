@@ -1,0 +1,233 @@
+"""How a run shows itself in a notebook: plain HTML without scripts, readable in light and dark, every foreign character escaped."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import difflib
+import hashlib
+import html
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from devpipe.analysis.index import FOLDER
+from devpipe.errors import DevpipeError, RecordingDamaged
+from devpipe.events import ArtifactWritten, VerdictGiven
+from devpipe.pictures import thumbnail
+from devpipe.recordings import Recording
+from devpipe.summary import RunSummary, StageSummary
+from devpipe.values import STAGES
+
+Change = Literal["same", "gone", "new"]
+
+EMBEDDED = 400_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
+STYLE = """<style>
+.devpipe{font-family:system-ui,sans-serif;line-height:1.45;color:inherit;background:transparent;max-width:72rem}
+.devpipe .run{display:flex;flex-wrap:wrap;gap:1.5rem;align-items:flex-start}.devpipe .run>dl{flex:1 1 24rem;margin:0}
+.devpipe dt{font-weight:600;margin-top:.6rem}.devpipe dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
+.devpipe figure{margin:0 0 1rem}.devpipe figcaption,.devpipe small{font-size:.8rem;opacity:.8;overflow-wrap:anywhere}
+.devpipe img,.devpipe video{display:block;max-width:100%;height:auto;border-radius:3px}.devpipe audio{width:16rem;max-width:100%}
+.devpipe ins{background:rgba(0,150,80,.22);text-decoration:underline}.devpipe del{background:rgba(220,60,40,.2)}
+.devpipe .tile{border:1px dashed rgba(128,128,128,.8);border-radius:3px;padding:.5rem;box-sizing:border-box}
+.devpipe .scroll{overflow-x:auto}.devpipe table{border-collapse:collapse}.devpipe summary{cursor:pointer}
+.devpipe th,.devpipe td{padding:.3rem;vertical-align:top;text-align:left;border:1px solid rgba(128,128,128,.3);background:transparent}
+.devpipe caption{text-align:left;font-weight:600;padding:.3rem 0}.devpipe td>*{width:16rem;max-width:16rem}
+</style>"""
+WORDS = {
+    "en": {
+        "input": "1 Input", "interception": "2 Interception", "pre_output": "3 Check before output", "generation": "4 Generation",
+        "completed": "completed", "blocked": "blocked", "failed": "failed", "cancelled": "cancelled", "running": "running",
+        "interrupted": "interrupted", "damaged": "damaged", "allowed": "allowed", "for adults": "The cause, for adults",
+        "steps": "all texts on the way", "seed": "seed", "text_seed": "text seed", "cost": "cost", "unknown": "unknown",
+        "reused": "taken over from", "picture": "The picture", "no file": "no file", "more": "more", "missing": "is missing or changed",
+    },
+    "de": {
+        "input": "1 Eingabe", "interception": "2 Interception", "pre_output": "3 Prüfung vor der Ausgabe", "generation": "4 Erzeugung",
+        "completed": "fertig", "blocked": "blockiert", "failed": "fehlgeschlagen", "cancelled": "abgebrochen", "running": "läuft",
+        "interrupted": "unterbrochen", "damaged": "beschädigt", "allowed": "erlaubt", "for adults": "Die Ursache, für Erwachsene",
+        "steps": "alle Texte auf dem Weg", "seed": "Seed", "text_seed": "Text-Seed", "cost": "Kosten", "unknown": "unbekannt",
+        "reused": "übernommen von", "picture": "Das Bild", "no file": "keine Datei", "more": "weitere", "missing": "fehlt oder wurde verändert",
+    },
+}  # fmt: skip
+
+
+def run_html(summary: RunSummary, folder: Path) -> str:
+    """The four stages with their texts and verdicts, what came of them, and the pictures as thumbnails."""
+    words = words_of(next(iter(summary.stages["input"].languages.values()), "en"))
+    stages = "".join(_stage(summary, summary.stages[name], words) for name in STAGES)
+    shown = "".join(f"<div>{media_html(folder, one, words)}</div>" for one in summary.artifacts)
+    return f'{STYLE}<div class="devpipe">{_title(summary, words)}<div class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
+
+
+def words_of(language: object) -> dict[str, str]:
+    """Our words in that language, else in English."""
+    return WORDS["de" if str(language).startswith("de") else "en"]
+
+
+def _title(summary: RunSummary, words: dict[str, str]) -> str:
+    started = summary.started
+    cost = words["unknown"] if summary.cost_usd is None else f"{summary.cost_usd:.4f} USD"
+    facts = [
+        words.get(summary.outcome or "running", ""),
+        f"{words['seed']} {summary.seed if summary.seed is not None else '-'}",
+        f"{words['text_seed']} {started.text_seed if started else '-'}",
+        f"{words['cost']} {cost} ({summary.cost_source})",
+        f"{summary.duration_s:.1f} s",
+        started.run_id if started else "",
+    ]
+    named = f"{started.pipeline} → {started.output}" if started else "-"
+    error = f'<p class="tile" role="note">{_h(summary.error.message)} {_h(summary.error.hint)}</p>' if summary.error else ""
+    return f"<p><strong>{_h(named)}</strong><br><small>{_h(' · '.join(facts))}</small></p>{error}"
+
+
+def _stage(summary: RunSummary, stage: StageSummary, words: dict[str, str]) -> str:
+    notes = [words.get(stage.outcome, stage.outcome), f"{stage.seconds:.2f} s" if stage.outcome else ""]
+    if stage.reused_from:
+        notes.append(f"{words['reused']} {stage.reused_from}")
+    attempts = summary.media_attempts if stage.stage == "generation" else []
+    notes += [f"{one.started.backend} {one.started.model}" for one in attempts]
+    texts = "".join(f"<dd{_marks(stage.languages.get(part, ''))}>{_text(summary, stage, part)}</dd>" for part in stage.texts)
+    title = f"{_h(words[stage.stage])} <small>{_h(' · '.join(note for note in notes if note))}</small>"
+    return f"<dt>{title}</dt>{texts}{_steps(stage, words)}{_verdict(stage.verdict, words)}"
+
+
+def _text(summary: RunSummary, stage: StageSummary, part: str) -> str:
+    """The text; that of Stage 2 with what it did to the input."""
+    before = summary.stages["input"].texts.get(part)
+    if stage.stage != "interception" or before is None:
+        return _h(stage.texts[part])
+    tags = {"same": "{}", "gone": "<del>{}</del>", "new": "<ins>{}</ins>"}
+    return "".join(tags[change].format(_h(words)) for change, words in word_diff(before, stage.texts[part]))
+
+
+def _steps(stage: StageSummary, words: dict[str, str]) -> str:
+    between = [one for one in stage.written if not one.final]
+    if not between:
+        return ""
+    items = "".join(f"<li{_marks(one.language)}>{_h(one.text)}</li>" for one in stage.written)
+    return f"<dd><details><summary>{_h(words['steps'])}: {len(stage.written)}</summary><ol>{items}</ol></details></dd>"
+
+
+def _verdict(verdict: VerdictGiven | None, words: dict[str, str]) -> str:
+    if verdict is None:
+        return ""
+    said = f"{words['allowed' if verdict.allowed else 'blocked']} · {verdict.level} · {verdict.method}"
+    if verdict.allowed:
+        return f"<dd><small>✓ {_h(said)}</small></dd>"
+    cause = _h(": ".join(filter(None, [", ".join(verdict.categories), verdict.cause])))
+    folded = f"<details><summary>{_h(words['for adults'])}</summary>{cause}</details>" if cause else ""
+    return f'<dd class="tile"><p>{_h(verdict.reason)}</p><small>✗ {_h(said)}</small>{folded}</dd>'
+
+
+def media_html(folder: Path, artifact: ArtifactWritten, words: dict[str, str], *, near: Path | None = None) -> str:
+    """One file: a picture as a thumbnail with its alt text, a short film or sound to play, a link to a long one.
+
+    The path is told as seen from `near`, the working directory by default: in Jupyter that of the notebook.
+    """
+    path = os.path.relpath(folder / Path(artifact.path).name, near or Path.cwd())
+    alt = artifact.alt or words["picture"]
+    link = f'<a href="{_h(quote(path))}">{_h(path)}</a>'
+    kind = artifact.media_type.partition("/")[0]
+    if kind in ("video", "audio") and artifact.bytes > EMBEDDED:
+        return f"<figure><p>{_h(alt)}</p><figcaption>{link}</figcaption></figure>"
+    data = shown_bytes(folder, artifact)
+    if data is None:
+        return f'<p class="tile" role="note">{_h(artifact.path)} {_h(words["missing"])}.</p>'
+    if kind == "image":
+        shown = f'<img alt="{_h(alt)}" src="{_data_uri("image/webp", data)}">'
+    elif kind in ("video", "audio") and re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):
+        shown = f'<{kind} controls aria-label="{_h(alt)}" src="{_data_uri(artifact.media_type, data)}"></{kind}>'
+    else:
+        shown = f"<p>{_h(alt)}</p>"
+    return f"<figure>{shown}<figcaption>{link}</figcaption></figure>"
+
+
+def shown_bytes(folder: Path, artifact: ArtifactWritten) -> bytes | None:
+    """A picture's thumbnail (WEBP, 256 pixels), other files whole; None where the file is not there or not what was recorded.
+
+    Thumbnails are made once and lie in `.index/` beside the recordings, named by their picture's hash. A short film of pictures
+    stays as it is, so that it plays.
+    """
+    moves = artifact.media_type == "image/webp" and artifact.seconds and artifact.bytes <= EMBEDDED
+    if not artifact.media_type.startswith("image/") or moves:
+        return _whole(folder, artifact)
+    kept = folder.parent.parent / FOLDER / f"{artifact.sha256}.webp"
+    if not re.fullmatch("[0-9a-f]{64}", artifact.sha256):
+        return None
+    with contextlib.suppress(OSError):
+        return kept.read_bytes()
+    try:
+        whole = _whole(folder, artifact)
+        small = thumbnail(whole) if whole is not None else None
+    except DevpipeError:
+        return None
+    if small:
+        _keep(kept, small)
+    return small
+
+
+def _whole(folder: Path, artifact: ArtifactWritten) -> bytes | None:
+    try:
+        data = Recording(folder).path(artifact.path).read_bytes()
+    except (RecordingDamaged, OSError):
+        return None
+    return data if hashlib.sha256(data).hexdigest() == artifact.sha256 else None
+
+
+def _keep(file: Path, data: bytes) -> None:
+    """Write it whole or not at all; where nothing can be written, it is made again next time."""
+    temporary = file.with_name(f".{secrets.token_hex(8)}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(data)
+        temporary.replace(file)
+
+
+def word_diff(a: str, b: str) -> list[tuple[Change, str]]:
+    """What became of text `a` in text `b`, in pieces of whole words with the space after them.
+
+    >>> word_diff("a red cat", "a blue cat")
+    [('same', 'a '), ('gone', 'red '), ('new', 'blue '), ('same', 'cat')]
+    """
+    before, after = (re.findall(r"\s*\S+\s*", text) for text in (a, b))
+    pieces: list[tuple[Change, str]] = []
+    for tag, i, j, k, m in _matcher(before, after).get_opcodes():
+        if tag == "equal":
+            pieces.append(("same", "".join(after[k:m])))
+            continue
+        pieces += [("gone", "".join(before[i:j]))] if j > i else []
+        pieces += [("new", "".join(after[k:m]))] if m > k else []
+    return pieces
+
+
+def similarity(a: str, b: str) -> float:
+    """How alike two texts are, 0..1: the share of their words that stay, in order (difflib's ratio, Ratcliff and Obershelp).
+
+    >>> similarity("a red cat", "a blue cat")
+    0.6666666666666666
+    """
+    return _matcher(a.split(), b.split()).ratio()
+
+
+def _matcher(a: Sequence[str], b: Sequence[str]) -> difflib.SequenceMatcher[str]:
+    return difflib.SequenceMatcher(None, [word.strip() for word in a], [word.strip() for word in b])
+
+
+def _data_uri(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def _marks(language: str) -> str:
+    """What a screen reader and the browser need to read a text in its own language and direction."""
+    return f' dir="auto" lang="{language}"' if re.fullmatch("[a-z]{2,3}", language) else ' dir="auto"'
+
+
+def _h(text: object) -> str:
+    """Text as HTML. Everything foreign passes here: prompts, answers of models, file names, errors."""
+    return html.escape(str(text))

@@ -1,0 +1,55 @@
+"""Importing does nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import devpipe
+
+
+def in_fresh_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_devpipe_loads_nothing_heavy_and_starts_nothing() -> None:
+    """No torch, dask, pandas, widget library or HTTP client, no thread."""
+    code = (
+        "import sys, threading, devpipe;"
+        "heavy = {'torch', 'dask', 'pandas', 'ipywidgets', 'httpx', 'numpy', 'PIL', 'pydantic', 'IPython', 'matplotlib'};"
+        "print(sorted(heavy & set(sys.modules)), threading.active_count())"
+    )
+    assert in_fresh_python(code).split() == ["[]", "1"]
+
+
+def test_an_engine_needs_no_pandas_and_no_widgets() -> None:
+    """What only tables and dashboards need is imported by them."""
+    code = (
+        "import sys; from devpipe import Engine, Recordings;"
+        "print(sorted({'pandas', 'ipywidgets', 'matplotlib', 'IPython', 'papermill', 'av'} & set(sys.modules)))"
+    )
+    assert in_fresh_python(code).strip() == "[]"
+
+
+def test_recordings_open_without_backends() -> None:
+    """The looking side does not import the making side."""
+    code = (
+        "import sys; from devpipe.recordings import Recordings; import devpipe.summary;"
+        "print(sorted(name for name in sys.modules if name.startswith(('devpipe.backends', 'devpipe.engine', 'devpipe.stages'))))"
+    )
+    assert in_fresh_python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", devpipe.__all__)
+def test_every_name_of_the_door_is_there_and_documented(name: str) -> None:
+    """A name in __all__ is a promise."""
+    assert getattr(devpipe, name).__doc__
+    assert name in dir(devpipe)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As for any module."""
+    with pytest.raises(AttributeError, match="nothing_here"):
+        _ = devpipe.nothing_here  # type: ignore[attr-defined]
