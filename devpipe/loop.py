@@ -37,10 +37,12 @@ class LoopThread:
         """Run a coroutine there; the future can be waited for in any thread. Cancelling it cancels the coroutine."""
         return asyncio.run_coroutine_threadsafe(work, self._started())
 
-    def call(self, function: Callable[[], object]) -> None:
-        """Call a function there soon; nothing happens where the thread never started."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(function)
+    def call(self, function: Callable[[], object]) -> bool:
+        """Call a function there soon. False: the thread does not run, and nothing happens."""
+        if self._loop is None:
+            return False
+        self._loop.call_soon_threadsafe(function)
+        return True
 
     def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:

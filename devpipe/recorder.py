@@ -157,7 +157,8 @@ class Recorder:
     def _heal(self) -> None:
         """Bring what a dead writer left to the state that its acknowledged events describe."""
         data = os.pread(self._events, os.fstat(self._events).st_size, 0)
-        prefix, recording = read_prefix(data), Recording(self.folder)
+        prefix = read_prefix(data)
+        recording = Recording(self.folder, prefix=prefix)
         if not prefix.lines or not isinstance(prefix.lines[0].event, RunStarted) or (prefix.damage and not prefix.torn):
             said = prefix.damage or f"{EVENTS} does not begin with run_started"
             raise RecordingDamaged(f"Run {self.run_id} cannot go on: {said}.", hint="What is whole stays readable; start a new run.")

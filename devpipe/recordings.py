@@ -6,6 +6,7 @@ What follows the first line that is not whole, or out of order, is not believed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,7 +14,8 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -121,9 +123,11 @@ def _is_whole(line: bytes) -> bool:
 class Recording:
     """One run as it stands on disk. What is read once is kept; open a new Recording to see what was added since."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, prefix: Prefix | None = None) -> None:
         self.folder = folder
         self.id = folder.name
+        if prefix:  # as its writer has read it
+            self._prefix = prefix
 
     def __repr__(self) -> str:
         return f"<Recording {self.id} {self.state}, {len(self.events)} events{', damaged' if self.damage else ''}>"
@@ -199,6 +203,8 @@ class Recording:
     def verify(self) -> list[str]:
         """Everything that is wrong with the recording, each in a sentence; empty if every byte is as its events say."""
         problems = [f"{EVENTS}: {self.damage}"] if self.damage else []
+        if not self.folder.is_dir():
+            return problems
         started = self._prefix.lines[0].event if self._prefix.lines else None
         if not isinstance(started, RunStarted | UnknownEvent):
             problems.append(f"{EVENTS}: does not begin with run_started")
@@ -295,32 +301,37 @@ def is_locked(folder: Path) -> bool:
 def _open(folder: Path, name: str) -> int:
     if not (name in (EVENTS, SUMMARY) or is_file_name(name)):
         raise RecordingDamaged(f"{name!r} is no file of a recording.", hint="Names hold letters, digits, '_', '-' and '.'.")
-    try:
+    with _typed(folder / name):
         fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as exc:
-        raise RecordingDamaged(f"{name} of run {folder.name} cannot be read: {exc.strerror}.", hint=f"Look into {folder}.") from exc
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise RecordingDamaged(f"{name} of run {folder.name} is no plain file.", hint=f"Look into {folder}.")
+        raise RecordingDamaged(f"{folder / name} is no plain file.", hint="Restore it from a backup.")
     return fd
 
 
 def _read(folder: Path, name: str) -> bytes:
     fd = _open(folder, name)
-    with open(fd, "rb") as file:
+    with _typed(folder / name), open(fd, "rb") as file:
         if os.fstat(fd).st_size > MAX_FILE:
-            raise RecordingDamaged(f"{name} of run {folder.name} is larger than any file of ours.", hint=f"Look into {folder}.")
+            raise RecordingDamaged(f"{folder / name} is larger than any file of ours.", hint="Restore it from a backup.")
         return file.read()
 
 
-def _folders(parent: Path, pattern: re.Pattern[str]) -> Sequence[str]:
+@contextmanager
+def _typed(path: Path) -> Iterator[None]:
     try:
-        with os.scandir(parent) as entries:
-            return [entry.name for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return []
+        yield
     except OSError as exc:
-        raise RecorderError(f"{parent} cannot be read: {exc.strerror}.", hint="Mend its rights, or set DEVPIPE_RECORDINGS.") from exc
+        gone = exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # the next try will not find it either
+        kind = RecordingDamaged if gone else RecorderError
+        raise kind(f"{path} cannot be read: {exc.strerror}.", hint="Mend it, or set DEVPIPE_RECORDINGS to another folder.") from exc
+
+
+def _folders(parent: Path, pattern: re.Pattern[str]) -> list[str]:
+    if not parent.exists():
+        return []
+    with _typed(parent), os.scandir(parent) as entries:
+        return [entry.name for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
 
 
 def _is_folder(path: Path) -> bool:

@@ -38,7 +38,7 @@ class Run:
         self._thread = thread
         self._log: list[Recorded] = []
         self._followers: dict[int, Callable[[Happening], None]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a callback may look at the run it follows
         self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._task: asyncio.Task[Any] | None = None  # the act under way, in the engine's thread
         self._stopped = False
@@ -123,7 +123,8 @@ class Run:
 
     def cancel(self) -> None:
         """Stop the run and what its backend is doing; its recording gets the outcome `cancelled`."""
-        self._thread.call(self._stop)
+        if not self._thread.call(self._stop):
+            self._end()  # its thread never started, so nothing has begun
 
     def follow(self, callback: Callable[[Happening], None]) -> Callable[[], None]:
         """Call back for every stored event so far, then for everything that happens, in the engine's thread.
@@ -195,21 +196,17 @@ class Run:
                 raise asyncio.CancelledError
             await act()
         except asyncio.CancelledError:
-            await self._work.finish("cancelled")
             ends = True
-        except (UsageError, NotAllowed) as raised:
-            error = raised
-            if ends:
-                await self._work.fail(raised)
+            error = await self._work.end("cancelled")
         except Exception as raised:  # ours or not: the recording is closed, then it is raised
-            error, ends = raised, True
-            await self._work.fail(raised)
+            error = raised
+            ends = ends or not isinstance(raised, UsageError | NotAllowed)
+            if ends:
+                await self._work.end("failed", raised)
         finally:
             self._task = None
-        if ends or self._work.summary.finished:
-            self._end(error)
-        if error is not None and not isinstance(self, OpenRun):
-            return  # whoever awaits the run hears it
+            if ends or self._work.summary.finished:
+                self._end(error)
         if error is not None:
             raise error
 

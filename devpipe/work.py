@@ -318,15 +318,17 @@ class Work:
 
     # The ending.
 
-    async def fail(self, error: Exception) -> None:
-        """Write the ending of a run that an error stopped; where the disk refuses even that, what was acknowledged stays readable."""
+    async def end(self, outcome: Outcome, error: Exception | None = None) -> RecorderError | None:
+        """Write the ending of a run that was stopped. Gives back the error where the disk refuses even that."""
         try:
-            await self.finish("failed", error)
-        except RecorderError:
-            if self._recorder is not None:
+            await self.finish(outcome, error)
+        except RecorderError as refused:
+            if self._recorder is not None:  # what was acknowledged stays readable
                 await in_thread(self._recorder.close)
+            return refused
         finally:
             self.interception_done.set()
+        return None
 
     async def finish(self, outcome: Outcome, error: Exception | None = None) -> None:
         """The last event and the summary file. Does nothing where the run has its ending already."""

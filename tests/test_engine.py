@@ -599,3 +599,22 @@ async def test_a_model_that_refuses_to_rewrite_is_an_error_of_its_own(tmp_path: 
     with pytest.raises(BackendError, match="I cannot"):
         await engine.run("a cat", pipeline="dada")
     engine.close()
+
+
+async def test_an_open_run_that_never_began_can_be_closed(tmp_path: Path) -> None:
+    """Nothing was recorded, nothing hangs."""
+    engine = engine_in(tmp_path)
+    run = engine.open(**SMALL)
+    await asyncio.wait_for(run.close(), 5)
+    assert run.done and not list(tmp_path.glob("20*"))
+    engine.open(**SMALL)
+    await asyncio.wait_for(asyncio.to_thread(engine.close), 5)
+
+
+async def test_a_follower_may_look_at_the_run_it_follows(engine: Engine) -> None:
+    """A callback that asks for the summary does not lock itself out."""
+    seen: list[object] = []
+    run = engine.start("a cat", **SMALL)
+    await run
+    run.follow(lambda _: seen.append(run.outcome))
+    assert seen and set(seen) == {"completed"}

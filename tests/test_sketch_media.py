@@ -148,7 +148,7 @@ def test_the_edges_of_the_control_image_are_drawn() -> None:
 
 
 def test_control_keeps_the_colours_of_the_text() -> None:
-    mean = np.asarray(led(1, text="grün auf grünem Grund")).mean(axis=(0, 1))
+    mean = np.asarray(led(1, text="ein grüner Kreis auf dunkelgrünem Grund")).mean(axis=(0, 1))
     assert mean[1] > mean[0] and mean[1] > mean[2]
 
 

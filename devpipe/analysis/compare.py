@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import os
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from devpipe.analysis.index import replacing
 from devpipe.analysis.show import STYLE, h, media_html, shown_bytes, words_of
 from devpipe.analysis.tables import runs_frame
-from devpipe.errors import UnknownName, UsageError
+from devpipe.errors import UnknownName
 from devpipe.events import ArtifactWritten
 from devpipe.recordings import Recording
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-_TILE, _EDGE, _LABEL = 256, 8, 110  # pixels of the contact sheet
+_TILE, _EDGE, _LABEL, _HEAD = 256, 8, 120, 44  # pixels of the contact sheet
 
 
 class HasRecording(Protocol):
@@ -36,23 +37,142 @@ class Tile:
     run_id: str
     state: str
     said: str
-    language: str
+    words: dict[str, str]
     folder: Path
     artifact: ArtifactWritten | None
+    others: int = 0  # files of the run that are not shown
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Tile:
         """From a row of the table of runs."""
-        known = {name: None if value != value else value for name, value in row.items()}  # NaN is not itself
-        said = known["reason"] or known["error_message"] or known["note"] or ""
-        path = Path(known["artifact"] or "")
-        alt = known["alt"] or f"{known['pipeline']}, {known['output']}, {known['seed']}: {str(known['prompt'])[:80]}"
-        fields = {name: known[name] for name in ("media_type", "sha256", "bytes", "width", "height")}
-        artifact = ArtifactWritten(path=path.name, alt=alt, seconds=known["media_seconds"], **fields) if known["artifact"] else None
-        return cls(known["run_id"], known["state"], said, known["language"] or "en", path.parent, artifact)
+        said = row["reason"] or row["error_message"] or row["note"] or ""
+        path = Path(row["artifact"] or "")
+        alt = row["alt"] or f"{row['pipeline']}, {row['output']}, {row['seed']}: {str(row['prompt'])[:80]}"
+        fields = {name: row[name] for name in ("media_type", "sha256", "bytes", "width", "height")}
+        artifact = ArtifactWritten(path=path.name, alt=alt, seconds=row["media_seconds"], **fields) if row["artifact"] else None
+        words = words_of(row["language"] or "en")
+        return cls(row["run_id"], row["state"], said, words, path.parent, artifact, max(0, row["n_artifacts"] - 1))
+
+    @property
+    def reason(self) -> str:
+        """What stands in the place of a picture."""
+        return f"{self.words[self.state]}: {self.said or self.words['no file']}"
 
     def html(self, near: Path | None) -> str:
-        words = words_of(self.language)
-        if self.artifact:
-            return media_html(self.folder, self.artifact, words, near=near)
-        return f'<div class="tile" role="note"><strong>{h(words[self.state])}</strong><br>{h(self.said or words["no file"])}</div>'
+        """The file and how many more there are, or the reason."""
+        if self.artifact is None:
+            return f'<div class="tile" role="note">{h(self.reason)}</div>'
+        others = f"<small>+ {self.others} {h(self.words['more'])}</small>" if self.others else ""
+        return media_html(self.folder, self.artifact, self.words, near=near) + others
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs by two of their columns. Shows itself in a notebook; `to_html` and `contact_sheet` are for elsewhere."""
+
+    rows: str
+    columns: str
+    cells: dict[tuple[str, str], list[Tile]]
+
+    def __repr__(self) -> str:
+        return (
+            f"Grid({len(self._labels(0))} {self.rows} x {len(self._labels(1))} {self.columns}, {sum(map(len, self.cells.values()))} runs)"
+        )
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+    def _repr_html_(self, near: Path | None = None) -> str:
+        head = "".join(f'<th scope="col">{h(label)}</th>' for label in self._labels(1))
+        body = "".join(
+            f'<tr><th scope="row">{h(row)}</th>'
+            + "".join(f"<td>{self._cell(row, column, near)}</td>" for column in self._labels(1))
+            + "</tr>"
+            for row in self._labels(0)
+        )
+        caption = f"<caption>{h(self.rows)} × {h(self.columns)}</caption>"
+        return f'{STYLE}<div class="devpipe scroll"><table>{caption}<tr><td></td>{head}</tr>{body}</table></div>'
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """The grid as a page of its own, thumbnails inside."""
+        file = Path(path).absolute()
+        page = f'<!doctype html><html><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>{h(self)}</title></head>'
+        with replacing(file) as temporary:
+            temporary.write_text(f"{page}<body>{self._repr_html_(file.parent)}</body></html>", encoding="utf-8")
+        return file
+
+    def contact_sheet(self) -> Image.Image:
+        """The grid as one picture, with its labels; of each cell the first run."""
+        from PIL import Image
+
+        columns, rows = self._labels(1), self._labels(0)
+        step = _TILE + _EDGE
+        sheet = Image.new("RGB", (_LABEL + len(columns) * step, _HEAD + len(rows) * step), "white")
+        for x, column in enumerate(columns):
+            _write(sheet, (_LABEL + x * step, 4), column, 30)
+        for y, row in enumerate(rows):
+            _write(sheet, (4, _HEAD + y * step), row, 12)
+            for x, column in enumerate(columns):
+                for tile in self.cells.get((row, column), [])[:1]:
+                    _draw(sheet, (_LABEL + x * step, _HEAD + y * step), tile)
+        return sheet
+
+    def _labels(self, axis: int) -> list[str]:
+        return list(dict.fromkeys(label[axis] for label in self.cells))
+
+    def _cell(self, row: str, column: str, near: Path | None) -> str:
+        first, *more = [tile.html(near) for tile in self.cells.get((row, column), [])] or ["–"]
+        words = self.cells[row, column][0].words if more else {}
+        return first + (f"<details><summary>+ {len(more)} {h(words['more'])}</summary>{''.join(more)}</details>" if more else "")
+
+
+def grid(runs: pd.DataFrame | Iterable[HasRecording | Recording], *, rows: str = "pipeline", columns: str = "seed") -> Grid:
+    """These runs by two columns of `runs()`: pipeline, output, seed, prompt, labels.<name>, parameters.<name>, ...
+
+    Takes run handles, recordings, or (a part of) the table `runs()`. Numbers stand in order, other labels as they come.
+    """
+    import pandas as pd
+
+    frame = runs if isinstance(runs, pd.DataFrame) else runs_frame(getattr(run, "recording", run) for run in runs)
+    for name in (rows, columns):
+        if name not in frame.columns:
+            raise UnknownName("column", name, frame.columns)
+    order = [sorted(_known(frame[name])) if pd.api.types.is_numeric_dtype(frame[name]) else _known(frame[name]) for name in (rows, columns)]
+    cells: dict[tuple[str, str], list[Tile]] = {}
+    for row in order[0]:
+        for column in order[1]:
+            cells[_label(row), _label(column)] = []
+    for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+        cells.setdefault((_label(row[rows]), _label(row[columns])), []).append(Tile.of(row))
+    return Grid(rows, columns, cells)
+
+
+def _known(column: pd.Series[Any]) -> list[Any]:
+    return list(column.dropna().unique())
+
+
+def _label(value: object) -> str:
+    return "–" if value is None else str(value)
+
+
+def _draw(sheet: Image.Image, at: tuple[int, int], tile: Tile) -> None:
+    from PIL import Image, ImageDraw
+
+    from devpipe.pictures import decode
+
+    data = shown_bytes(tile.folder, tile.artifact) if tile.artifact and tile.artifact.media_type.startswith("image/") else None
+    if data is not None and not (tile.artifact and tile.artifact.seconds):
+        picture = decode(data)
+        sheet.paste(picture.convert("RGB"), (at[0] + (_TILE - picture.width) // 2, at[1] + (_TILE - picture.height) // 2))
+        return
+    ImageDraw.Draw(sheet).rectangle((*at, at[0] + _TILE - 1, at[1] + _TILE - 1), outline="gray")
+    said = tile.reason if tile.artifact is None else tile.artifact.alt if data is not None else tile.words["missing"]
+    _write(sheet, (at[0] + 8, at[1] + 8), said, 32)
+
+
+def _write(sheet: Image.Image, at: tuple[int, int], text: str, width: int) -> None:
+    """Text in lines of so many characters."""
+    from PIL import ImageDraw, ImageFont
+
+    lines = textwrap.wrap(text, width, max_lines=12, placeholder=" …")
+    ImageDraw.Draw(sheet).multiline_text(at, "\n".join(lines), fill="black", font=ImageFont.load_default(15))

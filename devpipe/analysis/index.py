@@ -192,15 +192,22 @@ def _save(file: Path, part: _Part, table: Table[Any]) -> None:
         data = block.tobytes()
         body.append(data + b"\0" * (-len(data) % _ALIGNED))
     whole = b"".join(body)
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(mode=0o700, exist_ok=True)
-        try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-                out.write(b"%08x\n" % zlib.crc32(whole) + whole)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(file) as temporary:
+            temporary.write_bytes(b"%08x\n" % zlib.crc32(whole) + whole)
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A file to write, the owner's only, that takes the place of `file` once the block is through; else nothing is left of it."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _load(file: Path, table: Table[Any]) -> _Part | None:

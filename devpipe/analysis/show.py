@@ -9,14 +9,13 @@ import hashlib
 import html
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from devpipe.analysis.index import FOLDER
-from devpipe.errors import DevpipeError, RecordingDamaged
+from devpipe.analysis.index import FOLDER, replacing
+from devpipe.errors import DevpipeError, RecorderError, RecordingDamaged
 from devpipe.events import ArtifactWritten, VerdictGiven
 from devpipe.pictures import thumbnail
 from devpipe.recordings import Recording
@@ -61,7 +60,7 @@ def run_html(summary: RunSummary, folder: Path) -> str:
     words = words_of(next(iter(summary.stages["input"].languages.values()), "en"))
     stages = "".join(_stage(summary, summary.stages[name], words) for name in STAGES)
     shown = "".join(f"<div>{media_html(folder, one, words)}</div>" for one in summary.artifacts)
-    return f'{STYLE}<div class="devpipe">{_title(summary, words)}<div class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
+    return f'{STYLE}<div class="devpipe">{_title(summary, folder, words)}<div class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
 
 
 def words_of(language: object) -> dict[str, str]:
@@ -69,11 +68,11 @@ def words_of(language: object) -> dict[str, str]:
     return WORDS["de" if str(language).startswith("de") else "en"]
 
 
-def _title(summary: RunSummary, words: dict[str, str]) -> str:
+def _title(summary: RunSummary, folder: Path, words: dict[str, str]) -> str:
     started = summary.started
     cost = words["unknown"] if summary.cost_usd is None else f"{summary.cost_usd:.4f} USD"
     facts = [
-        words.get(summary.outcome or "running", ""),
+        words[summary.outcome or _state(folder)],
         f"{words['seed']} {summary.seed if summary.seed is not None else '-'}",
         f"{words['text_seed']} {started.text_seed if started else '-'}",
         f"{words['cost']} {cost} ({summary.cost_source})",
@@ -81,8 +80,16 @@ def _title(summary: RunSummary, words: dict[str, str]) -> str:
         started.run_id if started else "",
     ]
     named = f"{started.pipeline} → {started.output}" if started else "-"
-    error = f'<p class="tile" role="note">{_h(summary.error.message)} {_h(summary.error.hint)}</p>' if summary.error else ""
-    return f"<p><strong>{_h(named)}</strong><br><small>{_h(' · '.join(facts))}</small></p>{error}"
+    error = f'<p class="tile" role="note">{h(summary.error.message)} {h(summary.error.hint)}</p>' if summary.error else ""
+    return f"<p><strong>{h(named)}</strong><br><small>{h(' · '.join(facts))}</small></p>{error}"
+
+
+def _state(folder: Path) -> str:
+    """Of a run without an ending."""
+    try:
+        return Recording(folder).state
+    except RecorderError:
+        return "damaged"
 
 
 def _stage(summary: RunSummary, stage: StageSummary, words: dict[str, str]) -> str:
@@ -92,7 +99,7 @@ def _stage(summary: RunSummary, stage: StageSummary, words: dict[str, str]) -> s
     attempts = summary.media_attempts if stage.stage == "generation" else []
     notes += [f"{one.started.backend} {one.started.model}" for one in attempts]
     texts = "".join(f"<dd{_marks(stage.languages.get(part, ''))}>{_text(summary, stage, part)}</dd>" for part in stage.texts)
-    title = f"{_h(words[stage.stage])} <small>{_h(' · '.join(note for note in notes if note))}</small>"
+    title = f"{h(words[stage.stage])} <small>{h(' · '.join(note for note in notes if note))}</small>"
     return f"<dt>{title}</dt>{texts}{_steps(stage, words)}{_verdict(stage.verdict, words)}"
 
 
@@ -100,17 +107,17 @@ def _text(summary: RunSummary, stage: StageSummary, part: str) -> str:
     """The text; that of Stage 2 with what it did to the input."""
     before = summary.stages["input"].texts.get(part)
     if stage.stage != "interception" or before is None:
-        return _h(stage.texts[part])
+        return h(stage.texts[part])
     tags = {"same": "{}", "gone": "<del>{}</del>", "new": "<ins>{}</ins>"}
-    return "".join(tags[change].format(_h(words)) for change, words in word_diff(before, stage.texts[part]))
+    return "".join(tags[change].format(h(words)) for change, words in word_diff(before, stage.texts[part]))
 
 
 def _steps(stage: StageSummary, words: dict[str, str]) -> str:
     between = [one for one in stage.written if not one.final]
     if not between:
         return ""
-    items = "".join(f"<li{_marks(one.language)}>{_h(one.text)}</li>" for one in stage.written)
-    return f"<dd><details><summary>{_h(words['steps'])}: {len(stage.written)}</summary><ol>{items}</ol></details></dd>"
+    items = "".join(f"<li{_marks(one.language)}>{h(one.text)}</li>" for one in stage.written)
+    return f"<dd><details><summary>{h(words['steps'])}: {len(stage.written)}</summary><ol>{items}</ol></details></dd>"
 
 
 def _verdict(verdict: VerdictGiven | None, words: dict[str, str]) -> str:
@@ -118,10 +125,10 @@ def _verdict(verdict: VerdictGiven | None, words: dict[str, str]) -> str:
         return ""
     said = f"{words['allowed' if verdict.allowed else 'blocked']} · {verdict.level} · {verdict.method}"
     if verdict.allowed:
-        return f"<dd><small>✓ {_h(said)}</small></dd>"
-    cause = _h(": ".join(filter(None, [", ".join(verdict.categories), verdict.cause])))
-    folded = f"<details><summary>{_h(words['for adults'])}</summary>{cause}</details>" if cause else ""
-    return f'<dd class="tile"><p>{_h(verdict.reason)}</p><small>✗ {_h(said)}</small>{folded}</dd>'
+        return f"<dd><small>✓ {h(said)}</small></dd>"
+    cause = h(": ".join(filter(None, [", ".join(verdict.categories), verdict.cause])))
+    folded = f"<details><summary>{h(words['for adults'])}</summary>{cause}</details>" if cause else ""
+    return f'<dd class="tile"><p>{h(verdict.reason)}</p><small>✗ {h(said)}</small>{folded}</dd>'
 
 
 def media_html(folder: Path, artifact: ArtifactWritten, words: dict[str, str], *, near: Path | None = None) -> str:
@@ -131,19 +138,19 @@ def media_html(folder: Path, artifact: ArtifactWritten, words: dict[str, str], *
     """
     path = os.path.relpath(folder / Path(artifact.path).name, near or Path.cwd())
     alt = artifact.alt or words["picture"]
-    link = f'<a href="{_h(quote(path))}">{_h(path)}</a>'
+    link = f'<a href="{h(quote(path))}">{h(path)}</a>'
     kind = artifact.media_type.partition("/")[0]
     if kind in ("video", "audio") and artifact.bytes > EMBEDDED:
-        return f"<figure><p>{_h(alt)}</p><figcaption>{link}</figcaption></figure>"
+        return f"<figure><p>{h(alt)}</p><figcaption>{link}</figcaption></figure>"
     data = shown_bytes(folder, artifact)
     if data is None:
-        return f'<p class="tile" role="note">{_h(artifact.path)} {_h(words["missing"])}.</p>'
+        return f'<p class="tile" role="note">{h(artifact.path)} {h(words["missing"])}.</p>'
     if kind == "image":
-        shown = f'<img alt="{_h(alt)}" src="{_data_uri("image/webp", data)}">'
+        shown = f'<img alt="{h(alt)}" src="{_data_uri("image/webp", data)}">'
     elif kind in ("video", "audio") and re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):
-        shown = f'<{kind} controls aria-label="{_h(alt)}" src="{_data_uri(artifact.media_type, data)}"></{kind}>'
+        shown = f'<{kind} controls aria-label="{h(alt)}" src="{_data_uri(artifact.media_type, data)}"></{kind}>'
     else:
-        shown = f"<p>{_h(alt)}</p>"
+        shown = f"<p>{h(alt)}</p>"
     return f"<figure>{shown}<figcaption>{link}</figcaption></figure>"
 
 
@@ -162,12 +169,13 @@ def shown_bytes(folder: Path, artifact: ArtifactWritten) -> bytes | None:
     with contextlib.suppress(OSError):
         return kept.read_bytes()
     try:
-        whole = _whole(folder, artifact)
-        small = thumbnail(whole) if whole is not None else None
+        small = thumbnail(_whole(folder, artifact) or b"")
     except DevpipeError:
         return None
-    if small:
-        _keep(kept, small)
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        with replacing(kept) as file:
+            file.write_bytes(small)
     return small
 
 
@@ -177,16 +185,6 @@ def _whole(folder: Path, artifact: ArtifactWritten) -> bytes | None:
     except (RecordingDamaged, OSError):
         return None
     return data if hashlib.sha256(data).hexdigest() == artifact.sha256 else None
-
-
-def _keep(file: Path, data: bytes) -> None:
-    """Write it whole or not at all; where nothing can be written, it is made again next time."""
-    temporary = file.with_name(f".{secrets.token_hex(8)}")
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(mode=0o700, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            out.write(data)
-        temporary.replace(file)
 
 
 def word_diff(a: str, b: str) -> list[tuple[Change, str]]:
@@ -228,6 +226,6 @@ def _marks(language: str) -> str:
     return f' dir="auto" lang="{language}"' if re.fullmatch("[a-z]{2,3}", language) else ' dir="auto"'
 
 
-def _h(text: object) -> str:
+def h(text: object) -> str:
     """Text as HTML. Everything foreign passes here: prompts, answers of models, file names, errors."""
     return html.escape(str(text))

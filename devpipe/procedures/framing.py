@@ -17,7 +17,7 @@ def _rest(found: Sequence[Part], used: Sequence[Part]) -> list[Part]:
 
 
 def reduce_to_forms(page: Page) -> str:
-    """Every thing as circle, square or triangle in a primary colour (Kandinsky's questionnaire at the Bauhaus, 1923; Itten's form lessons)."""
+    """Every thing as circle, square or triangle in a primary colour (Kandinsky's questionnaire, Bauhaus 1923; Itten's lessons)."""
     found = parts(page)
     named = [_as_form(part, page) for part in found]
     return " ".join([page.phrase("reduce_to_forms.head"), *named, page.phrase("reduce_to_forms.close")])
@@ -50,7 +50,7 @@ def form_of(lemma: str, language: str) -> str:
 
 
 def ekphrasis_renaissance(page: Page) -> str:
-    """The text as an ordered composition in three planes, with light and a gesture (Alberti, "De pictura", 1435; ekphrasis since Philostratus)."""
+    """The text as an ordered composition in three planes, with light and a gesture (Alberti, "De pictura", 1435)."""
     found = parts(page)
     light = of_kind(found, "time") or of_kind(found, "season")
     solid = [part for part in things(found) if part is not light] or found[:1]
@@ -148,11 +148,11 @@ def lower_text(page: Page) -> str:
 
 
 def photograph(page: Page) -> str:
-    """The text as a print from film: material, lens, light, the traces of the process (László Moholy-Nagy, "Malerei, Photographie, Film", 1925)."""
+    """The text as a print from film: material, lens, light, the traces of the process (Moholy-Nagy, "Malerei Photographie Film", 1925)."""
     found = parts(page)
     mono = wordset(page.language, "mono")
     colourful = any(colour not in mono for part in found for colour in part.colours)
-    coloured = colourful or not any(part.colours for part in found) and page.dice.chance(0.6)
+    coloured = colourful or (not any(part.colours for part in found) and page.dice.chance(0.6))
     light = of_kind(found, "time")
     key = "photograph."
     made = ", ".join([page.phrase(key + ("colour" if coloured else "mono")), page.phrase(key + "lens"), page.phrase(key + "time")])

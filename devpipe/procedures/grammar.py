@@ -377,10 +377,10 @@ def lower_start(text: str, language: str) -> str:
     head = re.match(r"[^\W\d_]+", text)
     if not head or not text[0].isupper() or (len(head.group()) > 1 and head.group().isupper()):
         return text
-    word = head.group()
-    common = word.lower() in wordset(language, "stopwords") or word.lower() in wordset(language, "prepositions")
+    word, low = head.group(), head.group().lower()
+    small = any(low in wordset(language, key) for key in ("stopwords", "prepositions", "numbers"))
     if language == "de":
-        common = common or bool(_determiner(word)) or bool(find_adjective(word, "de")) or word.lower() in wordset("de", "numbers")
-        return text[0].lower() + text[1:] if common and not find_noun(word, "de") or common and _determiner(word) else text
-    common = common or bool(find_noun(word, "en")) or bool(find_adjective(word, "en")) or word.lower() in wordset("en", "numbers")
-    return text[0].lower() + text[1:] if common and word != "I" else text
+        common = bool(_determiner(word)) or bool((small or find_adjective(word, "de")) and not find_noun(word, "de"))
+    else:
+        common = word != "I" and bool(small or find_noun(word, "en") or find_adjective(word, "en"))
+    return text[0].lower() + text[1:] if common else text

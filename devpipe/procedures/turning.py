@@ -16,7 +16,7 @@ def _from(page: Page, name: str) -> Choose:
 
 
 def antonyms(page: Page) -> str:
-    """The world turned round: each word for which there is an opposite becomes it (the world upside down of the 16th-century broadsheets)."""
+    """The world turned round: each word for which there is an opposite becomes it (the world upside down of 16th-century broadsheets)."""
     text, turned = swap(page, _from(page, "opposites"))
     if not turned:
         text = capital(page.phrase("antonyms.frame").format(text=lower_start(page.text.rstrip("."), page.language)))

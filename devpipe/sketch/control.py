@@ -47,9 +47,10 @@ def _paints(composed: Image.Image) -> Lab:
     table = np.array(few.getpalette(), np.uint8).reshape(-1, 3)
     counts = np.bincount(np.asarray(few).ravel(), minlength=len(table))[: len(table)]
     shades: Lab = pixels.to_lab(Image.fromarray(table[None]))[0]
-    chosen = [int(counts.argmax())]
+    far = np.sqrt(((shades[:, None] - shades) ** 2).sum(axis=2))
+    chosen = [int(((far < _APART) @ counts * (counts > 0)).argmax())]  # a ground in many like shades is one ground
     while len(chosen) < _COLOURS:
-        apart = np.sqrt(((shades[:, None] - shades[chosen]) ** 2).sum(axis=2)).min(axis=1)
+        apart = far[:, chosen].min(axis=1)
         worth = np.where(apart > _APART, apart * counts**0.25, 0)
         if not worth.any():
             break

@@ -365,7 +365,7 @@ def _wash(s: Scene) -> None:
         c.glow(x * c.w, (0.36 + 0.16 * y) * c.h, c.w * 0.6, c.h * 0.05, WHITE, 0.9)
     for p in s.placed("horizon")[:6]:
         air = p.thing.habitat == "air"
-        size = min(0.26, p.size * 0.72)
+        size = min(0.24, p.size * 1.05)
         p = replace(
             p,
             size=size,

@@ -80,7 +80,10 @@ class Scene:
         own = "orange" if own == "green" and self.reading.season == "autumn" else own
         rng = self.rng(f"nature{p.nth}")  # no two trees have the same green
         return recolour(
-            named(own), lightness=float(rng.uniform(0.86, 1.1)), turn=float(rng.uniform(-14, 14)), chroma=float(rng.uniform(0.8, 1.05))
+            named(own),
+            lightness=float(rng.uniform(0.86, 1.1)),
+            turn=float(rng.uniform(-14, 14)) * (p.thing.habitat != "air"),
+            chroma=float(rng.uniform(0.8, 1.05)),
         )
 
     def tones(self, main: RGB, p: Placed, accent: RGB | None = None) -> Tones:

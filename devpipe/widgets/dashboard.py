@@ -100,10 +100,9 @@ class Dashboard:
 
     def _laid_out(self) -> Any:
         safety = f'<p class="dp-safety" title="{self.say("safety_where")}">{self.say("safety", self.engine.settings.safety)}</p>'
-        pressed = ui.HBox([self.buttons["run"], self.buttons["stop"], self.stepwise]).add_class("dp-buttons")
+        pressed = ui.HBox([self.buttons["run"], self.buttons["stop"]]).add_class("dp-buttons")
         again = ui.HBox([self.buttons["again_same"], self.buttons["again_new"]]).add_class("dp-buttons")
-        texts, rest = self.form.rows[:2], self.form.rows[2:]
-        asked = ui.VBox([*texts, *rest, pressed, again, self.history, self.picture, ui.HTML(safety)]).add_class("dp-form")
+        asked = ui.VBox([*self.form.rows, self.stepwise, pressed, again, self.history, self.picture, ui.HTML(safety)]).add_class("dp-form")
         return ui.Box([asked, self.panel.widget]).add_class("dp-dashboard")
 
     # What people do.

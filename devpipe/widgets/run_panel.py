@@ -181,7 +181,7 @@ class RunPanel:
         if summary.artifacts and self.run is not None:
             note = f"{summary.started.output} · Seed {summary.seed}" if summary.started else ""
             figures = "".join(media_html(self.run.folder, artifact) for artifact in summary.artifacts)
-            return f'<div class="dp-picture">{figures}<p class="dp-note">{h(note)}</p></div>'
+            return f'<div class="dp-picture"><p class="dp-note">{h(note)}</p>{figures}</div>'
         if state == "running" and self._preview is not None:
             return f'<div class="dp-empty"><img alt="" src="{_uri(self._preview.data, self._preview.media_type)}"></div>'
         bar = ""
@@ -195,7 +195,7 @@ class RunPanel:
 def media_html(folder: Path, artifact: ArtifactWritten) -> str:
     """A file that a run made, to be seen or heard, with its alternative text and where it lies."""
     path, alt, kind = folder / artifact.path, h(artifact.alt), artifact.media_type
-    where = f'<figcaption>{alt}<br><code>{h(path)}</code></figcaption>'
+    where = f"<figcaption>{alt}<br><code>{h(Path(*path.parts[-4:]))}</code></figcaption>"
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -109,6 +109,7 @@ def starved(nursery: Nursery, folder: Path, act: str, *, recorder: str = "Record
 
 def untyped(name: str, error: str, notes: Notes) -> list[str]:
     allowed = ERROR_TYPES.get(error, {"RecorderPoisoned"} if name in ("fsync", "fdatasync") else {"RecorderError"})
+    allowed = {*allowed, "RecorderError"} if name == "openat" else allowed  # of a file that is read
     found = [] if notes.error in allowed else [f"{notes.error or 'no error'} where {allowed} is due: {notes.said}"]
     found += [] if notes.again is None else ["acknowledged an event after the fault"]
     says = any(words in notes.said for words in ("set DEVPIPE_RECORDINGS", "`devpipe resume", "`ulimit -n`"))

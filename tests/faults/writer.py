@@ -20,8 +20,9 @@ from devpipe.errors import DevpipeError
 from devpipe.events import ArtifactWritten, AttachmentWritten, AttemptStarted, Event, RunFinished, RunStarted, StageStarted, TextWritten
 from devpipe.events import VerdictGiven, Warned
 from devpipe.recorder import Recorded, Recorder
-from devpipe.recordings import EVENTS, Recording
+from devpipe.recordings import EVENTS, read_prefix
 from devpipe.redaction import Redactor
+from devpipe.summary import RunSummary
 
 RUN_ID = "20261122-141503-k3v2x2ma"
 REDACT = Redactor(["sk-not-for-disk-123"])
@@ -115,9 +116,11 @@ class Witness:
     def __init__(self, recorder: Recorder, notes: int) -> None:
         self.recorder = recorder
         self.notes = notes
+        self.recorded: list[Recorded] = []
 
     def record(self, *events: Event) -> None:
         recorded = self.recorder.record(*events)
+        self.recorded += recorded
         self._note(events=[spelled(one) for one in recorded], durable=any(event.durable for event in events))
 
     def write_files(self, *files: tuple[str, bytes]) -> None:
@@ -171,12 +174,11 @@ def whole_run(witness: Witness) -> None:
     finish(witness, "04_image.png")
 
 
-def finish(witness: Witness, name: str) -> None:
+def finish(witness: Witness, name: str, before: Sequence[Recorded] = ()) -> None:
     image = picture(9000, 2)
     witness.write_files((name, image))
     witness.record(witness.text("09_last.txt", "the end", final=True), artifact(name, image), RunFinished(outcome="completed"))
-    summary = json.dumps(Recording(witness.recorder.folder).summary.to_json()).encode()
-    witness.recorder.close(summary)
+    witness.recorder.close(json.dumps(RunSummary.of([*before, *witness.recorded]).to_json()).encode())
 
 
 def intent() -> Event:
@@ -206,7 +208,7 @@ def do(job: dict[str, Any], notes: int) -> None:
     try:
         if job["act"] == "resume":
             recorder = kind.resume(Path(job["folder"]), redact=REDACT)
-            finish(Witness(recorder, notes), "08_image.png")
+            finish(Witness(recorder, notes), "08_image.png", before=job["before"])
         else:
             recorder = kind.create(Path(job["recordings"]), RUN_ID, redact=REDACT)
             endless(Witness(recorder, notes), job["seed"]) if job["act"] == "endless" else whole_run(Witness(recorder, notes))
@@ -226,6 +228,8 @@ def try_again(recorder: Recorder, notes: int) -> None:
 
 def child(job: dict[str, Any]) -> None:
     notes = os.open(job["notes"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    if job["act"] == "resume":
+        job["before"] = read_prefix(Path(job["folder"], EVENTS).read_bytes()).lines
     if job.get("gate"):  # wait until the tracer is there
         gate = os.open(job["gate"], os.O_RDWR)
         os.read(gate, 1)
