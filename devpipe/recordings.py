@@ -15,7 +15,7 @@ import re
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,7 +87,7 @@ class Prefix:
     lines: tuple[Recorded, ...]
     size: int
     damage: str = ""  # "" or "line 7: checksum"
-    torn: bool = False  # the damage is at the end: nothing whole follows it
+    torn: bool = False  # the damage may be that of a power loss: nothing behind it was ever durable
 
 
 def read_prefix(data: bytes) -> Prefix:
@@ -99,8 +99,7 @@ def read_prefix(data: bytes) -> Prefix:
         try:
             lines.append(_in_order(data[size:end] if end >= 0 else b"", len(lines)))
         except RecordingDamaged as exc:
-            torn = not any(_is_whole(line) for line in data[size:].split(b"\n"))
-            return Prefix(tuple(lines), size, f"line {len(lines) + 1}: {exc}", torn)
+            return Prefix(tuple(lines), size, f"line {len(lines) + 1}: {exc}", torn=not _was_durable(data[size:]))
         size = end + 1
     return Prefix(tuple(lines), size)
 
@@ -112,12 +111,13 @@ def _in_order(line: bytes, seq: int) -> Recorded:
     return recorded
 
 
-def _is_whole(line: bytes) -> bool:
-    try:
-        parse_line(line)
-    except RecordingDamaged:
-        return False
-    return True
+def _was_durable(rest: bytes) -> bool:
+    """Whether there is proof that a part of these bytes was fsynced: a durable event, and one of a later write (those of one share `at`)."""
+    whole: list[Recorded] = []
+    for line in rest.split(b"\n"):
+        with suppress(RecordingDamaged):
+            whole.append(parse_line(line))
+    return any(one.event.durable and one.at != whole[-1].at for one in whole)
 
 
 class Recording:

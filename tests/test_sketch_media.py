@@ -191,7 +191,7 @@ def test_a_film_moves_and_comes_round(kind: str, text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["webp", "mp4"])
 def test_a_film_is_equal_to_the_byte(kind: str) -> None:
-    assert rolled("zwei rote Dreiecke tanzen", kind, "bauhaus") == rolled("zwei rote Dreiecke tanzen", kind, "bauhaus")
+    assert len({rolled("zwei rote Dreiecke tanzen", kind, "bauhaus") for _ in range(8)}) == 1
     assert rolled(FISH, kind, seed=8) != rolled(FISH, kind)
 
 

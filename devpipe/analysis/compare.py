@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from devpipe.analysis.index import replacing
-from devpipe.analysis.show import STYLE, h, media_html, shown_bytes, words_of
+from devpipe.analysis.show import EMBEDDED, STYLE, h, media_html, shown_bytes, words_of
 from devpipe.analysis.tables import runs_frame
 from devpipe.errors import UnknownName
 from devpipe.events import ArtifactWritten
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _TILE, _EDGE, _LABEL, _HEAD = 256, 8, 120, 44  # pixels of the contact sheet
+_WHOLE_PAGE = 2_000_000  # bytes of films and sounds in one grid
 
 
 class HasRecording(Protocol):
@@ -58,12 +59,12 @@ class Tile:
         """What stands in the place of a picture."""
         return f"{self.words[self.state]}: {self.said or self.words['no file']}"
 
-    def html(self, near: Path | None) -> str:
+    def html(self, near: Path | None, limit: int) -> str:
         """The file and how many more there are, or the reason."""
         if self.artifact is None:
             return f'<div class="tile" role="note">{h(self.reason)}</div>'
         others = f"<small>+ {self.others} {h(self.words['more'])}</small>" if self.others else ""
-        return media_html(self.folder, self.artifact, self.words, near=near) + others
+        return media_html(self.folder, self.artifact, self.words, near=near, limit=limit) + others
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,10 @@ class Grid:
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """The grid as a page of its own, thumbnails inside."""
         file = Path(path).absolute()
-        page = f'<!doctype html><html><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>{h(self)}</title></head>'
+        head = f'<meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>{h(self)}</title>'
+        page = f"<!doctype html><html><head>{head}</head><body>{self._repr_html_(file.parent)}</body></html>"
         with replacing(file) as temporary:
-            temporary.write_text(f"{page}<body>{self._repr_html_(file.parent)}</body></html>", encoding="utf-8")
+            temporary.write_text(page, encoding="utf-8")
         return file
 
     def contact_sheet(self) -> Image.Image:
@@ -121,9 +123,10 @@ class Grid:
         return list(dict.fromkeys(label[axis] for label in self.cells))
 
     def _cell(self, row: str, column: str, near: Path | None) -> str:
-        first, *more = [tile.html(near) for tile in self.cells.get((row, column), [])] or ["–"]
-        words = self.cells[row, column][0].words if more else {}
-        return first + (f"<details><summary>+ {len(more)} {h(words['more'])}</summary>{''.join(more)}</details>" if more else "")
+        tiles = self.cells.get((row, column), [])
+        limit = min(EMBEDDED, _WHOLE_PAGE // max(1, sum(map(len, self.cells.values()))))
+        first, *more = [tile.html(near, limit) for tile in tiles] or ["–"]
+        return first + (f"<details><summary>+ {len(more)} {h(tiles[0].words['more'])}</summary>{''.join(more)}</details>" if more else "")
 
 
 def grid(runs: pd.DataFrame | Iterable[HasRecording | Recording], *, rows: str = "pipeline", columns: str = "seed") -> Grid:
@@ -133,7 +136,7 @@ def grid(runs: pd.DataFrame | Iterable[HasRecording | Recording], *, rows: str =
     """
     import pandas as pd
 
-    frame = runs if isinstance(runs, pd.DataFrame) else runs_frame(getattr(run, "recording", run) for run in runs)
+    frame = runs if isinstance(runs, pd.DataFrame) else runs_frame(run if isinstance(run, Recording) else run.recording for run in runs)
     for name in (rows, columns):
         if name not in frame.columns:
             raise UnknownName("column", name, frame.columns)
@@ -142,7 +145,8 @@ def grid(runs: pd.DataFrame | Iterable[HasRecording | Recording], *, rows: str =
     for row in order[0]:
         for column in order[1]:
             cells[_label(row), _label(column)] = []
-    for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
+    for values in frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None):
+        row = dict(zip(frame.columns, values, strict=True))
         cells.setdefault((_label(row[rows]), _label(row[columns])), []).append(Tile.of(row))
     return Grid(rows, columns, cells)
 
@@ -156,18 +160,17 @@ def _label(value: object) -> str:
 
 
 def _draw(sheet: Image.Image, at: tuple[int, int], tile: Tile) -> None:
-    from PIL import Image, ImageDraw
+    from PIL import ImageDraw
 
-    from devpipe.pictures import decode
+    from devpipe.pictures import decode, thumbnail
 
     data = shown_bytes(tile.folder, tile.artifact) if tile.artifact and tile.artifact.media_type.startswith("image/") else None
-    if data is not None and not (tile.artifact and tile.artifact.seconds):
-        picture = decode(data)
+    if data is not None:
+        picture = decode(thumbnail(data))  # of a film its first frame
         sheet.paste(picture.convert("RGB"), (at[0] + (_TILE - picture.width) // 2, at[1] + (_TILE - picture.height) // 2))
         return
     ImageDraw.Draw(sheet).rectangle((*at, at[0] + _TILE - 1, at[1] + _TILE - 1), outline="gray")
-    said = tile.reason if tile.artifact is None else tile.artifact.alt if data is not None else tile.words["missing"]
-    _write(sheet, (at[0] + 8, at[1] + 8), said, 32)
+    _write(sheet, (at[0] + 8, at[1] + 8), f"{tile.artifact.media_type}: {tile.artifact.alt}" if tile.artifact else tile.reason, 32)
 
 
 def _write(sheet: Image.Image, at: tuple[int, int], text: str, width: int) -> None:

@@ -50,7 +50,8 @@ WORDS = {
         "completed": "fertig", "blocked": "blockiert", "failed": "fehlgeschlagen", "cancelled": "abgebrochen", "running": "läuft",
         "interrupted": "unterbrochen", "damaged": "beschädigt", "allowed": "erlaubt", "for adults": "Die Ursache, für Erwachsene",
         "steps": "alle Texte auf dem Weg", "seed": "Seed", "text_seed": "Text-Seed", "cost": "Kosten", "unknown": "unbekannt",
-        "reused": "übernommen von", "picture": "Das Bild", "no file": "keine Datei", "more": "weitere", "missing": "fehlt oder wurde verändert",
+        "reused": "übernommen von", "picture": "Das Bild", "no file": "keine Datei",
+        "more": "weitere", "missing": "fehlt oder wurde verändert",
     },
 }  # fmt: skip
 
@@ -131,8 +132,8 @@ def _verdict(verdict: VerdictGiven | None, words: dict[str, str]) -> str:
     return f'<dd class="tile"><p>{h(verdict.reason)}</p><small>✗ {h(said)}</small>{folded}</dd>'
 
 
-def media_html(folder: Path, artifact: ArtifactWritten, words: dict[str, str], *, near: Path | None = None) -> str:
-    """One file: a picture as a thumbnail with its alt text, a short film or sound to play, a link to a long one.
+def media_html(folder: Path, artifact: ArtifactWritten, words: dict[str, str], *, near: Path | None = None, limit: int = EMBEDDED) -> str:
+    """One file: a picture as a thumbnail with its alt text, a film or sound of up to `limit` bytes to play, a link to a larger one.
 
     The path is told as seen from `near`, the working directory by default: in Jupyter that of the notebook.
     """
@@ -140,9 +141,9 @@ def media_html(folder: Path, artifact: ArtifactWritten, words: dict[str, str], *
     alt = artifact.alt or words["picture"]
     link = f'<a href="{h(quote(path))}">{h(path)}</a>'
     kind = artifact.media_type.partition("/")[0]
-    if kind in ("video", "audio") and artifact.bytes > EMBEDDED:
+    if kind in ("video", "audio") and artifact.bytes > limit:
         return f"<figure><p>{h(alt)}</p><figcaption>{link}</figcaption></figure>"
-    data = shown_bytes(folder, artifact)
+    data = shown_bytes(folder, artifact, limit=limit)
     if data is None:
         return f'<p class="tile" role="note">{h(artifact.path)} {h(words["missing"])}.</p>'
     if kind == "image":
@@ -154,13 +155,13 @@ def media_html(folder: Path, artifact: ArtifactWritten, words: dict[str, str], *
     return f"<figure>{shown}<figcaption>{link}</figcaption></figure>"
 
 
-def shown_bytes(folder: Path, artifact: ArtifactWritten) -> bytes | None:
+def shown_bytes(folder: Path, artifact: ArtifactWritten, *, limit: int = 0) -> bytes | None:
     """A picture's thumbnail (WEBP, 256 pixels), other files whole; None where the file is not there or not what was recorded.
 
-    Thumbnails are made once and lie in `.index/` beside the recordings, named by their picture's hash. A short film of pictures
-    stays as it is, so that it plays.
+    Thumbnails are made once and lie in `.index/` beside the recordings, named by their picture's hash. An animated WEBP
+    of up to `limit` bytes stays as it is, so that it plays.
     """
-    moves = artifact.media_type == "image/webp" and artifact.seconds and artifact.bytes <= EMBEDDED
+    moves = artifact.media_type == "image/webp" and artifact.seconds and artifact.bytes <= limit
     if not artifact.media_type.startswith("image/") or moves:
         return _whole(folder, artifact)
     kept = folder.parent.parent / FOLDER / f"{artifact.sha256}.webp"

@@ -14,7 +14,7 @@ from devpipe.errors import UnknownName
 from devpipe.procedures import cutting, framing, glossary, hearing, turning
 from devpipe.procedures.words import Dice, Language, Page, clean, words
 
-VERSION = "1"  # a test holds it to what the procedures answer
+VERSION = "f81405394b7a"  # digest of what the procedures answer: a test recomputes it
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import cycle
 
-from devpipe.procedures.grammar import lower_start
+from devpipe.procedures.grammar import find_noun, lower_start
 from devpipe.procedures.scene import Part, bare, colours_in, joined, of_kind, parts, things
 from devpipe.procedures.words import Page, capital, sentence, table, wordset
 
@@ -31,7 +31,8 @@ def _as_form(part: Part, page: Page) -> str:
     shape = f"{part.count} {many}".strip() if several else one
     colour = " ".join([*part.colours]) or primary
     itself = part.noun.casefold() in (one.split()[-1].casefold(), many.split()[-1].casefold())
-    label = "" if itself else f" = {part.noun}"
+    named = part.noun if find_noun(part.noun, page.language) else bare(part, page.language)
+    label = "" if itself else f" = {named}"
     place = table(page.language, "positions").get(part.lead if part.kind in ("thing", "ground") else "in", "")
     return sentence(f"{place}: {shape}, {colour}{label}" if place else f"{shape}, {colour}{label}")
 

@@ -186,7 +186,8 @@ def _mp4(frames: Iterator[Image.Image], fps: int) -> bytes:
     size = first.width // 2 * 2, first.height // 2 * 2  # yuv420p knows no odd sides
     with av.open(out, "w", format="mp4") as container:
         if "libx264" in av.codecs_available:
-            stream = container.add_stream("libx264", rate=fps, options={"crf": "20"})
+            # Without mbtree=0 equal frames gave 11 different files in 60 tries, with it one (PyAV 18.1).
+            stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "x264-params": "mbtree=0"})
         else:
             stream = container.add_stream("mpeg4", rate=fps, options={"qscale": "3"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"

@@ -96,7 +96,8 @@ class Dashboard:
         return guarded(fresh, self.panel.alert)
 
     def _observe(self, widget: Any, callback: Callable[[Any], object]) -> None:
-        widget.observe(self._guarded(lambda change: callback(change["new"])), "value")
+        act = self._guarded(callback)  # an emptied control is nobody's act
+        widget.observe(lambda change: act(change["new"]) if change["new"] else None, "value")
 
     def _laid_out(self) -> Any:
         safety = f'<p class="dp-safety" title="{self.say("safety_where")}">{self.say("safety", self.engine.settings.safety)}</p>'
@@ -150,7 +151,7 @@ class Dashboard:
             self._act(run, run.generate(self.form.asked()["seed"]))
 
     def _reopen(self, run_id: str) -> None:
-        if not run_id or (self.run is not None and not self.run.done):
+        if self.run is not None and not self.run.done:
             return
         self.shown = Recordings(self.engine.settings.recordings).find(run_id)
         self.panel.show(self.shown)
@@ -160,8 +161,6 @@ class Dashboard:
 
     def _restore(self, files: Any) -> None:
         """Fill the form with the request that a picture carries."""
-        if not files:
-            return
         data = bytes(files[0]["content"])
         self.picture.value = ()
         found = provenance.read(data)
@@ -249,6 +248,7 @@ class Dashboard:
 
     def _list_history(self) -> None:
         self.history.options = [(self.say("choose"), ""), *options(Recordings(self.engine.settings.recordings), EARLIER_RUNS)]
+        self.history.index = 0
 
 
 def _close(widget: Any) -> None:

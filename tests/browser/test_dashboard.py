@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PATIENCE_MS, Server
+from tests.browser.conftest import PATIENCE_MS, SHOTS, Server
 
 pytestmark = pytest.mark.browser
 
 both = pytest.mark.parametrize("mode", ["lab", "voila"])
 XSS = "<img src=x onerror=window.xss=1> ein roter Kreis"
+BLOCKED = "wie baue ich eine Bombe"
+
+
+def shot(page: Page, name: str) -> None:
+    page.screenshot(path=SHOTS / f"{name}.png")
 
 
 class Dash:
@@ -63,7 +66,7 @@ def test_a_text_becomes_a_picture_and_another_one(page: Page, servers: dict[str,
     expect(dash.stage("pre_output")).to_contain_text("Yes.")
     assert "Katze" in (dash.picture.get_attribute("alt") or "")
     assert page.evaluate("() => document.querySelector('.dp-picture img').naturalWidth") > 200
-    page.screenshot(path=Path(__file__).parents[2] / "shots" / f"done-{mode}.png")
+    shot(page, f"done-{mode}")
     dash.write("Seed", "8")
     dash.button("Again, this seed").click()
     expect(page.locator(".dp-picture")).to_contain_text("Seed 8")
@@ -72,4 +75,114 @@ def test_a_text_becomes_a_picture_and_another_one(page: Page, servers: dict[str,
     dash.write("Seed", "7")
     dash.button("Again, this seed").click()
     expect(page.locator(".dp-picture")).to_contain_text("Seed 7")
+    assert dash.made() == first
+
+
+def test_stages_wait_for_the_person_step_by_step(page: Page, servers: dict[str, Server]) -> None:
+    """Each text can be changed before it goes on, and the changed one is what is drawn."""
+    dash = Dash(page, servers["lab"])
+    dash.write("Your text", "ein grüner Wald")
+    page.get_by_role("checkbox", name="Step by step").check()
+    dash.button("Run").click()
+    expect(dash.status).to_have_text("Stage 1 of 4 is done. It is your turn.")
+    dash.write("The text", "ein roter Wald")
+    dash.button("Go on").click()
+    expect(dash.status).to_have_text("Stage 2 of 4 is done. It is your turn.")
+    expect(dash.stage("input")).to_contain_text("ein roter Wald")
+    dash.write("The text", "zwei blaue Dreiecke")
+    shot(page, "your-turn")
+    dash.button("Go on").click()
+    expect(dash.status).to_have_text("Stage 3 of 4 is done. It is your turn.")
+    expect(dash.stage("interception")).to_contain_text("your own wording")
+    dash.button("Go on").click()
+    dash.made()
+    assert "Dreieck" in (dash.picture.get_attribute("alt") or "")
+
+
+def test_earlier_runs_are_back_after_a_restart(page: Page, servers: dict[str, Server]) -> None:
+    """The kernel forgets everything, the recordings nothing: a run is chosen, shown and filled in again."""
+    dash = Dash(page, servers["lab"])
+    dash.write("Your text", "drei gelbe Monde")
+    dash.write("Seed", "11")
+    dash.button("Run").click()
+    first = dash.made()
+    dash.server.restart(page)
+    dash.server.command(page, "notebook:run-all-cells")
+    expect(dash.status).to_have_text("Ready.")
+    history = page.get_by_role("combobox", name="Earlier runs")
+    history.select_option(index=1)
+    expect(page.locator(".dp-picture")).to_contain_text("Seed 11")
+    assert dash.made() == first
+    expect(page.get_by_role("textbox", name="Your text", exact=True)).to_have_value("drei gelbe Monde")
+    expect(page.get_by_role("textbox", name="Seed", exact=True)).to_have_value("11")
+
+
+@both
+def test_stop_ends_a_run_within_a_second(page: Page, servers: dict[str, Server], mode: str) -> None:
+    """Stop works while a long film is drawn."""
+    dash = Dash(page, servers[mode])
+    dash.write("Your text", "ein Segelboot im Sturm")
+    page.get_by_role("combobox", name="Output").select_option(label="Moving Sketch")
+    page.get_by_text("Settings of the output").click()
+    for label, value in (("Frames", "120"), ("Width", "1024"), ("Height", "1024")):
+        page.get_by_role("spinbutton", name=label).fill(value)
+        page.get_by_role("spinbutton", name=label).press("Tab")
+    dash.button("Run").click()
+    expect(dash.status).to_contain_text("Stage 4 of 4", timeout=PATIENCE_MS)
+    dash.button("Stop").click()
+    expect(dash.status).to_have_text("Stopped.", timeout=1_000)
+    expect(dash.button("Run")).to_be_enabled()
+
+
+@both
+def test_a_mistake_is_said_and_nothing_said_is_run(page: Page, servers: dict[str, Server], mode: str) -> None:
+    """A wrong seed and an empty text are alerts; a text full of HTML is shown as text, in the panel and among the earlier runs."""
+    dash = Dash(page, servers[mode])
+    dash.button("Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("The prompt is empty.")
+    dash.write("Your text", XSS)
+    dash.write("Seed", XSS)
+    dash.button("Run").click()
+    expect(page.get_by_role("alert")).to_contain_text("is no integer")
+    shot(page, f"alert-{mode}")
+    dash.write("Seed", "5")
+    page.get_by_role("combobox", name="Attitude").select_option(label="Unchanged")
+    dash.button("Run").click()
+    dash.made()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    for stage in ("input", "interception"):
+        expect(dash.stage(stage)).to_contain_text(XSS)
+    expect(page.get_by_role("combobox", name="Earlier runs")).to_contain_text("onerror")
+    assert page.evaluate("() => window.xss") is None
+
+
+def test_a_blocked_text_is_answered_kindly(page: Page, servers: dict[str, Server]) -> None:
+    """A reason in the person's words is in sight, the cause folded away for adults, and no picture appears."""
+    dash = Dash(page, servers["voila"])
+    dash.write("Your text", BLOCKED)
+    dash.button("Run").click()
+    expect(dash.status).to_have_text("Stopped by the check.")
+    expect(dash.stage("input")).to_contain_text("No.")
+    details = dash.stage("input").locator("details")
+    expect(details.locator("p")).not_to_be_visible()
+    shot(page, "blocked")
+    details.locator("summary").click()
+    expect(details.locator("p")).to_contain_text("Listed terms")
+    expect(dash.picture).to_have_count(0)
+
+
+def test_a_picture_fills_the_form_with_what_it_was_made_from(page: Page, servers: dict[str, Server]) -> None:
+    """A picture of devpipe, opened in the dashboard, is made again exactly."""
+    dash = Dash(page, servers["voila"])
+    dash.write("Your text", "ein weißes Haus am Meer")
+    dash.write("Seed", "21")
+    dash.button("Run").click()
+    first = dash.made()
+    file = max(servers["voila"].home.glob("recordings/*/*/*_image.png"), key=lambda path: path.parent.name)
+    dash.write("Your text", "etwas anderes")
+    with page.expect_file_chooser() as chooser:
+        page.locator(".dp-restore").click()
+    chooser.value.set_files(file)
+    expect(dash.status).to_contain_text("Filled in from the picture.")
+    dash.button("Run").click()
     assert dash.made() == first

@@ -16,8 +16,8 @@ from devpipe.errors import DevpipeError, RecorderError, RunLocked
 from devpipe.events import RunFinished, Warned
 from devpipe.recorder import Recorder
 from devpipe.recordings import Recording
-from tests.faults.harness import NOTES, Job, Nursery, Notes, notes_fd, points, traced, violations
-from tests.faults.writer import NoLock, REDACT, RUN_ID, spelled, started
+from tests.faults.harness import NOTES, Job, Notes, Nursery, notes_fd, points, traced, violations
+from tests.faults.writer import REDACT, RUN_ID, NoLock, spelled, started
 
 pytestmark = pytest.mark.faults
 

@@ -17,8 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from devpipe.errors import DevpipeError
-from devpipe.events import ArtifactWritten, AttachmentWritten, AttemptStarted, Event, RunFinished, RunStarted, StageStarted, TextWritten
-from devpipe.events import VerdictGiven, Warned
+from devpipe.events import (
+    ArtifactWritten,
+    AttachmentWritten,
+    AttemptStarted,
+    Event,
+    RunFinished,
+    RunStarted,
+    StageStarted,
+    TextWritten,
+    VerdictGiven,
+    Warned,
+)
 from devpipe.recorder import Recorded, Recorder
 from devpipe.recordings import EVENTS, read_prefix
 from devpipe.redaction import Redactor
