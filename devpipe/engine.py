@@ -187,10 +187,7 @@ class Engine:
 
     def start_shared(self, prompt: Prompt, source_id: str, *, pipeline: str, output: str, **how: Any) -> Run:
         """A run that takes Stages 1 and 2 over from another one of the same prompt and pipeline."""
-        source = self._stored.find(source_id).summary
-        shared: Relation = "shared"
-        asked = self._asker.request(prompt, pipeline, output, **how)
-        request = replace(asked, parent=source_id, relation=shared, first_stage="pre_output", source=source)
+        request = self._asker.shared(self._stored.find(source_id), prompt, pipeline, output, **how)
         work = self._work(request)
         return self._launch(work, lambda: work.all_stages(request.seed or draw_seed()))
 

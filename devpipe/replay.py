@@ -102,13 +102,11 @@ def _distance(before: bytes, after: bytes) -> str:
     import numpy as np
 
     try:
-        pixels = [np.asarray(decode(data).convert("RGBA"), np.int16) for data in (before, after)]
+        one, other = (np.asarray(decode(data).convert("RGB"), np.int16) for data in (before, after))
     except DevpipeError:  # a film or a sound
         return f"bytes differ ({len(before)}, now {len(after)})"
-    if pixels[0].shape != pixels[1].shape:
-        sizes = [f"{array.shape[1]}x{array.shape[0]}" for array in pixels]
-        return f"size differs: {sizes[0]}, now {sizes[1]}"
-    mean = float(np.abs(pixels[0] - pixels[1])[..., :3].mean())
-    if mean == 0 and np.array_equal(*pixels):
+    if one.shape != other.shape:
+        return f"size differs: {one.shape[1]}x{one.shape[0]}, now {other.shape[1]}x{other.shape[0]}"
+    if np.array_equal(one, other):
         return "pixels equal, bytes differ"
-    return f"pixels differ by {mean:.3g} of 255 on average"
+    return f"pixels differ by {np.abs(one - other).mean():.3g} of 255 on average"

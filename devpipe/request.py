@@ -104,24 +104,41 @@ class Asker:
         summary, started = source.summary, source.summary.started
         if started is None:
             raise UsageError(f"Recording {source.id} has no beginning.", hint="Choose another run: `devpipe list recordings`.")
-        how = {
-            "text_seed": started.text_seed, "safety": started.safety, "instruction": started.instruction, "labels": started.labels,
-            "batch": started.batch, **attachments_of(source),
-        }  # fmt: skip
-        same_output = given.get("output", started.output) == started.output
-        parameters = {**(started.parameters if same_output else {}), **given.pop("parameters", {})}
         names = given.pop("pipeline", started.pipeline), given.pop("output", started.output)
-        prompt = given.pop("prompt", (summary.stages["input"].texts and started.texts) or summary.stages["input"].texts)
-        request = self.request(prompt or None, *names, **{**how, **given}, parameters=parameters)
-        first = "pre_output" if edited else _first_touched(request, summary)
+        prompt = given.pop("prompt", None) or _prompts(source)
+        kept = self._kept(source, *names)
+        parameters = {**kept.pop("parameters", {}), **given.pop("parameters", {})}
+        request = self.request(prompt, *names, **{**kept, **given}, parameters=parameters)
+        first = _first_touched(request, summary)
         if edited is not None:
-            edited = {"prompt": edited} if isinstance(edited, str) else dict(edited)
+            first = first if STAGES.index(first) < STAGES.index("pre_output") else "pre_output"
         elif names[0] == started.pipeline and STAGES.index(first) <= 1:
             edited = own_wording(summary)
         return replace(
             request, parent=source.id, relation="regenerated", first_stage=first, source=summary if first != "input" else None,
-            edited=edited or {},
+            edited={"prompt": edited} if isinstance(edited, str) else dict(edited or {}),
         )  # fmt: skip
+
+    def _kept(self, source: Recording, pipeline: str, output: str) -> dict[str, Any]:
+        """What a new request takes over from a recorded one, without what its pipeline or output has no use for."""
+        started = source.summary.started
+        assert started is not None
+        kept: dict[str, Any] = {"text_seed": started.text_seed, "safety": started.safety, "labels": started.labels, "batch": started.batch}
+        if pipeline == started.pipeline:
+            kept["instruction"] = started.instruction
+        if output == started.output:
+            kept["parameters"] = started.parameters
+        config = self.catalogue.output(output)
+        media_pipeline = self.catalogue.media_pipeline(config.pipeline)
+        taken = {*media_pipeline.images, *media_pipeline.optional_images, *config.images}
+        return kept | {name: image for name, image in attachments_of(source).items() if name in taken}
+
+    def shared(self, source: Recording, prompt: Prompt, pipeline: str, output: str, **how: Any) -> RunRequest:
+        """A request that takes Stages 1 and 2 over from a run of the same prompt, pipeline and text seed."""
+        request = self.request(prompt, pipeline, output, **how)
+        if STAGES.index(_first_touched(request, source.summary)) < STAGES.index("pre_output"):
+            raise UsageError(f"Run {source.id} has not this prompt, pipeline and text seed.", hint="Start a run of its own.")
+        return replace(request, parent=source.id, relation="shared", first_stage="pre_output", source=source.summary)
 
     def resumed(self, source: Recording, recordings: Recordings) -> RunRequest:
         """The request of a run whose process died, to go on with in its own recording."""
@@ -150,7 +167,7 @@ class Asker:
             MediaPipeline.restore(started.config["media_pipeline"]),
             self.level(started.safety),
             started.text_seed,
-            texts=started.texts or summary.stages["input"].texts,
+            texts=_prompts(source),
             images=attachments_of(source),
             asked=started.parameters,
             parameters=output.resolve(started.parameters),
@@ -176,6 +193,15 @@ def texts_of(prompt: Prompt | None, media_pipeline: MediaPipeline) -> dict[str, 
     if "prompt" not in texts:
         raise UsageError("The text `prompt` is missing.", hint='Give at least {"prompt": "..."}.')
     return {name: clean(text, what=name) for name, text in texts.items()}
+
+
+def _prompts(source: Recording) -> Mapping[str, str]:
+    """The texts a recorded run was asked, all at once or step by step."""
+    summary = source.summary
+    texts = (summary.started.texts if summary.started else {}) or summary.stages["input"].texts
+    if not texts:
+        raise UsageError(f"Run {source.id} ended before it had a text.", hint="Start another one.")
+    return texts
 
 
 def own_wording(summary: RunSummary) -> dict[str, str]:

@@ -618,3 +618,35 @@ async def test_a_follower_may_look_at_the_run_it_follows(engine: Engine) -> None
     await run
     run.follow(lambda _: seen.append(run.outcome))
     assert seen and set(seen) == {"completed"}
+
+
+async def test_a_run_without_a_text_cannot_be_taken_up(engine: Engine) -> None:
+    """An open run that ended before Stage 1 says so, in one line."""
+    run = engine.open(**SMALL)
+    with pytest.raises(UsageError):
+        await run.intercept()
+    await run.close()
+    for take_up in (engine.regenerate, engine.replay):
+        with pytest.raises(UsageError, match="before it had a text"):
+            await take_up(run.id)
+
+
+async def test_sharing_is_for_the_same_prompt_only(engine: Engine) -> None:
+    """Another prompt, pipeline or text seed is another interception."""
+    run = await engine.run("a cat", pipeline="dada", text_seed=3, **SMALL)
+    again = await engine.start_shared("a cat", run.id, pipeline="dada", output="sketch", text_seed=3, seed=2, **SMALL)
+    assert again.outcome == "completed" and tasks(again.recording) == ["media"]
+    for prompt, pipeline, text_seed in (("a dog", "dada", 3), ("a cat", "bauhaus", 3), ("a cat", "dada", 4)):
+        with pytest.raises(UsageError, match="has not this prompt"):
+            engine.start_shared(prompt, run.id, pipeline=pipeline, output="sketch", text_seed=text_seed)
+
+
+async def test_what_the_new_pipeline_or_output_has_no_use_for_is_left_behind(engine: Engine) -> None:
+    """An instruction or a picture of the old run does not stand in the way of the new one."""
+    run = await engine.run(
+        "a cat", pipeline="user_defined", instruction="Be loud.", output="sketch_control", control=small_picture(), **SMALL
+    )
+    again = await engine.regenerate(run.id, pipeline="dada", output="sketch")
+    assert again.outcome == "completed" and not again.summary.attachments
+    kept = await engine.regenerate(run.id, seed=3)
+    assert kept.summary.attachments and tasks(kept.recording) == ["media"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from hashlib import sha256
+from time import process_time
 
 import pytest
 
@@ -53,7 +54,7 @@ def rewrite(name: str, text: str, *, seed: int = 1, language: str = "en", **more
 def test_version_is_the_digest_of_what_the_procedures_answer() -> None:
     """Whoever changes an output changes VERSION: a recording names the procedures that made its text."""
     answers = [rewrite(name, text, seed=seed, language=language) for name in PROCEDURES for language, text in PROMPTS for seed in (1, 2, 3)]
-    assert VERSION == sha256("\n".join(answers).encode()).hexdigest()[:12]
+    assert sha256("\n".join(answers).encode()).hexdigest()[:12] == VERSION
 
 
 def test_an_unknown_procedure_is_refused_with_the_nearest_names() -> None:
@@ -90,7 +91,9 @@ def test_a_rewritten_prompt_is_a_prompt(name: str, language: str, text: str) -> 
         assert language == "de" or not re.search(r"\b[Aa] [aeio](?!ne\b)|\b[Aa]n [bcdfgjklmnpqrstvwxz]", made), made
 
 
-@pytest.mark.parametrize("name", sorted(set(PROCEDURES) - {"antonyms", "chinese_whispers", "lipogram", "markov", "n_plus_7", "translate_en"} - SECRET))
+@pytest.mark.parametrize(
+    "name", sorted(set(PROCEDURES) - {"antonyms", "chinese_whispers", "lipogram", "markov", "n_plus_7", "translate_en"} - SECRET)
+)
 def test_colours_and_counts_survive(name: str) -> None:
     """A picture drawn from the rewritten text still has the three yellow birds of the prompt."""
     for seed in range(5):
@@ -108,15 +111,16 @@ def test_nothing_stays_nothing(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", PROCEDURES)
 @pytest.mark.parametrize("kind", HOSTILE)
-@pytest.mark.parametrize("language", ["en", "de", "ar", ""])
-def test_no_text_breaks_a_procedure(name: str, kind: str, language: str) -> None:
-    """Whatever comes in, a text comes out, without control characters, and no word of a foreign script is lost."""
-    text = HOSTILE[kind]
-    made = rewrite(name, text, language=language)
-    assert made
-    assert name == "keep" or made == text or not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", made)
-    if kind in ("emoji", "arabic", "hebrew", "chinese", "hindi"):
-        assert all(word in made for word in re.split(r"[ ،]+", text))
+def test_no_text_breaks_a_procedure(name: str, kind: str) -> None:
+    """Whatever comes in, a text comes out soon, without control characters, and no word of a foreign script is lost."""
+    text, began = HOSTILE[kind], process_time()
+    for language in ("en", "de", "ar", "")[:: 1 if len(text) < 1_000 else 3]:
+        made = rewrite(name, text, language=language)
+        assert made
+        assert name == "keep" or made == text or not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", made)
+        if kind in ("emoji", "arabic", "hebrew", "chinese", "hindi"):
+            assert all(word in made for word in re.split(r"[ ،]+", text))
+    assert process_time() - began < 2  # takes 0.1 s; what is quadratic takes 5 s
 
 
 def test_a_bracketed_weight_stays_whole() -> None:
@@ -127,7 +131,9 @@ def test_a_bracketed_weight_stays_whole() -> None:
         assert "<lora:ink:0.8>".casefold() in made.casefold()
 
 
-@pytest.mark.parametrize("text", [*ENGLISH, *GERMAN, "a", "cat dog", "x (a b:1.2) y | z; w", HOSTILE["long"], HOSTILE["arabic"], HOSTILE["emoji"]])
+@pytest.mark.parametrize(
+    "text", [*ENGLISH, *GERMAN, "a", "cat dog", "x (a b:1.2) y | z; w", HOSTILE["long"], HOSTILE["arabic"], HOSTILE["emoji"]]
+)
 @pytest.mark.parametrize("names", [("prompt", "prompt_2"), ("one", "two", "three")])
 def test_a_split_has_every_word_once(text: str, names: tuple[str, ...]) -> None:
     """No word is lost or doubled, their order stays, and no part is empty while there are words for it."""
@@ -156,7 +162,9 @@ def test_cut_up_uses_every_word_of_the_text() -> None:
 def test_n_plus_7_replaces_nouns_and_nothing_else() -> None:
     """Articles and adjectives fit the new nouns; in German they keep their gender and number."""
     for seed in range(20):
-        assert re.fullmatch(r"three yellow (?!birds)\w+s above an? old (?!house)\w+ in the (?!snow)\w+", rewrite("n_plus_7", ENGLISH[1], seed=seed))
+        assert re.fullmatch(
+            r"three yellow (?!birds)\w+s above an? old (?!house)\w+ in the (?!snow)\w+", rewrite("n_plus_7", ENGLISH[1], seed=seed)
+        )
         german = rewrite("n_plus_7", "ein roter Kreis auf blauem Grund", seed=seed, language="de")
         assert re.fullmatch(r"ein roter (?!Kreis)[A-ZÄÖÜ]\w+ auf blauem (?!Grund)[A-ZÄÖÜ]\w+", german)
 
@@ -181,8 +189,9 @@ def test_markov_begins_with_the_prompt_and_walks_on() -> None:
         ("ein roter Kreis auf blauem Grund", r"Ein grünes Quadrat auf (orangefarbenem|rostrotem) Himmel\. "),
         ("eine Katze im Regen", r"(Ein Hund|Eine Maus) im Sonnenschein\. "),
         ("im Licht der Nacht", r"Im Schatten des (Tags|Tages|Mittags)\. "),
+        ("ein blonder Hund", r"Eine blonde (Katze)\. |Ein blonder Hase\. "),
         ("Zwei Hunde in der Stadt", r"Zwei Katzen im Dorf\. "),
-        ("der Baum auf dem Dach einer Schule", r"Die Straßenlaterne auf dem Keller eines Spielplatzes\. "),
+        ("der Baum auf dem Dach einer Schule", r"Die Straßenlaterne auf dem Keller eines Gartens\. "),
     ],
 )
 def test_german_opposites_agree(text: str, pattern: str) -> None:

@@ -73,7 +73,7 @@ def _xlsx(tables: Tables, file: Path, ids: Sequence[str]) -> None:
     import openpyxl.cell.cell
     import pandas as pd
 
-    with pd.ExcelWriter(file, engine="openpyxl") as writer:
+    with file.open("wb") as out, pd.ExcelWriter(out, engine="openpyxl") as writer:
         for name in ("runs", "stages", "texts", "artifacts", "verdicts", "attempts"):
             frame = _harmless(_frame(tables, name, ids))
             for column in frame.columns:
@@ -139,13 +139,14 @@ def _crate(packed: Mapping[str, list[tuple[str, int]]], runs: pd.DataFrame) -> d
     """RO-Crate 1.1: what lies in the ZIP, for machines."""
     started = dict(zip(runs["run_id"], runs["started_at"], strict=True))
     told = dict(zip(runs["run_id"], runs["pipeline"].fillna("?") + " > " + runs["output"].fillna("?"), strict=True))
+    latest = max((at for at in started.values() if at == at), default=datetime.now(UTC))  # NaT is not itself
     graph: list[dict[str, Any]] = [
         {
             "@id": "ro-crate-metadata.json", "@type": "CreativeWork",
             "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"}, "about": {"@id": "./"},
         },
         {
-            "@id": "./", "@type": "Dataset", "name": "Recordings of devpipe", "datePublished": f"{datetime.now(UTC):%Y-%m-%d}",
+            "@id": "./", "@type": "Dataset", "name": "Recordings of devpipe", "datePublished": f"{latest:%Y-%m-%d}",
             "description": f"{len(packed)} runs of prompt interception: texts, verdicts, pictures, and every event on the way.",
             "license": "Ask whoever gave you these recordings.",
             "hasPart": [{"@id": "runs.csv"}, {"@id": "README.md"}, *({"@id": _place(files)} for files in packed.values() if files)],
@@ -153,7 +154,7 @@ def _crate(packed: Mapping[str, list[tuple[str, int]]], runs: pd.DataFrame) -> d
         {"@id": "runs.csv", "@type": "File", "name": "One row per run", "encodingFormat": "text/csv"},
         {"@id": "README.md", "@type": "File", "name": "How to read this", "encodingFormat": "text/markdown"},
     ]  # fmt: skip
-    for run_id, files in packed.items():
+    for run_id, files in ((run_id, files) for run_id, files in packed.items() if files):
         date = {"dateCreated": started[run_id].isoformat()} if run_id in started and started[run_id] == started[run_id] else {}
         parts = [{"@id": quote(name)} for name, _ in files]
         graph.append({"@id": _place(files), "@type": "Dataset", "name": f"{run_id}: {told.get(run_id)}", "hasPart": parts} | date)
@@ -164,7 +165,7 @@ def _crate(packed: Mapping[str, list[tuple[str, int]]], runs: pd.DataFrame) -> d
 
 
 def _place(files: list[tuple[str, int]]) -> str:
-    return quote(files[0][0].rpartition("/")[0]) + "/" if files else ""
+    return quote(files[0][0].rpartition("/")[0]) + "/"
 
 
 def _media_type(name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devpipe.analysis.show import shown_bytes, similarity
-from devpipe.errors import DevpipeError, UsageError
+from devpipe.errors import UsageError
 from devpipe.events import ArtifactWritten
 from devpipe.pictures import decode, thumbnail
 from devpipe.values import STAGES

@@ -109,17 +109,17 @@ def markov(page: Page) -> str:
 
     The chain has read the text three times and a small corpus of our own once; of several walks the one that keeps most of the text stays.
     """
-    chain = _chain(page)
-    own = {word.casefold() for word in _stream(page.text)} - wordset(page.language, "stopwords")
-    start = _stream(page.text)[:2]
-    walks = [_walk(page, chain, start, 14 + len(_stream(page.text))) for _ in range(12)]
+    chain, read = _chain(page), _stream(page.text)
+    own = {word.casefold() for word in read} - wordset(page.language, "stopwords")
+    openings = [_stream(line)[:2] for line in phrases(page.language, "markov.corpus")]
+    walks = [_walk(page, chain, [read[:2], *openings], 14 + len(read)) for _ in range(12)]
     best = max(walks, key=lambda walk: (len(own & {word.casefold() for word in walk}), len({w.casefold() for w in walk})))
     return re.sub(r"(?<=[.!?] )\w", lambda found: found.group().upper(), sentence(tidy(" ".join(best))))
 
 
 def _stream(text: str) -> list[str]:
-    """Words and the marks between them, as a chain reads them; at most 400."""
-    return [token.text for token in tokens(text) if token.counts or token.text in ",.!?"][:400]
+    """Words and the marks between them, as a chain reads them; of a long text its beginning."""
+    return [token.text for token in tokens(text) if token.counts or token.text in ",.!?"][:80]
 
 
 Chain = dict[tuple[str, ...], list[str]]
@@ -135,27 +135,20 @@ def _chain(page: Page) -> Chain:
     return chain
 
 
-def _walk(page: Page, chain: Chain, start: Sequence[str], limit: int) -> list[str]:
+def _walk(page: Page, chain: Chain, openings: Sequence[list[str]], limit: int) -> list[str]:
     """One walk; where two words know only one way on and the last of them may join anything, it alone decides."""
-    walk = list(start)
-    openings = [_stream(line) for line in phrases(page.language, "markov.corpus")]
-    while len(walk) < limit or walk[-1] not in ".!?":
+    walk = list(openings[0])
+    while (len(walk) < limit or walk[-1] not in ".!?") and len(walk) < limit * 3:
         context = tuple(word.casefold() for word in walk[-2:])
         following = chain.get(context, [])
-        loose = context[-1:] if context and context[-1] not in wordset(page.language, "articles") else ()
-        if len(set(following)) < 2 and loose and page.dice.chance(0.5) and not _binds(walk[-1], page):
-            following = chain.get(loose, following)
+        binds = context[-1] in wordset(page.language, "articles") or find_adjective(walk[-1], page.language)
+        if len(set(following[:20])) < 2 and not binds and page.dice.chance(0.5):
+            following = chain.get(context[-1:], following)
         if walk[-1] in ".!?" or not following:
-            walk += page.dice.pick(openings)[:2]
+            walk += page.dice.pick(openings[1:])
         else:
             walk.append(page.dice.pick(following))
-        if len(walk) > limit * 3:
-            break
     return walk
-
-
-def _binds(word: str, page: Page) -> bool:
-    return bool(find_adjective(word, page.language))
 
 
 def exquisite(page: Page) -> str:

@@ -11,6 +11,7 @@ _AFTER_NOUN = {"der": "of the", "einer": "of a", "eines": "of a", "meiner": "of 
 _IDIOMS = (
     (r"\b(in|at|on|of) the (?:the|a) ", r"\1 the "),
     (r"(?i)\bat the (morning|evening|background|foreground)\b", r"in the \1"),
+    (r"(?i)\bat (an? (?:\w+ )?(?:morning|evening|day))\b", r"on \1"),
     (r"\bin the (winter|summer|spring|autumn)\b", r"in \1"),
     (r"(?i)\bnear (sunset|sunrise|night|noon|day)\b", r"at \1"),
 )

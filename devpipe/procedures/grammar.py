@@ -17,6 +17,7 @@ _ARTICLE = {  # der, die, das by case; columns: masculine, feminine, neuter, plu
 }
 _STRONG = {"nom": ("er", "e", "es", "e"), "acc": ("en", "e", "es", "e"), "dat": ("em", "er", "em", "en"), "gen": ("es", "er", "es", "er")}
 _EIN = {"nom": ("", "e", "", "e"), "acc": ("en", "e", "", "e"), "dat": ("em", "er", "em", "en"), "gen": ("es", "er", "es", "er")}
+_ADJECTIVE_END = re.compile(r"\w{2}(e[nmrs]?)$")
 _GENDERS = "mfnp"
 _CASES = ("nom", "acc", "dat", "gen")
 _EIN_STEMS = ("ein", "kein", "mein", "dein", "sein", "ihr", "unser", "euer")
@@ -250,11 +251,21 @@ def nominative(words: Sequence[str], at: int) -> list[str] | None:
 def phrase_start(words: Sequence[str], at: int) -> int:
     """Where the article and adjectives of the German noun at `at` begin."""
     start = at
-    while start and (find_adjective(words[start - 1], "de") and not words[start - 1][0].isupper()):
+    while start and _attribute(words, start - 1):
         start -= 1
-    if start and _determiner(words[start - 1]):
-        start -= 1
-    return start
+    return start - 1 if start and _determiner(words[start - 1]) else start
+
+
+def _attribute(words: Sequence[str], at: int) -> bool:
+    """True for an adjective written small, and for an unknown word with an adjective's ending where one stands."""
+    word = words[at]
+    if not word[:1].islower() or _determiner(word) or word in verb_forms("de"):
+        return bool(word[:1].islower() and find_adjective(word, "de"))
+    small = any(word in wordset("de", key) for key in ("stopwords", "prepositions", "numbers", "conjunctions"))
+    led = at and (
+        _determiner(words[at - 1]) or find_adjective(words[at - 1], "de") or words[at - 1].casefold() in wordset("de", "prepositions")
+    )
+    return bool(find_adjective(word, "de") or (led and not small and _ADJECTIVE_END.search(word)))
 
 
 def _determiner(word: str) -> tuple[str, str] | None:
@@ -298,7 +309,7 @@ def _adjective_ending(kind: str, case: str, column: int) -> str:
 def agree(before: Sequence[str], old: str, new: str, preposition: str = "", *, named: bool = False) -> list[str] | None:
     """The article and adjectives of a German noun turned from one gender to another; None where we cannot tell how.
 
-    `named` turns them to the nominative instead, as in a list: "im alten Haus" becomes "altes Haus".
+    `named` turns them to the nominative instead, as in a list: "im alten Haus" becomes "das alte Haus".
     """
     if not before or (old == new and not named):
         return list(before)
@@ -308,8 +319,7 @@ def agree(before: Sequence[str], old: str, new: str, preposition: str = "", *, n
     cases = _fitting_cases(before, kind, stem, _GENDERS.index(old), preposition)
     if not cases or (stem == "ein" and new == "p"):
         return None
-    if named and contracted:
-        kind, contracted = "", None
+    contracted = None if named else contracted
     case, column = "nom" if named else cases[0], _GENDERS.index(new)
     article = [like(_joined(contracted, _article(kind, stem, case, column)), first)] if kind else []
     return article + [_turn(word, _adjective_ending(kind, case, column)) for word in rest]
@@ -329,7 +339,7 @@ def _fitting_cases(before: Sequence[str], kind: str, stem: str, column: int, pre
     if stem == "ein" and column == 3:
         return []
     contracted = _CONTRACTED.get(before[0].casefold())
-    endings = [(find_adjective(word, "de") or ("", ""))[1] for word in (before[1:] if kind else before)]
+    endings = [_base_and_ending(word)[1] for word in (before[1:] if kind else before)]
     article = (contracted[1] if contracted else before[0]).casefold()
     return [
         case
@@ -356,8 +366,13 @@ def _joined(contracted: tuple[str, str] | None, article: str) -> str:
     return _MERGED.get((contracted[0], article), f"{contracted[0]} {article}") if contracted else article
 
 
+def _base_and_ending(adjective: str) -> tuple[str, str]:
+    found, guess = find_adjective(adjective, "de"), _ADJECTIVE_END.search(adjective)
+    return found or ((adjective[: guess.start(1)], guess.group(1)) if guess else (adjective, ""))
+
+
 def _turn(adjective: str, ending: str) -> str:
-    base, old = find_adjective(adjective, "de") or (adjective, "")
+    base, old = _base_and_ending(adjective)
     return inflect(base, ending) if old else adjective
 
 

@@ -101,7 +101,8 @@ def _label(word: str, found: Found | None, language: str) -> str:
 
 def _head(named: Sequence[str], language: str) -> int:
     """Where the word stands that the phrase is about: its last noun before an "of", or its last word that says something."""
-    end = next((at for at in range(1, len(named)) if _genitive(named, at, language)), len(named))
+    ends = [at for at in range(1, len(named)) if _genitive(named, at, language) or _predicate(named, at, language)]
+    end = next(iter(ends), len(named))
     known = [at for at in range(end) if known_noun(named, at, language)]
     if known:
         return known[-1]
@@ -110,6 +111,12 @@ def _head(named: Sequence[str], language: str) -> int:
     says = [at for at in range(end) if not any(named[at].casefold() in words for words in small)]
     solid = [at for at in says if not named[at].endswith("ing") and named[at].casefold() not in verb_forms(language)]
     return (large or solid or says or [len(named) - 1])[-1]
+
+
+def _predicate(named: Sequence[str], at: int, language: str) -> bool:
+    """True where a verb begins to say what the noun before it does."""
+    verb = named[at] in verb_forms(language) or named[at] in wordset(language, "verbs")
+    return verb and bool(known_noun(named, at - 1, language))
 
 
 def _genitive(named: Sequence[str], at: int, language: str) -> bool:
@@ -160,4 +167,4 @@ def of_kind(found: Sequence[Part], kind: str) -> Part | None:
 
 def things(found: Sequence[Part]) -> list[Part]:
     """The parts that are things rather than light, season or weather; all of them where none is."""
-    return [part for part in found if part.kind in ("thing", "ground")] or list(found)
+    return [part for part in found if part.kind == "thing" or (part.kind == "ground" and (part.colours or not part.lead))] or list(found)

@@ -85,10 +85,10 @@ def _rename(folder: dict[str, File | Folder], names: dict[str, File | Folder | N
 
 
 class Disk:
-    """The calls of one process, replayed from `strace -xx`; `notes` are the lines it wrote to descriptor `notes_fd`."""
+    """The calls of one process, replayed from `strace -xx`; `notes` are the lines it wrote to `notes_fd`."""
 
-    def __init__(self, base: Path, notes_fd: int) -> None:
-        self.base, self.notes_fd = base, notes_fd
+    def __init__(self, base: Path) -> None:
+        self.base, self.notes_fd = base, -1
         self.root = Folder()
         self.notes: list[bytes] = []
         self._open: dict[int, File | Folder] = {}
