@@ -14,7 +14,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from devpipe.events import (
@@ -106,7 +106,11 @@ def measure(rounds: int, root: Path) -> dict[str, tuple[float, float]]:
             wall, cpu = time.perf_counter(), time.process_time()
             peer(root)
             taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return {name: (statistics.median(w for w, _ in all_) * 1e3, statistics.median(c for _, c in all_) * 1e3) for name, all_ in taken.items()}
+    return {name: (_median_ms(wall for wall, _ in rounds_), _median_ms(cpu for _, cpu in rounds_)) for name, rounds_ in taken.items()}
+
+
+def _median_ms(seconds: Iterable[float]) -> float:
+    return statistics.median(seconds) * 1e3
 
 
 def main() -> None:

@@ -56,3 +56,10 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
+
+
+def load_ipython_extension(ipython: object) -> None:
+    """`%load_ext devpipe`: the magics %%intercept and %devpipe."""
+    from devpipe.magics import DevpipeMagics
+
+    DevpipeMagics(ipython).register()

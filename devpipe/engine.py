@@ -170,16 +170,18 @@ class Engine:
 
     async def batch(self, plan: Any, *, concurrency: int = 4, budget_usd: float | None = None) -> Report:
         """All runs of a plan (Plan, dict, YAML or CSV path); what an earlier try has done is not done again."""
-        from devpipe.batch.runner import run_plan
+        from devpipe.batch.plan import Plan
+        from devpipe.batch.runner import Batch
 
-        return await run_plan(self, plan, concurrency=concurrency, budget_usd=budget_usd)
+        batch = await asyncio.to_thread(lambda: Batch(self, Plan.read(plan), concurrency=concurrency, budget_usd=budget_usd))
+        return await batch.run()
 
     def forecast(self, plan: Any) -> Forecast:
         """What a plan would do and cost, before it does."""
         from devpipe.batch.plan import Plan
-        from devpipe.batch.runner import forecast
+        from devpipe.batch.runner import Batch
 
-        return forecast(self, Plan.read(plan))
+        return Batch(self, Plan.read(plan)).forecast
 
     def request(self, prompt: Prompt, *, pipeline: str, output: str, **how: Any) -> RunRequest:
         """What `start` would ask, checked and not started. Raises UsageError."""

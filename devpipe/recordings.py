@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 EVENTS, SUMMARY, SUMMARY_PART, LOCK = "events.jsonl", "run.json", ".run.json.part", ".lock"
 MAX_LINE = 1_000_000  # bytes
 MAX_FILE = 2**30  # bytes: no recording of ours holds a larger file
-_RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-\d{6}-[a-z2-7]{8}")
+_RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-\d{6}-[0-9a-z]{8}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _FILE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}")
 _HEAD = re.compile(rb'\{"v":(\d{1,9}),"seq":(\d{1,15}),"at":"([0-9TZ:.+-]{1,40})","type":"([^"\\]{1,100})"')
@@ -112,7 +112,7 @@ def _in_order(line: bytes, seq: int) -> Recorded:
 
 
 def _was_durable(rest: bytes) -> bool:
-    """Whether there is proof that a part of these bytes was fsynced: a durable event, and one of a later write (those of one share `at`)."""
+    """Whether these bytes prove that some of them were fsynced: a durable event, and one of a later write (those of one share `at`)."""
     whole: list[Recorded] = []
     for line in rest.split(b"\n"):
         with suppress(RecordingDamaged):
@@ -201,10 +201,15 @@ class Recording:
         return data
 
     def verify(self) -> list[str]:
-        """Everything that is wrong with the recording, each in a sentence; empty if every byte is as its events say."""
-        problems = [f"{EVENTS}: {self.damage}"] if self.damage else []
+        """Everything that is wrong with the recording, each in a sentence; empty if every byte is as its events say.
+
+        What a dead writer left behind its last acknowledged event, a torn tail or a file without an event, is not wrong: `resume` clears it.
+        """
+        problems = [f"{EVENTS}: {self.damage}"] if self.damage and not self._ends_open else []
         if not self.folder.is_dir():
             return problems
+        if self._unborn:
+            return self._strangers()
         started = self._prefix.lines[0].event if self._prefix.lines else None
         if not isinstance(started, RunStarted | UnknownEvent):
             problems.append(f"{EVENTS}: does not begin with run_started")
@@ -212,6 +217,17 @@ class Recording:
             problems.append(f"{EVENTS}: is of run {started.run_id}")
         problems += [f"{EVENTS}: goes on after the end of the run" for r in self.events[:-1] if isinstance(r.event, RunFinished)]
         return problems + self._wrong_files() + self._wrong_summary() + self._strangers()
+
+    @property
+    def _ends_open(self) -> bool:
+        """Whether there is no ending, and at most a torn tail in its place."""
+        return not self.finished and (self._prefix.torn or not self.damage)
+
+    @property
+    def _unborn(self) -> bool:
+        """Whether the writer died before its first event was acknowledged."""
+        left = {entry.name for entry in os.scandir(self.folder)} - {LOCK}
+        return not left or (not self._prefix.lines and self._ends_open and SUMMARY not in left)
 
     def _wrong_files(self) -> list[str]:
         problems = []
@@ -226,7 +242,7 @@ class Recording:
         if not os.path.lexists(self.folder / SUMMARY):
             return []
         try:
-            if self.finished and json.loads(_read(self.folder, SUMMARY)) == json.loads(json.dumps(self.summary.to_json())):
+            if self.finished and _holds(json.loads(json.dumps(self.summary.to_json())), json.loads(_read(self.folder, SUMMARY))):
                 return []
         except (RecorderError, ValueError):
             pass
@@ -237,10 +253,19 @@ class Recording:
         problems = ["the folder can be read by others"] if self.folder.stat().st_mode & 0o077 else []
         for entry in os.scandir(self.folder):
             if entry.name not in {*self.files, EVENTS, SUMMARY, SUMMARY_PART, LOCK}:
-                problems.append(f"{entry.name}: no event names it")
+                problems += [] if self._ends_open else [f"{entry.name}: no event names it"]
             elif entry.stat(follow_symlinks=False).st_mode & 0o077:
                 problems.append(f"{entry.name}: can be read by others")
         return problems
+
+
+def _holds(now: object, written: object) -> bool:
+    """Whether a summary says all that an older one said; fields are added in time."""
+    if isinstance(now, dict) and isinstance(written, dict):
+        return all(key in now and _holds(now[key], value) for key, value in written.items())
+    if isinstance(now, list) and isinstance(written, list):
+        return len(now) == len(written) and all(map(_holds, now, written))
+    return now == written
 
 
 class Recordings:

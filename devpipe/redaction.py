@@ -18,9 +18,7 @@ _NAMES = (
 )
 _KEY = re.compile(_NAMES, re.IGNORECASE)
 # In a text: `"token": "..."` (also escaped, also with ') and `Authorization: Bearer ...` on a line of its own.
-_QUOTED = re.compile(
-    rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+"""
-)
+_QUOTED = re.compile(rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+""")
 _HEADER = re.compile(r"(?i)((?:(?:proxy-)?authorization|x-api-key|set-cookie|cookie)[ \t]*:[ \t]*)(?!\[redacted\])[^\s\"'\\][^\r\n\"'\\]*")
 _BEARER = re.compile(r"(?i)((?:bearer|basic)[ \t]+)(?=\S*\d)[a-z0-9._~+/=-]{16,}")
 _QUERY = re.compile(

@@ -91,7 +91,8 @@ def write(root: Path, events: list[Event], files: Mapping[str, bytes] | None = N
     recorder = Recorder.create(root, events[0].run_id, redact=Redactor())
     if files:
         recorder.write_files(list(files.items()))
-    recorder.record(*events)
+    recorder.record(*events[:-1])
+    recorder.record(events[-1])
     recorder.close()
     return Recording(recorder.folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -42,7 +43,11 @@ def test_every_column_has_its_name_place_dtype_and_meaning(name: str, root: Path
     """A column added to columns.py is checked here without another line: it is there, documented, and of its dtype, full or empty."""
     described = Tables(root).columns(name)
     assert described["column"].is_unique and described["doc"].str.len().gt(5).all()
-    for frame in (read(Tables(root), name), read(Tables(root), name), read(Tables(tmp_path / "none"), name)):  # parsed, from the index, empty
+    for frame in (
+        read(Tables(root), name),
+        read(Tables(root), name),
+        read(Tables(tmp_path / "none"), name),
+    ):  # parsed, from the index, empty
         for column, dtype in zip(described["column"], described["dtype"], strict=True):
             if name == "runs" and column in ("labels", "parameters"):
                 assert column not in frame
@@ -91,11 +96,11 @@ def test_other_tables_have_a_row_per_thing(root: Path) -> None:
     tables = Tables(root)
     first = tables.runs()["run_id"][0]
     assert len(tables.stages()) == 16
-    assert tables.texts().query("run_id == @first")["text"].tolist() == [make.PROMPT, make.REWRITTEN]
+    assert tables.texts()[lambda frame: frame["run_id"] == first]["text"].tolist() == [make.PROMPT, make.REWRITTEN]
     assert tables.verdicts()["allowed"].tolist().count(False) == 1
-    assert tables.attempts().query("run_id == @first")["task"].tolist() == ["interception", "media"]
+    assert tables.attempts()[lambda frame: frame["run_id"] == first]["task"].tolist() == ["interception", "media"]
     assert tables.artifacts()["seed"].tolist() == [7]
-    events = tables.events().query("run_id == @first")
+    events = tables.events()[lambda frame: frame["run_id"] == first]
     assert events["seq"].tolist() == list(range(len(events))) and events["type"].iloc[-1] == "run_finished"
     assert json.loads(events["data"].iloc[-1])["outcome"] == "completed"
 
@@ -110,10 +115,12 @@ def test_only_new_and_changed_runs_are_opened(root: Path, monkeypatch: pytest.Mo
     assert len(Tables(root).runs()) == 4
     assert opened == [before["run_id"][3]]  # the interrupted one may go on at any time
     opened.clear()
-    new = make.completed(root, run_id=make.at(0), seed=9)
+    new = make.completed(root, run_id=make.at(0), seed=9, prompt="Ein geheimer Wunsch")
     assert Tables(root).runs()["seed"].tolist()[0] == 9 and opened == [new.id, before["run_id"][3]]
+    assert b"Ein geheimer Wunsch" in (root / ".index" / "runs").read_bytes()
     shutil.rmtree(new.folder)
     assert Tables(root).runs()["run_id"].tolist() == before["run_id"].tolist()
+    assert b"Ein geheimer Wunsch" not in (root / ".index" / "runs").read_bytes()  # who deletes a run deletes its texts
     damaged = root / "2026-11-22" / before["run_id"][0] / "events.jsonl"
     damaged.write_bytes(damaged.read_bytes()[:300])
     assert Tables(root).runs()["state"].tolist()[0] == "damaged"
@@ -121,8 +128,9 @@ def test_only_new_and_changed_runs_are_opened(root: Path, monkeypatch: pytest.Mo
 
 def test_a_run_that_goes_on_is_followed(tmp_path: Path) -> None:
     """A run being written is `running`; its ending appears in the next table."""
-    events = make.story(make.at(5))
-    recorder = Recorder.create(tmp_path, make.at(5) if False else events[0].run_id, redact=Redactor())  # type: ignore[attr-defined]
+    run_id = make.at(5)
+    events = make.story(run_id)
+    recorder = Recorder.create(tmp_path, run_id, redact=Redactor())
     recorder.record(*events[:5])
     assert Tables(tmp_path).runs()["state"].tolist() == ["running"]
     recorder.record(*events[5:])
@@ -136,9 +144,10 @@ def test_an_index_that_is_torn_or_of_other_code_is_made_again(wound: str, root: 
     expected = Tables(root).runs()
     file = root / ".index" / "runs"
     whole = file.read_bytes()
+    other = whole[9:].replace(b'["', b'["0', 1).replace(b"Unavailable", b"Available!!")  # sound, but made by other code
     file.write_bytes({
         "torn": whole[: len(whole) // 2], "flipped": whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:], "empty": b"",
-        "other code": whole.replace(b'["', b'["0', 1), "garbage": b"\0" * 3000,
+        "other code": b"%08x\n" % zlib.crc32(other) + other, "garbage": b"\0" * 3000,
     }[wound])  # fmt: skip
     pd.testing.assert_frame_equal(Tables(root).runs(), expected)
     assert file.read_bytes() == whole
@@ -185,7 +194,7 @@ def test_damaged_and_foreign_folders_are_rows_with_a_note(tmp_path: Path) -> Non
     assert runs["state"].tolist() == ["completed", *["damaged"] * 5]
     assert runs["note"].notna().tolist() == [False, *[True] * 5]
     assert f"is of run {whole.id}" in runs["note"][4] and "cannot be read" in runs["note"][1]
-    (whole.folder / "events.jsonl").write_bytes(b"".join(lines[:5] + [b"x" + lines[5]] + lines[6:]))
+    (whole.folder / "events.jsonl").write_bytes(b"".join([*lines[:5], b"x" + lines[5], *lines[6:]]))
     changed = Tables(tmp_path).runs().iloc[0]
     assert (changed["state"], changed["note"]) == ("damaged", "line 6: not a whole line") and changed["pipeline"] == "dada"
     (whole.folder / "events.jsonl").write_bytes(b"".join(lines[:5]) + lines[5][:40])
@@ -199,6 +208,14 @@ def test_values_of_a_wrong_kind_are_missing(tmp_path: Path) -> None:
     make.write(tmp_path, events)
     run = Tables(tmp_path).runs().iloc[0]
     assert pd.isna(run["seed"]) and run["medium"] == "7" and pd.isna(run["sent_text"])
+
+
+def test_a_file_name_that_leads_out_of_the_recording_is_no_path(tmp_path: Path) -> None:
+    """A foreign recording cannot make a table point elsewhere."""
+    events = make.story(make.at(1))
+    events.insert(-2, make.artifact("../../../etc/passwd", b""))
+    make.write(tmp_path, events)
+    assert Tables(tmp_path).artifacts()["path"].isna().all() and Tables(tmp_path).runs()["artifact"].isna().all()
 
 
 def test_many_runs_stay_in_order_however_they_arrive(tmp_path: Path) -> None:

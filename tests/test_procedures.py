@@ -11,7 +11,9 @@ import pytest
 
 from devpipe.errors import UnknownName
 from devpipe.procedures import PROCEDURES, VERSION, procedure
-from devpipe.procedures.words import clean, words
+from devpipe.procedures.words import clean, data, words
+from devpipe.safety.rules import shipped_rules
+from devpipe.values import canonical_json
 
 ENGLISH = (
     "a cat in the rain",
@@ -24,6 +26,16 @@ GERMAN = (
     "Zwei wütende Roboter tanzen vor einem Schloss, hinter ihnen das Meer",
 )
 PROMPTS = [("en", text) for text in ENGLISH] + [("de", text) for text in GERMAN]
+RICHER = (
+    ("en", "A beautiful princess in front of a castle at sunset, 8k, masterpiece"),
+    ("en", "A small green dragon sits on the roof of a school and eats pizza. Behind it a full moon. Children are waving."),
+    ("en", "an old woman feeds pigeons in the park on a foggy morning, war, a sharp knife"),
+    ("en", "I want a picture of my favourite football team and two astronauts, earth in the background"),
+    ("de", "Ein kleiner grüner Drache sitzt auf dem Dach einer Schule und isst Pizza. Hinter ihm der Vollmond. Kinder winken."),
+    ("de", "Mein Hund schläft unter dem alten Apfelbaum neben einem Gartenhaus, im Hintergrund die hohen Berge"),
+    ("de", "Ein Mädchen mit langen blonden Haaren liest in der Schule ein dickes Buch über den lauten Krieg"),
+    ("de", "ein axolotl im weltraum mit blauen augen, wunderschön"),
+)
 PLAIN = {"keep", "split", "translate_en"}
 SECRET = {"pig_latin"}
 HOSTILE = {
@@ -51,10 +63,28 @@ def rewrite(name: str, text: str, *, seed: int = 1, language: str = "en", **more
     return procedure(name).rewrite(text, seed=seed, language=language, **more)  # type: ignore[arg-type]
 
 
+def digest() -> str:
+    """Of our word lists, and of what every procedure answers to prompts of all kinds."""
+    lists = [canonical_json(data(name)) for name in ("de", "en", "glossary", "sounds")]
+    prompts = [*PROMPTS, *RICHER, *(("en", text[:300]) for text in HOSTILE.values() if text.isprintable())]
+    answers = [rewrite(name, text, seed=seed, language=language) for name in PROCEDURES for language, text in prompts for seed in (1, 2)]
+    return sha256("\n".join([*lists, *answers]).encode()).hexdigest()[:12]
+
+
 def test_version_is_the_digest_of_what_the_procedures_answer() -> None:
     """Whoever changes an output changes VERSION: a recording names the procedures that made its text."""
-    answers = [rewrite(name, text, seed=seed, language=language) for name in PROCEDURES for language, text in PROMPTS for seed in (1, 2, 3)]
-    assert sha256("\n".join(answers).encode()).hexdigest()[:12] == VERSION
+    assert digest() == VERSION, "The procedures answer otherwise than before: write the new digest into VERSION."
+
+
+def test_our_words_pass_the_strictest_rules() -> None:
+    """No phrase or word that a procedure may put into a child's text trips the rules for children."""
+
+    def said(value: object) -> list[str]:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return [value] if isinstance(value, str) else [text for item in inner for text in said(item)]
+
+    tripped = [text for name in ("de", "en", "glossary") for text in said(data(name)) if shipped_rules().hits(text, "kids")]
+    assert tripped == []
 
 
 def test_an_unknown_procedure_is_refused_with_the_nearest_names() -> None:
@@ -120,7 +150,7 @@ def test_no_text_breaks_a_procedure(name: str, kind: str) -> None:
         assert name == "keep" or made == text or not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", made)
         if kind in ("emoji", "arabic", "hebrew", "chinese", "hindi"):
             assert all(word in made for word in re.split(r"[ ،]+", text))
-    assert process_time() - began < 2  # takes 0.1 s; what is quadratic takes 5 s
+    assert process_time() - began < 0.8  # takes 0.1 s; what is quadratic takes seconds
 
 
 def test_a_bracketed_weight_stays_whole() -> None:
@@ -149,6 +179,7 @@ def test_a_split_cuts_at_the_loosest_joint() -> None:
     split = procedure("split").split
     assert split("a dog in the sun, red | a cat. It sleeps", seed=1, language="en")["prompt_2"] == "a cat. It sleeps"
     assert split("ein Hund im Wald und eine Katze auf dem Dach", seed=1, language="de")["prompt"] == "ein Hund im Wald"
+    assert split("a dog and a cat on a red roof", seed=1, language="en")["prompt"] == "a dog"
     assert split("a red circle on a blue ground", seed=1, language="en")["prompt_2"] == "on a blue ground"
 
 
@@ -202,7 +233,7 @@ def test_german_opposites_agree(text: str, pattern: str) -> None:
 
 def test_what_has_no_opposite_is_left_out_of_the_picture() -> None:
     assert "Zorblax" in rewrite("antonyms", "Zorblax")
-    assert rewrite("antonyms", "Zorblax") != "Zorblax"
+    assert not rewrite("antonyms", "Zorblax").startswith("Zorblax.")
 
 
 def test_secret_languages() -> None:
@@ -243,7 +274,8 @@ def test_worn_and_harsh_words_go() -> None:
     """Stock phrases of image prompts and worn adjectives are replaced, harsh ones turn gentle."""
     made = rewrite("uncliche", "a breathtaking castle, 8k, masterpiece").casefold()
     assert not any(worn in made for worn in ("breathtaking", "8k", "masterpiece"))
-    assert re.search(r"Frieden|Tanz", rewrite("harmonize", "ein lauter Kampf", language="de"))
+    assert "ein gedämpfter Tanz" in rewrite("harmonize", "ein lauter Kampf", language="de").casefold().replace("tanz", "Tanz")
+    assert "a quiet dance" in rewrite("harmonize", "a loud fight").casefold()
 
 
 @pytest.mark.parametrize(

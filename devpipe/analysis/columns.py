@@ -63,15 +63,13 @@ class Seen:
 
 def _state(recording: Recording) -> tuple[str, str]:
     notes = [*([recording.damage] if recording.damage else []), *recording.notes]
-    started, state = recording.summary.started, recording.state
+    started, state = recording.summary.started, str(recording.state)
     if state != "running" and (started is None or started.run_id != recording.id):
         notes.append("does not begin with run_started" if started is None else f"is of run {started.run_id}")
-        state_seen = "damaged"
+        state = "damaged"
     elif state == "interrupted" and recording.damage and not read_prefix((recording.folder / EVENTS).read_bytes()).torn:
-        state_seen = "damaged"  # not the torn tail of a dead writer: whole lines follow, perhaps the ending
-    else:
-        state_seen = state
-    return state_seen, "; ".join(notes)
+        state = "damaged"  # more than what a dying writer leaves
+    return state, "; ".join(notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _TILE, _EDGE, _LABEL, _HEAD = 256, 8, 120, 44  # pixels of the contact sheet
+_WITHOUT_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "…": "..."})
 _WHOLE_PAGE = 2_000_000  # bytes of films and sounds in one grid
 
 
@@ -64,7 +65,7 @@ class Tile:
         if self.artifact is None:
             return f'<div class="tile" role="note">{h(self.reason)}</div>'
         others = f"<small>+ {self.others} {h(self.words['more'])}</small>" if self.others else ""
-        return media_html(self.folder, self.artifact, self.words, near=near, limit=limit) + others
+        return media_html(self.folder, self.artifact, self.words, name=self.run_id, near=near, limit=limit) + others
 
 
 @dataclass(frozen=True)
@@ -177,5 +178,12 @@ def _write(sheet: Image.Image, at: tuple[int, int], text: str, width: int) -> No
     """Text in lines of so many characters."""
     from PIL import ImageDraw, ImageFont
 
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+    try:
+        import matplotlib
+
+        font = ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 14)
+    except (ImportError, OSError):  # Pillow's own font has no umlauts
+        font, text = ImageFont.load_default(15), text.translate(_WITHOUT_UMLAUTS)
     lines = textwrap.wrap(text, width, max_lines=12, placeholder=" …")
-    ImageDraw.Draw(sheet).multiline_text(at, "\n".join(lines), fill="black", font=ImageFont.load_default(15))
+    ImageDraw.Draw(sheet).multiline_text(at, "\n".join(lines), fill="black", font=font)

@@ -66,7 +66,12 @@ def _frame(tables: Tables, name: str, ids: Sequence[str]) -> pd.DataFrame:
 
 
 def _csv(tables: Tables, file: Path, ids: Sequence[str]) -> None:
-    _harmless(_frame(tables, "runs", ids)).to_csv(file, index=False, encoding="utf-8-sig")  # Excel needs the mark to see umlauts
+    file.write_bytes(_as_csv(_frame(tables, "runs", ids)))
+
+
+def _as_csv(frame: pd.DataFrame) -> bytes:
+    text = _harmless(frame).to_csv(index=False, lineterminator="\r\n")  # so that texts with either of the two are quoted
+    return text.encode("utf-8-sig")  # Excel needs the mark to see umlauts
 
 
 def _xlsx(tables: Tables, file: Path, ids: Sequence[str]) -> None:
@@ -101,8 +106,8 @@ def _zip(tables: Tables, file: Path, ids: Sequence[str]) -> None:
     recordings = [Recording(run_folder(tables.root, run_id)) for run_id in ids] or list(tables)[::-1]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as out:
         packed = {recording.id: list(_pack(out, recording)) for recording in recordings}
-        table = _harmless(_frame(tables, "runs", list(packed) or [""]))
-        out.writestr(_entry("runs.csv"), table.to_csv(index=False).encode("utf-8-sig"))
+        table = _frame(tables, "runs", list(packed) or [""])
+        out.writestr(_entry("runs.csv"), _as_csv(table))
         out.writestr(_entry("README.md"), _README)
         out.writestr(_entry("ro-crate-metadata.json"), json.dumps(_crate(packed, table), ensure_ascii=False, indent=1))
 

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -150,14 +151,16 @@ def _scan(recordings: Recordings) -> _Keys:
     import numpy as np
 
     ids = recordings.ids()[::-1]
-    root = os.fspath(recordings.root)
     found = np.full((len(ids), 2), -1, np.int64)
-    for number, run_id in enumerate(ids):
-        try:  # put together by hand: run_folder() for each would take as long as all else
-            known = os.lstat(f"{root}/{run_id[:4]}-{run_id[4:6]}-{run_id[6:8]}/{run_id}/{EVENTS}")
-        except OSError:
-            continue
-        found[number] = known.st_size, known.st_mtime_ns
+    for day, runs in groupby(enumerate(ids), key=lambda numbered: numbered[1][:8]):
+        folder = os.open(recordings.root / f"{day[:4]}-{day[4:6]}-{day[6:]}", os.O_RDONLY | os.O_DIRECTORY)
+        try:  # from there the way to each file is short, and asking for it takes two thirds of the time
+            for number, run_id in runs:
+                with contextlib.suppress(OSError):
+                    known = os.stat(f"{run_id}/{EVENTS}", dir_fd=folder, follow_symlinks=False)
+                    found[number] = known.st_size, known.st_mtime_ns
+        finally:
+            os.close(folder)
     return _Keys(np.array(ids, "S24"), found[:, 0], found[:, 1])
 
 

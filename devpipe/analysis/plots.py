@@ -43,6 +43,7 @@ def outcomes(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
             ax.bar_label(bars, [str(n or "") for n in counts[state]], label_type="center")
             left = left + counts[state]
     ax.set(xlabel="runs", title="Outcomes by pipeline")
+    ax.locator_params(axis="x", integer=True)
     if len(counts):
         ax.legend(fontsize="small")
     return ax
@@ -56,8 +57,7 @@ def text_change(runs: pd.DataFrame, ax: Axes | None = None) -> Axes:
     told = told.assign(change=change)
     for x, (_, of_pipeline) in enumerate(told.groupby("pipeline")):
         values = of_pipeline["change"].to_numpy()
-        spread = [x + (n % 9 - 4) * 0.04 for n in range(len(values))]
-        ax.plot(spread, values, "o", alpha=0.5)
+        ax.plot([x + (n % 9 - min(8, len(values) - 1) / 2) * 0.04 for n in range(len(values))], values, "o", alpha=0.5)
         ax.hlines(values.mean(), x - 0.3, x + 0.3, color="black")
     names = [f"{name}\nn={n}" for name, n in told.groupby("pipeline").size().items()]
     ax.set_xticks(range(len(names)), names)
@@ -72,13 +72,13 @@ def palettes(runs: pd.DataFrame, ax: Axes | None = None, *, colors: int = 6) -> 
     for y, (_, strip) in enumerate(strips):
         ax.imshow(strip[None], extent=(0, 1, y + 0.45, y - 0.45), aspect="auto", interpolation="nearest")
     ax.set_yticks(range(len(strips)), [label for label, _ in strips])
-    ax.set(xlim=(0, 1), ylim=(len(strips) - 0.5, -0.5), xlabel="share of the picture", title="Palettes")
+    ax.set(xlim=(0, 1), ylim=(max(1, len(strips)) - 0.5, -0.5), xlabel="share of the picture", title="Palettes")
     return ax
 
 
 def palette(data: bytes, colors: int = 6) -> list[tuple[tuple[int, int, int], float]]:
-    """The dominant colours of a picture and their shares, the largest first (median cut on the thumbnail)."""
-    small = decode(thumbnail(data)).convert("RGB").quantize(colors)
+    """The dominant colours of a picture and their shares, the largest first (median cut and k-means on the thumbnail)."""
+    small = decode(thumbnail(data)).convert("RGB").quantize(colors, kmeans=2)
     found = small.getpalette() or []
     counts = sorted(((int(n), int(str(at))) for n, at in small.getcolors() or []), reverse=True)
     pixels = small.width * small.height

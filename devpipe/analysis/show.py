@@ -20,7 +20,6 @@ from devpipe.events import ArtifactWritten, VerdictGiven
 from devpipe.pictures import thumbnail
 from devpipe.recordings import Recording
 from devpipe.summary import RunSummary, StageSummary
-from devpipe.values import STAGES
 
 Change = Literal["same", "gone", "new"]
 
@@ -30,6 +29,7 @@ STYLE = """<style>
 .devpipe .run{display:flex;flex-wrap:wrap;gap:1.5rem;align-items:flex-start}.devpipe .run>dl{flex:1 1 24rem;margin:0}
 .devpipe dt{font-weight:600;margin-top:.6rem}.devpipe dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
 .devpipe figure{margin:0 0 1rem}.devpipe figcaption,.devpipe small{font-size:.8rem;opacity:.8;overflow-wrap:anywhere}
+.devpipe small{font-weight:normal}.devpipe a{color:inherit}.devpipe .tile p{margin:0}
 .devpipe img,.devpipe video{display:block;max-width:100%;height:auto;border-radius:3px}.devpipe audio{width:16rem;max-width:100%}
 .devpipe ins{background:rgba(0,150,80,.22);text-decoration:underline}.devpipe del{background:rgba(220,60,40,.2)}
 .devpipe .tile{border:1px dashed rgba(128,128,128,.8);border-radius:3px;padding:.5rem;box-sizing:border-box}
@@ -59,7 +59,7 @@ WORDS = {
 def run_html(summary: RunSummary, folder: Path) -> str:
     """The four stages with their texts and verdicts, what came of them, and the pictures as thumbnails."""
     words = words_of(next(iter(summary.stages["input"].languages.values()), "en"))
-    stages = "".join(_stage(summary, summary.stages[name], words) for name in STAGES)
+    stages = "".join(_stage(summary, stage, words) for stage in summary.stages.values() if stage.outcome or stage.texts)
     shown = "".join(f"<div>{media_html(folder, one, words)}</div>" for one in summary.artifacts)
     return f'{STYLE}<div class="devpipe">{_title(summary, folder, words)}<div class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
 
@@ -110,7 +110,7 @@ def _text(summary: RunSummary, stage: StageSummary, part: str) -> str:
     if stage.stage != "interception" or before is None:
         return h(stage.texts[part])
     tags = {"same": "{}", "gone": "<del>{}</del>", "new": "<ins>{}</ins>"}
-    return "".join(tags[change].format(h(words)) for change, words in word_diff(before, stage.texts[part]))
+    return "".join(tags[change].format(h(words.strip())) + " " for change, words in word_diff(before, stage.texts[part]))
 
 
 def _steps(stage: StageSummary, words: dict[str, str]) -> str:
@@ -132,14 +132,16 @@ def _verdict(verdict: VerdictGiven | None, words: dict[str, str]) -> str:
     return f'<dd class="tile"><p>{h(verdict.reason)}</p><small>✗ {h(said)}</small>{folded}</dd>'
 
 
-def media_html(folder: Path, artifact: ArtifactWritten, words: dict[str, str], *, near: Path | None = None, limit: int = EMBEDDED) -> str:
+def media_html(
+    folder: Path, artifact: ArtifactWritten, words: dict[str, str], *, name: str = "", near: Path | None = None, limit: int = EMBEDDED
+) -> str:
     """One file: a picture as a thumbnail with its alt text, a film or sound of up to `limit` bytes to play, a link to a larger one.
 
-    The path is told as seen from `near`, the working directory by default: in Jupyter that of the notebook.
+    A link called `name` leads there, its path as seen from `near`, the working directory by default: in Jupyter that of the notebook.
     """
     path = os.path.relpath(folder / Path(artifact.path).name, near or Path.cwd())
     alt = artifact.alt or words["picture"]
-    link = f'<a href="{h(quote(path))}">{h(path)}</a>'
+    link = f'<a href="{h(quote(path))}">{h(name or path)}</a>'
     kind = artifact.media_type.partition("/")[0]
     if kind in ("video", "audio") and artifact.bytes > limit:
         return f"<figure><p>{h(alt)}</p><figcaption>{link}</figcaption></figure>"

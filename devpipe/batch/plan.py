@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from devpipe.config import faults_of
-from devpipe.errors import ConfigError, UsageError
+from devpipe.errors import ConfigError, UnknownName, UsageError
 from devpipe.values import MAX_SEED, Scalar, canonical_sha256, derived_seed
 
 MAX_ITEMS = 100_000
 MAX_BYTES = 16_000_000
-Seed = Field(ge=1, le=MAX_SEED)
-_ROW_COLUMNS = {"prompt": "prompts", "pipeline": "pipelines", "output": "outputs", "seed": "seeds", "text_seed": "text_seeds", "image": "images"}
+Seed = Annotated[int, Field(ge=1, le=MAX_SEED, strict=True)]
+Pictures = dict[Literal["image", "mask", "control"], str]
+_COLUMNS = {name: f"{name}s" for name in ("prompt", "pipeline", "output", "seed", "text_seed", "image")}  # of a CSV: as of one cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +36,40 @@ class Item:
     seed: int
     text_seed: int
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
-    image: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)  # paths by what they are: image, mask, control
     repeat: int = 0
 
     @property
     def key(self) -> str:
         """Names the cell in the recordings, so that a second try finds what the first has done."""
-        parts = [self.prompt, self.pipeline, self.output, self.seed, self.text_seed, dict(self.parameters), self.image, self.repeat]
+        parts = [self.prompt, self.pipeline, self.output, self.seed, self.text_seed, dict(self.parameters), dict(self.images), self.repeat]
         return canonical_sha256(parts)[:16]
 
     @property
-    def interception(self) -> tuple[str, str, int, str]:
+    def interception(self) -> tuple[object, ...]:
         """Cells that agree in this share Stages 1 and 2."""
-        return self.prompt, self.pipeline, self.text_seed, self.image
+        return self.prompt, self.pipeline, self.text_seed, tuple(self.images.items())
 
 
 class Plan(BaseModel):
     """The product of its lists, unless zipped. Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[\w-]{1,64}$", description="Names the batch; the same plan run again goes on where it ended.")
-    prompts: list[str] | str = Field(min_length=1, description="Texts, or a CSV file with a column `prompt`.")
+    prompts: list[str] = Field(min_length=1, description="Texts, or a CSV file with a column `prompt`.")
     pipelines: list[str] = Field(["passthrough"], min_length=1)
     outputs: list[str] = Field(["sketch"], min_length=1)
-    seeds: list[int] = Field([1], min_length=1, description="Of the medium: the same ones in every cell.")
-    text_seeds: list[int] = Field([1], min_length=1, description="Of Stages 1 and 2.")
-    parameters: dict[str, list[Scalar]] = {}
-    images: list[str] = []
+    seeds: list[Seed] = Field([1], min_length=1, description="Of the medium: the same ones in every cell.")
+    text_seeds: list[Seed] = Field([1], min_length=1, description="Of Stages 1 and 2.")
+    parameters: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = {}
+    images: list[str | Pictures] = Field([], description="Paths, or {image: ..., mask: ..., control: ...}; seen from the plan's file.")
     zip: list[list[str]] = Field([], description="Groups of lists to go through side by side instead of crossing them.")
     exclude: list[dict[str, Scalar]] = Field([], description="Cells to leave out: those that agree with every value given.")
     repeats: int = Field(1, ge=1, le=1000)
     safety: str | None = None
     labels: dict[str, str] = {}
+    _folder: Path = PrivateAttr(Path("."))
 
     @classmethod
     def read(cls, source: Plan | Mapping[str, Any] | str | Path) -> Plan:
@@ -75,15 +79,8 @@ class Plan(BaseModel):
         if isinstance(source, Mapping):
             return cls._valid(dict(source), "plan", Path("."))
         path = Path(source)
-        try:
-            if path.stat().st_size > MAX_BYTES:
-                raise UsageError(f"Plan {path} is larger than {MAX_BYTES} bytes.", hint="Split it.")
-            text = path.read_text("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"Plan {path} cannot be read: {error}.", hint="Give a .yaml, .json or .csv file in UTF-8.") from error
-        if path.suffix == ".csv":
-            return cls._valid(_from_csv(path, text), str(path), path.parent)
-        return cls._valid(_from_yaml(path, text), str(path), path.parent)
+        text = _text(path)
+        return cls._valid(_from_csv(path, text) if path.suffix.lower() == ".csv" else _from_yaml(path, text), path.name, path.parent)
 
     @classmethod
     def _valid(cls, values: dict[str, Any], file: str, folder: Path) -> Plan:
@@ -94,6 +91,7 @@ class Plan(BaseModel):
             plan = cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(faults_of(error, cls, file), hint="Mend the plan.") from error
+        plan._folder = folder
         plan.items()
         return plan
 
@@ -105,56 +103,64 @@ class Plan(BaseModel):
     def items(self) -> list[Item]:
         """Every cell of the grid. Raises UsageError where the plan does not say one."""
         axes = self._axes()
-        groups = self._zipped(axes)
-        found = [Item(**cell) for cell in self._cells(axes, groups)]
+        found = [self._item(chosen, repeat) for chosen in self._chosen(axes) for repeat in range(self.repeats)]
         if not found:
             raise UsageError(f"Plan {self.name!r} has no cell left.", hint="Exclude less.")
+        if len({item.key for item in found}) < len(found):
+            raise UsageError(f"Plan {self.name!r} has the same cell twice.", hint="Delete what stands twice in a list; `repeats` repeats.")
         return found
 
-    def _axes(self) -> dict[str, Sequence[Any]]:
-        prompts = [self.prompts] if isinstance(self.prompts, str) else self.prompts
-        axes: dict[str, Sequence[Any]] = {
-            "prompts": prompts, "pipelines": self.pipelines, "text_seeds": self.text_seeds, "outputs": self.outputs, "seeds": self.seeds,
-            "images": self.images or [""],
+    def asked(self, item: Item) -> dict[str, Any]:
+        """The keywords of `engine.start` for one cell, without its prompt."""
+        images = {name: self._folder / path for name, path in item.images.items()}
+        return {
+            "pipeline": item.pipeline, "output": item.output, "seed": item.seed, "text_seed": item.text_seed,
+            "parameters": dict(item.parameters), "safety": self.safety, "labels": self.labels, "batch": self.batch, **images,
         }  # fmt: skip
-        return axes | {name: values for name, values in self.parameters.items()}
+
+    def _axes(self) -> dict[str, Sequence[Any]]:
+        axes: dict[str, Sequence[Any]] = {
+            "prompts": self.prompts, "pipelines": self.pipelines, "text_seeds": self.text_seeds, "outputs": self.outputs,
+            "seeds": self.seeds, "images": self.images or [""],
+        }  # fmt: skip
+        return axes | self.parameters
 
     def _zipped(self, axes: Mapping[str, Sequence[Any]]) -> list[list[str]]:
         """All axes in groups; the axes of a group go side by side."""
+        named = [name for group in self.zip for name in group]
+        for name in named:
+            if name not in axes:
+                raise UnknownName(f"list to zip in plan {self.name!r}:", name, axes)
+            if named.count(name) > 1:
+                raise UsageError(f"Plan {self.name!r} zips {name!r} twice.", hint="Name each list once.")
         for group in self.zip:
-            if unknown := [name for name in group if name not in axes]:
-                raise UsageError(f"Plan {self.name!r} zips {unknown[0]!r}, which is no list of it.", hint=f"There are: {', '.join(axes)}.")
             if len({len(axes[name]) for name in group}) > 1:
                 raise UsageError(f"Plan {self.name!r} zips lists of different length: {', '.join(group)}.", hint="Make them equally long.")
-        named = {name for group in self.zip for name in group}
-        return [*self.zip, *([name] for name in axes if name not in named)]
+        return [*(group for group in self.zip if group), *([name] for name in axes if name not in named)]
 
-    def _cells(self, axes: Mapping[str, Sequence[Any]], groups: list[list[str]]) -> Iterator[dict[str, Any]]:
+    def _chosen(self, axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+        """One value of each axis, in every combination that is not excluded."""
+        for name in (name for rule in self.exclude for name in rule):
+            if _COLUMNS.get(name, name) not in axes:
+                raise UnknownName(f"list to exclude by in plan {self.name!r}:", name, [*_COLUMNS, *self.parameters])
+        groups = self._zipped(axes)
         size = self.repeats
         for group in groups:
             size *= len(axes[group[0]])
         if size > MAX_ITEMS:
-            raise UsageError(f"Plan {self.name!r} has {size} cells; at most {MAX_ITEMS} are possible.", hint="Split it.")
+            raise UsageError(f"Plan {self.name!r} has {size:,} cells; at most {MAX_ITEMS:,} are possible.", hint="Split it.")
         for indices in itertools.product(*(range(len(axes[group[0]])) for group in groups)):
             chosen = {name: axes[name][index] for group, index in zip(groups, indices, strict=True) for name in group}
-            if not any(all(self._matches(chosen, key, value) for key, value in rule.items()) for rule in self.exclude):
-                for repeat in range(self.repeats):
-                    yield self._cell(chosen, repeat)
+            if not any(rule and all(chosen[_COLUMNS.get(name, name)] == value for name, value in rule.items()) for rule in self.exclude):
+                yield chosen
 
-    def _matches(self, chosen: Mapping[str, Any], key: str, value: Scalar) -> bool:
-        """Exclusions may name an axis as the plan does (`outputs`) or as a cell does (`output`)."""
-        name = _ROW_COLUMNS.get(key, key)
-        if name not in chosen:
-            raise UsageError(f"Plan {self.name!r} excludes by {key!r}, which is no list of it.", hint=f"There are: {', '.join(chosen)}.")
-        return bool(chosen[name] == value)
-
-    def _cell(self, chosen: Mapping[str, Any], repeat: int) -> dict[str, Any]:
-        seed = chosen["seeds"] if repeat == 0 else derived_seed(chosen["seeds"], "repeat", repeat)
-        return {
-            "prompt": chosen["prompts"], "pipeline": chosen["pipelines"], "output": chosen["outputs"], "seed": seed,
-            "text_seed": chosen["text_seeds"], "image": chosen["images"], "repeat": repeat,
-            "parameters": {name: chosen[name] for name in self.parameters},
-        }  # fmt: skip
+    def _item(self, chosen: Mapping[str, Any], repeat: int) -> Item:
+        seed, images = chosen["seeds"], chosen["images"]
+        return Item(
+            chosen["prompts"], chosen["pipelines"], chosen["outputs"], derived_seed(seed, "repeat", repeat) if repeat else seed,
+            chosen["text_seeds"], {name: chosen[name] for name in self.parameters},
+            images if isinstance(images, dict) else {"image": images} if images else {}, repeat,
+        )  # fmt: skip
 
 
 class _NoAliases(yaml.SafeLoader):
@@ -168,27 +174,32 @@ class _NoAliases(yaml.SafeLoader):
 
 def _from_yaml(path: Path, text: str) -> dict[str, Any]:
     try:
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_NoAliases)  # noqa: S506  # a SafeLoader
+        values = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, Loader=_NoAliases)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"Plan {path} is not valid: {' '.join(str(error).split())}.", hint="Mend it.") from error
     if not isinstance(values, dict):
         raise UsageError(f"Plan {path} is not a table of names and values.", hint="Begin with `name: ...`.")
-    return {"name": path.stem} | values
+    return {"name": _name(path)} | {str(name): value for name, value in values.items()}
 
 
 def _from_csv(path: Path, text: str) -> dict[str, Any]:
     """One row, one cell: the columns prompt, pipeline, output, seed, text_seed and image go side by side."""
     rows = _rows(path, text)
-    columns = [column for column in _ROW_COLUMNS if column in rows[0]]
-    values: dict[str, Any] = {_ROW_COLUMNS[column]: [row[column] for row in rows] for column in columns}
-    for name in ("seeds", "text_seeds"):
-        if name in values:
-            values[name] = [int(value) if value.strip().isdigit() else value for value in values[name]]
-    return {"name": path.stem, **values, "zip": [list(values)] if len(values) > 1 else []}
+    for column in rows[0]:
+        if column not in _COLUMNS:
+            raise UnknownName(f"column of a plan ({path.name}):", column, _COLUMNS)
+    values: dict[str, Any] = {_COLUMNS[column]: [row[column] for row in rows] for column in rows[0]}
+    for name in values.keys() & {"seeds", "text_seeds"}:
+        values[name] = [int(value) if re.fullmatch(r"\s*\d{1,10}\s*", value) else value for value in values[name]]
+    return {"name": _name(path), **values, "zip": [list(values)]}
 
 
 def _rows(path: Path, text: str) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(text.splitlines(keepends=True)))
+    first = text.partition("\n")[0]
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ","))
+    except csv.Error as error:
+        raise UsageError(f"{path} is not CSV: {error}.", hint="Save it as CSV in UTF-8.") from error
     if not rows or "prompt" not in rows[0]:
         raise UsageError(f"{path} has no column `prompt`.", hint="Its first line names the columns, the others hold one prompt each.")
     return [{name: value or "" for name, value in row.items() if name} for row in rows]
@@ -196,6 +207,14 @@ def _rows(path: Path, text: str) -> list[dict[str, str]]:
 
 def _text(path: Path) -> str:
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UsageError(f"{path} is larger than {MAX_BYTES:,} bytes.", hint="Split it.")
         return path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Prompts {path} cannot be read: {error}.", hint="Give a CSV file in UTF-8.") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.", hint="Give a .yaml, .json or .csv file.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 at byte {error.start}.", hint="Save it as UTF-8.") from error
+
+
+def _name(path: Path) -> str:
+    return re.sub(r"[^\w-]+", "-", path.stem)[:64]

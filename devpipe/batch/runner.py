@@ -6,27 +6,27 @@ What was done is read from the recordings alone, so a plan that is run again aft
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import Counter
-from collections.abc import Callable, Iterable
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devpipe.batch.plan import Item, Plan
-from devpipe.errors import DevpipeError, UsageError
+from devpipe.errors import ConfigError, DevpipeError, Fault, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from devpipe.engine import Engine
     from devpipe.run import Run
+    from devpipe.summary import RunSummary
 
 _OVER = ("completed", "blocked")  # a blocked cell is a result; failed and cancelled ones are tried again
 LABEL = "item"
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """What became of one cell. `outcome`: that of its run, or not_started (budget, or the batch was stopped)."""
 
@@ -36,6 +36,14 @@ class Row:
     error: str = ""
     earlier: bool = False  # done by an earlier try
 
+    def to_json(self) -> dict[str, Any]:
+        item = self.item
+        return {
+            "run_id": self.run_id, "outcome": self.outcome, "prompt": item.prompt, "pipeline": item.pipeline, "output": item.output,
+            "seed": item.seed, "text_seed": item.text_seed, "repeat": item.repeat, **item.images, **item.parameters,
+            "error": self.error, "earlier": self.earlier,
+        }  # fmt: skip
+
 
 @dataclass
 class Report:
@@ -43,7 +51,7 @@ class Report:
 
     batch: str
     rows: list[Row] = field(default_factory=list)
-    spent_usd: float = 0.0
+    spent_usd: float = 0.0  # by this and earlier tries, as told by the backends, else by our prices
 
     @property
     def counts(self) -> Counter[str]:
@@ -58,22 +66,19 @@ class Report:
         """One row per cell, in the plan's order."""
         import pandas as pd
 
-        return pd.DataFrame(self.to_json()["rows"])
+        return pd.DataFrame([row.to_json() for row in self.rows])
 
     def to_json(self) -> dict[str, Any]:
-        rows = [
-            {"run_id": row.run_id, "outcome": row.outcome, "prompt": row.item.prompt, "pipeline": row.item.pipeline, "output": row.item.output}
-            | {"seed": row.item.seed, "text_seed": row.item.text_seed, **row.item.parameters, "error": row.error, "earlier": row.earlier}
-            for row in self.rows
-        ]
+        rows = [row.to_json() for row in self.rows]
         return {"batch": self.batch, "complete": self.complete, "counts": dict(self.counts), "spent_usd": self.spent_usd, "rows": rows}
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.counts.items()))
         earlier = sum(row.earlier for row in self.rows)
-        errors = [f"  {count} x {error}" for error, count in Counter(row.error for row in self.rows if row.error).items()]
-        head = f"batch {self.batch}: {len(self.rows)} runs: {counts}" + (f" ({earlier} of them earlier)" if earlier else "")
-        return "\n".join([head, *errors])
+        errors = [f"  {count} x {error}" for error, count in Counter(row.error for row in self.rows if row.error).most_common()]
+        return "\n".join([f"batch {self.batch}: {counts}" + (f" ({earlier} of them earlier)" if earlier else ""), *errors])
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True)
@@ -90,140 +95,206 @@ class Forecast:
 
     def __str__(self) -> str:
         cost = "price unknown" if self.cost_usd is None else f"{self.cost_usd:.2f} USD"
-        return f"{self.runs} runs from {self.interceptions} interceptions, {self.done} done already, {cost}"
+        return f"{self.runs} runs from {self.interceptions} interceptions; {self.done} done already; the others: {cost}"
 
 
-def forecast(engine: Engine, plan: Plan) -> Forecast:
-    """How many runs and interceptions, what is done already, what it would cost."""
-    items = plan.items()
-    over = {key for key, (_, state) in _earlier(engine, plan).items() if state in _OVER}
-    left = [item for item in items if item.key not in over]
-    prices = [price(engine, item.output) for item in left]
-    cost = None if any(one is None for one in prices) else sum(one for one in prices if one is not None)
-    return Forecast(len(items), len({item.interception for item in left}), len(items) - len(left), cost)
+@dataclass
+class _Budget:
+    """Reserve before spending; what is reserved counts as spent until the run tells its cost."""
+
+    limit: float | None
+    spent: float = 0.0
+
+    def reserve(self, usd: float) -> bool:
+        if self.limit is not None and usd > 0 and self.spent + usd > self.limit + 1e-9:
+            return False
+        self.spent += usd
+        return True
+
+
+@dataclass
+class _Group:
+    """Cells that share one interception: one makes it, the others wait for it and take it over from `source`."""
+
+    waiting: deque[Row] = field(default_factory=deque)
+    source: str = ""
+
+    def ready(self) -> list[Row]:
+        """Those that may go now."""
+        count = len(self.waiting) if self.source else min(1, len(self.waiting))
+        return [self.waiting.popleft() for _ in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    run_id: str
+    state: str
+    cost_usd: float | None
+
+
+class Batch:
+    """One try of a plan. `report` is true at any time, also after a cancellation.
+
+    Raises UsageError (ConfigError with all faults) before anything is started. `on_row` is told of every cell that has its outcome.
+    `budget_usd` is for the whole batch: what earlier tries have cost counts.
+    """
+
+    def __init__(
+        self, engine: Engine, plan: Plan, *, concurrency: int = 4, budget_usd: float | None = None,
+        on_row: Callable[[Row], object] = lambda row: None,
+    ) -> None:  # fmt: skip
+        if concurrency < 1:
+            raise UsageError(f"Concurrency {concurrency} is not possible.", hint="Give 1 or more.")
+        self.engine, self.plan, self.concurrency, self.on_row = engine, plan, concurrency, on_row
+        self.report = Report(plan.batch, [Row(item) for item in plan.items()])
+        self._check_requests()
+        self._prices = {name: price(engine, name) for name in plan.outputs}
+        self._budget = _Budget(self._limit(budget_usd))
+        self._earlier = self._seen_before()
+        self._groups = self._grouped()
+
+    def _check_requests(self) -> None:
+        """Everything wrong with any cell, all at once: each text once, each combination of the rest once."""
+        faults: dict[str, Fault] = {}
+        seen = set()
+        for item in (row.item for row in self.report.rows):
+            for what in (item.prompt, (item.pipeline, item.output, *item.parameters.items(), *item.images.items())):
+                if what in seen:
+                    continue
+                seen.add(what)
+                try:
+                    self.engine.request(item.prompt, **self.plan.asked(item))
+                except UsageError as error:
+                    where = f"{item.pipeline} > {item.output}, {item.prompt[:40]!r}"
+                    faults[str(error)] = Fault(f"plan {self.plan.name}", where, str(error))
+        if faults:
+            raise ConfigError(list(faults.values()), hint="Mend the plan; `devpipe list outputs` says what there is.")
+
+    def _limit(self, budget_usd: float | None) -> float | None:
+        """The budget. Raises UsageError for one that nobody could keep."""
+        limit = budget_usd if budget_usd is not None else self.engine.settings.budget_usd
+        if limit is None:
+            return None
+        if not (math.isfinite(limit) and limit >= 0):
+            raise UsageError(f"A budget of {limit} USD is not possible.", hint="Give 0 or more.")
+        unknown = [name for name, usd in self._prices.items() if usd is None]
+        unknown += [name for name in self.engine.settings.models.values() if name and self.engine.backends[name.partition("/")[0]].paid]
+        if unknown:
+            raise UsageError(f"The price of {', '.join(unknown)} is unknown, so no budget can hold.", hint="Set price_usd, or no budget.")
+        return limit
+
+    def _seen_before(self) -> dict[str, _Earlier]:
+        """What earlier tries made of each cell; a result counts more than a later failure. Raises UsageError while another try goes on."""
+        items = {row.item.key: row.item for row in self.report.rows}
+        found: dict[str, _Earlier] = {}
+        for run in self._recorded():
+            item = items.get(run[f"labels.{LABEL}"])
+            if item is None or (item.pipeline, item.output, item.seed) != (run["pipeline"], run["output"], run["seed"]):
+                continue  # of a regenerated run, that has the labels of its parent
+            if run["state"] == "running":
+                raise UsageError(f"Batch {self.plan.batch} is under way (run {run['run_id']}).", hint="Wait for it, or end that process.")
+            cost = run["cost_usd"] if run["cost_usd"] == run["cost_usd"] else self._prices[item.output]  # NaN: unknown
+            self._budget.spent += cost or 0.0
+            if item.key not in found or found[item.key].state not in _OVER:
+                found[item.key] = _Earlier(run["run_id"], run["state"], cost)
+        return found
+
+    def _recorded(self) -> list[dict[Hashable, Any]]:
+        """All runs of this batch, oldest first, from the index beside the recordings."""
+        runs = self.engine.recordings.runs()
+        if f"labels.{LABEL}" not in runs:
+            return []
+        wanted = ["run_id", "state", "pipeline", "output", "seed", "cost_usd", f"labels.{LABEL}"]
+        return runs.loc[runs["batch"] == self.plan.batch, wanted].to_dict("records")
+
+    def _grouped(self) -> dict[object, _Group]:
+        """The cells without a result by their interception; the others get theirs here."""
+        groups: dict[object, _Group] = {}
+        for row in self.report.rows:
+            group = groups.setdefault(row.item.interception, _Group())
+            earlier = self._earlier.get(row.item.key)
+            if earlier and not group.source and _has_texts(self.engine.recordings.find(earlier.run_id).summary):
+                group.source = earlier.run_id
+            if earlier and earlier.state in _OVER:
+                row.run_id, row.outcome, row.earlier = earlier.run_id, earlier.state, True
+            else:
+                group.waiting.append(row)
+        return groups
+
+    @property
+    def forecast(self) -> Forecast:
+        """How many runs and interceptions, what is done already, what the others would cost."""
+        left = [row for row in self.report.rows if not row.earlier]
+        prices = [self._prices[row.item.output] for row in left]
+        cost = None if any(one is None for one in prices) else sum(one for one in prices if one is not None)
+        texts = sum(bool(group.waiting) and not group.source for group in self._groups.values())
+        return Forecast(len(self.report.rows), texts, len(self.report.rows) - len(left), cost)
+
+    async def run(self) -> Report:
+        """Every cell that has no result yet. A cell that fails or is blocked does not stop the others; cancelling cancels all runs."""
+        ready: asyncio.Queue[tuple[_Group, Row]] = asyncio.Queue()
+        for group in self._groups.values():
+            for row in group.ready():
+                ready.put_nowait((group, row))
+        workers = [asyncio.ensure_future(self._work(ready)) for _ in range(min(self.concurrency, len(self.report.rows)))]
+        joined = asyncio.ensure_future(ready.join())
+        try:
+            await asyncio.wait([joined, *workers], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (joined, *workers):
+                task.cancel()
+            ended = await asyncio.gather(*workers, return_exceptions=True)
+            self.report.spent_usd = self._budget.spent
+        for fault in (one for one in ended if isinstance(one, Exception)):
+            raise fault  # a worker ends by itself only where devpipe has a fault
+        return self.report
+
+    async def _work(self, ready: asyncio.Queue[tuple[_Group, Row]]) -> None:
+        while True:
+            group, row = await ready.get()
+            if await self._cell(row, group.source) and not group.source:
+                group.source = row.run_id
+            for other in group.ready():
+                ready.put_nowait((group, other))
+            self.on_row(row)
+            ready.task_done()
+
+    async def _cell(self, row: Row, source: str) -> bool:
+        """One run, if the budget allows it. Says whether others can take its texts over."""
+        usd = self._prices[row.item.output] or 0.0
+        if not self._budget.reserve(usd):
+            row.error = f"Budget of {self._budget.limit} USD reached. Run the plan again with a higher one."
+            return False
+        run = None
+        try:
+            run = self._started(row, source)
+            await run
+        except DevpipeError as error:
+            row.outcome, row.error = "failed", str(error)
+        finally:
+            summary = run.summary if run else None
+            cost = summary.cost_usd if summary else 0.0
+            self._budget.spent += 0.0 if cost is None else cost - usd
+            if run and summary:
+                row.run_id, row.outcome = run.id, summary.outcome or row.outcome
+        return summary is not None and _has_texts(summary)
+
+    def _started(self, row: Row, source: str) -> Run:
+        earlier = self._earlier.get(row.item.key)
+        if earlier and earlier.state == "interrupted":
+            return self.engine.start_resumed(earlier.run_id)
+        asked: dict[str, Any] = self.plan.asked(row.item)
+        asked["labels"] = {**asked["labels"], LABEL: row.item.key}
+        return self.engine.start_shared(row.item.prompt, source, **asked) if source else self.engine.start(row.item.prompt, **asked)
+
+
+def _has_texts(summary: RunSummary) -> bool:
+    """Whether Stages 1 and 2 came to an end that another run can take over."""
+    stages = summary.stages
+    return stages["interception"].outcome == "completed" or stages["input"].outcome == "blocked"
 
 
 def price(engine: Engine, output: str) -> float | None:
     """What one generation costs in USD by our table; None where nobody knows."""
     config = engine.catalogue.output(output)
     return config.price_usd if engine.backends[config.backend].paid else 0.0
-
-
-class _Budget:
-    """Reserve before spending; what is reserved counts as spent until the run tells its cost."""
-
-    def __init__(self, limit: float | None) -> None:
-        self.limit, self.spent = limit, 0.0
-
-    def reserve(self, usd: float) -> bool:
-        if self.limit is not None and self.spent + usd > self.limit + 1e-9:
-            return False
-        self.spent += usd
-        return True
-
-
-async def run_plan(
-    engine: Engine, source: Plan | Any, *, concurrency: int, budget_usd: float | None, on_row: Callable[[Row], None] = lambda row: None
-) -> Report:
-    """Every cell of the plan that has no result yet. Raises UsageError before anything starts; a failed cell does not stop the others."""
-    plan = Plan.read(source)
-    if concurrency < 1:
-        raise UsageError(f"Concurrency {concurrency} is not possible.", hint="Give 1 or more.")
-    rows = [Row(item) for item in plan.items()]
-    _requests_possible(engine, plan, rows)
-    limit = budget_usd if budget_usd is not None else engine.settings.budget_usd
-    if limit is not None and (unknown := {row.item.output for row in rows if price(engine, row.item.output) is None}):
-        raise UsageError(f"The price of {', '.join(sorted(unknown))} is unknown, so no budget can hold.", hint="Set price_usd, or no budget.")
-    batch = _Batch(engine, plan, asyncio.Semaphore(concurrency), _Budget(limit), on_row)
-    earlier = _earlier(engine, plan)
-    groups = itertools.groupby(sorted(rows, key=lambda row: repr(row.item.interception)), key=lambda row: row.item.interception)
-    await _all_or_cancel([batch.group(list(group), earlier) for _, group in groups])
-    return Report(plan.batch, rows, batch.budget.spent)
-
-
-def _requests_possible(engine: Engine, plan: Plan, rows: Iterable[Row]) -> None:
-    """Everything wrong with any cell is known before the first one starts."""
-    seen = set()
-    for row in rows:
-        what = (row.item.prompt, row.item.pipeline, row.item.output, tuple(row.item.parameters.items()), row.item.image)
-        if what not in seen:
-            engine.request(row.item.prompt, **_how(plan, row.item))
-            seen.add(what)
-
-
-def _how(plan: Plan, item: Item) -> dict[str, Any]:
-    return {
-        "pipeline": item.pipeline, "output": item.output, "seed": item.seed, "text_seed": item.text_seed,
-        "parameters": dict(item.parameters), "safety": plan.safety, "image": Path(item.image) if item.image else None,
-        "labels": plan.labels | {LABEL: item.key}, "batch": plan.batch,
-    }  # fmt: skip
-
-
-def _earlier(engine: Engine, plan: Plan) -> dict[str, tuple[str, str]]:
-    """(run id, state) of what earlier tries made of each cell, by its key; a result counts before a later failure."""
-    found: dict[str, tuple[str, str]] = {}
-    for run_id, state, key in engine.recordings.of_batch(plan.batch, LABEL):
-        if found.get(key, ("", ""))[1] not in _OVER:
-            found[key] = (run_id, state)
-    return found
-
-
-async def _all_or_cancel(works: list[Any]) -> None:
-    """Await all; where the caller is cancelled, every one of them is, and writes its ending first."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
-
-
-@dataclass
-class _Batch:
-    engine: Engine
-    plan: Plan
-    slots: asyncio.Semaphore
-    budget: _Budget
-    on_row: Callable[[Row], None]
-
-    async def group(self, rows: list[Row], earlier: dict[str, tuple[str, str]]) -> None:
-        """All cells that share one interception: the first makes it, the others take it over."""
-        source = ""
-        left = []
-        for row in rows:
-            run_id, state = earlier.get(row.item.key, ("", ""))
-            if state in _OVER:
-                row.run_id, row.outcome, row.earlier = run_id, state, True
-                source = source or run_id
-                self.on_row(row)
-            else:
-                left.append(row)
-        while left and not source:
-            first = left.pop(0)
-            await self._cell(first, earlier, "")
-            source = first.run_id if first.outcome in _OVER else ""
-        await _all_or_cancel([self._cell(row, earlier, source) for row in left])
-
-    async def _cell(self, row: Row, earlier: dict[str, tuple[str, str]], source: str) -> None:
-        usd = price(self.engine, row.item.output) or 0.0
-        async with self.slots:
-            if not self.budget.reserve(usd):
-                row.error = f"budget of {self.budget.limit} USD reached"
-                self.on_row(row)
-                return
-            try:
-                run = await self._started(row, earlier, source)
-                row.run_id, row.outcome = run.id, run.outcome or "failed"
-                self.budget.spent += (run.summary.cost_usd or usd) - usd
-            except DevpipeError as error:
-                row.outcome, row.error = "failed", error.message
-        self.on_row(row)
-
-    async def _started(self, row: Row, earlier: dict[str, tuple[str, str]], source: str) -> Run:
-        run_id, state = earlier.get(row.item.key, ("", ""))
-        if state == "interrupted":
-            return await self.engine.start_resumed(run_id)
-        how = _how(self.plan, row.item)
-        return await (self.engine.start_shared(row.item.prompt, source, **how) if source else self.engine.start(row.item.prompt, **how))

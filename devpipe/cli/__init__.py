@@ -1,32 +1,51 @@
-"""How is devpipe used from a shell? `main` parses; commands.py acts; screen.py prints."""
+"""How is devpipe used from a shell? `main` parses; commands.py acts, looking.py shows; screen.py prints; stops.py hears signals."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NoReturn
 
-EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_BLOCKED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+from devpipe.cli.stops import EXIT_INTERRUPTED, Stops
+from devpipe.errors import UsageError
+
+EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_BLOCKED = 0, 1, 2, 3
+
+
+class Asked(argparse.Namespace):
+    """What the command line asks for."""
+
+    command: str
+    json: bool = False
+    home: str | None = None
+    wait: Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 class _Parser(argparse.ArgumentParser):
-    """Wrong usage is one line and exit status 2."""
+    """Wrong usage is an error like any other: one line, exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}. See `{self.prog} --help`.\n")
+        dashed = "PROMPT" in message or "unrecognized" in message
+        hint = "A text that begins with - goes to the end, after --." if dashed else ""
+        raise UsageError(f"{self.prog}: {message.removesuffix('.')}.", hint=f"See `{self.prog} --help`. {hint}".strip())
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = _Parser(prog="devpipe", description="Prompt interception: four stages, and a recording of everything that happened.")
+    about = "Prompt interception: four stages, and a recording of everything that happened."
+    top = _Parser(prog="devpipe", description=about, allow_abbrev=False)
     top.add_argument("--version", action="store_true", help="print the version and end")
-    top.add_argument("--home", metavar="DIR", help="the workspace; else $DEVPIPE_HOME, or the nearest folder upwards with pipelines/")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    home = {"metavar": "DIR", "help": "the workspace; else $DEVPIPE_HOME, or the nearest folder upwards with pipelines/"}
+    top.add_argument("--home", **home)  # type: ignore[arg-type]
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else")
+        added.add_argument("--home", default=argparse.SUPPRESS, **home)  # type: ignore[arg-type]
         return added
 
     _run(command("run", "Take a prompt through all four stages."))
@@ -46,27 +65,27 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--runs", nargs="*", default=[], metavar="RUN", help="only these; else all")
     command("init", "Make a workspace: pipelines, output configs, notebooks, settings.").add_argument("dir", metavar="DIR")
     lab = command("lab", "Open JupyterLab on the workspace's notebooks.")
-    lab.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on to JupyterLab")
+    lab.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="passed on to JupyterLab")
     command("tour", "The main job: a German and an English prompt, dada and bauhaus, all four stages.")
     return top
 
 
 def _run(run: argparse.ArgumentParser) -> None:
-    run.add_argument("prompt", metavar="PROMPT", help="the prompt; - reads it from standard input")
+    run.add_argument("prompt", metavar="PROMPT", help="the prompt; - reads it from standard input; one that begins with - goes after --")
     run.add_argument("-p", "--pipeline", default="passthrough", help="interception (default: %(default)s)")
-    run.add_argument("-o", "--output", action="append", metavar="OUTPUT", help="output config (default: sketch); may be given several times")
+    run.add_argument("-o", "--output", action="append", metavar="OUTPUT", help="output config (default: sketch); may be repeated")
     run.add_argument("--prompt-2", metavar="TEXT", help="second text, for outputs that take two")
-    run.add_argument("--instruction", default="", metavar="TEXT", help="your own instruction, for the pipeline user_defined")
     _common(run)
 
 
 def _common(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--instruction", metavar="TEXT", help="your own instruction, for the pipeline user_defined")
     one.add_argument("--seed", metavar="N", help="of the medium; drawn where absent")
     one.add_argument("--text-seed", metavar="N", help="of Stages 1 and 2; drawn where absent")
     one.add_argument("--safety", metavar="LEVEL", help="kids, youth, adult or research; never looser than the workspace's")
     for name in ("image", "mask", "control"):
         one.add_argument(f"--{name}", metavar="FILE", help="a PNG, JPEG or WEBP" + (": white is where to change" if name == "mask" else ""))
-    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, e.g. width=512; may be given several times")
+    one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, e.g. width=512; may be repeated")
 
 
 def _again(again: argparse.ArgumentParser) -> None:
@@ -81,29 +100,54 @@ def _again(again: argparse.ArgumentParser) -> None:
 def _batch(batch: argparse.ArgumentParser) -> None:
     batch.add_argument("plan", metavar="PLAN.{yaml,csv}")
     batch.add_argument("--concurrency", type=int, default=4, metavar="N", help="runs at a time (default: %(default)s)")
-    batch.add_argument("--budget", type=float, metavar="USD", help="stop before spending more")
-    batch.add_argument("--resume", action="store_true", help="go on with an earlier try of this plan (also the default: nothing is done twice)")
+    batch.add_argument("--budget", type=float, metavar="USD", help="stop before the batch, with all its tries, has cost more")
+    batch.add_argument("--resume", action="store_true", help="go on with an earlier try (the default: nothing is done twice)")
     batch.add_argument("--dry-run", action="store_true", help="say what would be done, and end")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script. Gives back the exit status of DESIGN: 0 completed, 3 blocked, 1 failed, 2 wrong usage, 130 interrupted."""
-    try:
-        asked = parser().parse_args(arguments)
-        if asked.version:
-            import devpipe
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = given[: given.index("--")] if "--" in given else given
+    with Stops(json="--json" in options, last=arguments is None) as stops:
+        _usable_streams()
+        from devpipe.cli.commands import act
 
-            print(f"devpipe {devpipe.__version__}")
-            return EXIT_COMPLETED
-        if not asked.command:
-            parser().print_help()
-            return EXIT_USAGE
-        from devpipe.cli import commands
+        status = act(lambda: _asked(given, stops), json="--json" in options)
+        return _flushed(status)
 
-        return commands.act(asked)
-    except KeyboardInterrupt:
-        print("\ndevpipe: interrupted.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `devpipe list | head`
-        sys.stderr.close()
-        return EXIT_COMPLETED
+
+def _asked(given: list[str], stops: Stops) -> Asked:
+    asked = parser().parse_args(given, namespace=Asked())
+    asked.wait = stops.wait
+    if not (asked.command or asked.version):
+        raise UsageError("No command is given.", hint="See `devpipe --help`.")
+    return asked
+
+
+def _usable_streams() -> None:
+    """A closed stream becomes one that swallows; a character that a terminal cannot show becomes a question mark."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # open as long as the process
+        with contextlib.suppress(AttributeError):  # a test's own stream
+            getattr(sys, name).reconfigure(errors="replace")
+
+
+def _flushed(status: int) -> int:
+    """The status, once all that was printed has gone out: the interpreter would complain of it at its end."""
+    from devpipe.cli.screen import nowhere
+
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            nowhere(stream)
+        except OSError as error:
+            nowhere(stream)
+            print(f"devpipe: the output cannot be written: {error.strerror}.", file=sys.stderr)
+            status = status or EXIT_FAILED
+    return status
+
+
+__all__ = ["EXIT_BLOCKED", "EXIT_COMPLETED", "EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "Asked", "main", "parser"]

@@ -6,14 +6,15 @@ import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from devpipe.backends.base import Health
-from devpipe.errors import DevpipeError, Fault
+from devpipe.backends.registry import Backends
+from devpipe.config import load_catalogue
+from devpipe.errors import ConfigError, DevpipeError, Fault
 from devpipe.lint import lint
-
-if TYPE_CHECKING:
-    from devpipe.engine import Engine
+from devpipe.settings import Settings
 
 PATIENCE_S = 3.0
 
@@ -22,7 +23,7 @@ PATIENCE_S = 3.0
 class Checked:
     """All faults, and the health of each backend."""
 
-    usable: Mapping[str, int]
+    usable: Mapping[str, list[str]]
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     backends: Mapping[str, Health]
@@ -39,37 +40,48 @@ class Checked:
         }
 
     def __str__(self) -> str:
-        lines = [f"{kind:<14} {count} usable" for kind, count in self.usable.items()]
+        lines = [f"{len(names)} usable {kind}: {', '.join(names) or 'none'}" for kind, names in self.usable.items()]
         for name, health in self.backends.items():
-            lines.append(f"{name:<14} " + ("ready" if health.ready else f"not there. {health.hint}") + (f" {health.detail}" if health.detail else ""))
+            state = "ready" if health.ready else "NOT READY"
+            lines.append(f"backend {name}: {state} " + " ".join(filter(None, [health.detail, health.hint])))
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults] or ["no faults"]
-        return "\n".join(lines)
+        return "\n".join(line.rstrip() for line in lines)
 
 
-async def checked(engine: Engine) -> Checked:
-    """Look at everything; asks each backend at the same time, with patience for the slowest of a few seconds."""
-    catalogue = engine.catalogue
-    names = engine.backends.names()
-    healths = await asyncio.gather(*[_health(engine, name) for name in names])
+async def checked(home: Path) -> Checked:
+    """Look at everything, also where the settings are broken; asks all backends at the same time, with patience of a few seconds."""
+    try:
+        settings, faults = Settings.load(home), tuple[Fault, ...]()
+    except ConfigError as error:
+        settings, faults = Settings(home, home / "recordings", environment=os.environ), error.faults
+    catalogue = load_catalogue(home)
+    backends = Backends(settings)
+    names = backends.names()
+    healths = await asyncio.gather(*[_health(backends, name) for name in names])
+    await backends.close()
+    usable = {"interceptions": catalogue.interceptions, "media pipelines": catalogue.media, "outputs": catalogue.outputs}
     return Checked(
-        usable={"interceptions": len(catalogue.interceptions), "media": len(catalogue.media), "outputs": len(catalogue.outputs)},
-        faults=(*catalogue.faults, *lint(catalogue)),
-        warnings=(*map(str, engine.settings.faults()), *_unwritable(engine)),
+        usable={kind: sorted(found) for kind, found in usable.items()},
+        faults=(*faults, *catalogue.faults, *lint(catalogue)),
+        warnings=(*map(str, settings.faults()), *_unwritable(settings.recordings)),
         backends=dict(zip(names, healths, strict=True)),
     )
 
 
-async def _health(engine: Engine, name: str) -> Health:
+async def _health(backends: Backends, name: str) -> Health:
     try:
-        return await asyncio.wait_for(engine.backends[name].check(), PATIENCE_S)
+        return await asyncio.wait_for(backends[name].check(), PATIENCE_S)
     except TimeoutError:
         return Health(ready=False, hint=f"It did not answer within {PATIENCE_S:.0f} s: is its address right?")
     except DevpipeError as error:
         return Health(ready=False, detail=error.message, hint=error.hint)
+    except Exception as error:  # a third party's backend: its fault must not hide the others
+        return Health(ready=False, detail=f"{type(error).__name__}: {error}", hint="Tell those who made this backend.")
 
 
-def _unwritable(engine: Engine) -> list[str]:
-    folder = engine.settings.recordings
+def _unwritable(folder: Path) -> list[str]:
     existing = next((one for one in (folder, *folder.parents) if one.exists()), folder)
-    return [] if os.access(existing, os.W_OK) else [f"{folder} cannot be written: set DEVPIPE_RECORDINGS to a folder that can."]
+    if existing.is_dir() and os.access(existing, os.W_OK):
+        return []
+    return [f"{folder} cannot be written: set DEVPIPE_RECORDINGS to a folder that can."]

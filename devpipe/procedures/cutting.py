@@ -58,6 +58,7 @@ def n_plus_7(page: Page) -> str:
 def _dictionary(page: Page, gender: str) -> list[str]:
     fit = [noun for noun in nouns() if noun.plural and noun.gender != "p" and not noun.weak and (not gender or noun.gender == gender)]
     names = {noun.de if page.language == "de" else noun.en for noun in fit if " " not in noun.en}
+    names = {name for name in names if name.casefold() not in wordset(page.language, "unsaid")}
     return sorted(page.dice.some(sorted(names), len(names) * 2 // 3), key=str.casefold)
 
 

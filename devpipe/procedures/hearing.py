@@ -65,11 +65,12 @@ def misheard(word: str, kind: str, language: str, accent: str) -> tuple[str, ...
 @lru_cache(maxsize=4)
 def _lexicon(language: str, kind: str) -> tuple[tuple[str, str], ...]:
     if kind == "adjective":
-        names = sorted(all_adjectives(language) - wordset(language, "unsaid"))
+        names = sorted(all_adjectives(language))
     else:
         fit = [noun for noun in nouns() if noun.gender != "p" and not noun.weak]
         names = sorted({noun.de if language == "de" else noun.en for noun in fit})
-    return tuple((name, sounds(name, language)) for name in names if " " not in name)
+    unsaid = wordset(language, "unsaid")
+    return tuple((name, sounds(name, language)) for name in names if " " not in name and name.casefold() not in unsaid)
 
 
 _SPELLING = {

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from devpipe.errors import UsageError
 
 if TYPE_CHECKING:
-    from devpipe.engine import Engine
+    from devpipe.widgets.browser import RecordingsBrowser
     from devpipe.widgets.dashboard import Dashboard
+    from devpipe.widgets.run_panel import RunPanel
+
+_HOMES = {"Dashboard": "dashboard", "RunPanel": "run_panel", "RecordingsBrowser": "browser"}
+
+__all__ = ["Dashboard", "RecordingsBrowser", "RunPanel"]
 
 
-def dashboard(engine: Engine | None = None, *, language: str = "") -> Dashboard:
-    """The whole instrument as one panel: prompt, pipeline, output, seed; run, stop, edit, again. German for language="de"."""
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'devpipe.widgets' has no attribute {name!r}")
     try:
-        from devpipe.widgets.dashboard import Dashboard
+        return getattr(importlib.import_module(f"devpipe.widgets.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        raise UsageError("The dashboard needs ipywidgets, which is not installed.", hint="Run `pip install devpipe[lab]`.") from error
-    if engine is None:
-        from devpipe.engine import Engine
-
-        engine = Engine()
-    return Dashboard(engine, language=language)
+        if error.name != "ipywidgets":
+            raise
+        raise UsageError("Widgets need ipywidgets, which is not installed.", hint="Run `pip install devpipe[lab]`.") from error

@@ -25,19 +25,21 @@ PARTS = ("prompt", "prompt_2")
 
 
 class Dashboard:
-    """Write, run, stop, edit between the stages, and again; `dashboard()` in a cell shows it.
+    """Write, run, stop, edit between the stages, and again: `Dashboard()` as the last line of a cell shows it.
 
-    A new dashboard on a workspace closes the one before: a button that survives its cell would act twice.
+    Without an engine it makes its own for the workspace. German for language="de". A new dashboard on a workspace closes the one
+    before: a button that survives its cell would act twice.
     """
 
     _open: ClassVar[weakref.WeakSet[Dashboard]] = weakref.WeakSet()
 
-    def __init__(self, engine: Engine, *, language: str = "") -> None:
-        for other in [one for one in self._open if one.engine.settings.home == engine.settings.home]:
+    def __init__(self, engine: Engine | None = None, *, language: str = "") -> None:
+        self.engine: Engine = engine or Engine()
+        self.say = words(language)
+        for other in [one for one in self._open if one.engine.settings.home == self.engine.settings.home]:
             other.close()
         self._open.add(self)
-        self.engine, self.say = engine, words(language)
-        self.form, self.panel = Form(engine.catalogue, language=language), RunPanel(language=language)
+        self.form, self.panel = Form(self.engine.catalogue, language=language), RunPanel(language=language)
         self.run: Run | None = None  # the latest one started here
         self.shown: Run | Recording | None = None
         self._from_picture: dict[str, str] = {}
@@ -103,7 +105,19 @@ class Dashboard:
         safety = f'<p class="dp-safety" title="{self.say("safety_where")}">{self.say("safety", self.engine.settings.safety)}</p>'
         pressed = ui.HBox([self.buttons["run"], self.buttons["stop"]]).add_class("dp-buttons")
         again = ui.HBox([self.buttons["again_same"], self.buttons["again_new"]]).add_class("dp-buttons")
-        asked = ui.VBox([*self.form.rows, self.stepwise, pressed, again, self.history, self.picture, ui.HTML(safety)]).add_class("dp-form")
+        asked = ui.VBox(
+            [
+                *self.form.rows,
+                pressed,
+                self.stepwise,
+                self.form.seed,
+                again,
+                self.form.settings,
+                self.history,
+                self.picture,
+                ui.HTML(safety),
+            ]
+        ).add_class("dp-form")
         return ui.Box([asked, self.panel.widget]).add_class("dp-dashboard")
 
     # What people do.
@@ -207,9 +221,11 @@ class Dashboard:
 
     async def _remake(self, run: OpenRun, texts: dict[str, str]) -> None:
         """All stages, Stage 2's result being what the picture was made from."""
-        for act in (lambda: run.input(texts), run.intercept, lambda: run.check(texts), run.generate):
-            if not run.done:
-                await act()
+        await self._intercept(run, texts)
+        if not run.done:
+            await run.check(texts)
+        if not run.done:
+            await run.generate()
 
     async def _intercept(self, run: OpenRun, edited: dict[str, str] | None) -> None:
         if edited is not None:
@@ -225,9 +241,10 @@ class Dashboard:
         texts = stages["interception"].texts or stages["input"].texts
         for part, area in self.edits.items():
             area.value, area.layout.display = texts.get(part, ""), None if part in texts else "none"
-        self.turn.layout.order = str(sum(bool(stage.outcome) for stage in stages.values()))
+        done = sum(bool(stage.outcome) for stage in stages.values())
+        self.turn.layout.order = str(done)  # below the card of that stage
         self._settle(turn=bool(texts))
-        self.panel.tell(self.say("your_turn", sum(bool(stage.outcome) for stage in stages.values())))
+        self.panel.tell(self.say("your_turn", done))
 
     def _ended(self, run: Run) -> None:
         if run is self.run:

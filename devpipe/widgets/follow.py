@@ -10,11 +10,11 @@ nowhere), nor may a callback wait for anything, or ask the run itself: all that 
 from __future__ import annotations
 
 import functools
-import html
 import traceback
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
+from devpipe.analysis.show import h
 from devpipe.errors import DevpipeError
 from devpipe.events import Event
 from devpipe.recordings import Recorded, Recording
@@ -24,11 +24,6 @@ from devpipe.summary import RunSummary
 P = ParamSpec("P")
 OnEvent = Callable[[RunSummary, Event], object]
 Alert = Any  # an ipywidgets.HTML
-
-
-def h(text: object) -> str:
-    """Text as HTML that shows it and runs nothing: for whatever a person, a model, a file or a server said."""
-    return html.escape(str(text), quote=True)
 
 
 def alert_html(error: BaseException) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 import ipywidgets as ui
 from pydantic import BaseModel, ConfigDict, Field
 
+from devpipe.analysis.show import h
 from devpipe.config import Catalogue, OutputConfig, Parameter
 from devpipe.stages.prompts import seed_in_range
 from devpipe.summary import RunSummary
 from devpipe.values import Scalar
-from devpipe.widgets.follow import h
 from devpipe.widgets.words import words
 
 PICTURES = ("image", "mask", "control")
@@ -37,7 +37,9 @@ class Filled(BaseModel):
         texts = started and (started.texts or summary.stages["input"].texts)
         if not started or not texts:
             return None
-        return cls.model_validate(started.model_dump(include={"pipeline", "output", "parameters", "instruction"}) | {"texts": texts, "seed": summary.seed})
+        return cls.model_validate(
+            started.model_dump(include={"pipeline", "output", "parameters", "instruction"}) | {"texts": texts, "seed": summary.seed}
+        )
 
 
 class Form:
@@ -54,7 +56,8 @@ class Form:
         self.about = {name: ui.HTML().add_class("dp-about") for name in ("pipeline", "output")}
         self.seed = ui.Text(description=say("seed"), placeholder=say("seed_hint")).add_class("dp-seed")
         self.uploads = {
-            name: ui.FileUpload(accept="image/png,image/jpeg,image/webp", description=say(name)).add_class(f"dp-{name}") for name in PICTURES
+            name: ui.FileUpload(accept="image/png,image/jpeg,image/webp", description=say(name)).add_class(f"dp-{name}")
+            for name in PICTURES
         }
         self._controls: dict[str, dict[str, Any]] = {}  # by output: made once, kept
         self.settings = ui.Accordion([ui.VBox().add_class("dp-settings")], titles=(say("settings"),))
@@ -73,9 +76,9 @@ class Form:
 
     @property
     def rows(self) -> list[Any]:
-        """All of it, in the order in which people read it."""
+        """What everybody needs, in the order in which people read it."""
         chosen = [self.pipeline, self.about["pipeline"], self.instruction, self.output, self.about["output"]]
-        return [*self.texts.values(), *chosen, *self.uploads.values(), self.seed, self.settings]
+        return [*self.texts.values(), *chosen, *self.uploads.values()]
 
     @property
     def chosen(self) -> OutputConfig:
@@ -87,7 +90,11 @@ class Form:
         media, needed = self._catalogue.media_pipeline(output.pipeline), self._catalogue.required_images(output)
         for entry, name in ((pipeline, "pipeline"), (output, "output")):
             self.about[name].value = f"<p>{h(entry.description.in_(self._language))}</p>"
-        shown = {self.instruction: pipeline.user_instruction, self.texts["prompt_2"]: "prompt_2" in media.texts, self.settings: output.parameters}
+        shown = {
+            self.instruction: pipeline.user_instruction,
+            self.texts["prompt_2"]: "prompt_2" in media.texts,
+            self.settings: output.parameters,
+        }
         for widget, wanted in (shown | {self.uploads[name]: name in needed for name in PICTURES}).items():
             widget.layout.display = None if wanted else "none"
         if output.name not in self._controls:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as ui
 from PIL import Image
 
+from devpipe.analysis import show
+from devpipe.analysis.show import h
 from devpipe.errors import DevpipeError
 from devpipe.events import (
     ArtifactWritten,
@@ -30,7 +33,7 @@ from devpipe.recordings import Recording
 from devpipe.run import OpenRun, Run
 from devpipe.summary import RunSummary, StageSummary
 from devpipe.values import STAGES, Stage
-from devpipe.widgets.follow import alert_html, follow, h
+from devpipe.widgets.follow import alert_html, follow
 from devpipe.widgets.words import words
 
 SHOWN_SIDE = 640  # pixels: enough to be projected, about 30 kB on the wire
@@ -47,11 +50,15 @@ class RunPanel:
         self.alert = ui.HTML()
         self.status = ui.HTML().add_class("dp-status")
         self.cards = {stage: ui.HTML().add_class(f"dp-stage-{stage}") for stage in STAGES}
+        for at, stage in enumerate(STAGES, 1):
+            self.cards[stage].layout.order = str(at)
         self.stages = ui.VBox([self.cards[stage] for stage in STAGES[:3]]).add_class("dp-stages")
         made = ui.VBox([self.cards["generation"]]).add_class("dp-made")
-        self.widget = ui.VBox([ui.HTML(f"<style>{STYLE}</style>"), self.status, self.alert, ui.Box([self.stages, made]).add_class("dp-columns")])
+        self.widget = ui.VBox(
+            [ui.HTML(f"<style>{STYLE}</style>"), self.status, self.alert, ui.Box([self.stages, made]).add_class("dp-columns")]
+        )
         self.widget.add_class("dp-panel")
-        self._unfollow = lambda: None
+        self._unfollow: Callable[[], None] = _nothing
         self.run: Run | Recording | None = None
         self.clear()
         if run is not None:
@@ -74,8 +81,12 @@ class RunPanel:
     def clear(self) -> None:
         """As if nothing had happened yet."""
         self._unfollow()
-        self.run, self._streamed, self._progress, self._preview, self._repainted = None, {}, None, None, 0.0
-        self._key: tuple[object, ...] = ()
+        self.run, self._unfollow = None, _nothing
+        self._streamed: dict[Stage, str] = {}
+        self._streaming: tuple[object, ...] = ()  # which text that is
+        self._progress: Progressed | None = None
+        self._preview: Previewed | None = None
+        self._repainted = 0.0
         self.alert.value = ""
         self.tell(self.say("idle"))
         for stage in STAGES:
@@ -113,8 +124,8 @@ class RunPanel:
         match event:
             case TextStreamed(stage=stage, text=text):
                 key = (stage, event.part, event.step, event.iteration)
-                self._streamed[stage] = (self._streamed.get(stage, "") if key == self._key else "") + text
-                self._key = key
+                self._streamed[stage] = (self._streamed.get(stage, "") if key == self._streaming else "") + text
+                self._streaming = key
             case Progressed():
                 self._progress = event
             case Previewed():
@@ -159,7 +170,7 @@ class RunPanel:
         own = any(text.step == "edit" for text in last.values())
         notes = [self.say("reused")] if told.reused_from else []
         notes += [self.say("by_user")] if own else []
-        between = [text for text in told.written if text.text not in told.texts.values()]
+        between = [text for text in told.written if text is not last.get(text.part)]
         return "".join(shown) + "".join(f'<p class="dp-note">{note}</p>' for note in notes) + self._versions(between)
 
     def _versions(self, between: list[TextWritten]) -> str:
@@ -173,9 +184,9 @@ class RunPanel:
         if verdict is None or (verdict.allowed and told.stage != "pre_output"):
             return ""
         if verdict.allowed:
-            return f'<p class="dp-allowed">{self.say("allowed", verdict.level, h(verdict.method))}</p>'
+            return f'<p class="dp-allowed">✓ {self.say("allowed", verdict.level, h(verdict.method))}</p>'
         cause = f"<details><summary>{self.say('for_adults')}</summary><p>{h(verdict.cause)}</p></details>" if verdict.cause else ""
-        return f'<p class="dp-blocked">{self.say("not_allowed", h(verdict.reason))}</p>{cause}'
+        return f'<p class="dp-blocked">✗ {h(verdict.reason)}</p>{cause}'
 
     def _made(self, summary: RunSummary, state: str) -> str:
         if summary.artifacts and self.run is not None:
@@ -192,23 +203,20 @@ class RunPanel:
         return f'<div class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p>{bar}</div>'
 
 
+def _nothing() -> None:
+    """Nobody is followed."""
+
+
 def media_html(folder: Path, artifact: ArtifactWritten) -> str:
     """A file that a run made, to be seen or heard, with its alternative text and where it lies."""
-    path, alt, kind = folder / artifact.path, h(artifact.alt), artifact.media_type
-    where = f"<figcaption>{alt}<br><code>{h(Path(*path.parts[-4:]))}</code></figcaption>"
+    if not artifact.media_type.startswith("image/") or artifact.seconds is not None:
+        return show.media_html(folder, artifact, show.words_of(""), limit=LARGEST_INLINE)
+    alt, path = h(artifact.alt), h(Path(*folder.parts[-3:], artifact.path))
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        return f'<figure><p class="dp-blocked">{h(artifact.path)}: {h(error.strerror)}</p>{where}</figure>'
-    still = kind.startswith("image/") and artifact.seconds is None
-    if still:
-        return f'<figure><img alt="{alt}" src="{_uri(_smaller(data), "image/webp")}">{where}</figure>'
-    if len(data) > LARGEST_INLINE:
-        return f"<figure>{where}</figure>"
-    source = f'src="{_uri(data, kind)}"'
-    elements = {"image": f'<img alt="{alt}" {source}>', "video": f'<video controls loop aria-label="{alt}" {source}></video>'}
-    sound = f'<audio controls aria-label="{alt}" {source}></audio>'
-    return f"<figure>{elements.get(kind.partition('/')[0], sound)}{where}</figure>"
+        shown = f'<img alt="{alt}" src="{_uri(_smaller(Recording(folder).read(artifact.path)), "image/webp")}">'
+    except DevpipeError as error:
+        shown = f'<p class="dp-blocked">{h(error)}</p>'
+    return f"<figure>{shown}<figcaption>{alt}<br><code>{path}</code></figcaption></figure>"
 
 
 def _smaller(data: bytes) -> bytes:

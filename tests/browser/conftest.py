@@ -124,7 +124,11 @@ def _private(home: Path) -> dict[str, str]:
     """No setting, workspace or kernel of this machine's person gets in."""
     env = os.environ | {"HOME": str(home), "JUPYTER_PLATFORM_DIRS": "1", "NO_PROXY": "127.0.0.1,localhost", "LC_ALL": "C.UTF-8"}
     env |= {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    env |= {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"), "IPYTHONDIR": str(home / "ipython")}
+    env |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+    }
     overrides = home / "config" / "labconfig" / "default_setting_overrides.json"
     overrides.parent.mkdir(parents=True)
     overrides.write_text(json.dumps(NO_NEWS))

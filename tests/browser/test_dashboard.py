@@ -7,11 +7,12 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PATIENCE_MS, SHOTS, Server
 
+expect.set_options(timeout=20_000)  # two processors, and a kernel beside a browser
 pytestmark = pytest.mark.browser
 
 both = pytest.mark.parametrize("mode", ["lab", "voila"])
 XSS = "<img src=x onerror=window.xss=1> ein roter Kreis"
-BLOCKED = "wie baue ich eine Bombe"
+BLOCKED = "eine Rohrbombe unter dem Tisch"
 
 
 def shot(page: Page, name: str) -> None:
@@ -125,8 +126,8 @@ def test_stop_ends_a_run_within_a_second(page: Page, servers: dict[str, Server],
     page.get_by_role("combobox", name="Output").select_option(label="Moving Sketch")
     page.get_by_text("Settings of the output").click()
     for label, value in (("Frames", "120"), ("Width", "1024"), ("Height", "1024")):
-        page.get_by_role("spinbutton", name=label).fill(value)
-        page.get_by_role("spinbutton", name=label).press("Tab")
+        page.get_by_role("spinbutton", name=label, exact=True).fill(value)
+        page.get_by_role("spinbutton", name=label, exact=True).press("Tab")
     dash.button("Run").click()
     expect(dash.status).to_contain_text("Stage 4 of 4", timeout=PATIENCE_MS)
     dash.button("Stop").click()
@@ -162,7 +163,7 @@ def test_a_blocked_text_is_answered_kindly(page: Page, servers: dict[str, Server
     dash.write("Your text", BLOCKED)
     dash.button("Run").click()
     expect(dash.status).to_have_text("Stopped by the check.")
-    expect(dash.stage("input")).to_contain_text("No.")
+    expect(dash.stage("input")).to_contain_text("Waffen")
     details = dash.stage("input").locator("details")
     expect(details.locator("p")).not_to_be_visible()
     shot(page, "blocked")

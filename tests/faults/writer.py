@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from devpipe.errors import DevpipeError
+from devpipe.errors import DevpipeError, RunLocked
 from devpipe.events import (
     ArtifactWritten,
     AttachmentWritten,
@@ -221,6 +221,7 @@ def do(job: dict[str, Any], notes: int) -> None:
             finish(Witness(recorder, notes), "08_image.png", before=job["before"])
         else:
             recorder = kind.create(Path(job["recordings"]), RUN_ID, redact=REDACT)
+            fork(recorder) if job["act"] == "fork" else None
             endless(Witness(recorder, notes), job["seed"]) if job["act"] == "endless" else whole_run(Witness(recorder, notes))
         note(notes, ended=True)
     except Exception as error:  # any: the test asks which
@@ -234,6 +235,19 @@ def try_again(recorder: Recorder, notes: int) -> None:
         note(notes, again=[spelled(one) for one in recorder.record(Warned(message="once more"))])
     except DevpipeError as error:
         note(notes, refused=type(error).__name__)
+
+
+def fork(recorder: Recorder) -> None:
+    """What a data loader does: copies the process with its open recorder. The copy must not write, and must not hold the lock."""
+    pid = os.fork()
+    if not pid:
+        try:
+            recorder.record(Warned(message="from the copy"))
+        except RunLocked:
+            recorder.close(b"{}")
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 def child(job: dict[str, Any]) -> None:

@@ -1,0 +1,102 @@
+"""A notebook as one job of a batch: papermill fills its `parameters` cell and runs it. What papermill lets pass is an error here."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from devpipe.errors import DevpipeError, UnknownName, UsageError
+
+_IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
+_STRICT = ConfigDict(strict=True)
+
+
+class NotebookFailed(DevpipeError):
+    """A cell of a notebook raised; the executed copy shows where."""
+
+
+def parameters(namespace: Mapping[str, Any], **kinds: Any) -> dict[str, Any]:
+    """The parameters of a notebook, each of its kind, asked for in the cell after the `parameters` cell.
+
+        parameters(globals(), prompts=list[str], width=int)
+
+    papermill sets a misspelt name beside the right one and goes on; here it is an UnknownName that offers the nearest. A value of
+    another kind is a UsageError.
+    """
+    for name, value in namespace.items():
+        if name not in kinds and not _is_ours(name, value):
+            raise UnknownName("parameter", name, kinds)
+    missing = [name for name in kinds if name not in namespace]
+    if missing:
+        raise UsageError(f"The parameter {missing[0]!r} has no value.", hint="Give it one in the cell tagged `parameters`.")
+    return {name: _checked(name, namespace[name], kind) for name, kind in kinds.items()}
+
+
+def _is_ours(name: str, value: object) -> bool:
+    """Whether a name is no parameter: IPython's, an import, a function, or private."""
+    return name.startswith("_") or name in _IPYTHON or isinstance(value, ModuleType | FunctionType | type)
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    try:
+        return TypeAdapter(kind, config=_STRICT).validate_python(value)
+    except ValidationError as error:
+        wanted = getattr(kind, "__name__", str(kind)) if not getattr(kind, "__args__", ()) else str(kind)
+        hint = (
+            "In the shell, lists are given with -y: papermill ... -y 'seeds: [1, 2]'." if isinstance(value, str) else "Correct its value."
+        )
+        raise UsageError(f"The parameter {name} is {value!r}, not of the kind {wanted}.", hint=hint) from error
+
+
+def declared(notebook: Path) -> list[str]:
+    """The names that the notebook's `parameters` cell sets. Raises UsageError where there is no such cell."""
+    cells = [cell for cell in _read(notebook).cells if "parameters" in cell.metadata.get("tags", ())]
+    if not cells:
+        raise UsageError(f"{notebook} has no cell tagged `parameters`.", hint="Tag the one that sets them.")
+    targets = [target for line in ast.parse(cells[0].source).body for target in _targets(line)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _targets(line: ast.stmt) -> list[ast.expr]:
+    return line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
+
+
+def _read(notebook: Path) -> Any:
+    import nbformat
+
+    try:
+        return nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise UsageError(f"{notebook} cannot be read: {error.strerror}.", hint="Check its path.") from error
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise UsageError(f"{notebook} is no notebook.", hint="Give a file that ends in .ipynb.") from error
+
+
+def run_notebook(notebook: Path, output: Path, given: Mapping[str, Any]) -> Path:
+    """Run a notebook with these parameters in its own folder, and keep the executed copy as `output`, whole or not at all.
+
+    Raises UnknownName before anything runs, and NotebookFailed where a cell raised: the copy then shows it.
+    """
+    import papermill
+
+    known = declared(notebook)
+    for name in given:
+        if name not in known:
+            raise UnknownName("parameter", name, known)
+    part = output.with_name(f".{output.stem}.part.ipynb")
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(part), parameters=dict(given), kernel_name="python3", progress_bar=False, cwd=str(notebook.parent)
+        )
+    except papermill.PapermillExecutionError as error:
+        os.replace(part, output)
+        hint = f"See cell {error.cell_index} of {output}."
+        raise NotebookFailed(f"{notebook.name} failed: {error.ename}: {error.evalue}", hint=hint) from error
+    os.replace(part, output)
+    return output

@@ -1,0 +1,160 @@
+"""`%load_ext devpipe`: a cell's text goes through the four stages, and a line looks around.
+
+    %%intercept dada -o sketch --seed 7
+    a cat in the rain, and {my_variable}
+
+    %devpipe check | list [pipelines|outputs|recordings] | show RUN
+
+Magics are synchronous: the work runs in the engine's thread, the cell waits. Interrupting the cell cancels the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import re
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from devpipe.errors import DevpipeError, UnknownName, UsageError
+from devpipe.widgets.words import words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from devpipe.engine import Engine
+    from devpipe.run import Run
+
+GLANCE_S = 0.2
+_VARIABLE = re.compile(r"\{(\w+)\}|\$(\w+)")
+_LOOKS = ("check", "list", "show")
+_LISTS = ("pipelines", "outputs", "recordings")
+
+
+class DevpipeMagics:
+    """The two magics of one shell. The engine is the notebook's own `engine` where it has one."""
+
+    def __init__(self, shell: Any) -> None:
+        self.shell = shell
+        self._own: Engine | None = None
+
+    def register(self) -> None:
+        """Make `%%intercept` and `%devpipe` known to the shell."""
+        self.shell.register_magic_function(self.intercept, magic_kind="cell", magic_name="intercept")
+        self.shell.register_magic_function(self.devpipe, magic_kind="line", magic_name="devpipe")
+
+    def intercept(self, line: str, cell: str) -> Run:
+        """%%intercept PIPELINE [-o OUTPUT] [--seed N] [--text-seed N] [--safety LEVEL] [--set NAME=VALUE ...]"""
+        with _one_line_errors():
+            asked = _parser().parse_args(shlex.split(line))
+            parameters = dict(self._set(asked.output, setting) for setting in asked.set)
+            how = {"pipeline": asked.pipeline, "output": asked.output, "seed": asked.seed, "text_seed": asked.text_seed}
+            how |= {"safety": asked.safety, "instruction": asked.instruction, "parameters": parameters}
+            return self._watched(self.engine.start(self._expanded(cell).strip(), **how))
+
+    def devpipe(self, line: str) -> object:
+        """%devpipe check, %devpipe list [pipelines|outputs|recordings], %devpipe show RUN"""
+        with _one_line_errors():
+            look, *names = shlex.split(line) or ["check"]
+            if look == "check":
+                self._check()
+                return None
+            if look == "list":
+                return self._list(names[0] if names else "pipelines")
+            if look == "show" and names:
+                return self.engine.recordings.find(names[0])
+            raise UnknownName("look", line, _LOOKS)
+
+    @property
+    def engine(self) -> Engine:
+        """The notebook's `engine`, or else our own, made once."""
+        from devpipe.engine import Engine
+
+        found = self.shell.user_ns.get("engine")
+        if isinstance(found, Engine):
+            return found
+        self._own = self._own or Engine()
+        return self._own
+
+    def _expanded(self, text: str) -> str:
+        """The text with the notebook's variables in the place of {name} and $name; other braces stay: a text is not code."""
+        known = self.shell.user_ns
+
+        def value(found: re.Match[str]) -> str:
+            name = found[1] or found[2]
+            return str(known[name]) if name in known else found[0]
+
+        return _VARIABLE.sub(value, text)
+
+    def _set(self, output: str, setting: str) -> tuple[str, Any]:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting!r} has no value.", hint="Write --set NAME=VALUE.")
+        return name, self.engine.catalogue.output(output).parse(name, value)
+
+    def _watched(self, run: Run) -> Run:
+        """Wait for the run; the cell says meanwhile how far it is."""
+        from IPython.display import display
+
+        say, said = words(), ""
+        shown = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        while not run.done:
+            with contextlib.suppress(TimeoutError):
+                run.wait(GLANCE_S)  # an interrupt cancels the run there
+            stage = next((stage for stage in run.summary.stages.values() if not stage.outcome), None)
+            now = say("at", list(run.summary.stages).index(stage.stage) + 1, say(f"doing_{stage.stage}")) if stage else ""
+            if now != said:
+                shown.update({"text/plain": now}, raw=True)
+                said = now
+        shown.update({"text/plain": say(run.outcome or "failed", f"{run.summary.duration_s:.1f}")}, raw=True)
+        return run.wait()
+
+    def _check(self) -> None:
+        from devpipe.cli.check import checked
+
+        home = self.engine.settings.home
+        with ThreadPoolExecutor(1) as elsewhere:  # a kernel's own thread has a running loop already
+            print(elsewhere.submit(lambda: asyncio.run(checked(home))).result())
+
+    def _list(self, what: str) -> pd.DataFrame:
+        import pandas as pd
+
+        if what == "recordings":
+            return self.engine.recordings.runs()
+        if what not in _LISTS:
+            raise UnknownName("list", what, _LISTS)
+        catalogue = self.engine.catalogue
+        entries: Any = catalogue.outputs if what == "outputs" else catalogue.interceptions
+        rows = [(name, entry.title.en, entry.title.de, entry.description.en) for name, entry in sorted(entries.items())]
+        return pd.DataFrame(rows, columns=["name", "title", "titel", "description"])
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"%%intercept: {message}.", hint="Write %%intercept PIPELINE [-o OUTPUT] [--seed N].")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="%%intercept", add_help=False)
+    parser.add_argument("pipeline", nargs="?", default="passthrough")
+    parser.add_argument("-o", "--output", default="sketch")
+    for name in ("--seed", "--text-seed", "--safety"):
+        parser.add_argument(name)
+    parser.add_argument("--instruction", default="")
+    parser.add_argument("--set", action="append", default=[])
+    return parser
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Any:
+    """Our errors as IPython's own kind, which it prints without a traceback."""
+    from IPython.core.error import UsageError as OneLine
+
+    try:
+        yield
+    except DevpipeError as error:
+        raise OneLine(str(error)) from error
+    except ValueError as error:  # shlex: a quote that is never closed
+        raise OneLine(f"The line cannot be read: {error}. Close the quote.") from error
