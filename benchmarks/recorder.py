@@ -14,7 +14,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 from devpipe.events import (
@@ -62,9 +63,9 @@ def batches() -> Batches:
     ]
 
 
-def recorder(root: Path) -> None:
+def recorder(root: Path, pool: Executor | None = None) -> None:
     """Ours: lock, checksums, redaction, every durable event on disk when acknowledged, folders too."""
-    run = Recorder.create(root, new_run_id(), redact=REDACT)
+    run = Recorder.create(root, new_run_id(), redact=REDACT, pool=pool)
     first, second, last = batches()
     run.record(*first)
     run.record(*second)
@@ -94,15 +95,26 @@ PEERS: dict[str, Callable[[Path], None]] = {
     "plain file, one fsync": lambda root: plain(root, each=False),
     "plain file and picture, one fsync each": lambda root: plain(root, each=False, picture=True),
     "plain file, fsync for each event": lambda root: plain(root, each=True),
-    "devpipe recorder": recorder,
+    "plain files, fsync at our four points": fsyncs,
+    "devpipe recorder, fsyncs in a row": recorder,
 }
 
 
-def measure(rounds: int, root: Path) -> dict[str, tuple[float, float]]:
+def fsyncs(root: Path) -> None:
+    """The floor of what the promises cost: two batches of events, the picture, the ending, each fsynced before the next."""
+    folder = root / new_run_id()
+    folder.mkdir()
+    with open(folder / "events.jsonl", "ab", buffering=0) as file, open(folder / "03_image.png", "wb", buffering=0) as image:
+        for batch in range(4):
+            (image if batch == 2 else file).write(PICTURE if batch == 2 else TEXT.encode() * 4)
+            os.fsync((image if batch == 2 else file).fileno())
+
+
+def measure(peers: Mapping[str, Callable[[Path], None]], rounds: int, root: Path) -> dict[str, tuple[float, float]]:
     """Median milliseconds of wall clock and of CPU, by peer."""
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in PEERS}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
     for _ in range(rounds):
-        for name, peer in PEERS.items():
+        for name, peer in peers.items():
             wall, cpu = time.perf_counter(), time.process_time()
             peer(root)
             taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
@@ -118,9 +130,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        measure(5, Path(folder))
-        medians = measure(arguments.rounds, Path(folder))
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, ThreadPoolExecutor(4) as pool:
+        peers = PEERS | {"devpipe recorder, fsyncs at once": lambda root: recorder(root, pool)}
+        measure(peers, 5, Path(folder))
+        medians = measure(peers, arguments.rounds, Path(folder))
     base = medians["plain file, one fsync"][0]
     for name, (wall, cpu) in medians.items():
         print(f"{name:42} {wall:7.3f} ms   {cpu:7.3f} ms CPU   {wall / base:5.2f} x")

@@ -45,7 +45,8 @@ def write(root: Path, first: int, last: int) -> None:
         prompt, rewritten = (" ".join(drawn.choices(WORDS, k=k)) for k in (8, 60))
         events = story(
             run_id, seed=number + 1, prompt=prompt, rewritten=rewritten, pipeline=drawn.choice(PIPELINES), batch="benchmark",
-            labels={"group": drawn.choice("abc")}, parameters={"alpha": drawn.random()}, files={"04_image.png": run_id.encode()},
+            labels={"group": drawn.choice("abc")}, parameters={"alpha": drawn.choice((0.0, 0.25, 0.5, 0.75, 1.0))},
+            files={"04_image.png": run_id.encode()},
             config={"pipeline": {"instruction": " ".join(drawn.choices(WORDS, k=250))}},
         )  # fmt: skip
         folder = run_folder(root, run_id)

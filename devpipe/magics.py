@@ -99,6 +99,10 @@ class DevpipeMagics:
         from IPython.display import display
 
         say, said = words(), ""
+        def show(sentence: str) -> None:
+            if shown is not None:  # a plain Python has no place to show it
+                shown.update({"text/plain": sentence}, raw=True)
+
         shown = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         while not run.done:
             with contextlib.suppress(TimeoutError):
@@ -106,9 +110,9 @@ class DevpipeMagics:
             stage = next((stage for stage in run.summary.stages.values() if not stage.outcome), None)
             now = say("at", list(run.summary.stages).index(stage.stage) + 1, say(f"doing_{stage.stage}")) if stage else ""
             if now != said:
-                shown.update({"text/plain": now}, raw=True)
+                show(now)
                 said = now
-        shown.update({"text/plain": say(run.outcome or "failed", f"{run.summary.duration_s:.1f}")}, raw=True)
+        show(say(run.outcome or "failed", f"{run.summary.duration_s:.1f}"))
         return run.wait()
 
     def _check(self) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -30,6 +31,9 @@ from devpipe.errors import RecorderError, RecorderFull, RecorderPoisoned, Record
 from devpipe.events import EVENT, SCHEMA_VERSION, Event, RunFinished, RunResumed, RunStarted, TextWritten
 from devpipe.recordings import EVENTS, LOCK, MAX_LINE, SUMMARY, SUMMARY_PART, Recorded, Recording, is_file_name, read_prefix, run_folder
 from devpipe.redaction import Redactor
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 __all__ = ["Recorded", "Recorder", "new_run_id"]
 
@@ -54,10 +58,10 @@ def new_run_id(now: datetime | None = None) -> str:
 class Recorder:
     """The one writer of a run. Its methods block; they may be called from any thread."""
 
-    def __init__(self, folder: Path, *, redact: Redactor, flags: int) -> None:
+    def __init__(self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None) -> None:
         """Use `create` or `resume`."""
         self.folder, self.run_id = folder, folder.name
-        self._redact = redact
+        self._redact, self._pool = redact, pool
         self._busy = threading.Lock()
         self._pid = os.getpid()
         self._open: list[int] = []
@@ -76,8 +80,11 @@ class Recorder:
             raise
 
     @classmethod
-    def create(cls, recordings: Path, run_id: str, *, redact: Redactor) -> Recorder:
-        """The recorder of a new run, in recordings/<date>/<run_id>. Raises RecorderError where that folder cannot be made or exists."""
+    def create(cls, recordings: Path, run_id: str, *, redact: Redactor, pool: Executor | None = None) -> Recorder:
+        """The recorder of a new run, in recordings/<date>/<run_id>. Raises RecorderError where that folder cannot be made or exists.
+
+        With a `pool` of threads, which must serve nothing else, fsyncs that do not depend on each other happen at once.
+        """
         folder = run_folder(recordings, run_id)
         with _typed(folder):
             _make_day(folder.parent)
@@ -85,16 +92,16 @@ class Recorder:
                 _make_folder(folder)
             except FileExistsError as exc:
                 raise RecorderError(f"There is a run {run_id} already.", hint="Ask for a new id with `new_run_id()`.") from exc
-            return cls(folder, redact=redact, flags=_NEW)
+            return cls(folder, redact=redact, flags=_NEW, pool=pool)
 
     @classmethod
-    def resume(cls, folder: Path, *, redact: Redactor) -> Recorder:
+    def resume(cls, folder: Path, *, redact: Redactor, pool: Executor | None = None) -> Recorder:
         """The recorder of a run whose process died: its torn tail is cut off, unfinished files go, lost text files come back.
 
         Raises RunLocked if the run is being written, UsageError if it has its ending, RecordingDamaged if more than a tail is wrong.
         """
         with _typed(folder):
-            recorder = cls(folder, redact=redact, flags=os.O_RDWR | os.O_NOFOLLOW)
+            recorder = cls(folder, redact=redact, flags=os.O_RDWR | os.O_NOFOLLOW, pool=pool)
             try:
                 recorder._heal()
             except BaseException:
@@ -235,12 +242,14 @@ class Recorder:
         return fd
 
     def _sync(self, *fds: int) -> None:
-        """Make these durable, and all that waits for it. Not in threads: the journal's first commit takes the others along."""
-        for fd in dict.fromkeys([*fds, *self._unsynced]):
-            _fsync(fd)
-            if fd not in (self._events, self._folder):
-                self._open.remove(fd)
-                os.close(fd)
+        """Make these durable, and all that waits for it."""
+        waiting = list(dict.fromkeys([*fds, *self._unsynced]))
+        at_once = self._pool.map if self._pool and len(waiting) > 1 else map
+        for _ in at_once(_fsync, waiting):
+            pass
+        for fd in {*waiting} - {self._events, self._folder}:
+            self._open.remove(fd)
+            os.close(fd)
         self._unsynced = []
 
     def _keep(self, fd: int) -> int:

@@ -25,8 +25,13 @@ _QUERY = re.compile(
     r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|credential|secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
 )
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^/\s\"'<>@\\]*:[^/\s\"'<>@\\]+@")
-# One of these must stand in a text for any pattern above to match: looking for them is fast.
-_MARKS = ("authorization", "api", "token", "secret", "passw", "cookie", "key", "bearer", "basic", "sig", "credential", "://")
+# One of these must stand in a text, or in the JSON that spells it, for any pattern above to match: looking for them is fast. They
+# are as long as they can be: "token" alone stands in the name of an event's field, "key" in every monkey.
+_MARKS = (
+    "authorization", "apikey", "api-key", "api_key", "apitoken", "api-token", "api_token", 'token"', "token'", "token\\", "token=",
+    "secret", "passw", "cookie", "access-key", "access_key", "private-key", "private_key", "bearer ", "bearer\t", "bearer\\",
+    "basic ", "basic\t", "basic\\", "signature=", "sig=", "key=", "keyid=", "credential=",
+)  # fmt: skip
 
 
 class Redactor:
@@ -77,7 +82,7 @@ class Redactor:
 
 def _holds_mark(text: str) -> bool:
     lower = text.lower()
-    return any(mark in lower for mark in _MARKS)
+    return any(mark in lower for mark in _MARKS) or ("://" in lower and "@" in lower)
 
 
 def _without_named(text: str) -> str:

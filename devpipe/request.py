@@ -150,6 +150,8 @@ class Asker:
                 hint=f"Look at the provider's account; then `devpipe regenerate {source.id}` pays once more.",
             )
         parent = recordings.find(started.parent).summary if started.parent and started.first_stage != "input" else None
+        if parent and source.summary.stages["input"].outcome != "completed":
+            _check_source(source, parent)
         return replace(
             request, run_id=source.id, parent=started.parent, relation=started.relation, source=parent, edited={},
             batch=started.batch, seed=source.summary.seed,
@@ -202,6 +204,16 @@ def _prompts(source: Recording) -> Mapping[str, str]:
     if not texts:
         raise UsageError(f"Run {source.id} ended before it had a text.", hint="Start another one.")
     return texts
+
+
+def _check_source(source: Recording, parent: RunSummary) -> None:
+    """Raises UsageError where the run whose texts are to be taken over has none yet: both died together."""
+    needed = STAGES[: min(STAGES.index(source.summary.started.first_stage if source.summary.started else "input"), 2)]
+    lacks = any(parent.stages[stage].outcome != "completed" for stage in needed)
+    if lacks and parent.stages["input"].outcome != "blocked":
+        parent_id = parent.started.run_id if parent.started else "?"
+        hint = "Start another one." if parent.outcome else f"First `devpipe resume {parent_id}`."
+        raise UsageError(f"Run {source.id} takes its texts from run {parent_id}, which has none.", hint=hint)
 
 
 def own_wording(summary: RunSummary) -> dict[str, str]:

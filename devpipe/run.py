@@ -211,6 +211,8 @@ class Run:
             raise error
 
     def _stop(self) -> None:
+        if self._stopped:
+            return  # a second cancellation would cut off what the first one writes
         self._stopped = True
         if self._task is not None:
             self._task.cancel()

@@ -130,7 +130,10 @@ class Work:
         return self._recorder is not None
 
     async def open(self) -> None:
-        """Create the recording and write the first event; raises RecorderError before anything was done."""
+        """Create the recording and write the first event, both or neither; raises RecorderError before anything was done."""
+        await finish_even_if_cancelled(self._open())
+
+    async def _open(self) -> None:
         redact = Redactor(self.settings.secrets())
         self._recorder = await in_thread(Recorder.create, self.settings.recordings, self.request.run_id, redact=redact)
         self.hold(started_event(self.request, self.settings))
@@ -142,6 +145,9 @@ class Work:
 
     async def resume(self) -> None:
         """Take the recording of a dead process up where it ended."""
+        await finish_even_if_cancelled(self._resume())
+
+    async def _resume(self) -> None:
         folder = run_folder(self.settings.recordings, self.request.run_id)
         self._recorder = await in_thread(Recorder.resume, folder, redact=Redactor(self.settings.secrets()))
         recording = Recording(folder)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,4 +67,45 @@ def started(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]
 
 
 def recordings(folder: Path) -> list[Recording]:
+    """All of them, newest first; those of one second in any order."""
     return list(Recordings(folder))
+
+
+def strike(process: subprocess.Popen[str], number: int, *, lines: int = 0, delay: float = 0.0) -> Done:
+    """Send a signal once so many lines were printed and so many seconds have gone by after them."""
+    assert process.stdout
+    for _ in range(lines):
+        process.stdout.readline()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(delay)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    return Done(process.returncode, out, err)
+
+
+def faults_after_stop(done: Done, folder: Path, number: int) -> list[str]:
+    """What is not as promised after Ctrl-C or SIGTERM: the status, one line at most, every recording with its ending."""
+    if done.status in (-number, 1) and "in main\n" not in done.err and not recordings(folder):
+        return []  # the interpreter was starting, and nothing of ours ran
+    found = [] if done.status in (0, 130) else [f"status {done.status}"]
+    found += [f"said: {done.err}"] if len(done.err.splitlines()) > 1 or "Traceback" in done.err else []
+    for recording in recordings(folder):
+        found += recording.verify()
+        if recording.state not in ("completed", "cancelled"):
+            found.append(f"{recording.id} is {recording.state} with {len(recording.events)} events")
+    return found
+
+
+def faults_after_kill(folder: Path, command: Callable[..., Done]) -> list[str]:
+    """What is not as promised after `kill -9`: all that was acknowledged verifies, and every interrupted run can be finished."""
+    told = command("verify", "--all")
+    found = [] if told.status == 0 else [told.out]
+    ages = sorted(recordings(folder), key=lambda one: one.summary.started_at)
+    for recording in ages:
+        if recording.state == "interrupted" and recording.events:
+            resumed = command("resume", recording.id)
+            found += [] if resumed.status == 0 else [f"{recording.id}: {resumed.err}"]
+            state = Recording(recording.folder).state
+            found += [] if state == "completed" else [f"{recording.id} is {state} after resume"]
+    told = command("verify", "--all")
+    return found + ([] if told.status == 0 else [told.out])

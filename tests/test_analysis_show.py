@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import stat
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -132,7 +134,7 @@ def test_films_and_sounds_play_or_are_linked(tmp_path: Path) -> None:
     """A small one plays in the page, with a name for screen readers; a large one is a link."""
     small = make.completed(tmp_path, files={"03_sound.wav": b"RIFF" + b"\0" * 100}, media_type="audio/wav", alt="Regen")
     assert shown(small).named("audio") == [{"controls": None, "aria-label": "Regen", "src": shown(small).named("audio")[0]["src"]}]
-    large = shown(make.completed(tmp_path, files={"03_video.mp4": bytes(500_000)}, media_type="video/mp4"))
+    large = shown(make.completed(tmp_path, files={"03_video.mp4": bytes(1_500_000)}, media_type="video/mp4"))
     assert not large.named("video") and (large.named("a")[0]["href"] or "").endswith("03_video.mp4")
 
 
@@ -207,6 +209,15 @@ def test_a_grid_of_a_hundred_pictures_stays_small(tmp_path: Path) -> None:
     files = {"03_image.png": out.getvalue()}
     runs = [make.completed(tmp_path, files=files, seed=seed) for seed in range(1, 6)]
     assert len(grid(runs * 20)._repr_html_()) < 3_000_000
+
+
+def test_looking_at_a_run_needs_no_pandas_and_no_engine() -> None:
+    """A recording opens on a laptop: what shows a run loads neither pandas, matplotlib, a backend nor a widget library."""
+    code = "import sys, devpipe.analysis.show, devpipe.analysis.tables, devpipe.analysis.export, devpipe.replay; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"pandas", "numpy", "matplotlib", "httpx", "ipywidgets", "devpipe.engine", "devpipe.backends", "devpipe.widgets"} & set(
+        loaded
+    )
 
 
 def test_plots_draw_any_table(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from devpipe.recordings import Recording
 from devpipe.redaction import Redactor
 
 Command = Callable[..., Done]
-FIELDS = set(
-    "run_id outcome recording parent pipeline output seed text_seed stages artifacts cost_usd cost_source duration_s error".split()
-)
+FIELDS = {
+    "run_id", "outcome", "recording", "parent", "pipeline", "output", "seed", "text_seed", "stages", "artifacts",
+    "cost_usd", "cost_source", "duration_s", "error",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -79,7 +80,9 @@ def test_json_is_one_object_and_nothing_else(devpipe: Command, folder: Path) -> 
 def test_equal_calls_give_equal_bytes_and_another_seed_does_not(devpipe: Command) -> None:
     """The shell's seed is the medium's seed."""
     hashes = [
-        devpipe("run", "ein roter Kreis auf blauem Grund", "-p", "passthrough", "--seed", seed, *SMALL, "--json").json["artifacts"][0]["sha256"]
+        devpipe("run", "ein roter Kreis auf blauem Grund", "-p", "passthrough", "--seed", seed, *SMALL, "--json").json["artifacts"][0][
+            "sha256"
+        ]
         for seed in ("7", "7", "8")
     ]
     assert hashes[0] == hashes[1] != hashes[2]
@@ -196,10 +199,31 @@ def test_resume_finishes_a_run_whose_process_died(devpipe: Command, folder: Path
     assert refused.status == 2 and "devpipe regenerate" in refused.line
 
 
+def test_runs_that_died_together_are_finished_in_order(devpipe: Command, folder: Path) -> None:
+    """A run that waited for another's texts says which one to resume first."""
+    told = devpipe("run", "a cat", "-p", "dada", "-o", "sketch", "-o", "sketch_sound", "--seed", "7", "--json").json
+    leader, other = (Path(one["recording"]) for one in told)
+    for run, kept in ((leader, b'"stage_started","stage":"interception"'), (other, b'"run_started"')):
+        lines = (run / "events.jsonl").read_bytes().splitlines(keepends=True)
+        (run / "events.jsonl").write_bytes(b"".join(lines[: 1 + next(n for n, line in enumerate(lines) if kept in line)]))
+        (run / "run.json").unlink()
+    refused = devpipe("resume", other.name)
+    assert refused.status == 2 and f"devpipe resume {leader.name}" in refused.line
+    for run, before in zip((leader, other), told, strict=True):
+        again = devpipe("resume", run.name, "--json").json
+        assert again["stages"]["interception"]["texts"] == told[0]["stages"]["interception"]["texts"]
+        assert again["artifacts"][0]["sha256"] == before["artifacts"][0]["sha256"]
+    assert devpipe("verify", "--all").status == 0
+
+
 def test_lists_are_one_line_each(devpipe: Command, folder: Path) -> None:
     """Pipelines, outputs, backends and recordings, for people and for programs; damaged recordings do not disappear."""
     devpipe("run", "zwei\nZeilen", "-p", "dada", *SMALL)
-    assert "dada" in devpipe("list").out and "sketch_video" in devpipe("list", "outputs").out and devpipe("list", "backends").out == "procedural\n"
+    assert (
+        "dada" in devpipe("list").out
+        and "sketch_video" in devpipe("list", "outputs").out
+        and devpipe("list", "backends").out == "procedural\n"
+    )
     run_id = recordings(folder)[0].id
     assert devpipe("list", "recordings").out == f"{run_id}  completed  dada  sketch  zwei Zeilen\n"
     (told,) = devpipe("list", "recordings", "--json").json
@@ -267,7 +291,9 @@ def test_outside_a_workspace_the_way_in_is_said(devpipe: Command, tmp_path: Path
         assert done.status == 2 and "devpipe init" in done.line
 
 
-def test_the_home_may_stand_before_or_after_the_command(devpipe: Command, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_may_stand_before_or_after_the_command(
+    devpipe: Command, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """--home names the workspace; without it the nearest folder upwards is meant."""
     (workspace / "pipelines" / "dada.json").unlink()
     assert "dada" not in devpipe("list").out
@@ -333,7 +359,8 @@ def test_the_lab_opens_on_the_workspace(workspace: Path, tmp_path: Path) -> None
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=workspace / "notebooks")
     assert done.stdout.splitlines() == [
-        str(workspace), "-m", "jupyter", "lab", f"--ServerApp.root_dir={workspace}", "--LabApp.default_url=/lab/tree/notebooks", "--no-browser",
+        str(workspace), "-m", "jupyter", "lab", f"--ServerApp.root_dir={workspace}", "--LabApp.default_url=/lab/tree/notebooks",
+        "--no-browser",
     ]  # fmt: skip
 
 

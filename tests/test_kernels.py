@@ -1,46 +1,142 @@
-"""devpipe on each ipykernel that people bring: VS Code, hubs and Binder images have their own."""
+"""devpipe on each ipykernel that people bring: VS Code, hubs and Binder images have their own.
+
+What differs between them is where widget callbacks run, and when: in the main thread after the cell, in it during an awaiting cell, or in
+a thread of their own (facts: ipykernel 6, 7.0 to 7.3, 7.4).
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jupyter_client import BlockingKernelClient, KernelManager
 
+from devpipe import workspace
+from devpipe.recordings import Recordings
+
 KERNELS = Path(__file__).parents[1] / ".kernels"
 VERSIONS = sorted(path.stem.removeprefix("kernels-") for path in Path(__file__).parent.glob("kernels-*.lock"))
+BEGIN = "from devpipe import Engine; engine = Engine(); small = {'width': 64, 'height': 64}"
+LONG = "engine.start('ein Boot', output='sketch_video', frames=96, width=768, height=768)"
+UNTIL_DRAWING = """
+async for happening in run:
+    if getattr(getattr(happening, "event", None), "task", "") == "media":
+        break
+"""
 
 
-@contextmanager
-def kernel(version: str) -> Iterator[BlockingKernelClient]:
-    """A client of a started kernel of this ipykernel version."""
-    folder = KERNELS / f"ipykernel-{version}"
-    assert folder.is_dir(), f"ipykernel {version} is not installed for the tests: make kernels"
-    manager = KernelManager(kernel_name="python3")
-    manager.start_kernel(env={**os.environ, "PYTHONPATH": str(folder)})
-    client = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=60)
-        yield client
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+class Kernel:
+    """A started kernel of one ipykernel version, in a workspace of its own."""
+
+    def __init__(self, version: str, home: Path) -> None:
+        folder = KERNELS / f"ipykernel-{version}"
+        assert folder.is_dir(), f"ipykernel {version} is not installed for the tests: make kernels"
+        self.home = home
+        self.manager = KernelManager(kernel_name="python3")
+        self.manager.start_kernel(env={**os.environ, "PYTHONPATH": str(folder)}, cwd=str(home))
+        self.client: BlockingKernelClient = self.manager.client()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def run(self, code: str) -> str:
+        """The text of the value that the cell ends with; fails with the cell's error."""
+        reply, messages = self.settle(self.client.execute(code))
+        assert reply["status"] == "ok", "\n".join(reply["traceback"])
+        return "".join(m["content"]["data"]["text/plain"] for m in messages if m["msg_type"] == "execute_result")
+
+    def settle(self, cell: str, *, timeout: float = 60) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Wait for the end of a cell by the id of its request: its reply, and what it sent."""
+        messages = []
+        while True:
+            message = self.client.get_iopub_msg(timeout=timeout)
+            if message["parent_header"].get("msg_id") == cell:
+                messages.append(message)
+                if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                    break
+        while (reply := self.client.get_shell_msg(timeout=timeout))["parent_header"]["msg_id"] != cell:
+            pass
+        return reply["content"], messages
+
+    def begun(self, cell: str) -> None:
+        """Wait until the kernel has begun with a cell."""
+        while (message := self.client.get_iopub_msg(timeout=60))["parent_header"].get("msg_id") != cell or message["msg_type"] != "execute_input":
+            pass
+
+    def click(self, model_id: str) -> None:
+        """What a page sends when a button is clicked."""
+        content = {"comm_id": model_id, "data": {"method": "custom", "content": {"event": "click"}}}
+        self.client.shell_channel.send(self.client.session.msg("comm_msg", content))
+
+    def interrupt(self, cell: str) -> tuple[str, float]:
+        """Interrupt a cell; the error it ends with, and how many seconds that took."""
+        began = time.monotonic()
+        self.manager.interrupt_kernel()
+        reply, _ = self.settle(cell)
+        return reply.get("ename", ""), time.monotonic() - began
+
+    def outcomes(self) -> list[str]:
+        """The states of all runs on disk, oldest first."""
+        return [run.state for run in Recordings(self.home / "recordings")][::-1]
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
 
 
-def result(client: BlockingKernelClient, code: str) -> str:
-    """The text of the value that the cell ends with; fails with the cell's error."""
-    reply = client.execute_interactive(code, timeout=60, output_hook=(texts := []).append)
-    assert reply["content"]["status"] == "ok", reply["content"]
-    return "".join(m["content"]["data"]["text/plain"] for m in texts if m["msg_type"] == "execute_result")
+@pytest.fixture(params=VERSIONS)
+def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
+    kernel = Kernel(request.param, workspace.create(tmp_path / "workspace"))
+    assert kernel.run("import ipykernel; ipykernel.__version__") == repr(request.param)
+    yield kernel
+    kernel.close()
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_kernel_of_each_version_runs(version: str) -> None:
-    """A kernel of exactly this version starts beside our own packages and computes."""
-    with kernel(version) as client:
-        assert result(client, "import ipykernel; ipykernel.__version__") == repr(version)
-        assert result(client, "1 + 1") == "2"
+def test_cells_callbacks_and_magics_make_runs(kernel: Kernel) -> None:
+    """An awaiting cell, a gathering one, a click between cells and one during an awaiting cell, and the magic: each makes its runs."""
+    kernel.run(BEGIN)
+    assert kernel.run("run = await engine.run('ein Kreis', **small); run.outcome") == "'completed'"
+    gathered = "import asyncio; [r.outcome for r in await asyncio.gather(*[engine.run('ein Kreis', seed=s, **small) for s in (1, 2)])]"
+    assert kernel.run(gathered) == "['completed', 'completed']"
+    kernel.run("from devpipe.widgets import Dashboard; d = Dashboard(engine); d.form.texts['prompt'].value = 'ein Haus'")
+    button = json.loads(kernel.run("d.buttons['run'].model_id").replace("'", '"'))
+    kernel.click(button)
+    assert kernel.run("d.run.wait().outcome, d.panel.alert.value") == "('completed', '')"
+    cell = kernel.client.execute(f"first = d.run; other = await {LONG.replace('96', '12')}")
+    kernel.begun(cell)
+    kernel.click(button)
+    assert kernel.settle(cell)[0]["status"] == "ok"
+    assert kernel.run("d.run is not first and d.run.wait().outcome") == "'completed'"
+    kernel.run("%load_ext devpipe")
+    assert kernel.run("%%intercept dada --seed 7 --set width=64 --set height=64\nein Kreis\n").startswith("Run(dada > sketch, seed 7, completed")
+    assert kernel.outcomes() == ["completed"] * 7
+
+
+@pytest.mark.parametrize("waiting", ["await run", "run.wait()", "async for happening in run: pass"])
+def test_interrupting_a_waiting_cell_cancels_its_run(kernel: Kernel, waiting: str) -> None:
+    """Within a second the work has stopped, and `cancelled` is on disk; the kernel goes on."""
+    kernel.run(f"{BEGIN}; run = {LONG}")
+    kernel.run(UNTIL_DRAWING)
+    cell = kernel.client.execute(waiting)
+    kernel.begun(cell)
+    error, seconds = kernel.interrupt(cell)
+    assert error in ("KeyboardInterrupt", "CancelledError") and seconds < 1
+    assert kernel.outcomes() == ["cancelled"]
+    assert kernel.run("(await engine.run('ein Kreis', **small)).outcome") == "'completed'"
+
+
+def test_interrupting_a_magic_cancels_its_run(kernel: Kernel) -> None:
+    """The magic waits in the main thread; an interrupt reaches the run all the same."""
+    kernel.run(f"{BEGIN}\n%load_ext devpipe")
+    cell = kernel.client.execute("%%intercept dada -o sketch_video --set frames=96 --set width=768 --set height=768\nein Boot\n")
+    while True:
+        message = kernel.client.get_iopub_msg(timeout=60)
+        if "Stage 4" in str(message["content"]):
+            break
+    error, seconds = kernel.interrupt(cell)
+    assert error == "KeyboardInterrupt" and seconds < 1
+    assert kernel.outcomes() == ["cancelled"]

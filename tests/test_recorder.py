@@ -10,10 +10,12 @@ import resource
 import stat
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,6 +145,29 @@ def test_events_that_belong_together_cost_one_write_and_one_fsync(tmp_path: Path
     recorder.record(Warned(message="b"), VERDICT, VERDICT)
     assert (recorder.writes, recorder.syncs) == (2, 1)
     recorder.close()
+
+
+def test_a_pool_changes_no_promise(tmp_path: Path) -> None:
+    """With threads for its fsyncs a run is the same; one that fails in a thread poisons the recorder as ever."""
+    with ThreadPoolExecutor(3) as pool:
+        recorder = Recorder.create(tmp_path / "a", RUN_ID, redact=REDACT, pool=pool)
+        recorder.record(started(), VERDICT)
+        recorder.write_files([("01_image.png", b"1"), ("02_image.png", b"2")])
+        recorder.record(artifact("01_image.png", b"1"), artifact("02_image.png", b"2"), RunFinished(outcome="completed"))
+        recorder.close()
+    assert Recording(recorder.folder).verify() == []
+
+    class Failing(ThreadPoolExecutor):
+        def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **more: Any) -> Iterator[Any]:
+            return super().map(fn, [*list(*iterables)[:-1], -1])  # the last is no descriptor
+
+    with Failing(3) as pool:
+        recorder = Recorder.create(tmp_path / "b", RUN_ID, redact=REDACT, pool=pool)
+        with pytest.raises(RecorderPoisoned, match="Bad file descriptor"):
+            recorder.record(started(), VERDICT)
+        with pytest.raises(RecorderPoisoned, match="not written further"):
+            recorder.record(VERDICT)
+        recorder.close()
 
 
 def test_transient_events_are_refused(recorder: Recorder) -> None:

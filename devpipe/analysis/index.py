@@ -151,17 +151,19 @@ def _scan(recordings: Recordings) -> _Keys:
     import numpy as np
 
     ids = recordings.ids()[::-1]
-    found = np.full((len(ids), 2), -1, np.int64)
+    sizes, times = [-1] * len(ids), [-1] * len(ids)
     for day, runs in groupby(enumerate(ids), key=lambda numbered: numbered[1][:8]):
         folder = os.open(recordings.root / f"{day[:4]}-{day[4:6]}-{day[6:]}", os.O_RDONLY | os.O_DIRECTORY)
         try:  # from there the way to each file is short, and asking for it takes two thirds of the time
             for number, run_id in runs:
-                with contextlib.suppress(OSError):
+                try:
                     known = os.stat(f"{run_id}/{EVENTS}", dir_fd=folder, follow_symlinks=False)
-                    found[number] = known.st_size, known.st_mtime_ns
+                except OSError:
+                    continue
+                sizes[number], times[number] = known.st_size, known.st_mtime_ns
         finally:
             os.close(folder)
-    return _Keys(np.array(ids, "S24"), found[:, 0], found[:, 1])
+    return _Keys(np.array(ids, "S24"), np.array(sizes, np.int64), np.array(times, np.int64))
 
 
 def series(values: list[object], dtype: DType) -> pd.Series[Any]:

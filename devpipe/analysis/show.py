@@ -23,7 +23,7 @@ from devpipe.summary import RunSummary, StageSummary
 
 Change = Literal["same", "gone", "new"]
 
-EMBEDDED = 400_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
+EMBEDDED = 1_000_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
 STYLE = """<style>
 .devpipe{font-family:system-ui,sans-serif;line-height:1.45;color:inherit;background:transparent;max-width:72rem}
 .devpipe .run{display:flex;flex-wrap:wrap;gap:1.5rem;align-items:flex-start}.devpipe .run>dl{flex:1 1 24rem;margin:0}

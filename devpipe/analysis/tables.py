@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class Tables(Recordings):
     """All runs below one folder, found by id and as tables.
 
-    Rows stand in the order of the runs, oldest first. Columns, their order and dtypes are the same for every workspace, also for an
-    empty one (`columns()` says what each means); after them come `labels.<name>` (str) and `parameters.<name>` (Int64, float64,
-    boolean or str, as their values are). Missing values are NA. What cannot be read is a row of state `damaged` with a `note`.
+    Rows stand in the order of the run ids: oldest first, to the second. Columns, their order and dtypes are the same for every
+    workspace, also for an empty one; `columns()` says what each means. After them come `labels.<name>` (str) and
+    `parameters.<name>` (Int64, float64, boolean or str, as their values are). Missing values are NA. What cannot be read is a row
+    of state `damaged` with a `note`.
     """
 
     def runs(self) -> pd.DataFrame:
@@ -95,7 +96,7 @@ def _expanded(frame: pd.DataFrame) -> pd.DataFrame:
         for key in sorted({key for one in objects for key in one}):
             values = [*(one.get(key) for one in objects), None]  # the last for code -1: no object
             found[f"{name}.{key}"] = series(values, _dtype(values)).take(codes).array
-    return pd.concat([frame, pd.DataFrame(found, index=frame.index)], axis=1)
+    return pd.DataFrame({name: column.array for name, column in frame.items()} | found, copy=False)
 
 
 def _dtype(values: list[object]) -> DType:

@@ -84,6 +84,7 @@ def run_notebook(notebook: Path, output: Path, given: Mapping[str, Any]) -> Path
     Raises UnknownName before anything runs, and NotebookFailed where a cell raised: the copy then shows it.
     """
     import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     known = declared(notebook)
     for name in given:
@@ -92,11 +93,14 @@ def run_notebook(notebook: Path, output: Path, given: Mapping[str, Any]) -> Path
     part = output.with_name(f".{output.stem}.part.ipynb")
     try:
         papermill.execute_notebook(
-            str(notebook), str(part), parameters=dict(given), kernel_name="python3", progress_bar=False, cwd=str(notebook.parent)
+            str(notebook), str(part), parameters=dict(given), kernel_name="python3", language="python", progress_bar=False, cwd=str(notebook.parent)
         )
     except papermill.PapermillExecutionError as error:
         os.replace(part, output)
         hint = f"See cell {error.cell_index} of {output}."
         raise NotebookFailed(f"{notebook.name} failed: {error.ename}: {error.evalue}", hint=hint) from error
+    except (DeadKernelError, CellTimeoutError) as error:
+        os.replace(part, output)
+        raise NotebookFailed(f"{notebook.name} failed: its kernel died or hung.", hint=f"See how far {output} came.") from error
     os.replace(part, output)
     return output

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from devpipe.config import faults_of
 from devpipe.errors import ConfigError, UnknownName, UsageError
@@ -21,6 +21,15 @@ from devpipe.values import MAX_SEED, Scalar, canonical_sha256, derived_seed
 
 MAX_ITEMS = 100_000
 MAX_BYTES = 16_000_000
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[\w-]{1,64}", name):
+        raise ValueError(f"must be of at most 64 letters, digits, '-' and '_', not {name[:80]!r}.")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_plain)]
 Seed = Annotated[int, Field(ge=1, le=MAX_SEED, strict=True)]
 Pictures = dict[Literal["image", "mask", "control"], str]
 _COLUMNS = {name: f"{name}s" for name in ("prompt", "pipeline", "output", "seed", "text_seed", "image")}  # of a CSV: as of one cell
@@ -56,7 +65,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[\w-]{1,64}$", description="Names the batch; the same plan run again goes on where it ended.")
+    name: Name = Field(description="Names the batch; the same plan run again goes on where it ended.")
     prompts: list[str] = Field(min_length=1, description="Texts, or a CSV file with a column `prompt`.")
     pipelines: list[str] = Field(["passthrough"], min_length=1)
     outputs: list[str] = Field(["sketch"], min_length=1)

@@ -289,9 +289,8 @@ class Batch:
 
 
 def _has_texts(summary: RunSummary) -> bool:
-    """Whether Stages 1 and 2 came to an end that another run can take over."""
-    stages = summary.stages
-    return stages["interception"].outcome == "completed" or stages["input"].outcome == "blocked"
+    """Whether another run can take Stages 1 and 2 over."""
+    return summary.stages["interception"].outcome == "completed"
 
 
 def price(engine: Engine, output: str) -> float | None:

@@ -28,9 +28,10 @@ class _Parser(argparse.ArgumentParser):
     """Wrong usage is an error like any other: one line, exit status 2."""
 
     def error(self, message: str) -> NoReturn:
-        dashed = "PROMPT" in message or "unrecognized" in message
-        hint = "A text that begins with - goes to the end, after --." if dashed else ""
-        raise UsageError(f"{self.prog}: {message.removesuffix('.')}.", hint=f"See `{self.prog} --help`. {hint}".strip())
+        hint = ""
+        if "PROMPT" in message or "unrecognized" in message:
+            hint = "Several words stand in quotes; what begins with - goes to the end, after --."
+        raise UsageError(f"{message[:1].upper()}{message[1:].removesuffix('.')}.", hint=f"See `{self.prog} --help`. {hint}".strip())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -136,7 +137,7 @@ def _usable_streams() -> None:
 
 def _flushed(status: int) -> int:
     """The status, once all that was printed has gone out: the interpreter would complain of it at its end."""
-    from devpipe.cli.screen import nowhere
+    from devpipe.cli.screen import complain, nowhere
 
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -145,7 +146,7 @@ def _flushed(status: int) -> int:
             nowhere(stream)
         except OSError as error:
             nowhere(stream)
-            print(f"devpipe: the output cannot be written: {error.strerror}.", file=sys.stderr)
+            complain(f"The output cannot be written: {error.strerror}.")
             status = status or EXIT_FAILED
     return status
 

@@ -77,13 +77,15 @@ def _engine(asked: Asked) -> Iterator[Engine]:
 def _show_runs(asked: Asked, *starts: Start, several: bool = False) -> int:
     """Start runs, one `start` after the other; follow them on the screen, or print JSON. Gives back the worst exit status."""
     runs: list[Run] = []
+    screens: list[Screen] = []
 
     async def follow() -> None:
         try:
             for start in starts:
                 for run in started(start):
                     if not asked.json:
-                        run.follow(Screen(run.folder))
+                        screens.append(Screen(run.folder))
+                        run.follow(screens[-1])
                     with contextlib.suppress(DevpipeError):
                         await run
         except BaseException:  # a signal, or a fault of ours: every run writes its ending before anybody looks
@@ -104,6 +106,8 @@ def _show_runs(asked: Asked, *starts: Start, several: bool = False) -> int:
         if asked.json and runs:
             told = [_told(run) for run in runs]
             say_json(told if several else told[0])
+    for error in (screen.failed for screen in screens if screen.failed):
+        raise error
     return _worst([_ended(run) for run in runs])
 
 

@@ -74,6 +74,7 @@ class Screen:
         self.folder = folder
         self.out = out or sys.stdout
         self.live = self.out.isatty()
+        self.failed: OSError | None = None  # the output could not be written: the run goes on, unseen
         self._streamed = ""
 
     def __call__(self, happening: Happening) -> None:
@@ -121,8 +122,14 @@ class Screen:
         """Show a text that is still growing."""
         self._streamed = text
         if self.live:
-            say("\r\x1b[K" + _INDENT + plain(text).replace("\n", " ")[-60:], out=self.out, end="")
+            self._say("\r\x1b[K" + _INDENT + plain(text).replace("\n", " ")[-60:], end="")
 
     def _line(self, text: str) -> None:
         self._streamed = ""
-        say(("\r\x1b[K" if self.live else "") + plain(text).replace("\n", "\n" + _INDENT).rstrip(" "), out=self.out)
+        self._say(("\r\x1b[K" if self.live else "") + plain(text).replace("\n", "\n" + _INDENT).rstrip(" "))
+
+    def _say(self, text: str, end: str = "\n") -> None:
+        try:
+            say(text, out=self.out, end=end)
+        except OSError as error:
+            self.failed = error

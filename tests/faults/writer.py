@@ -13,6 +13,7 @@ import random
 import stat
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,8 @@ class GoesOn(Recorder):
 class NoLock(Recorder):
     """Broken: anybody may write."""
 
-    def __init__(self, folder: Path, *, redact: Redactor, flags: int) -> None:
-        super().__init__(folder, redact=redact, flags=flags)
+    def __init__(self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None) -> None:
+        super().__init__(folder, redact=redact, flags=flags, pool=pool)
         fcntl.flock(self._lock, fcntl.LOCK_UN)
 
 
