@@ -91,15 +91,6 @@ def plain(root: Path, *, each: bool, picture: bool = False) -> None:
         os.fsync(file.fileno())
 
 
-PEERS: dict[str, Callable[[Path], None]] = {
-    "plain file, one fsync": lambda root: plain(root, each=False),
-    "plain file and picture, one fsync each": lambda root: plain(root, each=False, picture=True),
-    "plain file, fsync for each event": lambda root: plain(root, each=True),
-    "plain files, fsync at our four points": fsyncs,
-    "devpipe recorder, fsyncs in a row": recorder,
-}
-
-
 def fsyncs(root: Path) -> None:
     """The floor of what the promises cost: two batches of events, the picture, the ending, each fsynced before the next."""
     folder = root / new_run_id()
@@ -108,6 +99,15 @@ def fsyncs(root: Path) -> None:
         for batch in range(4):
             (image if batch == 2 else file).write(PICTURE if batch == 2 else TEXT.encode() * 4)
             os.fsync((image if batch == 2 else file).fileno())
+
+
+PEERS: dict[str, Callable[[Path], None]] = {
+    "plain file, one fsync": lambda root: plain(root, each=False),
+    "plain file and picture, one fsync each": lambda root: plain(root, each=False, picture=True),
+    "plain file, fsync for each event": lambda root: plain(root, each=True),
+    "plain files, fsync at our four points": fsyncs,
+    "devpipe recorder, fsyncs in a row": recorder,
+}
 
 
 def measure(peers: Mapping[str, Callable[[Path], None]], rounds: int, root: Path) -> dict[str, tuple[float, float]]:

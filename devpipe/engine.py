@@ -15,7 +15,7 @@ from devpipe.backends.base import Backend
 from devpipe.backends.registry import Backends
 from devpipe.config import Catalogue, load_catalogue
 from devpipe.errors import DevpipeError, UsageError
-from devpipe.loop import CLOSING_S, LoopThread
+from devpipe.loop import CLOSING_S, LoopThread, Threads
 from devpipe.recordings import Recordings, run_folder
 from devpipe.request import Asker, Prompt, Relation, RunRequest, draw_seed
 from devpipe.run import OpenRun, Run
@@ -46,6 +46,7 @@ class Engine:
         self.settings = settings or Settings.load(Path(home) if home is not None else find_home())
         self.backends = Backends(self.settings, backends)
         self._thread = LoopThread("devpipe-engine")
+        self._fsyncs = _fsync_threads()
         self._catalogue: tuple[object, Catalogue] | None = None
         self._unfinished: dict[str, Run] = {}
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -124,7 +125,7 @@ class Engine:
     def open(self, *, pipeline: str = "passthrough", output: str = "sketch", **how: Any) -> OpenRun:
         """A run to take step by step, with edits between the stages: input, intercept, check, generate. Keywords as in `start`."""
         request = self._asker.request(None, pipeline, output, **how)
-        work = Work(request, settings=self.settings, backends=self.backends)
+        work = self._work(request)
         run = OpenRun(work, self._thread, self._folder(request))
         return self._known(run)
 
@@ -202,6 +203,8 @@ class Engine:
         if self._thread.running:
             self._thread.submit(self.backends.close()).result(CLOSING_S)
         self._thread.close()
+        self._fsyncs.shutdown()
+        self._fsyncs = _fsync_threads()
 
     # The engine's thread.
 
@@ -209,7 +212,7 @@ class Engine:
         return run_folder(self.settings.recordings, request.run_id)
 
     def _work(self, request: RunRequest) -> Work:
-        return Work(request, settings=self.settings, backends=self.backends)
+        return Work(request, settings=self.settings, backends=self.backends, fsyncs=self._fsyncs)
 
     def _known(self, run: AnyRun) -> AnyRun:
         """Remember a run until it ends, so that closing the engine ends it."""
@@ -231,6 +234,11 @@ class Engine:
         )
         work = self._work(request)
         return self._launch(work, lambda: work.after(leader, request.seed or draw_seed()))
+
+
+def _fsync_threads() -> Threads:
+    """For fsyncs alone: several at once cost one commit of the disk's journal. They start with their first task."""
+    return Threads(8, thread_name_prefix="devpipe-fsync")
 
 
 def _close_at_exit(engine: weakref.ref[Engine]) -> None:

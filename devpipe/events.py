@@ -154,10 +154,13 @@ class AttemptFinished(Event):
 
 
 class VerdictGiven(Event):
-    """The result of a safety check, bound to the hash of exactly what was checked."""
+    """The result of a safety check, bound to the hash of exactly what was checked.
+
+    A verdict that blocks is durable at once. One that allows becomes so before anything is acted on: it stands in the file
+    before the intent to spend and before the artifact, and those are synced with all that precedes them.
+    """
 
     type: Literal["verdict_given"] = "verdict_given"
-    always_durable: ClassVar[bool] = True
     stage: Stage
     allowed: bool
     sha256: str
@@ -172,6 +175,10 @@ class VerdictGiven(Event):
     digest: str = ""
     seconds: float = 0.0
     source: str = ""  # the run it was first given in, where reused
+
+    @property
+    def durable(self) -> bool:
+        return not self.allowed
 
 
 class ArtifactWritten(Event):

@@ -10,7 +10,8 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 HEARTBEAT_S = 0.2  # an idle event loop does not notice an interrupt (ipython/ipykernel#881); one that wakes does
@@ -80,6 +81,13 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     if threading.main_thread().is_alive():
         return await asyncio.to_thread(function, *args, **kwargs)
     return function(*args, **kwargs)
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads whose `map` works right here while the interpreter ends and lends no more of them."""
+
+    def map(self, fn: Callable[..., T], *iterables: Iterable[Any], **more: Any) -> Iterator[T]:
+        return super().map(fn, *iterables, **more) if threading.main_thread().is_alive() else map(fn, *iterables)
 
 
 async def finish_even_if_cancelled(work: Awaitable[T]) -> T:

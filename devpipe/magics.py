@@ -99,6 +99,7 @@ class DevpipeMagics:
         from IPython.display import display
 
         say, said = words(), ""
+
         def show(sentence: str) -> None:
             if shown is not None:  # a plain Python has no place to show it
                 shown.update({"text/plain": sentence}, raw=True)

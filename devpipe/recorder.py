@@ -8,6 +8,7 @@ fsync Failures?", USENIX ATC 2020).
 
 from __future__ import annotations
 
+import base64
 import errno
 import fcntl
 import hashlib
@@ -51,7 +52,7 @@ _HINTS |= {errno.EOPNOTSUPP: _HINTS[errno.ENOLCK], errno.ENOSYS: _HINTS[errno.EN
 
 def new_run_id(now: datetime | None = None) -> str:
     """An id that sorts by time and that nobody else draws: 20261122-141503-k3v9x2ma (UTC)."""
-    drawn = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(8))
+    drawn = base64.b32encode(secrets.token_bytes(5)).decode().lower()
     return f"{(now or datetime.now(UTC)).astimezone(UTC):%Y%m%d-%H%M%S}-{drawn}"
 
 

@@ -203,7 +203,7 @@ class Recording:
     def verify(self) -> list[str]:
         """Everything that is wrong with the recording, each in a sentence; empty if every byte is as its events say.
 
-        What a dead writer left behind its last acknowledged event, a torn tail or a file without an event, is not wrong: `resume` clears it.
+        What a dead writer left after its last acknowledged event, a torn tail or a file without event, is not wrong: `resume` clears it.
         """
         problems = [f"{EVENTS}: {self.damage}"] if self.damage and not self._ends_open else []
         if not self.folder.is_dir():

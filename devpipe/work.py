@@ -10,6 +10,7 @@ import json
 import platform
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -58,8 +59,9 @@ def software() -> dict[str, str]:
 class Work:
     """The acts of one run. Each act may be awaited alone (step by step) or in order by `all_stages`."""
 
-    def __init__(self, request: RunRequest, *, settings: Settings, backends: Backends) -> None:
+    def __init__(self, request: RunRequest, *, settings: Settings, backends: Backends, fsyncs: Executor | None = None) -> None:
         self.request = request
+        self._fsyncs = fsyncs
         self.settings = settings
         self.publish: Publish = _nobody
         self.summary = RunSummary()
@@ -135,7 +137,7 @@ class Work:
 
     async def _open(self) -> None:
         redact = Redactor(self.settings.secrets())
-        self._recorder = await in_thread(Recorder.create, self.settings.recordings, self.request.run_id, redact=redact)
+        self._recorder = await in_thread(Recorder.create, self.settings.recordings, self.request.run_id, redact=redact, pool=self._fsyncs)
         self.hold(started_event(self.request, self.settings))
         names = {name: self.context.file_name(f"attached_{name}", "png") for name in self.request.images}
         if names:
@@ -149,7 +151,7 @@ class Work:
 
     async def _resume(self) -> None:
         folder = run_folder(self.settings.recordings, self.request.run_id)
-        self._recorder = await in_thread(Recorder.resume, folder, redact=Redactor(self.settings.secrets()))
+        self._recorder = await in_thread(Recorder.resume, folder, redact=Redactor(self.settings.secrets()), pool=self._fsyncs)
         recording = Recording(folder)
         for one in recording.events:
             self.summary.add(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from devpipe.batch.runner import Batch, Report
 from devpipe.cli import main
 from devpipe.errors import ConfigError, Rejected, Unavailable, UnknownName
 from devpipe.events import AttemptStarted
+from devpipe.stages import language
 from devpipe.testing import ScriptedBackend
 from devpipe.values import Cost, MediaResult
 
@@ -343,6 +345,17 @@ async def test_cancelling_a_batch_cancels_its_runs(scripted: Callable[..., Engin
     assert batch.report.counts["completed"] == states.count("completed") and batch.report.counts["cancelled"] == states.count("cancelled")
     assert (await scripted().batch(GRID)).counts == {"completed": 36}
     assert not hold.is_set()
+
+
+def test_runs_that_begin_together_read_the_language_model_once() -> None:
+    """It takes 0.3 s and 40 MB each time."""
+    language._identifier.cache_clear()
+    threads = [threading.Thread(target=language.load) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert language._identifier.cache_info().misses == 1
 
 
 async def test_a_batch_that_is_under_way_is_not_begun_again(scripted: Callable[..., Engine]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shell import REPOSITORY, SMALL, Done, recordings, shell
+from shell import DEVPIPE, PATIENCE_S, REPOSITORY, SMALL, Done, environment, recordings, shell
 
 from devpipe.cli import main
 from devpipe.events import AttemptStarted, RunStarted
@@ -355,8 +359,6 @@ def test_the_lab_opens_on_the_workspace(workspace: Path, tmp_path: Path) -> None
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$DEVPIPE_HOME" "$@"\n')
     python.chmod(0o755)
     code = f"import sys; sys.executable = {str(python)!r}; from devpipe.cli import main; main(['lab', '--', '--no-browser'])"
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=workspace / "notebooks")
     assert done.stdout.splitlines() == [
         str(workspace), "-m", "jupyter", "lab", f"--ServerApp.root_dir={workspace}", "--LabApp.default_url=/lab/tree/notebooks",
@@ -373,3 +375,36 @@ def test_a_process_of_its_own_behaves_the_same(folder: Path) -> None:
 def test_the_console_script_is_installed() -> None:
     """The name people type."""
     assert shutil.which("devpipe", path=str(Path(sys.executable).parent))
+
+
+def on_a_terminal(folder: Path, *arguments: str) -> str:
+    """What a person sees of a command, control sequences and all."""
+    process, terminal = None, b""
+    leader, follower = pty.openpty()
+    try:
+        process = subprocess.Popen([*DEVPIPE, *arguments], stdout=follower, stderr=follower, env=environment(folder))
+        os.close(follower)
+        with contextlib.suppress(OSError):  # Linux says so when the last writer has gone
+            while piece := os.read(leader, 65536):
+                terminal += piece
+    finally:
+        os.close(leader)
+    assert process.wait(PATIENCE_S) == 0
+    return terminal.decode()
+
+
+def test_a_terminal_sees_texts_and_progress_grow(folder: Path) -> None:
+    """On one line that is written over, and gone when the stage has ended."""
+    seen = on_a_terminal(folder, "run", "a cat in the rain", "-p", "stille_post", "-o", "sketch_video", *SMALL)
+    overs = [line for line in seen.replace("\r\n", "\n").split("\r\x1b[K") if line.strip()]
+    assert sum("\n" not in line for line in overs) > 5, "texts that grow"
+    assert any(" of " in line for line in overs if "\n" not in line), "progress"
+    assert "completed in" in seen
+
+
+def test_a_terminal_sees_each_run_of_a_batch(folder: Path, tmp_path: Path) -> None:
+    """One line per finished run, numbered."""
+    plan = {"prompts": ["a cat"], "seeds": [1, 2, 3], "parameters": {"width": [64], "height": [64]}}
+    (tmp_path / "p.yaml").write_text(json.dumps(plan))
+    seen = on_a_terminal(folder, "batch", str(tmp_path / "p.yaml"))
+    assert [line.split()[:2] for line in seen.splitlines()[:3]] == [[f"{n}/3", "completed"] for n in (1, 2, 3)]

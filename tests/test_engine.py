@@ -411,7 +411,7 @@ def test_the_thread_starts_with_the_first_run_and_ends_with_close(tmp_path: Path
     """Making an Engine starts nothing."""
 
     def alive() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name.startswith("devpipe-engine")]
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("devpipe-")]
 
     engine = engine_in(tmp_path)
     assert not alive()

@@ -68,7 +68,8 @@ def test_variables_stand_for_their_values(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("dadda", "Did you mean dada"), ("dada --seed x", "no integer"), ("dada --sed 7", "unrecognized arguments"), ("dada 'x", "Close the quote"),
+        ("dadda", "Did you mean dada"), ("dada --seed x", "no integer"), ("dada --sed 7", "unrecognized arguments"),
+        ("dada 'x", "Close the quote"),
         ("dada --set widht=1", "did you mean 'width'"), ("dada --set width", "NAME=VALUE"), ("dada -o skech", "Did you mean sketch"),
     ],
 )  # fmt: skip

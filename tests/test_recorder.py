@@ -40,7 +40,7 @@ from tests.faults.test_crashes import killed_at_random
 
 RUN_ID = "20261122-141503-k3v2x2ma"
 REDACT = Redactor(["sk-0123456789"])
-VERDICT = VerdictGiven(stage="input", allowed=True, sha256="0" * 64, level="kids", policy="1", method="rules")
+VERDICT = VerdictGiven(stage="input", allowed=False, sha256="0" * 64, level="kids", policy="1", method="rules")
 
 
 def started(**more: object) -> RunStarted:
@@ -159,7 +159,7 @@ def test_a_pool_changes_no_promise(tmp_path: Path) -> None:
 
     class Failing(ThreadPoolExecutor):
         def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **more: Any) -> Iterator[Any]:
-            return super().map(fn, [*list(*iterables)[:-1], -1])  # the last is no descriptor
+            return super().map(fn, [*list(*iterables)[:-1], 10**6])  # the last is no descriptor
 
     with Failing(3) as pool:
         recorder = Recorder.create(tmp_path / "b", RUN_ID, redact=REDACT, pool=pool)

@@ -476,7 +476,7 @@ def test_a_stored_run_looks_as_it_did_live(start: Callable[..., Engine]) -> None
     stored = RunPanel(run.recording, language="en")
     assert {s: c.value for s, c in live.cards.items()} == {s: c.value for s, c in stored.cards.items()}
     assert live.status.value == stored.status.value
-    assert "All 7 versions" in stored.cards["interception"].value
+    assert "On the way: 7" in stored.cards["interception"].value
     assert repr(stored) == f"RunPanel({run.recording!r})" and "text/plain" in stored._repr_mimebundle_()
 
 

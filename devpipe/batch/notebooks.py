@@ -93,7 +93,13 @@ def run_notebook(notebook: Path, output: Path, given: Mapping[str, Any]) -> Path
     part = output.with_name(f".{output.stem}.part.ipynb")
     try:
         papermill.execute_notebook(
-            str(notebook), str(part), parameters=dict(given), kernel_name="python3", language="python", progress_bar=False, cwd=str(notebook.parent)
+            str(notebook),
+            str(part),
+            parameters=dict(given),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            cwd=str(notebook.parent),
         )
     except papermill.PapermillExecutionError as error:
         os.replace(part, output)

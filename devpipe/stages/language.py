@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 CANDIDATES = ["de", "en", "fr", "es", "it", "pt", "nl", "pl", "sv", "tr", "ru", "uk", "ar", "fa", "he", "el", "zh", "ja", "ko"]
 HOUSE_LANGUAGES = ("de", "en")
 SURE = 0.6  # below this, on short texts, the model's first guess is worse than choosing between the house languages
+
+_READING = threading.Lock()  # lru_cache alone lets each of them read its own 40 MB
 
 
 @lru_cache(maxsize=1)
@@ -27,8 +30,9 @@ def is_loaded() -> bool:
 
 
 def load() -> None:
-    """Read the model (0.3 s the first time); `detect` then takes microseconds."""
-    _identifier()
+    """Read the model (0.3 s the first time); `detect` then takes microseconds. Of many runs that begin together, one reads it."""
+    with _READING:
+        _identifier()
 
 
 def detect(text: str) -> str:

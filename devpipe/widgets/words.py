@@ -55,7 +55,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "running": ("Running elsewhere.", "Läuft anderswo."),
     "for_adults": ("For adults", "Für Erwachsene"),
     "allowed": ("Yes. ({}, checked by {})", "Ja. ({}, geprüft durch {})"),
-    "steps_made": ("All {} versions", "Alle {} Fassungen"),
+    "steps_made": ("On the way: {}", "Unterwegs: {}"),
     "reused": ("taken over from an earlier run", "aus einem früheren Lauf übernommen"),
     "by_user": ("your own wording", "deine eigene Fassung"),
     "no_picture": ("The picture appears here.", "Hier erscheint das Bild."),

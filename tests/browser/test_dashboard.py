@@ -125,7 +125,7 @@ def test_stop_ends_a_run_within_a_second(page: Page, servers: dict[str, Server],
     dash.write("Your text", "ein Segelboot im Sturm")
     page.get_by_role("combobox", name="Output").select_option(label="Moving Sketch")
     page.get_by_text("Settings of the output").click()
-    for label, value in (("Frames", "120"), ("Width", "1024"), ("Height", "1024")):
+    for label, value in (("Frames", "96"), ("Width", "768"), ("Height", "768")):
         page.get_by_role("spinbutton", name=label, exact=True).fill(value)
         page.get_by_role("spinbutton", name=label, exact=True).press("Tab")
     dash.button("Run").click()
