@@ -87,7 +87,16 @@ class Prefix:
     lines: tuple[Recorded, ...]
     size: int
     damage: str = ""  # "" or "line 7: checksum"
-    torn: bool = False  # the damage may be that of a power loss: nothing behind it was ever durable
+    rest: tuple[Recorded, ...] = ()  # whole lines behind the damage
+
+    @property
+    def torn(self) -> bool:
+        """Whether the damage may be that of a power loss: what stands behind it gives no proof that it was ever durable.
+
+        Proof is an ending, or a durable event and one of a later write (those of one write share `at`).
+        """
+        last = self.rest[-1].at if self.rest else ""
+        return not any(isinstance(one.event, RunFinished) or (one.event.durable and one.at != last) for one in self.rest)
 
 
 def read_prefix(data: bytes) -> Prefix:
@@ -99,7 +108,7 @@ def read_prefix(data: bytes) -> Prefix:
         try:
             lines.append(_in_order(data[size:end] if end >= 0 else b"", len(lines)))
         except RecordingDamaged as exc:
-            return Prefix(tuple(lines), size, f"line {len(lines) + 1}: {exc}", torn=not _was_durable(data[size:]))
+            return Prefix(tuple(lines), size, f"line {len(lines) + 1}: {exc}", tuple(_whole(data[size:])))
         size = end + 1
     return Prefix(tuple(lines), size)
 
@@ -111,13 +120,10 @@ def _in_order(line: bytes, seq: int) -> Recorded:
     return recorded
 
 
-def _was_durable(rest: bytes) -> bool:
-    """Whether these bytes prove that some of them were fsynced: a durable event, and one of a later write (those of one share `at`)."""
-    whole: list[Recorded] = []
-    for line in rest.split(b"\n"):
+def _whole(data: bytes) -> Iterator[Recorded]:
+    for line in data.split(b"\n"):
         with suppress(RecordingDamaged):
-            whole.append(parse_line(line))
-    return any(one.event.durable and one.at != whole[-1].at for one in whole)
+            yield parse_line(line)
 
 
 class Recording:
@@ -221,7 +227,8 @@ class Recording:
     @property
     def _ends_open(self) -> bool:
         """Whether there is no ending, and at most a torn tail in its place."""
-        return not self.finished and (self._prefix.torn or not self.damage)
+        missing = self.damage and not self.damage.startswith("line ")
+        return not (self.finished or self._prefix.rest or missing)
 
     @property
     def _unborn(self) -> bool:

@@ -386,6 +386,21 @@ def test_resume_refuses_more_than_a_torn_tail(recorder: Recorder) -> None:
     assert {path.name: path.read_bytes() for path in recorder.folder.iterdir() if path.name != ".lock"} == before
 
 
+def test_resume_refuses_damage_before_an_ending(recorder: Recorder) -> None:
+    """A run that has its ending, wherever it is damaged, is never cut, even if nothing else in it was durable."""
+    recorder.record(started())
+    recorder.record(Warned(message="hello"))
+    recorder.record(Warned(message="b"), RunFinished(outcome="completed"))
+    recorder.close()
+    events = recorder.folder / "events.jsonl"
+    events.write_bytes(events.read_bytes().replace(b"hello", b"hallo"))
+    before = events.read_bytes()
+    with pytest.raises(RecordingDamaged, match="line 2: checksum"):
+        Recorder.resume(recorder.folder, redact=REDACT)
+    assert events.read_bytes() == before
+    assert Recording(recorder.folder).verify() == ["events.jsonl: line 2: checksum"]
+
+
 def test_resume_refuses_a_run_whose_picture_was_changed(recorder: Recorder) -> None:
     """Nothing is built on a file that is not what its event says."""
     interrupted(recorder)

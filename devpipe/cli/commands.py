@@ -86,7 +86,7 @@ def _show_runs(asked: Asked, *starts: Start, several: bool = False) -> int:
                     if not asked.json:
                         screens.append(Screen(run.folder))
                         run.follow(screens[-1])
-                    with contextlib.suppress(DevpipeError):
+                    with contextlib.suppress(DevpipeError, OSError):  # told below; anything else is a fault of ours
                         await run
         except BaseException:  # a signal, or a fault of ours: every run writes its ending before anybody looks
             for run in runs:
@@ -126,6 +126,8 @@ def _ended(run: Run) -> int:
     if (failure := run.failure) is not None:
         complain(str(failure))
         return EXIT_USAGE if isinstance(failure, UsageError) else EXIT_FAILED
+    if run.error is not None:
+        complain(f"{run.error.message} {run.error.hint}")
     return _EXITS.get(run.outcome or "", EXIT_FAILED)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from devpipe.errors import DevpipeError
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -31,8 +34,12 @@ def is_loaded() -> bool:
 
 def load() -> None:
     """Read the model (0.3 s the first time); `detect` then takes microseconds. Of many runs that begin together, one reads it."""
-    with _READING:
-        _identifier()
+    try:
+        with _READING:
+            _identifier()
+    except OSError as error:  # py3langid unpacks it into a temporary file
+        hint = f"Free some space in {tempfile.gettempdir()}, or set TMPDIR."
+        raise DevpipeError(f"The language model cannot be unpacked: {error.strerror or error}.", hint=hint) from error
 
 
 def detect(text: str) -> str:

@@ -41,7 +41,8 @@ class RecordingsBrowser:
 
 def options(recordings: Recordings, count: int) -> list[tuple[str, str]]:
     """(label, run id) of the latest runs."""
-    return [(_label(recording), recording.id) for recording in itertools.islice(recordings, count)]
+    latest = sorted(itertools.islice(recordings, count), key=lambda recording: recording.summary.started_at, reverse=True)
+    return [(_label(recording), recording.id) for recording in latest]  # ids order runs by the second only
 
 
 def _label(recording: Recording) -> str:
