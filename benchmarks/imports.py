@@ -1,6 +1,6 @@
 """How long `import devpipe` takes beside `import httpx`: alternating fresh processes, medians, and the ratio (bar: under 3).
 
-    python benchmarks/imports.py [ROUNDS]
+python benchmarks/imports.py [ROUNDS]
 """
 
 from __future__ import annotations

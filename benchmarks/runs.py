@@ -1,8 +1,8 @@
-"""What a run costs besides drawing: 1,000 offline runs in one process, CPU and memory.
+"""What a run costs besides drawing: 1,000 offline runs in one process at 256 x 256, CPU and memory.
 
     python benchmarks/runs.py [RUNS]
 
-The drawing is measured apart: the same requests are drawn again without an engine, and the difference is ours.
+Ours is measured with a backend that hands out answers made before; the drawing is measured apart, on the same requests.
 """
 
 from __future__ import annotations
@@ -15,58 +15,76 @@ import time
 from pathlib import Path
 
 from devpipe import Engine, Settings
+from devpipe.backends.base import Backend, Emit
 from devpipe.backends.procedural import Procedural
-from devpipe.events import AttemptStarted
-from devpipe.values import MediaRequest, TextRequest
+from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
 
-SIZE = {"width": 256, "height": 256}
+ASKED = {"pipeline": "dada", "output": "sketch", "text_seed": 1, "width": 256, "height": 256}
+PROMPT = "drei kleine Vögel im Regen"
+
+
+class Ready(Backend):
+    """Asks the procedural backend once for each kind of request and gives its answer from then on."""
+
+    by_rule = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.drawer = Procedural(settings)
+        self.text: TextResult | None = None
+        self.media: MediaResult | None = None
+        self.requests: list[MediaRequest] = []
+
+    async def write(self, request: TextRequest, emit: Emit) -> TextResult:
+        self.text = self.text or await self.drawer.write(request, emit)
+        return self.text
+
+    async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
+        if len(self.requests) < 100:
+            self.requests.append(request)
+        self.media = self.media or await self.drawer.make(request, emit)
+        return self.media
 
 
 def rss_mb() -> float:
-    """Memory of this process now, in MB (Linux: /proc; elsewhere its peak)."""
+    """Memory of this process now, in MB (Linux); its peak elsewhere."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
     except OSError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def ignore(_: object) -> None:
-    """Nobody follows."""
-
-
-async def draw_again(settings: Settings, requests: list[AttemptStarted]) -> float:
-    """CPU seconds of the backend alone for these attempts."""
-    backend = Procedural(settings)
+async def cpu_ms(engine: Engine, runs: int) -> float:
+    """CPU milliseconds per run of everything in this process."""
     began = time.process_time()
-    for asked in requests:
-        request = dict(asked.request)
-        if asked.task == "media":
-            request.pop("seed")
-            await backend.make(MediaRequest(**request | {"seed": asked.seed or 1}), ignore)
-        else:
-            await backend.write(TextRequest(task=asked.task, seed=asked.seed or 1, **request), ignore)  # type: ignore[arg-type]
-    return time.process_time() - began
+    for seed in range(1, runs + 1):
+        await engine.run(PROMPT, seed=seed, **ASKED)  # type: ignore[arg-type]
+    return (time.process_time() - began) / runs * 1e3
+
+
+async def drawing_ms(backend: Ready) -> float:
+    """CPU milliseconds per picture of the drawing alone."""
+    began = time.process_time()
+    for request in backend.requests:
+        await backend.drawer.make(request, lambda _: None)
+    return (time.process_time() - began) / len(backend.requests) * 1e3
 
 
 async def measure(runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.load(environ={"DEVPIPE_RECORDINGS": folder})
-        engine = Engine(settings=settings)
-        for seed in range(1, 51):  # everything that is loaded once
-            await engine.run("drei kleine Vögel im Regen", pipeline="dada", seed=seed, text_seed=1, **SIZE)
-        memory, cpu, wall, requests = rss_mb(), time.process_time(), time.perf_counter(), []
-        for seed in range(1, runs + 1):
-            run = await engine.run("drei kleine Vögel im Regen", pipeline="dada", seed=seed, text_seed=1, **SIZE)
-            requests += [one.event for one in run.events if isinstance(one.event, AttemptStarted)]
-        cpu, wall, grown = time.process_time() - cpu, time.perf_counter() - wall, rss_mb() - memory
-        drawing = await draw_again(settings, requests)
+        ready = Ready(settings)
+        engine, whole = Engine(settings=settings, backends={"procedural": ready}), Engine(settings=settings)
+        await cpu_ms(engine, 20)  # what is loaded once
+        ours = await cpu_ms(engine, runs)
+        print(f"{runs} runs, engine and recorder  {ours:6.2f} ms CPU per run   (bar: under 5)")
+        print(f"drawing one picture          {await drawing_ms(ready):6.2f} ms CPU")
+        await cpu_ms(whole, 50)
+        before = rss_mb()
+        print(f"{runs} runs with drawing          {await cpu_ms(whole, runs):6.2f} ms CPU per run")
+        print(f"memory grown by these        {rss_mb() - before:6.1f} MB   (bar: under 20)")
         engine.close()
-        print(f"runs                      {runs}")
-        print(f"wall per run              {wall / runs * 1e3:.2f} ms")
-        print(f"CPU per run, all          {cpu / runs * 1e3:.2f} ms")
-        print(f"CPU per run, the backend  {drawing / runs * 1e3:.2f} ms")
-        print(f"CPU per run, our share    {(cpu - drawing) / runs * 1e3:.2f} ms   (bar: under 5)")
-        print(f"memory grown              {grown:.1f} MB   (bar: under 20)")
+        whole.close()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -78,11 +78,19 @@ class Rules:
         )
         return cls(lists, phrases, f"rules-{canonical_sha256(raw)[:12]}")
 
+    @cached_property
+    def _by_first_word(self) -> dict[str, list[tuple[str, Hit, Level]]]:
+        found: dict[str, list[tuple[str, Hit, Level]]] = {}
+        for phrase in self.phrases:
+            found.setdefault(phrase[0].split()[0], []).append(phrase)
+        return found
+
     def hits(self, text: str, level: Level) -> list[Hit]:
         """Every term of every language that blocks this text at this level."""
         padded = f" {normalise(text)} "
         strictness = LEVELS.index(level)
-        return [hit for phrase, hit, loosest in self.phrases if strictness <= LEVELS.index(loosest) and phrase in padded]
+        candidates = [phrase for word in dict.fromkeys(padded.split()) for phrase in self._by_first_word.get(word, ())]
+        return [hit for phrase, hit, loosest in candidates if strictness <= LEVELS.index(loosest) and phrase in padded]
 
     def reason(self, category: str, language: str) -> str:
         """The sentence for the person in front of the screen, in their language (English where we have no other)."""
