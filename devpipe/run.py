@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +114,12 @@ class Run:
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait in a thread without an event loop, as a magic does; Ctrl-C cancels the run. Raises TimeoutError."""
+        until = None if timeout is None else time.monotonic() + timeout
         try:
-            self._ended.result(timeout)
+            # In slices: an interrupt that another thread of the process takes does not wake a lock.
+            while not self.settled(HEARTBEAT_S) and (until is None or time.monotonic() < until):
+                pass
+            self._ended.result(0)
         except KeyboardInterrupt:
             self.cancel()
             concurrent.futures.wait([self._ended], timeout=10)
@@ -148,14 +153,14 @@ class Run:
         def put(item: Happening | None) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, item)
 
-        unfollow = self.follow(put)
+        unfollow, getting = self.follow(put), asyncio.ensure_future(queue.get())
         self._ended.add_done_callback(lambda _: put(None) if not loop.is_closed() else None)
         try:
             while True:
-                try:
-                    item = await asyncio.wait_for(queue.get(), HEARTBEAT_S)
-                except TimeoutError:
+                await asyncio.wait({getting}, timeout=HEARTBEAT_S)  # wait_for can swallow a cancellation before Python 3.12
+                if not getting.done():
                     continue
+                item, getting = getting.result(), asyncio.ensure_future(queue.get())
                 if item is None:
                     return
                 yield item
@@ -164,6 +169,7 @@ class Run:
             raise
         finally:
             unfollow()
+            getting.cancel()
 
     def settled(self, timeout: float) -> bool:
         """Wait, up to `timeout` seconds, until the run is over, whatever its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from devpipe.cli import main
 from devpipe.recordings import Recording, Recordings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -71,6 +75,24 @@ def recordings(folder: Path) -> list[Recording]:
     return list(Recordings(folder))
 
 
+def _has_parent(recording: Recording) -> bool:
+    started = recording.summary.started
+    return started is not None and started.parent is not None
+
+
+def here(folder: Path) -> Callable[..., Done]:
+    """The console script in this process: quicker, where no signal is meant."""
+
+    def call(*arguments: str) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            patch.setenv("DEVPIPE_HOME", str(REPOSITORY))
+            patch.setenv("DEVPIPE_RECORDINGS", str(folder))
+            return Done(main(arguments), out.getvalue(), err.getvalue())
+
+    return call
+
+
 def strike(process: subprocess.Popen[str], number: int, *, lines: int = 0, delay: float = 0.0) -> Done:
     """Send a signal once so many lines were printed and so many seconds have gone by after them."""
     assert process.stdout
@@ -100,8 +122,7 @@ def faults_after_kill(folder: Path, command: Callable[..., Done]) -> list[str]:
     """What is not as promised after `kill -9`: all that was acknowledged verifies, and every interrupted run can be finished."""
     told = command("verify", "--all")
     found = [] if told.status == 0 else [told.out]
-    ages = sorted(recordings(folder), key=lambda one: one.summary.started_at)
-    for recording in ages:
+    for recording in sorted(recordings(folder), key=_has_parent):  # as the message of a refusal asks for
         if recording.state == "interrupted" and recording.events:
             resumed = command("resume", recording.id)
             found += [] if resumed.status == 0 else [f"{recording.id}: {resumed.err}"]

@@ -12,19 +12,17 @@ import pytest
 from shell import (
     DEVPIPE,
     PATIENCE_S,
-    REPOSITORY,
     SMALL,
     Done,
     environment,
     faults_after_kill,
     faults_after_stop,
+    here,
     recordings,
     shell,
     started,
     strike,
 )
-
-from devpipe.cli import main
 
 Command = Callable[..., Done]
 
@@ -35,17 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def devpipe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """The console script in this process."""
-    monkeypatch.setenv("DEVPIPE_HOME", str(REPOSITORY))
-    monkeypatch.setenv("DEVPIPE_RECORDINGS", str(folder))
-
-    def call(*arguments: str) -> Done:
-        status = main(arguments)
-        captured = capsys.readouterr()
-        return Done(status, captured.out, captured.err)
-
-    return call
+def devpipe(folder: Path) -> Command:
+    return here(folder)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import REPOSITORY, engine_in, small_media, small_picture
-from shell import Done
+from engines import engine_in, small_media, small_picture
+from shell import Done, here
 
 from devpipe import Engine, UsageError
 from devpipe.batch.plan import Plan
 from devpipe.batch.runner import Batch, Report
-from devpipe.cli import main
 from devpipe.errors import ConfigError, Rejected, Unavailable, UnknownName
 from devpipe.events import AttemptStarted
 from devpipe.stages import language
@@ -408,17 +407,9 @@ async def test_a_batch_holds_no_runs_that_are_over(scripted: Callable[..., Engin
 
 
 @pytest.fixture
-def devpipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    monkeypatch.setenv("DEVPIPE_HOME", str(REPOSITORY))
-    monkeypatch.setenv("DEVPIPE_RECORDINGS", str(tmp_path / "recordings"))
+def devpipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Done:
-        status = main(arguments)
-        captured = capsys.readouterr()
-        return Done(status, captured.out, captured.err)
-
-    return call
+    return here(tmp_path / "recordings")
 
 
 def test_a_batch_from_the_shell(devpipe: Callable[..., Done], tmp_path: Path) -> None:

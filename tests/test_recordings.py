@@ -51,7 +51,7 @@ def test_a_whole_recording_verifies(run: Path) -> None:
     assert recording.verify() == []
     assert recording.read("02_input.txt") == b"Eine Katze im Regen"
     assert recording.path("04_image.png").read_bytes() == recording.read("04_image.png")
-    assert repr(recording) == f"<Recording {RUN_ID} completed, 12 events>"
+    assert repr(recording) == f"<Recording {RUN_ID} completed, 13 events>"
 
 
 HARM: dict[str, Callable[[Path], object]] = {
@@ -72,7 +72,7 @@ HARM: dict[str, Callable[[Path], object]] = {
         (run / "events.jsonl").read_bytes().replace((run / "events.jsonl").read_bytes().splitlines()[0], _other_run())
     ),
     "events.jsonl: goes on after": lambda run: (run / "events.jsonl").write_bytes(
-        (run / "events.jsonl").read_bytes() + line(12, '"type":"warned","message":"late"')
+        (run / "events.jsonl").read_bytes() + line(13, '"type":"warned","message":"late"')
     ),
     "is no plain file": lambda run: ((run / "04_image.png").unlink(), os.mkfifo(run / "04_image.png", 0o600)),
     "cannot be read: Too many levels of symbolic links": lambda run: (

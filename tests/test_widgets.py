@@ -497,14 +497,14 @@ def test_text_appears_while_it_is_written(start: Callable[..., Engine]) -> None:
 
     async def wait(_: object) -> TextResult:
         await asyncio.to_thread(go_on.wait, PATIENCE_S)
-        return TextResult(f"viele schöne Wörter {XSS}", cost=LOCAL_COST)
+        return TextResult(f"{XSS} und viele Wörter", cost=LOCAL_COST)
 
     run = start(texts=[wait]).start("ein Kreis", pipeline="dada", output="scripted")
     panel = RunPanel(run, language="en")
     panel.cards["interception"].observe(lambda change: seen.append(change["new"]), "value")
     go_on.set()
     run.wait()
-    assert any("dp-streaming" in value and "viele" in value for value in seen) and XSS not in "".join(seen)
+    assert any("dp-streaming" in value and "&lt;img" in value for value in seen) and "<img" not in "".join(seen)
 
 
 def test_a_run_whose_process_died_says_so(start: Callable[..., Engine]) -> None:

@@ -193,8 +193,9 @@ def _resumed(run: Path, must: list[str], *, power_loss: bool) -> list[str]:
     try:
         recorder = Recorder.resume(run, redact=REDACT)
     except RecorderError:
-        ended = b'"type":"run_finished"' in (run / EVENTS).read_bytes()  # what looks as if it had ended is left to a person
-        return [f"cannot be resumed with {len(must)} events"] if must and not ended else []
+        if not must or b'"type":"run_finished"' in (run / EVENTS).read_bytes():  # what looks ended is left to a person
+            return []
+        return [f"cannot be resumed with {len(must)} events"]
     recorder.record(RunFinished(outcome="cancelled"))
     recorder.close(json.dumps(Recording(run).summary.to_json()).encode())
     left = [spelled(one) for one in Recording(run).events]

@@ -76,7 +76,7 @@ def prepared(nursery: Nursery, folder: Path, act: str) -> Path:
             pass
         events = job.run / "events.jsonl"
         lines = events.read_bytes().splitlines(keepends=True)
-        keep = next(n for n, line in enumerate(lines) if b"attempt_started" in line) + 1
+        keep = max(n for n, line in enumerate(lines) if b"attempt_started" in line) + 1
         events.write_bytes(b"".join(lines[:keep]) + lines[keep][:40])
         (job.run / "run.json").unlink()
         (job.run / "03_interception.txt").write_bytes(b"")

@@ -42,7 +42,7 @@ def outcomes(nursery: Nursery, folder: Path, act: str, recorder: str, each: int)
             yield notes, disk.outcome(chance)
 
 
-def losses(nursery: Nursery, folder: Path, memory: Path, act: str, recorder: str = "Recorder", *, each: int = 120) -> tuple[int, list[str]]:
+def losses(nursery: Nursery, folder: Path, memory: Path, act: str, recorder: str = "Recorder", *, each: int = 150) -> tuple[int, list[str]]:
     """How many outcomes were looked at, and what is wrong with them. Equal ones are opened once."""
     count, wrong = 0, list[str]()
     seen = set[int]()

@@ -7,11 +7,10 @@ import random
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shell import DEVPIPE, PATIENCE_S, Done, environment, faults_after_kill, faults_after_stop, recordings, shell, started, strike
+from shell import DEVPIPE, PATIENCE_S, Done, environment, faults_after_kill, faults_after_stop, here, recordings, shell, started, strike
 
 from devpipe.events import AttemptStarted
 
@@ -70,10 +69,6 @@ def test_kills_at_any_moment_lose_nothing_and_can_be_finished(tmp_path: Path) ->
             found[seed] = wrong
     assert found == {}
     assert interrupted > TIMES // 4
-
-
-def here(folder: Path) -> Callable[..., Done]:
-    return lambda *arguments: shell(folder, *arguments)
 
 
 @pytest.fixture

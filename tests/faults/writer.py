@@ -159,8 +159,8 @@ def started(run_id: str = RUN_ID) -> Event:
     return RunStarted(run_id=run_id, pipeline="dada", output="sketch", texts={"prompt": "Eine Katze im Regen"}, text_seed=7, safety="kids")
 
 
-def verdict(allowed: bool = True) -> Event:
-    return VerdictGiven(stage="input", allowed=allowed, sha256="0" * 64, level="kids", policy="1", method="rules")
+def verdict() -> Event:
+    return VerdictGiven(stage="input", allowed=True, sha256="0" * 64, level="kids", policy="1", method="rules")
 
 
 def artifact(name: str, data: bytes) -> Event:
@@ -179,7 +179,7 @@ def whole_run(witness: Witness) -> None:
         name="image", path="01_image.png", media_type="image/png", sha256=hashlib.sha256(image).hexdigest(), bytes=3000, width=1, height=1
     )
     witness.record(started(), attached)
-    witness.record(StageStarted(stage="input"), witness.text("02_input.txt", "Eine Katze im Regen"), verdict())
+    witness.record(StageStarted(stage="input"), witness.text("02_input.txt", "Eine Katze im Regen"), verdict(), intent())
     witness.record(Warned(message="nothing that must survive a power loss"))
     witness.record(witness.text("03_interception.txt", "KATZE regen KATZE"), verdict(), intent())
     finish(witness, "04_image.png")
@@ -193,7 +193,7 @@ def finish(witness: Witness, name: str, before: Sequence[Recorded] = ()) -> None
 
 
 def intent() -> Event:
-    return AttemptStarted(attempt=1, stage="generation", task="media", backend="procedural", seed=7)
+    return AttemptStarted(attempt=1, stage="generation", task="media", backend="openai", seed=7, paid=True)
 
 
 def endless(witness: Witness, seed: int) -> None:
@@ -209,7 +209,7 @@ def endless(witness: Witness, seed: int) -> None:
         elif chance.random() < 0.5:
             witness.record(witness.text(f"{number:06d}_text.txt", "Wörter " * chance.randrange(1000)), StageStarted(stage="input"))
         else:
-            witness.record(*[Warned(message=f"{number} {n} " * chance.randrange(1, 200)) for n in range(chance.randrange(1, 5))], verdict())
+            witness.record(*[Warned(message=f"{number} {n} " * chance.randrange(1, 200)) for n in range(chance.randrange(1, 5))], intent())
 
 
 def do(job: dict[str, Any], notes: int) -> None:
