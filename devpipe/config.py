@@ -31,7 +31,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest
-from devpipe.values import MAX_PROMPT_CHARACTERS, Medium, Scalar
+from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_GRAPH_BYTES = 8 * 1024 * 1024
@@ -128,6 +128,7 @@ ProcedureName = Annotated[Name, AfterValidator(_procedure)]
 BackendName = Annotated[Name, AfterValidator(_backend)]
 Value = Annotated[Scalar, BeforeValidator(_scalar)]
 Picture = Literal["image", "mask", "control"]
+OutputMedium = Literal["image", "video", "sound"]  # a text is no output: Stages 1 to 3 write it
 ParameterType = Literal["integer", "number", "string", "boolean"]
 
 
@@ -267,7 +268,7 @@ class OutputConfig(_Titled):
 
     pipeline: Name = Field(description="The media pipeline whose texts and pictures it takes.")
     images: tuple[Picture, ...] = Field((), description="The media pipeline's pictures that this output needs; none: as it says.")
-    medium: Medium = Field(description="What comes out.")
+    medium: OutputMedium = Field(description="What comes out.")
     backend: BackendName = Field(description="Who makes it.")
     model: str = Field("", max_length=256, description="The backend's name of the model.")
     translate_to: str = Field("", pattern=LANGUAGE_OR_NONE, description="Stage 3 translates the text to this language.")

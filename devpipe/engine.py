@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -60,8 +61,7 @@ class Engine:
     def catalogue(self) -> Catalogue:
         """Pipelines and output configs as the files say now; read again when one changed."""
         folders = [self.settings.home / name for name in ("pipelines", "output_configs", "output_configs/graphs")]
-        entries = [entry for folder in folders if folder.is_dir() for entry in os.scandir(folder)]
-        signature = sorted((entry.path, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)
+        signature = [state for folder in folders for state in _files(folder)]
         if self._catalogue is None or self._catalogue[0] != signature:
             self._catalogue = signature, load_catalogue(self.settings.home, backends=self.backends.names())
         return self._catalogue[1]
@@ -100,6 +100,8 @@ class Engine:
         Raises UsageError (ConfigError, UnknownName) before anything is started.
         """
         names = [output] if isinstance(output, str) else list(output)
+        if prompt is None:
+            raise UsageError("There is no prompt.", hint="Give a text.")
         if not names:
             raise UsageError("There is no output.", hint="Name at least one: `devpipe list outputs`.")
         first, *others = [self._asker.request(prompt, pipeline, name, **how) for name in names]
@@ -234,6 +236,16 @@ class Engine:
         )
         work = self._work(request)
         return self._launch(work, lambda: work.after(leader, request.seed or draw_seed()))
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, time and size of each file of a folder now; a link that leads nowhere is itself."""
+    found = []
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+            state = entry.stat(follow_symlinks=False)
+            found.append((entry.path, state.st_mtime_ns, state.st_size))
+    return sorted(found)
 
 
 def _fsync_threads() -> Threads:

@@ -21,7 +21,8 @@ JsonObject = dict[str, Any]  # a vendor's or a config file's own words, kept ver
 class Event(BaseModel):
     """Base of all events. The recorder adds `v`, `seq`, `at` and `crc` around these fields."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    type: str
     always_durable: ClassVar[bool] = False
     stored: ClassVar[bool] = True
 
@@ -49,13 +50,14 @@ class RunStarted(Event):
     output: str
     texts: dict[str, str] = {}  # what the user asked for, by input name; empty where it comes step by step
     parent: str | None = None
-    relation: Literal["regenerated", "replayed", "shared", "resumed"] | None = None  # what this run is to its parent
+    relation: Literal["regenerated", "replayed", "shared"] | None = None  # what this run is to its parent
     first_stage: Stage = "input"  # earlier stages are reused from the parent
     seed: int | None = None  # as asked; the one used stands in attempt_started
     text_seed: int
     parameters: dict[str, Scalar] = {}  # as asked; all that were sent stand in attempt_started
     safety: Level
     instruction: str = ""  # the user's own, for pipelines that take one
+    edited: dict[str, str] = {}  # the user's own wording of Stage 2's result, where it was given with the request
     config: JsonObject = {}  # {"pipeline": {...}, "output": {...}}: snapshots
     config_sha256: str = ""
     software: dict[str, str] = {}
@@ -200,7 +202,7 @@ class ArtifactWritten(Event):
 class StageFinished(Event):
     type: Literal["stage_finished"] = "stage_finished"
     stage: Stage
-    outcome: Literal["completed", "blocked", "failed", "skipped"]
+    outcome: Literal["completed", "blocked", "failed"]
     reason: str = ""
     seconds: float = 0.0
 

@@ -10,7 +10,7 @@ from typing import Any, overload
 from urllib.parse import quote, quote_plus
 
 REDACTED = "[redacted]"
-MIN_SECRET = 8  # characters; shorter ones would tear ordinary words apart
+MIN_SECRET = 6  # characters; shorter ones would tear ordinary words apart
 
 _NAMES = (
     r"(?:proxy[-_])?authorization|(?:[a-z]+[-_]){0,3}api[-_]?(?:key|token)|(?:access|refresh|auth|session|bearer|csrf|xsrf|id)[-_]token|token|"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from devpipe.recordings import Recording, Recordings
 
 Prompt = str | Mapping[str, str]
-Relation = Literal["regenerated", "replayed", "shared", "resumed"]
+MAX_FILE = 64_000_000  # bytes
+Relation = Literal["regenerated", "replayed", "shared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,9 @@ class Asker:
         safety: str | None = None, instruction: str = "", labels: Mapping[str, str] | None = None, batch: str = "", **more: Scalar,
     ) -> RunRequest:  # fmt: skip
         """One checked request. `more` are parameters, too. Raises UsageError, ConfigError or UnknownName."""
+        _of_type(str, pipeline=pipeline, output=output, instruction=instruction, batch=batch)
+        _of_type(Mapping, parameters=parameters or {}, labels=labels or {})
+        _of_type(str, **{f"label {name}": value for name, value in (labels or {}).items()})
         chosen = self.catalogue.interception(pipeline), self.catalogue.output(output)
         media_pipeline = self.catalogue.media_pipeline(chosen[1].pipeline)
         asked = {**(parameters or {}), **more}
@@ -75,7 +79,7 @@ class Asker:
             self.level(safety),
             seed_in_range(text_seed, name="text_seed") or draw_seed(),
             texts=texts_of(prompt, media_pipeline),
-            images=_attachments({"image": image, "mask": mask, "control": control}, chosen[1], media_pipeline),
+            images=self._attachments({"image": image, "mask": mask, "control": control}, chosen[1], media_pipeline),
             asked=asked,
             parameters=chosen[1].resolve(asked),
             seed=seed_in_range(seed),
@@ -84,18 +88,39 @@ class Asker:
             batch=batch,
         )
 
+    def _attachments(self, given: Mapping[str, Any], output: OutputConfig, media_pipeline: MediaPipeline) -> dict[str, Attachment]:
+        """The pictures that the output takes. Raises UsageError for one missing, one too many, or one that is no picture."""
+        needed = list(self.catalogue.required_images(output))
+        possible = {*needed, *media_pipeline.optional_images}
+        present = {name: value for name, value in given.items() if value is not None}
+        for name in needed:
+            if name not in present:
+                raise UsageError(
+                    f"Output {output.name!r} needs a picture as {name}.", hint=f"Give {name}=... (--{name} FILE in the shell)."
+                )
+        for name in present:
+            if name not in possible:
+                raise UsageError(
+                    f"Output {output.name!r} takes no {name}.", hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}."
+                )
+        return {name: _attachment(value, name) for name, value in present.items()}
+
     def level(self, safety: str | None) -> Level:
         """The level of a run: the workspace's, or a stricter one. Raises UsageError."""
         if safety is None:
             return self.safety
         if safety not in LEVELS:
-            raise UnknownName("safety level", safety, LEVELS)
+            raise UnknownName("safety level", str(safety), LEVELS)
         if LEVELS.index(safety) > LEVELS.index(self.safety):
             raise UsageError(
                 f"Safety {safety!r} is looser than this workspace's {self.safety!r}.",
                 hint='An adult can change the line `safety = "..."` in devpipe.toml.',
             )
         return safety
+
+    def _stricter(self, recorded: Level) -> Level:
+        """The level of a recorded run, or the workspace's where that has become stricter."""
+        return min(recorded, self.safety, key=LEVELS.index)
 
     def again(self, source: Recording, **changes: Any) -> RunRequest:
         """The request of a recorded run with changes, beginning at the first stage that they touch."""
@@ -105,32 +130,40 @@ class Asker:
         if started is None:
             raise UsageError(f"Recording {source.id} has no beginning.", hint="Choose another run: `devpipe list recordings`.")
         names = given.pop("pipeline", started.pipeline), given.pop("output", started.output)
-        prompt = given.pop("prompt", None) or _prompts(source)
         kept = self._kept(source, *names)
+        prompt = given.pop("prompt") if "prompt" in given else self._texts_kept(source, names[1])
+        _of_type(Mapping, parameters=given.get("parameters", {}))
         parameters = {**kept.pop("parameters", {}), **given.pop("parameters", {})}
         request = self.request(prompt, *names, **{**kept, **given}, parameters=parameters)
         first = _first_touched(request, summary)
         if edited is not None:
+            edited = texts_of(edited, request.media_pipeline, partly=True)
             first = first if STAGES.index(first) < STAGES.index("pre_output") else "pre_output"
-        elif names[0] == started.pipeline and STAGES.index(first) <= 1:
+        elif _same_text(request, summary) and STAGES.index(first) <= 1:
             edited = own_wording(summary)
         return replace(
             request, parent=source.id, relation="regenerated", first_stage=first, source=summary if first != "input" else None,
-            edited={"prompt": edited} if isinstance(edited, str) else dict(edited or {}),
+            edited=edited or {},
         )  # fmt: skip
+
+    def _texts_kept(self, source: Recording, output: str) -> dict[str, str]:
+        """The recorded texts that the output takes."""
+        taken = self.catalogue.media_pipeline(self.catalogue.output(output).pipeline).texts
+        return {name: text for name, text in _prompts(source).items() if name in taken}
 
     def _kept(self, source: Recording, pipeline: str, output: str) -> dict[str, Any]:
         """What a new request takes over from a recorded one, without what its pipeline or output has no use for."""
         started = source.summary.started
         assert started is not None
-        kept: dict[str, Any] = {"text_seed": started.text_seed, "safety": started.safety, "labels": started.labels, "batch": started.batch}
+        kept: dict[str, Any] = {"text_seed": started.text_seed, "labels": started.labels, "batch": started.batch}
+        kept["safety"] = self._stricter(started.safety)
         if pipeline == started.pipeline:
             kept["instruction"] = started.instruction
         if output == started.output:
             kept["parameters"] = started.parameters
         config = self.catalogue.output(output)
         media_pipeline = self.catalogue.media_pipeline(config.pipeline)
-        taken = {*media_pipeline.images, *media_pipeline.optional_images, *config.images}
+        taken = {*self.catalogue.required_images(config), *media_pipeline.optional_images}
         return kept | {name: image for name, image in attachments_of(source).items() if name in taken}
 
     def shared(self, source: Recording, prompt: Prompt, pipeline: str, output: str, **how: Any) -> RunRequest:
@@ -149,11 +182,13 @@ class Asker:
                 f"Run {source.id} died while a paid request was under way: it may have been charged.",
                 hint=f"Look at the provider's account; then `devpipe regenerate {source.id}` pays once more.",
             )
-        parent = recordings.find(started.parent).summary if started.parent and started.first_stage != "input" else None
+        left = started.first_stage != "input" and source.summary.stages["interception"].outcome != "completed"
+        parent = recordings.find(started.parent).summary if started.parent and left else None
         if parent and source.summary.stages["input"].outcome != "completed":
             _check_source(source, parent)
         return replace(
-            request, run_id=source.id, parent=started.parent, relation=started.relation, source=parent, edited={},
+            request, run_id=source.id, parent=started.parent, relation=started.relation, source=parent,
+            edited={} if own_wording(source.summary) else started.edited,
             batch=started.batch, seed=source.summary.seed,
         )  # fmt: skip
 
@@ -167,7 +202,7 @@ class Asker:
             InterceptionPipeline.restore(started.config["pipeline"]),
             output,
             MediaPipeline.restore(started.config["media_pipeline"]),
-            self.level(started.safety),
+            self._stricter(started.safety),
             started.text_seed,
             texts=_prompts(source),
             images=attachments_of(source),
@@ -184,15 +219,15 @@ class Asker:
         )
 
 
-def texts_of(prompt: Prompt | None, media_pipeline: MediaPipeline) -> dict[str, str]:
-    """The prompt as texts by input name, cleaned. None: they come later, step by step."""
+def texts_of(prompt: Prompt | None, media_pipeline: MediaPipeline, *, partly: bool = False) -> dict[str, str]:
+    """The prompt as texts by input name, cleaned. None: they come later, step by step. `partly`: the first may be missing."""
     if prompt is None:
         return {}
-    texts = dict(prompt) if isinstance(prompt, Mapping) else {"prompt": prompt}
+    texts: dict[str, Any] = dict(prompt) if isinstance(prompt, Mapping) else {"prompt": prompt}
     for name in texts:
         if name not in media_pipeline.texts:
             raise UnknownName(f"text of {media_pipeline.name}", name, media_pipeline.texts)
-    if "prompt" not in texts:
+    if "prompt" not in texts and not partly:
         raise UsageError("The text `prompt` is missing.", hint='Give at least {"prompt": "..."}.')
     return {name: clean(text, what=name) for name, text in texts.items()}
 
@@ -231,20 +266,29 @@ def _instruction(pipeline: InterceptionPipeline, instruction: str) -> str:
     return clean(instruction, what="instruction")
 
 
-def _attachments(given: Mapping[str, Any], output: OutputConfig, media_pipeline: MediaPipeline) -> dict[str, Attachment]:
-    """The pictures that the output takes. Raises UsageError for one missing, one too many, or one that is no picture."""
-    needed: list[str] = [*media_pipeline.images, *output.images]
-    possible = {*needed, *media_pipeline.optional_images}
-    present = {name: value for name, value in given.items() if value is not None}
-    for name in needed:
-        if name not in present:
-            raise UsageError(f"Output {output.name!r} needs a picture as {name}.", hint=f"Give {name}=... (--{name} FILE in the shell).")
-    for name in present:
-        if name not in possible:
-            raise UsageError(
-                f"Output {output.name!r} takes no {name}.", hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}."
-            )
-    return {name: _attachment(value, name) for name, value in present.items()}
+def _of_type(kind: type, **values: object) -> None:
+    """Raises UsageError for the first value of another type."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            wanted = "text" if kind is str else "a table of names and values"
+            raise UsageError(f"{name} is {str(value)[:40]!r}, a {type(value).__name__}.", hint=f"Give {wanted}.")
+
+
+def _same_text(request: RunRequest, summary: RunSummary) -> bool:
+    """Whether Stages 1 and 2 are asked for what they were asked for before."""
+    started = summary.started
+    assert started is not None
+    return (
+        dict(request.texts) == (started.texts or summary.stages["input"].texts)
+        and request.instruction == started.instruction
+        and request.text_seed == started.text_seed
+        and _acting(request.pipeline.snapshot()) == _acting(started.config["pipeline"])
+    )
+
+
+def _acting(snapshot: Mapping[str, Any]) -> dict[str, Any]:
+    """A config without what people only read."""
+    return {name: value for name, value in snapshot.items() if name not in ("$schema", "title", "description")}
 
 
 def _attachment(value: Any, name: str) -> Attachment:
@@ -256,10 +300,17 @@ def _attachment(value: Any, name: str) -> Attachment:
         return attachment(value, name=name)
     if isinstance(value, str | os.PathLike):
         try:
-            return attachment(Path(value).read_bytes(), name=name)
+            return attachment(_read_file(Path(value)), name=name)
         except OSError as error:
             raise UsageError(f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.", hint="Check the path.") from error
     return attachment(encode_png(value), name=name)
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a plain file of a possible size; a pipe or device would never end."""
+    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE):
+        raise UsageError(f"{str(path)!r} is no file, or larger than {MAX_FILE // 1_000_000} MB.", hint="Give a PNG, JPEG or WEBP file.")
+    return path.read_bytes()
 
 
 def attachments_of(recording: Recording) -> dict[str, Attachment]:
@@ -275,8 +326,14 @@ def _first_touched(request: RunRequest, summary: RunSummary) -> Stage:
         ("input", dict(request.texts) != (started.texts or summary.stages["input"].texts) or request.level != started.safety),
         ("input", request.pipeline.translate != started.config["pipeline"].get("translate", False)),
         ("input", request.instruction != started.instruction),
-        ("interception", request.pipeline.snapshot() != started.config["pipeline"] or request.text_seed != started.text_seed),
-        ("pre_output", request.output.snapshot() != started.config["output"] or dict(request.asked) != started.parameters),
+        (
+            "interception",
+            _acting(request.pipeline.snapshot()) != _acting(started.config["pipeline"]) or request.text_seed != started.text_seed,
+        ),
+        (
+            "pre_output",
+            _acting(request.output.snapshot()) != _acting(started.config["output"]) or dict(request.asked) != started.parameters,
+        ),
         ("pre_output", {n: i.sha256 for n, i in request.images.items()} != {a.name: a.sha256 for a in summary.attachments}),
     ):
         if changed or summary.stages[stage].outcome != "completed":

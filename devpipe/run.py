@@ -14,8 +14,9 @@ from devpipe.errors import DevpipeError, NotAllowed, UsageError
 from devpipe.events import ArtifactWritten, Event, Problem, VerdictGiven
 from devpipe.loop import HEARTBEAT_S, LoopThread, await_elsewhere
 from devpipe.recordings import Recorded, Recording
-from devpipe.request import draw_seed
-from devpipe.stages.prompts import clean, seed_in_range
+from devpipe.request import draw_seed, texts_of
+from devpipe.stages.context import Refused
+from devpipe.stages.prompts import seed_in_range
 from devpipe.summary import RunSummary
 from devpipe.values import Outcome
 
@@ -38,11 +39,13 @@ class Run:
         self._work = work
         self._thread = thread
         self._log: list[Recorded] = []
-        self._followers: dict[int, Callable[[Happening], None]] = {}
+        self._followers: dict[object, Callable[[Happening], None]] = {}
         self._lock = threading.RLock()  # a callback may look at the run it follows
         self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._task: asyncio.Task[Any] | None = None  # the act under way, in the engine's thread
-        self._stopped = False
+        self._stopped = self._launched = False
+        self._acting = False  # a step of an open run is under way
+        self._idle: asyncio.Task[None] | None = None  # keeps the ending of a waiting run alive until it is written
         work.publish = self._publish
 
     # What happened so far.
@@ -139,11 +142,11 @@ class Run:
         with self._lock:
             for one in self._log:
                 callback(one)
-            key = id(callback)
+            key = object()
             self._followers[key] = callback
         return lambda: self._unfollow(key)
 
-    def _unfollow(self, key: int) -> None:
+    def _unfollow(self, key: object) -> None:
         with self._lock:
             self._followers.pop(key, None)
 
@@ -186,8 +189,12 @@ class Run:
 
         async def whole() -> None:
             await begin()
-            await acts()
+            if not self._stopped:
+                await acts()
+            else:
+                raise asyncio.CancelledError
 
+        self._launched = True
         self._thread.submit(self._guarded(whole, ends=True))
 
     async def _guarded(self, act: Callable[[], Awaitable[object]], *, ends: bool) -> None:
@@ -198,12 +205,13 @@ class Run:
         self._task = asyncio.current_task()
         error: Exception | None = None
         try:
-            if self._stopped:
-                raise asyncio.CancelledError
             await act()
         except asyncio.CancelledError:
             ends = True
             error = await self._work.end("cancelled")
+        except Refused:
+            ends = True
+            error = await self._work.end("blocked")
         except Exception as raised:  # ours or not: the recording is closed, then it is raised
             error = raised
             ends = ends or not isinstance(raised, UsageError | NotAllowed)
@@ -222,11 +230,12 @@ class Run:
         self._stopped = True
         if self._task is not None:
             self._task.cancel()
-        elif not self._ended.done():
+        elif not self._launched and not self._ended.done():
             self._idle = asyncio.ensure_future(self._guarded(self._nothing, ends=True))
 
     async def _nothing(self) -> None:
-        """An act to cancel for a run that waits for its next step."""
+        """The act of a run that is stopped while it waits for its next step."""
+        raise asyncio.CancelledError
 
     def _publish(self, happening: Happening) -> None:
         """Take one event in and show it to the followers. A follower that fails is dropped: it must not stop the run."""
@@ -268,8 +277,7 @@ class OpenRun(Run):
 
     async def input(self, prompt: str | Mapping[str, str]) -> OpenRun:
         """Stage 1 on this text, or on several by their input names."""
-        texts = {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
-        texts = {part: clean(text) for part, text in texts.items()}
+        texts = texts_of(prompt, self._work.request.media_pipeline)
         return await self._act(lambda: self._work.input(texts))
 
     async def intercept(self) -> OpenRun:
@@ -301,6 +309,8 @@ class OpenRun(Run):
     async def _act(self, act: Callable[[], Awaitable[object]]) -> OpenRun:
         if self.done:
             raise UsageError(f"Run {self.id} is over ({self.outcome}).", hint="Open another one: `engine.open(...)`.")
+        if self._acting:
+            raise UsageError(f"A step of run {self.id} is under way.", hint="Await it before the next one.")
         if not self._work.opened:
             first = act
 
@@ -308,6 +318,9 @@ class OpenRun(Run):
                 await self._work.open()
                 await first()
 
-        step = self._thread.submit(self._guarded(act, ends=False))
-        await await_elsewhere(step, on_cancel=self.cancel)
+        self._acting = True
+        try:
+            await await_elsewhere(self._thread.submit(self._guarded(act, ends=False)), on_cancel=self.cancel)
+        finally:
+            self._acting = False
         return self

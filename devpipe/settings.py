@@ -37,10 +37,13 @@ SHORTEST_SECRET = 6  # a shorter one would black out ordinary words in recording
 
 
 def _served(model: str, info: ValidationInfo) -> str:
-    backend, slash, name = model.partition("/")
+    backend, _, name = model.partition("/")
     known: list[str] = info.context or [backend]
-    if model and (backend not in known or (slash and not name)):
-        raise ValueError(f"must be backend/model, not {model!r}; {offer(backend, known)}")
+    if model and backend not in known:
+        new = "A new one needs its line in devpipe/backends/registry.py."
+        raise ValueError(f"there is no backend {backend!r}; {offer(backend, known)} {new}")
+    if model not in ("", "procedural") and not name:
+        raise ValueError(f"must be backend/model, not {model!r}: say which model of {backend}.")
     return model
 
 

@@ -144,8 +144,8 @@ class RunSummary:
 
     @property
     def verdict(self) -> VerdictGiven | None:
-        """The latest one: of Stage 3, or of Stage 1 where it ended there."""
-        return self.stages["pre_output"].verdict or self.stages["input"].verdict
+        """The latest one: of Stage 3, of the person's own wording, or of Stage 1, where it ended there."""
+        return self.stages["pre_output"].verdict or self.stages["interception"].verdict or self.stages["input"].verdict
 
     def to_json(self, recording: str = "") -> dict[str, Any]:
         """The run as one JSON object; the form of `--json` and of run.json. Artifact paths begin with `recording` if given."""
@@ -179,8 +179,9 @@ class RunSummary:
         stages: dict[str, Any] = {}
         for name, stage in self.stages.items():
             stages[name] = {"outcome": stage.outcome or None, "texts": stage.texts, "reused_from": stage.reused_from or None}
-            if stage.verdict:
-                stages[name] |= stage.verdict.model_dump(include={"allowed", "method", "level", "reason", "categories", "cause"})
+            if stage.verdict or name in ("input", "pre_output"):  # without a verdict: None, the fields are always there
+                fields = ("allowed", "method", "level", "reason", "categories", "cause")
+                stages[name] |= {field: getattr(stage.verdict, field, None) for field in fields}
         stages["input"]["language"] = next(iter(self.stages["input"].languages.values()), None)
         stages["interception"]["iterations"] = [text.text for text in self.stages["interception"].written]
         stages["generation"] |= self._generation_json()
@@ -193,6 +194,7 @@ class RunSummary:
             "backend": last.started.backend if last else None,
             "model": (last.finished.model if last.finished else last.started.model) if last else None,
             "sent": last.started.request if last else {},
+            "sent_as": last.finished.sent if last and last.finished else {},  # in the vendor's spelling
             "attempts": [
                 {"backend": one.started.backend, "model": one.started.model, "seed": one.started.seed}
                 | {"outcome": one.finished.outcome if one.finished else None, "seconds": one.finished.seconds if one.finished else None}

@@ -18,7 +18,17 @@ from importlib import metadata
 
 from devpipe.backends.registry import Backends
 from devpipe.errors import BackendError, RecorderError, UsageError
-from devpipe.events import AttachmentWritten, Event, RunFinished, RunStarted, StageFinished, StageReused, StageStarted, VerdictGiven
+from devpipe.events import (
+    AttachmentWritten,
+    Event,
+    JsonObject,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageReused,
+    StageStarted,
+    VerdictGiven,
+)
 from devpipe.loop import finish_even_if_cancelled, in_thread
 from devpipe.recorder import Recorder
 from devpipe.recordings import Recorded, Recording, run_folder
@@ -27,7 +37,7 @@ from devpipe.request import RunRequest
 from devpipe.settings import Settings
 from devpipe.stages import generation, interception, pre_output
 from devpipe.stages import input as input_stage
-from devpipe.stages.context import Context, problem_of
+from devpipe.stages.context import Context, Refused, problem_of
 from devpipe.stages.input import Texts, final_text
 from devpipe.stages.prompts import clean
 from devpipe.summary import RunSummary
@@ -45,7 +55,7 @@ def started_event(request: RunRequest, settings: Settings) -> RunStarted:
         parent=request.parent, relation=request.relation, first_stage=request.first_stage, seed=request.seed,
         text_seed=request.text_seed, parameters=dict(request.asked), safety=request.level, instruction=request.instruction,
         config=snapshots, config_sha256=canonical_sha256(snapshots), software=software(), labels=dict(request.labels),
-        batch=request.batch, provenance=settings.provenance,
+        batch=request.batch, provenance=settings.provenance, edited=dict(request.edited),
     )  # fmt: skip
 
 
@@ -78,7 +88,8 @@ class Work:
         self.context = Context(
             level=request.level, text_seed=request.text_seed, pipeline=request.pipeline, output=request.output,
             media_pipeline=request.media_pipeline, backends=backends, models=models, record=self.record, hold=self.hold,
-            write_text=self._write_text, write_files=self._write_files, emit=self._emit, provenance=settings.provenance,
+            write_text=self._write_text, write_files=self._write_files, emit=self._emit, redact=self._redacted,
+            provenance=settings.provenance,
         )  # fmt: skip
 
     # Recording: one write for all events that belong together; what is shown was written before.
@@ -124,6 +135,10 @@ class Work:
     async def _write_files(self, files: Callable[[], list[tuple[str, bytes]]]) -> None:
         await finish_even_if_cancelled(in_thread(lambda: self.recorder.write_files(files())))
 
+    def _redacted(self, value: JsonObject) -> JsonObject:
+        clean: JsonObject = Redactor(self.settings.secrets()).value(value)
+        return clean
+
     def _emit(self, event: Event) -> None:
         self.publish(event)
 
@@ -168,6 +183,9 @@ class Work:
         self.hold(StageStarted(stage=stage))
         try:
             yield StageFinished(stage=stage, outcome="completed")
+        except Refused as refused:
+            self._ended(stage, began, refused=str(refused))
+            raise
         except Exception:  # any: the stage's ending must be written; it is raised again
             self.hold(StageFinished(stage=stage, outcome="failed", seconds=time.perf_counter() - began))
             raise
@@ -183,6 +201,7 @@ class Work:
     async def input(self, texts: Mapping[str, str]) -> bool:
         """Stage 1. False: blocked, and the run is over."""
         began = time.perf_counter()
+        self.texts = self.media_request = self.verdict = None
         async with self._stage("input"):
             self.original, verdict = await input_stage.run(self.context, texts, instruction=self.request.instruction)
             self.texts = self.original
@@ -195,6 +214,7 @@ class Work:
         began = time.perf_counter()
         if self.original is None:
             raise UsageError("Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.')
+        self.media_request = self.verdict = None
         async with self._stage("interception"):
             self.texts = await interception.run(self.context, self.original, instruction=self.request.instruction)
             self._ended("interception", began)
@@ -212,7 +232,8 @@ class Work:
             raise UsageError(f"There is no text named {sorted(unknown)[0]!r}.", hint=f"There are: {', '.join(current)}.")
         if not edited:
             return True
-        verdict = await self.context.verdict(edited, stage="input", sha256=canonical_sha256(edited), needs_judge=False)
+        self.media_request = self.verdict = None
+        verdict = await self.context.verdict(edited, stage="interception", sha256=canonical_sha256(edited), needs_judge=False)
         languages = dict(self.texts.languages)
         languages |= {part: languages.get(part, self.context.language) for part in edited}
         for part, text in edited.items():
@@ -221,7 +242,7 @@ class Work:
         self.hold(verdict)
         if verdict.allowed:
             return True
-        self._ended("input", began, verdict)
+        self._ended("interception", began, verdict)
         await self.finish("blocked")
         return False
 
@@ -287,7 +308,7 @@ class Work:
     async def rest(self, seed: int) -> None:
         """What a dead process left undone: from the first unfinished stage to the end."""
         stages = self.summary.stages
-        if stages["input"].outcome == "blocked" or stages["pre_output"].outcome == "blocked":
+        if "blocked" in (stage.outcome for stage in stages.values()):
             await self.finish("blocked")
             return
         if stages["input"].outcome != "completed":
@@ -299,6 +320,8 @@ class Work:
             self.texts = Texts(stages["interception"].texts, stages["interception"].languages)
         else:
             await self.intercept()
+        if self.request.edited and not await self.edit(self.request.edited):
+            return
         if await self.check(reuse=stages["pre_output"].verdict, flush=False):
             await self.generate(seed)
 
@@ -309,8 +332,8 @@ class Work:
             told = source.stages[stage]
             self.hold(StageReused(stage=stage, run_id=source.started.run_id))
             for part, text in told.texts.items():
-                by = next(written.by for written in reversed(told.written) if written.final and written.part == part)
-                self.hold(await final_text(self.context, stage, part, text, told.languages[part], by=by))
+                written = next(one for one in reversed(told.written) if one.final and one.part == part)
+                self.hold(await final_text(self.context, stage, part, text, written.language, by=written.by, step=written.step))
             if verdict := _from_source(told.verdict, source):
                 self.hold(verdict)
             self.hold(StageFinished.model_validate({"stage": stage, "outcome": told.outcome or "completed", "reason": told.reason}))

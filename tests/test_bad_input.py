@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from engines import engine_in, small_media
 from shell import (
     DEVPIPE,
     PATIENCE_S,
@@ -23,6 +26,9 @@ from shell import (
     started,
     strike,
 )
+
+from devpipe import Run
+from devpipe.testing import ScriptedBackend
 
 Command = Callable[..., Done]
 
@@ -189,6 +195,47 @@ def test_a_terminal_that_knows_ascii_only(folder: Path, more: dict[str, str]) ->
     assert told.json["stages"]["input"]["texts"]["prompt"] == "ein grüner Löwe 🦁"
     shown = shell(folder, "show", told.json["run_id"], **more)
     assert shown.status == 0 and " L" in shown.out and shown.err == ""
+
+
+async def test_a_run_cancelled_at_any_moment_accounts_for_every_file(folder: Path) -> None:
+    """Also while files are being written, and cancelled again meanwhile: each recording has its ending, and no file without an event."""
+    engine = engine_in(folder, backends={"procedural": ScriptedBackend(["rewritten", small_media()])})
+    ended = set()
+    for turns in [round(1.25**n) for n in range(45)]:  # of the engine's loop: some microseconds each
+        engine.backends["procedural"].answers[:] = ["rewritten", small_media()]  # type: ignore[attr-defined]
+        run = engine.start("a cat", pipeline="dada", seed=7, text_seed=7, image=None)
+
+        def wait(turns: int, left: int, run: Run = run) -> None:
+            if turns:
+                asyncio.get_running_loop().call_soon(wait, turns - 1, left)
+                return
+            run.cancel()
+            if left:
+                asyncio.get_running_loop().call_soon(wait, 3, left - 1)
+
+        engine._thread.call(lambda turns=turns: wait(turns, 3))  # type: ignore[misc]
+        await run
+        ended.add(run.outcome)
+        assert run.done and (not run.folder.exists() or (run.recording.finished and run.recording.verify() == []))
+    assert "cancelled" in ended
+    engine.close()
+
+
+def test_a_signal_before_anything_was_started_ends_it_at_once(folder: Path) -> None:
+    """While the prompt is being read: one line, one object, nothing recorded."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        process = subprocess.Popen(
+            [*DEVPIPE, "run", "-", "--json"],
+            stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(folder),
+        )  # fmt: skip
+        os.write(writing, b"x" * 20_000)  # returns once most of it is read, and it waits for more
+        done = strike(process, number)
+        os.close(writing)
+        os.close(reading)
+        assert done.status == 130 and done.line == "devpipe: interrupted."
+        assert done.json["error"]["type"] == "Interrupted" and recordings(folder) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

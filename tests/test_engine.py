@@ -14,7 +14,8 @@ import pytest
 from engines import engine_in, settings_in, small_media, small_picture
 
 from devpipe import Engine, OpenRun, UsageError
-from devpipe.errors import BackendError, NotAllowed, RecorderError, Rejected, Unavailable, UnknownName
+from devpipe.config import InterceptionPipeline, OutputConfig
+from devpipe.errors import CutOff, NotAllowed, RecorderError, Rejected, Unavailable, UnknownName
 from devpipe.events import AttemptStarted, RunStarted, StageReused, TextWritten, VerdictGiven
 from devpipe.recordings import Recording
 from devpipe.testing import ScriptedBackend
@@ -543,19 +544,19 @@ async def test_secrets_never_enter_the_recording(tmp_path: Path) -> None:
     engine.close()
 
 
+def with_negative(engine: Engine) -> None:
+    """Let the output `sketch` take a negative prompt."""
+    spec = engine.catalogue.outputs["sketch"].snapshot()
+    spec["parameters"]["negative_prompt"] = {"type": "string", "default": "", "description": {"en": "What not.", "de": "Was nicht."}}
+    engine.catalogue.outputs["sketch"] = OutputConfig.restore(spec)  # type: ignore[index]
+
+
 async def test_the_negative_prompt_of_the_verdict_reaches_stage_4(tmp_path: Path) -> None:
     """Where the output takes one, the level's negative prompt is sent with the person's own, and covered by the verdict."""
     media = ScriptedBackend([small_media()])
     settings = settings_in(tmp_path, backends={"procedural": media})
     engine = Engine(settings=settings, backends={"procedural": media})
-    output = engine.catalogue.outputs["sketch"]
-    spec = output.snapshot()
-    spec["parameters"]["negative_prompt"] = {
-        "type": "string", "default": "", "description": {"en": "What not.", "de": "Was nicht."},
-    }  # fmt: skip
-    from devpipe.config import OutputConfig
-
-    engine.catalogue.outputs["sketch"] = OutputConfig.restore(spec)  # type: ignore[index]
+    with_negative(engine)
     run = await engine.run("a cat", negative_prompt="fog")
     sent = media.requests[0]
     assert "fog" in str(sent.parameters["negative_prompt"]) and "violent" in str(sent.parameters["negative_prompt"])
@@ -592,12 +593,48 @@ async def test_a_run_whose_process_died_goes_on_in_its_own_recording(tmp_path: P
     engine.close()
 
 
-async def test_a_model_that_refuses_to_rewrite_is_an_error_of_its_own(tmp_path: Path) -> None:
-    """A refusal in Stage 2 is never taken for a text."""
-    text = ScriptedBackend([TextResult("", refused="I cannot")])
-    engine = engine_in(tmp_path, backends={"script": text}, DEVPIPE_MODEL_INTERCEPTION="script/x")
-    with pytest.raises(BackendError, match="I cannot"):
-        await engine.run("a cat", pipeline="dada")
+async def test_a_model_that_refuses_to_rewrite_ends_the_run_as_blocked(tmp_path: Path) -> None:
+    """A refusal is an outcome, with the vendor's words, and never a text."""
+    text, media = ScriptedBackend([TextResult("", refused="I cannot")]), ScriptedBackend([small_media()])
+    engine = engine_in(tmp_path, backends={"script": text, "procedural": media}, DEVPIPE_MODEL_INTERCEPTION="script/x")
+    run = await engine.run("a cat", pipeline="dada")
+    assert run.outcome == "blocked" and run.summary.stages["interception"].reason == "I cannot"
+    assert media.requests == [] and run.recording.verify() == []
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (TextResult("half a sen", finish_reason="length"), CutOff),
+        ("", Rejected),
+        (" \x00 ", Rejected),
+        ("x" * 200_000, Rejected),
+        (b"bytes", Rejected),
+    ],
+)
+async def test_what_is_no_answer_is_never_taken_for_one(tmp_path: Path, answer: object, error: type[Exception]) -> None:
+    """Cut off, empty, endless: the run fails with one of our errors, and the picture is not asked for."""
+    text = ScriptedBackend([(lambda request: answer) if isinstance(answer, bytes) else answer])
+    if isinstance(answer, bytes):
+        text.write = lambda request, emit: asyncio.sleep(0, answer)  # type: ignore[method-assign]
+    media = ScriptedBackend([small_media()])
+    engine = engine_in(tmp_path, backends={"script": text, "procedural": media}, DEVPIPE_MODEL_INTERCEPTION="script/x")
+    run = engine.start("a cat", pipeline="dada")
+    with pytest.raises(error):
+        await run
+    assert media.requests == [] and run.recording.verify() == []
+    partial = [one.event for one in run.events if isinstance(one.event, TextWritten) and one.event.partial]
+    assert [one.text for one in partial] == (["half a sen"] if error is CutOff else [])
+    engine.close()
+
+
+async def test_a_split_answers_only_the_parts_asked_for(tmp_path: Path) -> None:
+    """A name that a model invents never becomes a file name."""
+    text = ScriptedBackend([TextResult("", parts={"prompt": "a cat", "../x": "evil"}, model="m")])
+    engine = engine_in(tmp_path, backends={"script": text}, DEVPIPE_MODEL_SPLIT="script/x")
+    run = await engine.run("a cat", pipeline="split_and_combine", **SMALL)
+    assert run.texts["interception"] == {"prompt": "a cat"}
     engine.close()
 
 
@@ -650,3 +687,176 @@ async def test_what_the_new_pipeline_or_output_has_no_use_for_is_left_behind(eng
     assert again.outcome == "completed" and not again.summary.attachments
     kept = await engine.regenerate(run.id, seed=3)
     assert kept.summary.attachments and tasks(kept.recording) == ["media"]
+
+
+async def test_the_persons_own_negative_prompt_is_checked(tmp_path: Path) -> None:
+    """What the person adds to the negative prompt is a text like any other."""
+    media = ScriptedBackend([small_media()])
+    engine = engine_in(tmp_path, backends={"procedural": media})
+    with_negative(engine)
+    run = await engine.run("a cat", negative_prompt="heil hitler")
+    assert run.outcome == "blocked" and media.requests == []
+    engine.close()
+
+
+async def test_a_key_in_the_prompt_does_not_travel_in_the_picture(tmp_path: Path) -> None:
+    """Redaction holds for what is written into the file, too."""
+    secret = "sk-abcdef1234567890"
+    engine = engine_in(tmp_path, OPENAI_API_KEY=secret)
+    run = await engine.run(f"a cat {secret}", **SMALL)
+    assert all(secret.encode() not in path.read_bytes() for path in run.folder.iterdir())
+    engine.close()
+
+
+async def test_no_model_translates_what_may_not_go_on(tmp_path: Path) -> None:
+    """The original is checked before a translator sees it."""
+    text = ScriptedBackend(["a translation"])
+    engine = engine_in(tmp_path, backends={"script": text}, DEVPIPE_MODEL_TRANSLATE="script/x")
+    snapshot = engine.catalogue.interceptions["passthrough"].snapshot() | {"translate": True}
+    engine.catalogue.interceptions["passthrough"] = InterceptionPipeline.restore(snapshot)  # type: ignore[index]
+    assert (await engine.run("ein Hakenkreuz im Gras", **SMALL)).outcome == "blocked"
+    assert text.requests == []
+    run = await engine.run("eine Katze im Gras", **SMALL)
+    assert run.outcome == "completed" and run.texts["input"]["prompt"] == "a translation"
+    engine.close()
+
+
+async def edited(engine: Engine, wording: str) -> OpenRun:
+    run = engine.open(pipeline="dada", **SMALL)
+    await run.input("a red cat")
+    await run.intercept()
+    await run.check(wording)
+    return await run.generate(seed=3)
+
+
+async def test_own_wording_lasts_until_what_it_words_changes(engine: Engine) -> None:
+    """Kept by a stricter level, also in the second generation; gone with another prompt."""
+    run = await edited(engine, "a purple cat")
+    child = await engine.regenerate(run.id, seed=8)
+    for source in (run, child):
+        strict = await engine.regenerate(source.id, safety="kids")
+        assert strict.texts["interception"]["prompt"] == "a purple cat"
+    other = await engine.regenerate(run.id, prompt="a blue house")
+    assert "purple" not in other.texts["interception"]["prompt"]
+    assert run.summary.stages["input"].verdict and child.summary.stages["input"].verdict
+    assert run.summary.stages["input"].verdict.sha256 == child.summary.stages["input"].verdict.sha256
+
+
+async def test_a_step_taken_again_undoes_what_followed(engine: Engine) -> None:
+    """A new input is never drawn from the old one's checked text."""
+    run = engine.open(pipeline="dada", **SMALL)
+    for prompt in ("a red cat", "a blue house"):
+        await run.input(prompt)
+        await run.intercept()
+        if prompt == "a red cat":
+            await run.check()
+    with pytest.raises(UsageError, match="no checked text"):
+        await run.generate()
+    await run.check()
+    await run.generate()
+    assert run.summary.media_attempts[0].started.request["texts"] == run.texts["interception"]
+
+
+async def test_steps_do_not_run_at_once(engine: Engine) -> None:
+    """A double click takes one step."""
+    run = engine.open(**SMALL)
+    first, second = await asyncio.gather(run.input("a"), run.input("b"), return_exceptions=True)
+    assert first is run and isinstance(second, UsageError)
+    await run.close()
+
+
+@pytest.mark.parametrize("texts", [{}, {"../x": "y", "prompt": "cat"}, {"prompt": "cat", "foo": "dog"}, {"prompt": 5}])
+async def test_an_open_run_takes_only_the_texts_of_its_output(engine: Engine, texts: dict[str, str]) -> None:
+    """Anything else is said, and the run stays open."""
+    run = engine.open(**SMALL)
+    with pytest.raises(UsageError):
+        await run.input(texts)
+    await run.input("a cat")
+    await run.close()
+
+
+@pytest.mark.parametrize("changes", [{"prompt": ""}, {"text": ""}, {"text": {"nope": "x"}}, {"text": 5}, {"parameters": "x"}])
+async def test_bad_changes_start_nothing(engine: Engine, tmp_path: Path, changes: dict[str, object]) -> None:
+    """One line, and no recording."""
+    run = await engine.run("a cat", **SMALL)
+    with pytest.raises(UsageError):
+        await engine.regenerate(run.id, **changes)
+    assert len(list(tmp_path.glob("*/*"))) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [{"labels": {"a": 1}}, {"labels": "x"}, {"batch": 5}, {"safety": 5}, {"pipeline": None}, {"output": [None]}, {"parameters": "x"}],
+)
+async def test_values_of_a_wrong_type_are_one_line(engine: Engine, call: dict[str, object]) -> None:
+    """No traceback of a library."""
+    with pytest.raises(UsageError):
+        await engine.run("a cat", **call)
+    with pytest.raises(UsageError):
+        await engine.run(None)  # type: ignore[arg-type]
+
+
+async def test_a_run_cancelled_at_once_has_both_ends(tmp_path: Path) -> None:
+    """Its recording says that it was cancelled."""
+    engine = engine_in(tmp_path)
+    run = engine.start("a cat", **SMALL)
+    run.cancel()
+    await run
+    assert run.outcome in ("cancelled", "completed") and run.recording.state == run.outcome
+    engine.close()
+
+
+async def test_given_backends_outlast_a_close(tmp_path: Path) -> None:
+    """A later run starts the engine again, with the same backends."""
+    media = ScriptedBackend([small_media()])
+    engine = engine_in(tmp_path, backends={"procedural": media})
+    for _ in range(2):
+        assert (await engine.run("a cat")).outcome == "completed"
+        await asyncio.to_thread(engine.close)
+    assert len(media.requests) == 2
+
+
+async def test_two_followers_are_two(engine: Engine) -> None:
+    """The same callback may follow twice; ending one leaves the other."""
+    seen: list[object] = []
+    run = engine.open(**SMALL)
+    end = run.follow(seen.append)
+    run.follow(seen.append)
+    end()
+    await run.input("a cat")
+    assert seen
+    await run.close()
+
+
+async def test_a_resumed_run_keeps_the_wording_it_was_asked_with(tmp_path: Path) -> None:
+    """regenerate(text=...) that died before Stage 3 goes on with that text."""
+    engine = engine_in(tmp_path)
+    run = await engine.run("a red cat", pipeline="dada", **SMALL)
+    again = await engine.regenerate(run.id, text="a green fish")
+    log = again.folder / "events.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    kept = next(i for i, line in enumerate(lines) if b'"stage_finished","stage":"interception"' in line) + 1
+    for path in again.folder.iterdir():
+        if path.name not in ("events.jsonl", "01_input.txt", "02_interception.txt"):
+            path.unlink()
+    log.write_bytes(b"".join(lines[:kept]))
+    resumed = await engine.resume(again.id)
+    assert resumed.summary.media_attempts[0].started.request["texts"] == {"prompt": "a green fish"}
+    engine.close()
+
+
+async def test_a_stricter_workspace_takes_old_runs_up_at_its_level(tmp_path: Path) -> None:
+    """A youth run is regenerated and replayed at kids where the workspace has become stricter."""
+    engine = engine_in(tmp_path)
+    run = await engine.run("a cat", **SMALL)
+    engine.close()
+    strict = engine_in(tmp_path, DEVPIPE_SAFETY="kids")
+    for again in (await strict.regenerate(run.id), strict._stored.find((await strict.replay(run.id)).run_id)):
+        assert again.summary.started and again.summary.started.safety == "kids"
+    strict.close()
+
+
+async def test_a_dual_run_regenerates_into_a_single_output(engine: Engine) -> None:
+    """The second text is left behind like any other thing the new output does not take."""
+    run = await engine.run({"prompt": "a cat", "prompt_2": "the sea"}, output="sketch_fusion", **SMALL)
+    assert (await engine.regenerate(run.id, output="sketch")).outcome == "completed"

@@ -1,6 +1,7 @@
 """The tables, each a list of columns. One line here adds a column: its name, dtype, where its value comes from, and what it means.
 
-A value is None where the run does not tell. Rows stand in the order of the runs, oldest first, and within a run as things happened.
+A value is None where the run does not tell. The function of a column of RUNS gets a `Seen` (its `summary`, its `events`), that of
+another table a `Within`: its `item` is what the row is about, its `run` the Seen. Rows stand in the order of the runs, oldest first, and within a run as things happened.
 """
 
 from __future__ import annotations
@@ -302,7 +303,7 @@ ATTEMPTS: Table[Within[Attempt]] = _within(
 )  # fmt: skip
 EVENT_ROWS: Table[Within[Event]] = _of(
     "events", Event,
-    Column("type", "str", lambda row: getattr(row.item, "type", None), "run_started, text_written, ..."),
+    Column("type", "str", lambda row: row.item.type, "run_started, text_written, ..."),
     Column("stage", "str", lambda row: getattr(row.item, "stage", None), "As in stages(), where it has one."),
     Column("data", "str", lambda row: row.item.model_dump_json(exclude={"type", "stage"}), "All its other fields, as JSON."),
 )  # fmt: skip

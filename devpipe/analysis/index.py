@@ -20,7 +20,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from devpipe.analysis.columns import TIME, DType, Seen, Table
+from devpipe.analysis.columns import TIME, Column, DType, Seen, Table
+from devpipe.errors import UsageError
 from devpipe.recordings import EVENTS, Recording, Recordings, run_folder
 from devpipe.values import Outcome
 
@@ -60,10 +61,26 @@ def frame_of(rows: Iterable[Any], table: Table[Any]) -> pd.DataFrame:
     import pandas as pd
 
     values: list[list[object]] = [[] for _ in table.columns]
-    for row in rows:
-        for column, of_column in zip(table.columns, values, strict=True):
-            of_column.append(column.of(row))
-    return pd.DataFrame({column.name: series(own, column.dtype) for column, own in zip(table.columns, values, strict=True)})
+    found: dict[str, pd.Series[Any]] = {}
+    column = None
+    try:
+        for row in rows:
+            for column, of_column in zip(table.columns, values, strict=True):
+                of_column.append(column.of(row))
+            column = None
+        for column, own in zip(table.columns, values, strict=True):
+            found[column.name] = series(own, column.dtype)
+    except Exception as error:  # any: a column's function is whatever its author wrote
+        if column is None:
+            raise  # the rows themselves
+        raise _wrong(table, column, error) from error
+    return pd.DataFrame(found)
+
+
+def _wrong(table: Table[Any], column: Column[Any], error: Exception) -> UsageError:
+    why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    hint = f"Mend its line in devpipe/analysis/columns.py: it must give a {column.dtype} or None."
+    return UsageError(f"Column {column.name!r} of the table {table.name} fails: {why}.", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +184,17 @@ def _scan(recordings: Recordings) -> _Keys:
 
 
 def series(values: list[object], dtype: DType) -> pd.Series[Any]:
-    """The values as a column. What does not fit its dtype is missing: recordings may come from anywhere."""
+    """The values as a column. What is out of the range of its dtype is missing: recordings may come from anywhere.
+
+    Raises TypeError or ValueError for values of another type.
+    """
     import pandas as pd
 
     if dtype == TIME:
         return pd.to_datetime(pd.Series(values, dtype="str"), utc=True, errors="coerce", format="ISO8601").astype(TIME)
     if dtype == "Int64":
+        if strange := next((v for v in values if not isinstance(v, int | None)), None):
+            raise TypeError(f"{strange!r} is no int")
         values = [v if isinstance(v, int) and abs(v) < 2**63 else None for v in values]
     if dtype == "str":
         values = [None if v is None or v == "" else str(v) for v in values]

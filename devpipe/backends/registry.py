@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,9 +21,10 @@ class Entry:
     """Where a backend's class is, and what to install where its import fails."""
 
     target: str  # "module:Class"
-    install: str = ""
+    install: str = ""  # for pip, where a package that it imports is missing; empty: that package
 
 
+_LINE = "its line in devpipe/backends/registry.py"
 BACKENDS: Mapping[str, Entry] = {
     "procedural": Entry("devpipe.backends.procedural:Procedural"),
 }
@@ -35,18 +37,29 @@ def known() -> dict[str, Entry]:
 
 
 def open_backend(name: str, settings: Settings) -> Backend:
-    """A new backend object. Raises UnknownName, or Unavailable that says what to install."""
+    """A new backend object. Raises UnknownName, or Unavailable that says what to install or to mend."""
     entries = known()
     if name not in entries:
         raise UnknownName("backend", name, entries)
     module, _, attribute = entries[name].target.partition(":")
     try:
-        backend: type[Backend] = getattr(importlib.import_module(module), attribute)
+        backend = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
-        raise Unavailable(
-            f"Backend {name!r} cannot be loaded: {error}.", hint=f"Run `pip install {entries[name].install or module.split('.')[0]}`."
-        ) from error
+        raise Unavailable(f"Backend {name!r} cannot be loaded: {error}.", hint=_help(error, module, entries[name].install)) from error
+    if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        problem = f"Backend {name!r} cannot be loaded: the module {module} has no backend class {attribute!r}."
+        raise Unavailable(problem, hint=f"Mend {module}, or {_LINE}.")
     return backend(settings)
+
+
+def _help(error: ImportError, module: str, install: str) -> str:
+    """What to install where a foreign package is missing; else which of the modules on the way failed."""
+    package = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and package != "devpipe":
+        return f"Run `pip install {install or package}`."
+    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    failed = [one for one in modules if one != __name__ and not one.startswith("importlib")]
+    return f"Mend {failed[-1] if failed else module}, or {_LINE}."
 
 
 class Backends:
@@ -54,16 +67,21 @@ class Backends:
 
     def __init__(self, settings: Settings, given: Mapping[str, Backend] | None = None) -> None:
         self._settings = settings
-        self._open: dict[str, Backend] = dict(given or {})
+        self._given = dict(given or {})
+        self._open: dict[str, Backend] = {}
 
     def __getitem__(self, name: str) -> Backend:
+        if name in self._given:
+            return self._given[name]
         if name not in self._open:
             self._open[name] = open_backend(name, self._settings)
         return self._open[name]
 
     def names(self) -> list[str]:
-        return sorted({*known(), *self._open})
+        return sorted({*known(), *self._given})
 
     async def close(self) -> None:
-        while self._open:
-            await self._open.popitem()[1].close()
+        """Close them all. Those opened here are opened anew when asked for again."""
+        opened, self._open = self._open, {}
+        for backend in (*opened.values(), *self._given.values()):
+            await backend.close()

@@ -19,7 +19,7 @@ from devpipe.values import LEVELS, Level, canonical_sha256
 
 TERMS = Path(__file__).parent / "terms"
 LANGUAGES = ("en", "de")
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 class Category(BaseModel):
@@ -45,9 +45,9 @@ class Hit:
 
 
 def normalise(text: str) -> str:
-    """The form in which words are compared: NFKC, case folded, without format characters, words single-spaced."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    visible = "".join(c for c in folded if unicodedata.category(c) != "Cf")
+    """The form in which words are compared: NFKD, case folded, without marks and format characters, words single-spaced."""
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    visible = "".join(c for c in folded if unicodedata.category(c) not in ("Cf", "Mn", "Me"))
     return " ".join(_WORD.findall(visible))
 
 

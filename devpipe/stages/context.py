@@ -11,19 +11,22 @@ from typing import Literal, TypeVar
 from devpipe.backends.base import Backend, Delta, Emit, Preview, Progress
 from devpipe.backends.registry import Backends
 from devpipe.config import InterceptionPipeline, MediaPipeline, OutputConfig
-from devpipe.errors import DevpipeError
+from devpipe.errors import CutOff, DevpipeError, Rejected
 from devpipe.events import (
     AttemptFinished,
     AttemptStarted,
     Event,
+    JsonObject,
     Previewed,
     Problem,
     Progressed,
     TextStreamed,
+    TextWritten,
     VerdictGiven,
 )
 from devpipe.safety.check import check
-from devpipe.values import Level, MediaRequest, MediaResult, Stage, Task, TextRequest, TextResult
+from devpipe.stages.prompts import visible
+from devpipe.values import Level, MediaRequest, MediaResult, Stage, Task, TextRequest, TextResult, canonical_json, canonical_sha256
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -36,6 +39,11 @@ def problem_of(error: BaseException) -> Problem:
 
 
 Answer = TypeVar("Answer", TextResult, MediaResult)
+MAX_ANSWER = 100_000  # characters; a longer text is no prompt, and an event holds 1 MB
+
+
+class Refused(Exception):
+    """A vendor's no, in its own words: it ends the run as `blocked`."""
 
 
 def _facts(result: TextResult | MediaResult) -> dict[str, object]:
@@ -49,8 +57,14 @@ def _facts(result: TextResult | MediaResult) -> dict[str, object]:
     if isinstance(result, TextResult):
         facts |= {"finish_reason": result.finish_reason, "input_tokens": result.input_tokens, "output_tokens": result.output_tokens}
     else:
-        facts |= {"queue_s": result.queue_s, "compute_s": result.compute_s, "sent": dict(result.sent)}
+        facts |= {"queue_s": result.queue_s, "compute_s": result.compute_s, "sent": _small(result.sent)}
     return facts
+
+
+def _small(sent: Mapping[str, object]) -> dict[str, object]:
+    """The vendor's spelling of the request, if an event can hold it."""
+    spelled = canonical_json(dict(sent))
+    return dict(sent) if len(spelled) <= MAX_ANSWER else {"omitted": f"{len(spelled)} characters", "sha256": canonical_sha256(dict(sent))}
 
 
 def _described(request: TextRequest) -> dict[str, object]:
@@ -84,6 +98,7 @@ class Context:
     write_text: Callable[[str, str], Awaitable[str]]  # (file name, text) -> sha256
     write_files: Callable[[Callable[[], list[tuple[str, bytes]]]], Awaitable[None]]  # makes and writes them in one worker thread
     emit: Callable[[Event], None]  # transient events
+    redact: Callable[[JsonObject], JsonObject]  # what leaves in a picture holds no secret either
     provenance: str = "full"
     attempts: int = 0
     language: str = "en"  # of the person, for sentences they read
@@ -120,7 +135,26 @@ class Context:
         request = replace(request, model=model)
         started = self._attempt(where.stage, request.task, name, model, request.seed, _described(request))
         await self.record(started)
-        return await self._finish(started, backend.write(request, self.follow(where)))
+        result = await self._finish(started, backend.write(request, self.follow(where)))
+        return result if request.task == "judge" else self._accepted(result, request, where)
+
+    def _accepted(self, result: TextResult, request: TextRequest, where: Where) -> TextResult:
+        """The answer, if it is one: whole, not empty, only of the parts asked for, without control characters."""
+        if result.refused:
+            raise Refused(result.refused)
+        if result.finish_reason != "stop":
+            partial = TextWritten(
+                stage=where.stage, step=where.step, iteration=where.iteration, part=where.part,
+                text=visible(result.text[:MAX_ANSWER]), by="model", partial=True,
+            )  # fmt: skip
+            self.hold(partial)
+            raise CutOff(f"The model's answer ended early ({result.finish_reason}).", hint="Try again, or allow longer answers.")
+        text, parts = visible(result.text), {name: visible(result.parts[name]) for name in request.parts if name in result.parts}
+        if not (any(parts.values()) if request.parts else text.strip()):
+            raise Rejected("The model answered with nothing.", hint="Try again, or another model.")
+        if len(text) + sum(map(len, parts.values())) > MAX_ANSWER:
+            raise Rejected(f"The model answered with more than {MAX_ANSWER} characters.", hint="Try again, or another model.")
+        return replace(result, text=text, parts=parts, raw=result.raw[:MAX_ANSWER])
 
     async def make(self, backend: Backend, request: MediaRequest, started: AttemptStarted) -> MediaResult:
         """Ask a media backend; `started` must be on disk already."""
@@ -160,6 +194,12 @@ class Context:
         except Exception as error:  # recorded, then raised again: the engine decides what it means
             await self.record(finished("failed", error=problem_of(error)))
             raise
+        if not isinstance(result, TextResult | MediaResult):
+            wrong = Rejected(
+                f"Backend {started.backend!r} answered with {type(result).__name__}.", hint="It must be a TextResult or MediaResult."
+            )
+            self.hold(finished("failed", error=problem_of(wrong)))
+            raise wrong
         ended = finished("refused" if result.refused else "completed", **_facts(result))
         self.hold(ended)
         return result

@@ -8,7 +8,7 @@ from devpipe.backends.base import Backend
 from devpipe.errors import NotAllowed, Rejected
 from devpipe.events import ArtifactWritten, VerdictGiven
 from devpipe.pictures import seconds_of, size_of, sniff
-from devpipe.provenance import Provenance, stamp
+from devpipe.provenance import BY_MODEL, BY_PROCEDURE, Provenance, stamp
 from devpipe.stages.context import Context
 from devpipe.values import Media, MediaRequest, MediaResult
 
@@ -16,10 +16,7 @@ EXTENSIONS = {
     "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4", "video/webm": "webm",
     "audio/wav": "wav", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg",
 }  # fmt: skip
-SOURCE_TYPES = {
-    True: "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia",
-    False: "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
-}
+FITTING = {"image": ("image/",), "video": ("video/", "image/webp"), "sound": ("audio/",)}  # an animated WEBP is a film, too
 NOTES = {True: "A sketch drawn by rules, not by a diffusion model.", False: "Made by a generative model."}
 
 
@@ -50,8 +47,10 @@ async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | N
         written.extend(_written(name, media, started.attempt) for name, media in zip(names, stamped, strict=True))
         return [(name, media.data) for name, media in zip(names, stamped, strict=True)]
 
-    await context.write_files(files)
-    context.hold(*written)
+    try:
+        await context.write_files(files)
+    finally:  # a cancellation waits for the files: they are there, so their events belong to the recording
+        context.hold(*written)
     return result
 
 
@@ -59,21 +58,23 @@ def _stamped(context: Context, backend: Backend, request: MediaRequest, result: 
     """The files with their provenance inside, their type and size read from the bytes."""
     full = context.provenance == "full"
     provenance = Provenance(
-        source_type=SOURCE_TYPES[backend.by_rule],
+        source_type=BY_PROCEDURE if backend.by_rule else BY_MODEL,
         made_by=f"devpipe {context.output.backend}/{result.model or request.model}",
         note=NOTES[backend.by_rule],
-        request={
+        request=context.redact({
             **request.described(), "seed": request.seed, "output": context.output.name, "pipeline": context.pipeline.name,
-        } if full else None,
+        }) if full else None,
     )  # fmt: skip
-    return [_identified(media, stamp(media.data, _known_type(media), provenance)) for media in result.media]
+    return [_identified(media, stamp(media.data, _known_type(media, request.medium), provenance)) for media in result.media]
 
 
-def _known_type(media: Media) -> str:
+def _known_type(media: Media, medium: str) -> str:
     """The media type that the bytes say; the backend's word alone does not count."""
     found = sniff(media.data)
-    if found not in EXTENSIONS:
-        raise Rejected(f"The backend sent {found} where it said {media.media_type}.", hint="See the attempt in the recording.")
+    if found not in EXTENSIONS or not found.startswith(FITTING.get(medium, ())):
+        raise Rejected(
+            f"The backend sent {found} for {medium}, and called it {media.media_type}.", hint="Correct the output config's medium."
+        )
     return found
 
 

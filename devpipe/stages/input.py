@@ -26,14 +26,19 @@ async def run(context: Context, texts: Mapping[str, str], *, instruction: str = 
         await asyncio.to_thread(load)
     taken, languages = dict(texts), {part: detect(text) for part, text in texts.items()}
     context.language = next(iter(languages.values()))
-    if context.pipeline.translate:
+    checked = {**texts, "instruction": instruction} if instruction else dict(texts)
+    verdict = await _verdict(context, checked)
+    if context.pipeline.translate and verdict.allowed:  # no model is asked to translate what may not go on
         taken, languages = await _translated(context, taken, languages)
-    checked = {**texts, **{f"{part} (translated)": text for part, text in taken.items() if text != texts[part]}}
-    if instruction:
-        checked["instruction"] = instruction
-    verdict = await context.verdict(checked, stage="input", sha256=canonical_sha256(checked), needs_judge=False)
+        if taken != texts:
+            context.hold(verdict)
+            verdict = await _verdict(context, taken)
     context.hold(*[await final_text(context, "input", part, taken[part], languages[part], by="user") for part in taken], verdict)
     return Texts(taken, languages), verdict
+
+
+async def _verdict(context: Context, texts: Mapping[str, str]) -> VerdictGiven:
+    return await context.verdict(texts, stage="input", sha256=canonical_sha256(dict(texts)), needs_judge=False)
 
 
 async def _translated(context: Context, texts: dict[str, str], languages: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from devpipe.config import Step
-from devpipe.errors import BackendError
 from devpipe.events import TextWritten
 from devpipe.stages.context import Context, Where
 from devpipe.stages.input import Texts, final_text
@@ -50,8 +49,6 @@ def _asked(step: Step, texts: Texts) -> dict[str, str]:
 
 
 def _answers(step: Step, part: str, result: TextResult) -> dict[str, str]:
-    if result.refused:
-        raise BackendError(f"The model refused to rewrite the text: {result.refused}", hint="Change the prompt or the pipeline.")
     if step.parts:
         return {name: text for name, text in result.parts.items() if text.strip()}  # nothing left over is no second text
     return {part: result.text}

@@ -10,7 +10,7 @@ from devpipe.events import TextWritten, VerdictGiven
 from devpipe.safety.check import NEGATIVE, policy_version
 from devpipe.stages.context import Context, Where
 from devpipe.stages.input import Texts, final_text
-from devpipe.values import Attachment, MediaRequest, Scalar, TextRequest, derived_seed
+from devpipe.values import Attachment, MediaRequest, Scalar, TextRequest, canonical_sha256, derived_seed
 
 
 async def run(
@@ -21,21 +21,19 @@ async def run(
 
     `ready`: the texts as an earlier run has fitted and translated them for this output.
     """
-    fitted = ready or await _translated(context, fit(texts, context.media_pipeline.texts, original))
-    request = MediaRequest(
-        medium=context.output.medium,
-        model=context.output.model,
-        texts=dict(fitted.by_part),
-        images=dict(images),
-        parameters=_with_negative(context, parameters),
-        style=context.pipeline.style,
-        languages=dict(fitted.languages),
-    )
+    fitted = ready or fit(texts, context.media_pipeline.texts, original)
+    if ready is None and _to_translate(context, fitted):
+        before = await context.verdict(fitted.by_part, stage="pre_output", sha256=canonical_sha256(fitted.by_part), needs_judge=False)
+        if not before.allowed:  # no model is asked to translate what may not be made
+            context.hold(before)
+            return _request(context, fitted, images, parameters), before
+        fitted = await _translated(context, fitted)
+    request = _request(context, fitted, images, parameters)
     sha256 = request.sha256()
     verdict = _still_valid(context, reuse, sha256)
     if verdict is None:
         by_rule = context.backends[context.output.backend].by_rule
-        verdict = await context.verdict(_checked(request), stage="pre_output", sha256=sha256, needs_judge=not by_rule)
+        verdict = await context.verdict(_checked(context, request, parameters), stage="pre_output", sha256=sha256, needs_judge=not by_rule)
     sent = [
         await final_text(context, "pre_output", part, text, fitted.languages[part], by="rule")
         for part, text in fitted.by_part.items()
@@ -70,10 +68,30 @@ def _with_negative(context: Context, parameters: Mapping[str, Scalar]) -> dict[s
     return dict(parameters) | {"negative_prompt": given if ours in given else f"{given}, {ours}".strip(", ")}
 
 
-def _checked(request: MediaRequest) -> dict[str, str]:
-    """Every word that would be sent: the texts, and all parameters that are text but the level's own negative prompt."""
-    words = {name: value for name, value in request.parameters.items() if isinstance(value, str) and name != "negative_prompt"}
+def _checked(context: Context, request: MediaRequest, parameters: Mapping[str, Scalar]) -> dict[str, str]:
+    """Every word that would be sent, without those that are ours: the level's negative prompt, and what the config says by default."""
+    defaults = {name: parameter.default for name, parameter in context.output.parameters.items()}
+    words = {name: value for name, value in parameters.items() if isinstance(value, str) and value != defaults.get(name)}
     return {**request.texts, **words}
+
+
+def _request(context: Context, texts: Texts, images: Mapping[str, Attachment], parameters: Mapping[str, Scalar]) -> MediaRequest:
+    return MediaRequest(
+        medium=context.output.medium,
+        model=context.output.model,
+        texts=dict(texts.by_part),
+        images=dict(images),
+        parameters=_with_negative(context, parameters),
+        style=context.pipeline.style,
+        languages=dict(texts.languages),
+    )
+
+
+def _to_translate(context: Context, texts: Texts) -> bool:
+    """Whether the output asks for another language and a text model is there to translate."""
+    target = context.output.translate_to
+    there = context.models["translate"].partition("/")[0] != "procedural"
+    return bool(target) and there and any(language != target for language in texts.languages.values())
 
 
 def _still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) -> VerdictGiven | None:
@@ -84,10 +102,8 @@ def _still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) ->
 
 
 async def _translated(context: Context, texts: Texts) -> Texts:
-    """The texts in the language the output asks for, where a text model is there."""
+    """The texts in the language the output asks for."""
     target = context.output.translate_to
-    if not target or context.models["translate"].partition("/")[0] == "procedural":
-        return texts
     by_part, languages = dict(texts.by_part), dict(texts.languages)
     for part, text in texts.by_part.items():
         if languages[part] != target:

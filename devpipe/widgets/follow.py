@@ -1,7 +1,7 @@
 """The seam for widgets: follow a run, live or stored, and show whatever goes wrong on the way.
 
     status = ipywidgets.HTML()
-    follow(run, lambda summary, event: setattr(status, "value", h(event.type)), alert=status)
+    follow(run, lambda summary, event: setattr(status, "value", h(event.type)))
 
 Events arrive in the engine's thread. Setting a widget's `.value` there works on every ipykernel; printing does not (the text ends up
 nowhere), nor may a callback wait for anything, or ask the run itself: all that is known stands in the `summary` it is given.
@@ -48,12 +48,23 @@ def guarded(callback: Callable[P, object], alert: Alert) -> Callable[P, None]:
     return shown
 
 
-def follow(run: Run | Recording, on_event: OnEvent, *, alert: Alert) -> Callable[[], None]:
+def _alert_below() -> Alert:
+    """An HTML below the cell that runs now; empty, and so unseen, until something goes wrong."""
+    from IPython.display import display
+    from ipywidgets import HTML
+
+    alert = HTML()
+    display(alert)
+    return alert
+
+
+def follow(run: Run | Recording, on_event: OnEvent, *, alert: Alert | None = None) -> Callable[[], None]:
     """Call `on_event(summary, event)` for each event of a run, the past ones first; gives back what ends it.
 
-    The summary is the state after the event, by the fold that reads recordings. A run that ends without being able to write
-    its ending (a full disk) shows its error in `alert`.
+    The summary is the state after the event, by the fold that reads recordings. Errors of the callback, and that of a run that
+    could not write its ending (a full disk), are shown in `alert`, an ipywidgets.HTML; without one, below the cell.
     """
+    alert = _alert_below() if alert is None else alert
     summary = RunSummary()
 
     def take(happening: Happening) -> None:
