@@ -4,6 +4,7 @@
       UsageError                    the person mends the call: exit status 2
         ConfigError                 files to mend; `faults` lists all of them
         UnknownName                 a name that does not exist; offers the nearest ones
+        Parked                      a run died while a paid request was under way: a person decides
       NotAllowed                    Stage 4 was asked to send what no verdict allows: nothing is sent
       RecorderError                 the run stops before its next act
         RecorderFull                no space left: free some, then `devpipe resume`
@@ -71,6 +72,10 @@ class UnknownName(UsageError):
         hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names) or 'none'}."
         super().__init__(f"There is no {kind} {name!r}.", hint=hint)
         self.name = name
+
+
+class Parked(UsageError):
+    """Nobody knows whether a paid request was charged; it is never sent again by itself."""
 
 
 class NotAllowed(DevpipeError):

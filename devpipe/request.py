@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from devpipe.config import Catalogue, InterceptionPipeline, MediaPipeline, OutputConfig
-from devpipe.errors import UnknownName, UsageError
+from devpipe.errors import Parked, UnknownName, UsageError
 from devpipe.recorder import new_run_id
 from devpipe.stages.prompts import clean, seed_in_range
 from devpipe.summary import RunSummary
@@ -178,7 +178,7 @@ class Asker:
         request, started = self.replayed(source), source.summary.started
         assert started is not None
         if any(attempt.started.paid and attempt.finished is None for attempt in source.summary.attempts.values()):
-            raise UsageError(
+            raise Parked(
                 f"Run {source.id} died while a paid request was under way: it may have been charged.",
                 hint=f"Look at the provider's account; then `devpipe regenerate {source.id}` pays once more.",
             )

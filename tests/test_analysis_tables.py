@@ -6,15 +6,17 @@ import json
 import shutil
 import stat
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from devpipe.analysis import index
-from devpipe.analysis.columns import TABLES
+from devpipe.analysis.columns import RUNS, TABLES, Column, DType, Seen
 from devpipe.analysis.tables import Tables
-from devpipe.errors import UnknownName
+from devpipe.errors import UnknownName, UsageError
 from devpipe.recorder import Recorder
 from devpipe.redaction import Redactor
 from tests import recording_maker as make
@@ -229,6 +231,23 @@ def test_many_runs_stay_in_order_however_they_arrive(tmp_path: Path) -> None:
     assert Tables(tmp_path).runs()["run_id"].tolist() == ids
     assert Tables(tmp_path).stages()["run_id"].tolist() == [run_id for run_id in ids for _ in range(4)]
     assert Tables(tmp_path).texts()["text"].tolist() == [make.PROMPT, make.PROMPT, make.REWRITTEN] * 4
+
+
+@pytest.mark.parametrize(
+    ("dtype", "of", "message"),
+    [
+        ("str", lambda run: run.summary.nonsense, "AttributeError: .*nonsense.*it must give a str or None"),
+        ("Int64", lambda run: 0.5, "TypeError: 0.5 is no int"),
+        ("float64", lambda run: "much", "ValueError: .*much"),
+        ("boolean", lambda run: "yes", "TypeError"),
+    ],
+)
+def test_a_column_that_fails_is_named(dtype: DType, of: Callable[[Seen], object], message: str, root: Path) -> None:
+    """Whoever adds a column reads in one line which one raises, or gives what its dtype cannot hold."""
+    column = Column("mood", dtype, of, "How it felt.")
+    with pytest.raises(UsageError, match=f"Column 'mood' of the table runs fails: {message}") as caught:
+        index.frame_of(map(Seen.of, Tables(root)), replace(RUNS, columns=(*RUNS.columns, column)))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_table_offers_the_known_ones(tmp_path: Path) -> None:

@@ -188,6 +188,13 @@ def test_closed_and_full_streams_are_no_traceback(folder: Path, redirected: str,
     assert [run.state for run in recordings(folder)] == ["completed"]
 
 
+def test_help_that_cannot_be_printed_is_said(folder: Path) -> None:
+    """argparse prints it, and would leave the complaint to the interpreter's end."""
+    command = ["bash", "-c", '"$@" >/dev/full', "bash", *DEVPIPE, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(folder), timeout=PATIENCE_S, check=False)
+    assert done.returncode == 1 and done.stderr == "devpipe: The output cannot be written: No space left on device.\n"
+
+
 @pytest.mark.parametrize("more", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "LANG": "C"}])
 def test_a_terminal_that_knows_ascii_only(folder: Path, more: dict[str, str]) -> None:
     """People get question marks, programs the exact text."""
@@ -203,7 +210,7 @@ async def test_a_run_cancelled_at_any_moment_accounts_for_every_file(folder: Pat
     ended = set()
     for turns in [round(1.25**n) for n in range(45)]:  # of the engine's loop: some microseconds each
         engine.backends["procedural"].answers[:] = ["rewritten", small_media()]  # type: ignore[attr-defined]
-        run = engine.start("a cat", pipeline="dada", seed=7, text_seed=7, image=None)
+        run = engine.start("a cat", pipeline="dada", seed=7, text_seed=7)
 
         def wait(turns: int, left: int, run: Run = run) -> None:
             if turns:

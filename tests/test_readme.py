@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import shlex
+import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 from engines import REPOSITORY, engine_in
 
+from devpipe import Engine, Settings
+from devpipe.analysis import columns
+from devpipe.analysis.index import frame_of
+from devpipe.backends.registry import BACKENDS
 from devpipe.batch.plan import Plan
 from devpipe.cli import main
 
@@ -20,6 +29,12 @@ README = (REPOSITORY / "README.md").read_text("utf-8")
 
 def blocks(language: str) -> list[str]:
     return [inspect.cleandoc(code) for code in re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)]
+
+
+def block(mark: str) -> str:
+    """The one Python example that has this."""
+    (found,) = (code for code in blocks("python") if mark in code)
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +52,6 @@ async def test_the_python_tour_runs() -> None:
     await eval(code, names)
     assert names["proof"].equal  # type: ignore[attr-defined]
     assert len(names["table"]) == 5  # type: ignore[arg-type]
-    names["engine"].close()  # type: ignore[attr-defined]
 
 
 def test_the_shell_tour_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,25 +62,60 @@ def test_the_shell_tour_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "bauhaus" in capsys.readouterr().out
 
 
-def test_the_backend_example_keeps_the_contract(tmp_path: Path) -> None:
-    """What the README tells newcomers to write works as written."""
-    _, example, *_ = blocks("python")
+@pytest.mark.parametrize("name", ["Shout", "Card"])
+def test_a_backend_example_keeps_the_contract(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the README tells newcomers to write, and the tests it tells them to inherit, work as written."""
+    module = ModuleType(f"devpipe.backends.{name.lower()}")
+    exec(compile(block(f"class {name}("), "README.md", "exec"), vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     names: dict[str, type] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    shout = names["Shout"](engine_in(tmp_path).settings)
-    from devpipe.testing import BackendContract
-    from devpipe.values import TextRequest
+    exec(compile(block(f"class Test{name}("), "README.md", "exec"), names)
+    checks = [check for check in dir(names[f"Test{name}"]) if check.startswith("test_")]
+    for check in checks:
+        asked = getattr(names[f"Test{name}"](), check)
+        asked(tmp_path) if "tmp_path" in inspect.signature(asked).parameters else asked()
+    assert len(checks) > 5
 
-    class Contract(BackendContract):
-        text_request = TextRequest("interception", "a cat in the rain")
 
-        def backend(self, settings: object) -> object:  # type: ignore[override]
-            return shout
+def test_the_media_backend_draws_an_output(tmp_path: Path) -> None:
+    """With the output config's line that the README names, a run ends with its picture."""
+    names: dict[str, type] = {}
+    exec(compile(block("class Card("), "README.md", "exec"), names)
+    line = re.search(r'`("medium": "image", "backend": "card", "model": "card")`', README)
+    assert line
+    shutil.copytree(REPOSITORY / "pipelines", tmp_path / "pipelines")
+    config = json.loads((REPOSITORY / "output_configs/sketch.json").read_bytes()) | json.loads(f"{{{line[1]}}}") | {"name": "card"}
+    (tmp_path / "output_configs").mkdir()
+    (tmp_path / "output_configs/card.json").write_text(json.dumps(config))
+    settings = Settings.load(tmp_path, {}, backends=["card", "procedural"])
+    engine = Engine(settings=settings, backends={"card": names["Card"](settings)})
+    run = engine.start("a cat", output="card", seed=7).wait()
+    engine.close()
+    assert run.outcome == "completed" and run.recording.summary.artifacts[0].alt == "A card in #000007 for: a cat"
 
-    for name in dir(Contract):
-        if name.startswith("test_"):
-            check = getattr(Contract(), name)
-            check(tmp_path) if "tmp_path" in inspect.signature(check).parameters else check()
+
+def test_the_column_is_a_column(tmp_path: Path) -> None:
+    """As one line more in RUNS it gives a value of its dtype."""
+    column = eval(block("Column("), vars(columns))
+    engine = engine_in(tmp_path)
+    run = engine.start("a cat", width=64, height=64).wait()
+    engine.close()
+    frame = frame_of([columns.Seen.of(run.recording)], replace(columns.RUNS, columns=(*columns.RUNS.columns, column)))
+    assert frame[column.name].dtype == column.dtype and frame[column.name].tolist() == [0]
+
+
+def test_the_widget_follows_runs(tmp_path: Path) -> None:
+    """As written it counts the events of a run that is under way, and of one on disk."""
+    names: dict[str, type] = {}
+    exec(compile(block("class EventCounter"), "README.md", "exec"), names)
+    engine = engine_in(tmp_path)
+    run = engine.start("a cat", width=64, height=64)
+    live = names["EventCounter"](run)
+    run.wait()
+    engine.close()
+    stored = names["EventCounter"](engine.recordings.find(run.id))
+    assert "now run_finished" in live.widget.value
+    assert stored.widget.value == f"{len(run.recording.events)} events, now run_finished"
 
 
 def test_the_plan_is_a_plan() -> None:
@@ -75,13 +124,16 @@ def test_the_plan_is_a_plan() -> None:
     assert len(Plan.read(yaml.safe_load(plan)).items()) == 18
 
 
-def test_what_it_lists_is_what_there_is(tmp_path: Path) -> None:
-    """No pipeline and no output is missing from the lists, and none is invented."""
+def test_nothing_it_lists_is_invented(tmp_path: Path) -> None:
+    """Each pipeline, output and backend it names exists. One that is added later need not be named."""
     catalogue = engine_in(tmp_path).catalogue
-    listed = re.search(r"\*\*Interceptions\*\*.*?: (.*?)\. Each", README, re.DOTALL)
-    assert listed and re.split(r",\s+", listed[1]) == sorted(catalogue.interceptions)
-    for output in catalogue.outputs:
-        assert re.search(rf"\b{output}\b", README)
+    for kind, there in (("Interceptions", catalogue.interceptions), ("Outputs", catalogue.outputs)):
+        listed = re.search(rf"\*\*{kind}\*\*.*?: (.*?)\.\s", README, re.DOTALL)
+        assert listed
+        names = re.split(r",\s+", re.sub(r"\s+\([^)]*\)", "", listed[1]))
+        assert len(names) > 5 and set(names) <= set(there)
+    table = README.split("| backend | makes | needs |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| (\w+) \|", table, re.MULTILINE)) <= set(BACKENDS)
 
 
 def test_the_tree_names_every_folder_and_module() -> None:

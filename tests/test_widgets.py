@@ -532,6 +532,15 @@ def test_a_callback_that_fails_is_seen_and_called_again(start: Callable[..., Eng
     assert heard[-1][0] == len(run.events)
 
 
+def test_without_an_alert_of_its_own_a_widget_gets_one_below_the_cell(start: Callable[..., Engine], capsys: Any) -> None:
+    """What goes wrong in a callback is seen there, also where the widget has no place for it."""
+    run = start().start("ein Kreis", width=64, height=64).wait()
+    before = set(_instances)
+    follow(run, lambda summary, event: 1 / 0)
+    (alert,) = [widget for name, widget in _instances.items() if name not in before and isinstance(widget, HTML)]
+    assert "ZeroDivisionError" in alert.value and "HTML(" in capsys.readouterr().out
+
+
 def test_a_panel_follows_one_run_at_a_time(start: Callable[..., Engine]) -> None:
     """After it has turned to another run the first one changes nothing in it."""
     engine = start()

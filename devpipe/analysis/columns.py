@@ -1,7 +1,8 @@
 """The tables, each a list of columns. One line here adds a column: its name, dtype, where its value comes from, and what it means.
 
-A value is None where the run does not tell. The function of a column of RUNS gets a `Seen` (its `summary`, its `events`), that of
-another table a `Within`: its `item` is what the row is about, its `run` the Seen. Rows stand in the order of the runs, oldest first, and within a run as things happened.
+A column of RUNS gets a `Seen` (its `summary`, its `events`), one of another table a `Within`: its `item` is what the row is about,
+its `run` the Seen. A value is None where the run does not tell. Rows stand in the order of the runs, oldest first, and within a run
+as things happened.
 """
 
 from __future__ import annotations

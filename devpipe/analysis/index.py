@@ -193,8 +193,8 @@ def series(values: list[object], dtype: DType) -> pd.Series[Any]:
     if dtype == TIME:
         return pd.to_datetime(pd.Series(values, dtype="str"), utc=True, errors="coerce", format="ISO8601").astype(TIME)
     if dtype == "Int64":
-        if strange := next((v for v in values if not isinstance(v, int | None)), None):
-            raise TypeError(f"{strange!r} is no int")
+        if strange := [v for v in values if not isinstance(v, int | None)]:
+            raise TypeError(f"{strange[0]!r} is no int")
         values = [v if isinstance(v, int) and abs(v) < 2**63 else None for v in values]
     if dtype == "str":
         values = [None if v is None or v == "" else str(v) for v in values]

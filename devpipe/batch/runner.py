@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devpipe.batch.plan import Item, Plan
-from devpipe.errors import ConfigError, DevpipeError, Fault, UsageError
+from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -271,6 +271,8 @@ class Batch:
             await run
         except DevpipeError as error:
             row.outcome, row.error = "failed", str(error)
+        except Exception as error:  # a fault of the backend's or ours: this cell failed, and the others go on
+            row.outcome, row.error = "failed", f"{type(error).__name__}: {error}"
         finally:
             summary = run.summary if run else None
             cost = summary.cost_usd if summary else 0.0
@@ -281,11 +283,19 @@ class Batch:
 
     def _started(self, row: Row, source: str) -> Run:
         earlier = self._earlier.get(row.item.key)
-        if earlier and earlier.state == "interrupted":
-            return self.engine.start_resumed(earlier.run_id)
         asked: dict[str, Any] = self.plan.asked(row.item)
         asked["labels"] = {**asked["labels"], LABEL: row.item.key}
-        return self.engine.start_shared(row.item.prompt, source, **asked) if source else self.engine.start(row.item.prompt, **asked)
+        try:
+            if earlier and earlier.state == "interrupted":
+                return self.engine.start_resumed(earlier.run_id)
+            if source:
+                return self.engine.start_shared(row.item.prompt, source, **asked)
+        except Parked:
+            raise
+        except (UsageError, RecorderError):
+            pass  # what was there cannot be taken up: its files changed or are gone, so the cell begins anew
+        run: Run = self.engine.start(row.item.prompt, **asked)
+        return run
 
 
 def _has_texts(summary: RunSummary) -> bool:

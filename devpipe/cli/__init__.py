@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     _batch(command("batch", "Run a plan: prompts x pipelines x outputs x seeds x parameters."))
     export = command("export", "Write the recordings as a table or as a self-contained archive.")
     export.add_argument("out", metavar="OUT.{csv,xlsx,parquet,zip}")
-    export.add_argument("--runs", nargs="*", default=[], metavar="RUN", help="only these; else all")
+    export.add_argument("--runs", action="append", default=[], metavar="RUN[,RUN]", help="only these; else all. May be given several times")
     command("init", "Make a workspace: pipelines, output configs, notebooks, settings.").add_argument("dir", metavar="DIR")
     lab = command("lab", "Open JupyterLab on the workspace's notebooks.")
     lab.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="passed on to JupyterLab")

@@ -127,7 +127,7 @@ def export(asked: Asked) -> int:
     """The recordings as a file for others."""
     from devpipe.analysis.export import export as write
 
-    written = write(_tables(asked), Path(asked.out), runs=asked.runs)
+    written = write(_tables(asked), Path(asked.out), runs=[run for runs in asked.runs for run in runs.split(",")])
     say_json([str(path) for path in written]) if asked.json else say("\n".join(map(str, written)))
     return EXIT_COMPLETED
 

@@ -54,7 +54,7 @@ def _alert_below() -> Alert:
     from ipywidgets import HTML
 
     alert = HTML()
-    display(alert)
+    display(alert)  # type: ignore[no-untyped-call]
     return alert
 
 
