@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 
 from devpipe.events import (
@@ -30,6 +30,7 @@ from devpipe.events import (
     TextWritten,
     VerdictGiven,
 )
+from devpipe.loop import Fsyncs
 from devpipe.recorder import Recorder, new_run_id
 from devpipe.redaction import Redactor
 
@@ -130,8 +131,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, ThreadPoolExecutor(4) as pool:
-        peers = PEERS | {"devpipe recorder, fsyncs at once": lambda root: recorder(root, pool)}
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, Fsyncs() as pool:
+        peers = PEERS | {"devpipe recorder, as the engine uses it": lambda root: recorder(root, pool)}
         measure(peers, 5, Path(folder))
         medians = measure(peers, arguments.rounds, Path(folder))
     base = medians["plain file, one fsync"][0]

@@ -16,7 +16,7 @@ from devpipe.backends.base import Backend
 from devpipe.backends.registry import Backends
 from devpipe.config import Catalogue, load_catalogue
 from devpipe.errors import DevpipeError, UsageError
-from devpipe.loop import CLOSING_S, LoopThread, Threads
+from devpipe.loop import CLOSING_S, Fsyncs, LoopThread
 from devpipe.recordings import Recordings, run_folder
 from devpipe.request import Asker, Prompt, Relation, RunRequest, draw_seed
 from devpipe.run import OpenRun, Run
@@ -47,7 +47,7 @@ class Engine:
         self.settings = settings or Settings.load(Path(home) if home is not None else find_home())
         self.backends = Backends(self.settings, backends)
         self._thread = LoopThread("devpipe-engine")
-        self._fsyncs = _fsync_threads()
+        self._fsyncs = Fsyncs()
         self._catalogue: tuple[object, Catalogue] | None = None
         self._unfinished: dict[str, Run] = {}
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -206,7 +206,7 @@ class Engine:
             self._thread.submit(self.backends.close()).result(CLOSING_S)
         self._thread.close()
         self._fsyncs.shutdown()
-        self._fsyncs = _fsync_threads()
+        self._fsyncs = Fsyncs()
 
     # The engine's thread.
 
@@ -246,11 +246,6 @@ def _files(folder: Path) -> list[tuple[str, int, int]]:
             state = entry.stat(follow_symlinks=False)
             found.append((entry.path, state.st_mtime_ns, state.st_size))
     return sorted(found)
-
-
-def _fsync_threads() -> Threads:
-    """For fsyncs alone: several at once cost one commit of the disk's journal. They start with their first task."""
-    return Threads(8, thread_name_prefix="devpipe-fsync")
 
 
 def _close_at_exit(engine: weakref.ref[Engine]) -> None:

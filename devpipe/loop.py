@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -83,11 +84,26 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     return function(*args, **kwargs)
 
 
-class Threads(ThreadPoolExecutor):
-    """Threads whose `map` works right here while the interpreter ends and lends no more of them."""
+class Fsyncs(ThreadPoolExecutor):
+    """Threads for fsyncs alone: several at once cost one commit of a slow disk's journal. A quick disk is served in a row.
+
+    Measured, 12 events and a 50 kB picture: at 3 ms an fsync 1.0x of one fsync at once, 3.4x in a row; at 0.2 ms both 2.0x, but
+    threads cost a third more CPU.
+    """
+
+    QUICK_S = 0.001
+
+    def __init__(self) -> None:
+        super().__init__(8, thread_name_prefix="devpipe-fsync")
+        self._took = self.QUICK_S  # one fsync, lately
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], **more: Any) -> Iterator[T]:
-        return super().map(fn, *iterables, **more) if threading.main_thread().is_alive() else map(fn, *iterables)
+        items = list(zip(*iterables, strict=True))
+        at_once = self._took >= self.QUICK_S and threading.main_thread().is_alive()  # else the interpreter ends, and lends no thread
+        began = time.perf_counter()
+        done = list(super().map(lambda item: fn(*item), items, **more) if at_once else (fn(*item) for item in items))
+        self._took = (time.perf_counter() - began) / (1 if at_once else max(len(items), 1))
+        return iter(done)
 
 
 async def finish_even_if_cancelled(work: Awaitable[T]) -> T:

@@ -106,19 +106,21 @@ class Work:
     async def record(self, *events: Event) -> None:
         """Write all held events and these, then show them. A cancellation waits until they are written and shown."""
         self._held.extend(events)
-        await finish_even_if_cancelled(self._flush())
+        if self._writing.locked() or any(event.durable for event in self._held):
+            await finish_even_if_cancelled(self._flush())
+        elif self._held:  # into the page cache: quicker than a thread, and nothing can come between
+            batch, self._held = self._held, []
+            self._show(self._written(batch, last=False))
 
     async def _flush(self, *, last: bool = False) -> None:
         async with self._writing:
             batch, self._held = self._held, []
-            if not batch:
-                return
-            if last or any(event.durable for event in batch):
-                recorded = await in_thread(self._written, batch, last)
-            else:
-                recorded = self._written(batch, last)  # into the page cache: quicker than a thread
-            for one in recorded:
-                self.publish(one)
+            if batch:
+                self._show(await in_thread(self._written, batch, last))
+
+    def _show(self, recorded: tuple[Recorded, ...]) -> None:
+        for one in recorded:
+            self.publish(one)
 
     def _written(self, batch: list[Event], last: bool) -> tuple[Recorded, ...]:
         """Write one batch; with the last one goes the summary file, and the recorder is closed."""

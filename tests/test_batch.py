@@ -88,7 +88,7 @@ def test_zipped_lists_go_side_by_side() -> None:
     """Also parameters; what is not zipped is crossed."""
     plan = Plan.read({**GRID, "zip": [["pipelines", "seeds", "width"], ["prompts", "outputs"]], "parameters": {"width": [64, 96, 128]}})
     cells = {(item.prompt, item.output, item.pipeline, item.seed, item.parameters["width"]) for item in plan.items()}
-    assert len(cells) == 6 and ("a cat", "sketch", "bauhaus", 2, 96) in cells and ("a cat", "sketch_sound", "dada", 1, 64) not in cells
+    assert len(cells) == 6 and ("a cat", "sketch", "bauhaus", 2, 96) in cells and ("a cat", "sketch_fusion", "dada", 1, 64) not in cells
 
 
 def test_excluded_cells_are_left_out() -> None:

@@ -148,4 +148,3 @@ def test_its_pictures_exist() -> None:
     """Relative links lead somewhere."""
     for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
         assert (REPOSITORY / link).is_file(), link
-

@@ -115,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from devpipe.cli.commands import act
 
         status = act(lambda: _asked(given, stops), json="--json" in options)
-        return _flushed(status)
+        _flush()
+        return status
 
 
 def _asked(given: list[str], stops: Stops) -> Asked:
@@ -135,20 +136,15 @@ def _usable_streams() -> None:
             getattr(sys, name).reconfigure(errors="replace")
 
 
-def _flushed(status: int) -> int:
-    """The status, once all that was printed has gone out: the interpreter would complain of it at its end."""
-    from devpipe.cli.screen import complain, nowhere
+def _flush() -> None:
+    """Send out what argparse printed; the interpreter would complain at its end where nobody reads it."""
+    from devpipe.cli.screen import nowhere
 
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             nowhere(stream)
-        except OSError as error:
-            nowhere(stream)
-            complain(f"The output cannot be written: {error.strerror}.")
-            status = status or EXIT_FAILED
-    return status
 
 
 __all__ = ["EXIT_BLOCKED", "EXIT_COMPLETED", "EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "Asked", "main", "parser"]

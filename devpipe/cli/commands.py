@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -150,7 +151,9 @@ def _parameters(engine: Engine, output: str, settings: Sequence[str]) -> Mapping
 
 def _from_stdin() -> str:
     """The prompt from standard input, in UTF-8 whatever the terminal speaks."""
-    data = sys.stdin.buffer.read(4 * MAX_PROMPT_CHARACTERS + 1) if sys.stdin else b""
+    data = b""
+    while sys.stdin and len(data) <= 4 * MAX_PROMPT_CHARACTERS and (piece := os.read(sys.stdin.fileno(), 65536)):
+        data += piece  # piece by piece: within one long read, Python would not hear a signal
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
