@@ -14,9 +14,7 @@ _NOISE, _FIGURE = 0.4, 1.0  # what decides who is seen where: chance, and whose 
 _SOFT, _CRISP = 0.9, 0.08  # half the width of a seam, between grounds and at things
 
 
-def fuse(
-    text: str, text_2: str, *, alpha: float, seed: int, width: int, height: int, style: str = "", language: str = ""
-) -> Image.Image:
+def fuse(text: str, text_2: str, *, alpha: float, seed: int, width: int, height: int, style: str = "", language: str = "") -> Image.Image:
     """The picture between two texts: exactly the first's at alpha 0, exactly the second's at 1, RGB.
 
     In between both take on the colours that lie at alpha on the way from one to the other (in OKLab), and the
