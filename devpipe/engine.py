@@ -8,6 +8,7 @@ import contextlib
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Acts = Callable[[], Coroutine[Any, Any, object]]
 AnyRun = TypeVar("AnyRun", bound=Run)
+T = TypeVar("T")
 
 
 class Engine:
@@ -195,6 +197,10 @@ class Engine:
         request = self._asker.shared(self._stored.find(source_id), prompt, pipeline, output, **how)
         work = self._work(request)
         return self._launch(work, lambda: work.all_stages(request.seed or draw_seed()))
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the engine's thread: how a widget's callback takes a step without blocking the kernel."""
+        return self._thread.submit(work)
 
     def close(self) -> None:
         """Cancel what still runs, write its endings, release the backends, end the thread. A later run starts it again."""

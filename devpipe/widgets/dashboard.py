@@ -209,7 +209,7 @@ class Dashboard:
             await act
             self._offer(run)
 
-        self.engine._thread.submit(step()).add_done_callback(guarded(lambda taken: self._taken(run, taken.result), self.panel.alert))
+        self.engine.submit(step()).add_done_callback(guarded(lambda taken: self._taken(run, taken.result), self.panel.alert))
 
     def _taken(self, run: OpenRun, result: Callable[[], object]) -> None:
         """A step has ended; where it could not be taken (an empty text), the person may mend it and go on."""
