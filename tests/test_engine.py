@@ -860,3 +860,42 @@ async def test_a_dual_run_regenerates_into_a_single_output(engine: Engine) -> No
     """The second text is left behind like any other thing the new output does not take."""
     run = await engine.run({"prompt": "a cat", "prompt_2": "the sea"}, output="sketch_fusion", **SMALL)
     assert (await engine.regenerate(run.id, output="sketch")).outcome == "completed"
+
+
+async def test_the_text_seed_decides_the_text(engine: Engine) -> None:
+    """The same one gives the same words under any medium's seed, another one other words."""
+    texts = [
+        (await engine.run(PROMPT, pipeline="dada", seed=seed, text_seed=text_seed, **SMALL)).texts["interception"]["prompt"]
+        for seed, text_seed in ((1, 5), (2, 5), (1, 6))
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+async def test_a_new_input_takes_the_old_verdict_away(engine: Engine) -> None:
+    """Without Stage 3 on the new text nothing is drawn."""
+    run = engine.open(**SMALL)
+    await run.input("a red cat")
+    await run.check()
+    await run.input("a blue house")
+    with pytest.raises(UsageError, match="no checked text"):
+        await run.generate()
+    await run.close()
+
+
+async def test_cancelling_who_iterates_cancels_the_run(tmp_path: Path) -> None:
+    """An interrupted `async for` leaves no run behind."""
+    reached = threading.Event()
+    engine = engine_in(tmp_path, backends={"procedural": ScriptedBackend([hanging(reached)])})
+    run = engine.start("a cat")
+
+    async def iterate() -> None:
+        async for _ in run:
+            pass
+
+    iterating = asyncio.ensure_future(iterate())
+    await asyncio.to_thread(reached.wait, 10)
+    iterating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await iterating
+    assert (await run).outcome == "cancelled" and run.recording.state == "cancelled"
+    engine.close()
