@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import os
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -247,10 +246,12 @@ class Engine:
 def _files(folder: Path) -> list[tuple[str, int, int]]:
     """Name, time and size of each file of a folder now; a link that leads nowhere is itself."""
     found = []
-    for entry in os.scandir(folder) if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+    try:
+        for entry in os.scandir(folder):
             state = entry.stat(follow_symlinks=False)
-            found.append((entry.path, state.st_mtime_ns, state.st_size))
+            found.append((entry.name, state.st_mtime_ns, state.st_size))
+    except FileNotFoundError:  # no such folder, or a file removed since it was listed: another state than any before
+        found.append(("", -1, len(found)))
     return sorted(found)
 
 
