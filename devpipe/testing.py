@@ -89,7 +89,7 @@ class BackendContract:
 
     def backend(self, settings: Settings) -> Backend:
         """The backend under test, with whatever it needs faked at the wire."""
-        raise NotImplementedError
+        raise NotImplementedError("A test class that inherits BackendContract says which backend it tests: override `backend`.")
 
     def _ask(self, home: Path, request: TextRequest | MediaRequest) -> tuple[TextResult | MediaResult, list[Delta | Progress | Preview]]:
         pieces: list[Delta | Progress | Preview] = []

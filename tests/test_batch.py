@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from shell import Done, here
 from devpipe import Engine, UsageError
 from devpipe.batch.plan import Plan
 from devpipe.batch.runner import Batch, Report
-from devpipe.errors import ConfigError, Rejected, Unavailable, UnknownName
+from devpipe.errors import ConfigError, Parked, Rejected, Unavailable, UnknownName
 from devpipe.events import AttemptStarted
 from devpipe.stages import language
 from devpipe.testing import ScriptedBackend
@@ -441,3 +442,50 @@ def test_a_report_says_what_became_of_the_plan() -> None:
     assert report.complete and str(report).startswith("batch b: ")
     with pytest.raises(UnknownName):
         Plan.read({"name": "p", "prompts": ["x"], "zip": [["colours"]]})
+
+
+def died_while_paying(engine: Engine) -> str:
+    """Cut the only recording off where a paid request had been sent, as kill -9 leaves it."""
+    (recording,) = list(engine.recordings)
+    log = recording.folder / "events.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    sent = next(i for i, line in enumerate(lines) if b'"attempt_started"' in line and b'"task":"media"' in line)
+    log.write_bytes(b"".join(lines[: sent + 1]))
+    for path in recording.folder.iterdir():
+        if path.suffix == ".png" or path.name == "run.json":
+            path.unlink()
+    return recording.id
+
+
+async def test_a_paid_request_whose_fate_is_unknown_is_never_sent_again(scripted: Callable[..., Engine]) -> None:
+    """Neither resume nor the plan run again pays a second time; the message says what a person can do."""
+    plan = {"name": "one", "prompts": ["a cat"], "pipelines": ["dada"]}
+    first = scripted(media=Paid([small_media()]))
+    assert (await first.batch(plan)).complete
+    run_id = died_while_paying(first)
+    media = Paid([small_media()])
+    second = scripted(media=media)
+    with pytest.raises(Parked, match="may have been charged"):
+        await second.resume(run_id)
+    report = await second.batch(plan)
+    assert media.requests == [] and not report.complete and "may have been charged" in report.rows[0].error
+
+
+async def test_a_fault_in_one_cell_leaves_the_others_theirs(scripted: Callable[..., Engine]) -> None:
+    """Also an error that is none of ours."""
+    media = ScriptedBackend([small_media(), ValueError("a fault"), small_media()])
+    report = await scripted(media=media).batch(GRID | {"name": "fault", "seeds": [1]}, concurrency=1)
+    assert report.counts == {"completed": 11, "failed": 1}
+    assert [row.error for row in report.rows if row.error] == ["ValueError: a fault"]
+
+
+async def test_a_cell_whose_earlier_text_no_longer_fits_begins_anew(scripted: Callable[..., Engine]) -> None:
+    """A recording that was deleted since does not stop its cell for ever."""
+    plan = GRID | {"name": "anew", "prompts": ["a cat"], "pipelines": ["dada"], "outputs": ["sketch"], "seeds": [1, 2]}
+    first = scripted(media=ScriptedBackend([small_media(), ValueError("a fault")]))
+    assert (await first.batch(plan, concurrency=1)).counts == {"completed": 1, "failed": 1}
+    second = scripted()
+    batch = Batch(second, Plan.read(plan), concurrency=1)
+    for recording in second.recordings:
+        shutil.rmtree(recording.folder)
+    assert (await batch.run()).counts == {"completed": 2}

@@ -86,7 +86,7 @@ class Server:
                 answer.close()
                 return
             except OSError:
-                time.sleep(0.1)
+                time.sleep(0.1)  # a server that starts has no event to wait for: its port is asked until it answers
         raise AssertionError(f"{self.mode} did not answer:\n{self.log.read_text()[-3000:]}")
 
     def stop(self) -> None:
