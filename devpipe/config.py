@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -31,7 +32,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest
-from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar
+from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar, canonical_json
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_GRAPH_BYTES = 8 * 1024 * 1024
@@ -140,6 +141,11 @@ class Model(BaseModel):
     def snapshot(self) -> dict[str, Any]:
         """The configuration as JSON values, as a recording keeps it."""
         return self.model_dump(mode="json", exclude={"schema_"})
+
+    @cached_property
+    def spelled(self) -> str:
+        """The snapshot's canonical JSON."""
+        return canonical_json(self.snapshot())
 
     @classmethod
     def restore(cls, snapshot: Mapping[str, Any]) -> Self:

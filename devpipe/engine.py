@@ -49,6 +49,7 @@ class Engine:
         self.backends = Backends(self.settings, backends)
         self._thread = LoopThread("devpipe-engine")
         self._fsyncs = Fsyncs()
+        self._folders = [str(self.settings.home / name) for name in ("pipelines", "output_configs", "output_configs/graphs")]
         self._catalogue: tuple[object, Catalogue] | None = None
         self._unfinished: dict[str, Run] = {}
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -61,8 +62,7 @@ class Engine:
     @property
     def catalogue(self) -> Catalogue:
         """Pipelines and output configs as the files say now; read again when one changed."""
-        folders = [self.settings.home / name for name in ("pipelines", "output_configs", "output_configs/graphs")]
-        signature = [state for folder in folders for state in _files(folder)]
+        signature = [state for folder in self._folders for state in _files(folder)]
         if self._catalogue is None or self._catalogue[0] != signature:
             self._catalogue = signature, load_catalogue(self.settings.home, backends=self.backends.names())
         return self._catalogue[1]
@@ -243,7 +243,7 @@ class Engine:
         return self._launch(work, lambda: work.after(leader, request.seed or draw_seed()))
 
 
-def _files(folder: Path) -> list[tuple[str, int, int]]:
+def _files(folder: str) -> list[tuple[str, int, int]]:
     """Name, time and size of each file of a folder now; a link that leads nowhere is itself."""
     found = []
     try:

@@ -64,6 +64,7 @@ class RunStarted(Event):
     labels: dict[str, str] = {}
     batch: str = ""
     provenance: str = "full"
+    writer: str = ""  # the process that has the recording, filled in by the recorder
 
 
 class AttachmentWritten(Event):
@@ -221,6 +222,7 @@ class RunResumed(Event):
     type: Literal["run_resumed"] = "run_resumed"
     always_durable: ClassVar[bool] = True
     cut_bytes: int = 0
+    writer: str = ""  # as in run_started
 
 
 class RunFinished(Event):

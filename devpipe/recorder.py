@@ -30,7 +30,7 @@ from pydantic_core import PydanticSerializationError
 
 from devpipe.errors import RecorderError, RecorderFull, RecorderPoisoned, RecordingDamaged, RunLocked, UsageError
 from devpipe.events import EVENT, SCHEMA_VERSION, Event, RunFinished, RunResumed, RunStarted, TextWritten
-from devpipe.recordings import EVENTS, LOCK, MAX_LINE, SUMMARY, SUMMARY_PART, Recorded, Recording, is_file_name, read_prefix, run_folder
+from devpipe.recordings import EVENTS, MAX_LINE, SUMMARY, SUMMARY_PART, Recorded, Recording, is_file_name, read_prefix, run_folder
 from devpipe.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ class Recorder:
         self._finished = False
         self._poison = ""
         try:
-            self._lock = self._keep(_locked(folder))
             self._folder = self._keep(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
             self._unsynced = [self._folder, self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))]
             self._events = self._keep(os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder))
+            _lock(self._events, folder)
             os.fchmod(self._events, 0o600)
         except BaseException:
             self._release()
@@ -119,7 +119,7 @@ class Recorder:
         with self._busy:
             self._check()
             at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-            written = [self._line(event, seq, at) for seq, event in enumerate(events, self._seq)]
+            written = [self._line(event, body, seq, at) for seq, (event, body) in enumerate(self._clean(events), self._seq)]
             with self._poisoning():
                 if ending:  # a finished run is never healed: what it names must be there first
                     self._sync()
@@ -181,7 +181,7 @@ class Recorder:
     def _drop_unnamed(self, recording: Recording) -> None:
         """Files that no event names were never acknowledged; they may be torn, and their names are needed."""
         for name in os.listdir(self._folder):
-            if name not in {*recording.files, EVENTS, LOCK}:
+            if name not in {*recording.files, EVENTS}:
                 os.unlink(name, dir_fd=self._folder)
 
     def _restore_texts(self, recording: Recording) -> None:
@@ -196,10 +196,19 @@ class Recorder:
                     os.unlink(name, dir_fd=self._folder)
                 self._unsynced.append(self._new_file(name, _encoded(texts[name])))
 
-    def _line(self, event: Event, seq: int, at: str) -> tuple[bytes, Recorded]:
-        event, body = _spelled(event)
-        if self._redact.may_touch(body):
-            event, body = self._redacted(event, body)
+    def _clean(self, events: Sequence[Event]) -> list[tuple[Event, str]]:
+        """Each event and its JSON, without secrets. Nearly always there is none: that is asked once for all of them."""
+        spelled = [_spelled(self._signed(event)) for event in events]
+        if not self._redact.may_touch("\n".join(body for _, body in spelled)):
+            return spelled
+        return [self._redacted(event, body) for event, body in spelled]
+
+    def _signed(self, event: Event) -> Event:
+        """A beginning says who writes from there on: that is whom a second writer is told of."""
+        signs = isinstance(event, RunStarted | RunResumed)
+        return event.model_copy(update={"writer": f"process {self._pid} on {socket.gethostname()}"}) if signs else event
+
+    def _line(self, event: Event, body: str, seq: int, at: str) -> tuple[bytes, Recorded]:
         line = f'{{"v":{SCHEMA_VERSION},"seq":{seq},"at":"{at}",{body[1:-1]}'.encode()
         line += b',"crc":"%08x"}\n' % zlib.crc32(line)
         if len(line) > MAX_LINE:
@@ -245,6 +254,9 @@ class Recorder:
     def _sync(self, *fds: int) -> None:
         """Make these durable, and all that waits for it."""
         waiting = list(dict.fromkeys([*fds, *self._unsynced]))
+        if hasattr(os, "posix_fadvise"):  # begins to write them all: one commit of the journal then serves all fsyncs, a quarter sooner
+            for fd in waiting:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         at_once = self._pool.map if self._pool and len(waiting) > 1 else map
         for _ in at_once(_fsync, waiting):
             pass
@@ -332,37 +344,21 @@ def _make_folder(folder: Path) -> None:
     os.chmod(folder, 0o700)  # whatever the umask took away
 
 
-def _locked(folder: Path) -> int:
-    """The descriptor that holds the run's lock; the kernel frees it with the process."""
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    try:
-        _flock(lock, folder.name)
-        os.fchmod(lock, 0o600)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(holder).encode(), 0)
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _flock(lock: int, run_id: str) -> None:
+def _lock(events: int, folder: Path) -> None:
+    """Takes the run for this process; the kernel frees it with the process. Raises RunLocked that names who has it."""
     for left in reversed(range(_TRIES)):
         try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             if not left:
-                raise RunLocked(f"Run {run_id} is being written by {_holder(lock)}.", hint="Wait for it, or end that process.") from exc
+                problem = f"Run {folder.name} is being written by {_holder(folder)}."
+                raise RunLocked(problem, hint="Wait for it, or end that process.") from exc
             time.sleep(0.01)
 
 
-def _holder(lock: int) -> str:
-    try:
-        holder = json.loads(os.pread(lock, 1000, 0))
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+def _holder(folder: Path) -> str:
+    began = [one for one in Recording(folder).events if isinstance(one.event, RunStarted | RunResumed)]
+    return f"{began[-1].event.writer} since {began[-1].at}" if began else "another process"
 
 
 def _check_names(names: Sequence[str]) -> None:

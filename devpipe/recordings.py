@@ -29,7 +29,7 @@ from devpipe.events import EVENT, SCHEMA_VERSION, ArtifactWritten, AttachmentWri
 if TYPE_CHECKING:
     from devpipe.summary import RunSummary
 
-EVENTS, SUMMARY, SUMMARY_PART, LOCK = "events.jsonl", "run.json", ".run.json.part", ".lock"
+EVENTS, SUMMARY, SUMMARY_PART = "events.jsonl", "run.json", ".run.json.part"
 MAX_LINE = 1_000_000  # bytes
 MAX_FILE = 2**30  # bytes: no recording of ours holds a larger file
 _RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-\d{6}-[0-9a-z]{8}")
@@ -233,7 +233,7 @@ class Recording:
     @property
     def _unborn(self) -> bool:
         """Whether the writer died before its first event was acknowledged."""
-        left = {entry.name for entry in os.scandir(self.folder)} - {LOCK}
+        left = {entry.name for entry in os.scandir(self.folder)}
         return not left or (not self._prefix.lines and self._ends_open and SUMMARY not in left)
 
     def _wrong_files(self) -> list[str]:
@@ -259,7 +259,7 @@ class Recording:
         """Files nobody named, and modes that let others read."""
         problems = ["the folder can be read by others"] if self.folder.stat().st_mode & 0o077 else []
         for entry in os.scandir(self.folder):
-            if entry.name not in {*self.files, EVENTS, SUMMARY, SUMMARY_PART, LOCK}:
+            if entry.name not in {*self.files, EVENTS, SUMMARY, SUMMARY_PART}:
                 problems += [] if self._ends_open else [f"{entry.name}: no event names it"]
             elif entry.stat(follow_symlinks=False).st_mode & 0o077:
                 problems.append(f"{entry.name}: can be read by others")
@@ -318,15 +318,15 @@ def is_file_name(name: str) -> bool:
 def is_locked(folder: Path) -> bool:
     """Whether a process has the run open for writing: the kernel says so, and forgets it with the process."""
     try:
-        lock = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        events = os.open(folder / EVENTS, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(events, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:
-        os.close(lock)
+        os.close(events)
     return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 from urllib.parse import quote, quote_plus
 
@@ -32,6 +32,10 @@ _MARKS = (
     "secret", "passw", "cookie", "access-key", "access_key", "private-key", "private_key", "bearer ", "bearer\t", "bearer\\",
     "basic ", "basic\t", "basic\\", "signature=", "sig=", "key=", "keyid=", "credential=",
 )  # fmt: skip
+_STEMS: Mapping[str, tuple[str, ...]] = {  # each mark below the stem that is looked for first
+    stem: tuple(mark for mark in _MARKS if stem in mark)
+    for stem in ("auth", "key", "token", "secret", "passw", "cookie", "bearer", "basic", "sig", "credential")
+}
 
 
 class Redactor:
@@ -82,8 +86,8 @@ class Redactor:
 
 def _holds_mark(text: str) -> bool:
     lower = text.lower()
-    for mark in _MARKS:  # not any(): this is asked for every line of every recording
-        if mark in lower:
+    for stem, marks in _STEMS.items():  # not any(): this is asked for every line of every recording
+        if stem in lower and any(mark in lower for mark in marks):
             return True
     return "://" in lower and "@" in lower
 

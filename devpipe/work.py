@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import hashlib
 import platform
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,7 +16,10 @@ from dataclasses import replace
 from functools import lru_cache
 from importlib import metadata
 
+from pydantic_core import to_json
+
 from devpipe.backends.registry import Backends
+from devpipe.config import Model
 from devpipe.errors import BackendError, RecorderError, UsageError
 from devpipe.events import (
     AttachmentWritten,
@@ -48,15 +51,21 @@ Publish = Callable[[Recorded | Event], None]
 
 def started_event(request: RunRequest, settings: Settings) -> RunStarted:
     """The first event: all that was known before the run."""
-    configs = {"pipeline": request.pipeline, "output": request.output, "media_pipeline": request.media_pipeline}
-    snapshots = {name: config.snapshot() for name, config in configs.items()}
+    configs = {"media_pipeline": request.media_pipeline, "output": request.output, "pipeline": request.pipeline}
     return RunStarted(
         run_id=request.run_id, pipeline=request.pipeline.name, output=request.output.name, texts=dict(request.texts),
         parent=request.parent, relation=request.relation, first_stage=request.first_stage, seed=request.seed,
         text_seed=request.text_seed, parameters=dict(request.asked), safety=request.level, instruction=request.instruction,
-        config=snapshots, config_sha256=canonical_sha256(snapshots), software=software(), labels=dict(request.labels),
+        config={name: config.snapshot() for name, config in configs.items()}, config_sha256=_sha256_of(configs),
+        software=software(), labels=dict(request.labels),
         batch=request.batch, provenance=settings.provenance, edited=dict(request.edited),
     )  # fmt: skip
+
+
+def _sha256_of(configs: Mapping[str, Model]) -> str:
+    """canonical_sha256 of all their snapshots, from spellings that are made once."""
+    spelled = ",".join(f'"{name}":{configs[name].spelled}' for name in sorted(configs))
+    return hashlib.sha256(f"{{{spelled}}}".encode()).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -128,7 +137,7 @@ class Work:
         for one in recorded:
             self.summary.add(one)
         if last:
-            self.recorder.close(json.dumps(self.summary.to_json(), ensure_ascii=False, indent=1).encode())
+            self.recorder.close(to_json(self.summary.to_json(), indent=1))  # the standard library's indents ten times slower
         return recorded
 
     async def _write_text(self, name: str, text: str) -> str:
@@ -154,7 +163,7 @@ class Work:
 
     async def _open(self) -> None:
         redact = Redactor(self.settings.secrets())
-        self._recorder = await in_thread(Recorder.create, self.settings.recordings, self.request.run_id, redact=redact, pool=self._fsyncs)
+        self._recorder = Recorder.create(self.settings.recordings, self.request.run_id, redact=redact, pool=self._fsyncs)
         self.hold(started_event(self.request, self.settings))
         names = {name: self.context.file_name(f"attached_{name}", "png") for name in self.request.images}
         if names:

@@ -175,7 +175,7 @@ def test_what_a_dead_writer_left_unacknowledged_is_no_damage(devpipe: Command, f
     assert done.status == 0 and f"devpipe resume {recorder.run_id}" in done.out
 
 
-@pytest.mark.parametrize("left", ["", ".lock", "events.jsonl"])
+@pytest.mark.parametrize("left", ["", "events.jsonl"])
 def test_a_run_that_died_before_its_first_event_is_no_damage(devpipe: Command, folder: Path, left: str) -> None:
     """Nothing was acknowledged, so nothing is lost; resuming it is refused in one line."""
     run = folder / "2026-11-22" / "20261122-141503-k3v2x2ma"

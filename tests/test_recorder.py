@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import socket
 import stat
 import threading
 import zlib
@@ -260,7 +261,9 @@ def test_an_error_before_the_first_event_names_the_folder_and_the_setting(tmp_pa
 
 
 def test_a_second_writer_is_told_by_whom(recorder: Recorder) -> None:
-    """Pid, host and since; the first goes on undisturbed; a finished lock is no lock."""
+    """Pid, host and since, also of one that has written nothing yet; the first goes on undisturbed; a closed one is no writer."""
+    with pytest.raises(RunLocked, match="by another process"):
+        Recorder.resume(recorder.folder, redact=REDACT)
     recorder.record(started())
     with pytest.raises(RunLocked, match=rf"process {os.getpid()} on .+ since \d{{4}}-"):
         Recorder.resume(recorder.folder, redact=REDACT)
@@ -338,6 +341,9 @@ def test_an_end_is_an_end(recorder: Recorder) -> None:
     assert Recording(recorder.folder).verify() == []
 
 
+WRITER = f"process {os.getpid()} on {socket.gethostname()}"
+
+
 def interrupted(recorder: Recorder, torn: bytes = b'{"v":1,"seq":3,"at":"2026') -> None:
     """What a killed process leaves: a torn line, a file without its event, a text whose bytes were lost."""
     sha256 = recorder.write_text("01_input.txt", "hello")
@@ -357,7 +363,7 @@ def test_resume_heals_what_a_dead_writer_left(recorder: Recorder) -> None:
     interrupted(recorder)
     assert Recording(recorder.folder).damage == "line 4: not a whole line"
     resumed = Recorder.resume(recorder.folder, redact=REDACT)
-    assert written(resumed)[-1] == RunResumed(cut_bytes=25)
+    assert written(resumed)[-1] == RunResumed(cut_bytes=25, writer=WRITER)
     assert not (recorder.folder / "03_image.png").exists()
     assert (recorder.folder / "01_input.txt").read_text() == "hello"
     (one,) = resumed.record(RunFinished(outcome="completed"))
@@ -371,7 +377,7 @@ def test_any_tail_is_cut(recorder: Recorder, torn: bytes) -> None:
     """Zeros, empty lines, foreign bytes: what was acknowledged before them is kept."""
     interrupted(recorder, torn)
     Recorder.resume(recorder.folder, redact=REDACT).close()
-    assert written(recorder)[3:] == [RunResumed(cut_bytes=len(torn))]
+    assert written(recorder)[3:] == [RunResumed(cut_bytes=len(torn), writer=WRITER)]
 
 
 def test_resume_refuses_more_than_a_torn_tail(recorder: Recorder) -> None:
@@ -380,10 +386,10 @@ def test_resume_refuses_more_than_a_torn_tail(recorder: Recorder) -> None:
     Recorder.resume(recorder.folder, redact=REDACT).close()
     events = recorder.folder / "events.jsonl"
     events.write_bytes(events.read_bytes().replace(b"hello", b"hallo"))
-    before = {path.name: path.read_bytes() for path in recorder.folder.iterdir() if path.name != ".lock"}
+    before = {path.name: path.read_bytes() for path in recorder.folder.iterdir()}
     with pytest.raises(RecordingDamaged, match="line 2: checksum"):
         Recorder.resume(recorder.folder, redact=REDACT)
-    assert {path.name: path.read_bytes() for path in recorder.folder.iterdir() if path.name != ".lock"} == before
+    assert {path.name: path.read_bytes() for path in recorder.folder.iterdir()} == before
 
 
 def test_resume_refuses_damage_before_an_ending(recorder: Recorder) -> None:

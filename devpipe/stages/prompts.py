@@ -13,6 +13,8 @@ _JOINERS = "\u200c\u200d"  # spelling of Persian and of emoji
 
 def visible(text: str) -> str:
     """The text without control characters, line ends as \\n."""
+    if text.isprintable():
+        return text
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(c for c in lines if c in _KEPT_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs"))
 

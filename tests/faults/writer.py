@@ -110,7 +110,7 @@ class NoLock(Recorder):
 
     def __init__(self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None) -> None:
         super().__init__(folder, redact=redact, flags=flags, pool=pool)
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        fcntl.flock(self._events, fcntl.LOCK_UN)
 
 
 RECORDERS: dict[str, type[Recorder]] = {
