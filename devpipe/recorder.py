@@ -357,8 +357,10 @@ def _lock(events: int, folder: Path) -> None:
 
 
 def _holder(folder: Path) -> str:
-    began = [one for one in Recording(folder).events if isinstance(one.event, RunStarted | RunResumed)]
-    return f"{began[-1].event.writer} since {began[-1].at}" if began else "another process"
+    for one in reversed(Recording(folder).events):
+        if isinstance(one.event, RunStarted | RunResumed):
+            return f"{one.event.writer} since {one.at}"
+    return "another process"
 
 
 def _check_names(names: Sequence[str]) -> None:
