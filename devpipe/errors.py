@@ -11,7 +11,7 @@
         RecorderPoisoned            an earlier write or fsync failed; open the recording again
         RunLocked                   another process writes this run
         RecordingDamaged            a recording cannot be read further than said
-      BackendError
+      BackendError                  `vendor` holds what the vendor said; `sent`: it may have been done, and charged
         Unavailable                 -> the next backend of the chain
         RateLimited                 -> wait `retry_after` seconds
         Rejected                    -> stop: the request is wrong, and would be wrong again
@@ -23,8 +23,8 @@ A blocked prompt, a vendor's refusal and a cancelled run are outcomes, not error
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 class DevpipeError(Exception):
@@ -102,8 +102,24 @@ class RecordingDamaged(RecorderError):
     """A recording is not readable, or not what its events say."""
 
 
+@dataclass(frozen=True, slots=True)
+class VendorAnswer:
+    """A vendor's error, read into one shape; nothing secret is left in it."""
+
+    status: int  # of HTTP, or said inside the answer; 0 where nobody said
+    code: str = ""
+    kind: str = ""  # the vendor's word; "moderation" where it refused the content
+    message: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
 class BackendError(DevpipeError):
     """A backend could not do what it was asked."""
+
+    def __init__(self, message: str, *, hint: str = "", vendor: VendorAnswer | None = None, sent: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.vendor = vendor
+        self.sent = sent
 
 
 class Unavailable(BackendError):
@@ -113,8 +129,8 @@ class Unavailable(BackendError):
 class RateLimited(BackendError):
     """Too many requests. `retry_after` in seconds, or None where nobody said."""
 
-    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None, vendor: VendorAnswer | None = None) -> None:
+        super().__init__(message, hint=hint, vendor=vendor)
         self.retry_after = retry_after
 
 
@@ -125,8 +141,8 @@ class Rejected(BackendError):
 class CutOff(BackendError):
     """An answer ended before its end mark."""
 
-    def __init__(self, message: str, *, hint: str = "", partial: str = "") -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, hint: str = "", partial: str = "", vendor: VendorAnswer | None = None, sent: bool = True) -> None:
+        super().__init__(message, hint=hint, vendor=vendor, sent=sent)
         self.partial = partial
 
 
