@@ -16,6 +16,8 @@ Outcome = Literal["completed", "blocked", "failed", "cancelled"]
 Task = Literal["translate", "interception", "judge", "split"]
 Level = Literal["kids", "youth", "adult", "research"]
 LEVELS: tuple[Level, ...] = ("kids", "youth", "adult", "research")
+Boundary = Literal["local", "eu", "world"]
+BOUNDARIES: tuple[Boundary, ...] = ("local", "eu", "world")  # each allows those before it
 
 Scalar = str | int | float | bool
 MAX_SEED = 2**31 - 1
@@ -77,6 +79,9 @@ class TextRequest:
     procedure: str = ""
     temperature: float | None = None
     parts: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()  # the answer ends before any of these
+    max_tokens: int | None = None  # of the answer
+    boundary: Boundary = "world"  # how far the text may travel; a backend further away raises Rejected before it sends anything
 
 
 @dataclass(frozen=True, slots=True)

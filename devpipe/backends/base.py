@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from devpipe.errors import Rejected
-from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
+from devpipe.values import Boundary, MediaRequest, MediaResult, TextRequest, TextResult
 
 if TYPE_CHECKING:
     from devpipe.settings import Settings
@@ -57,6 +57,7 @@ class Health:
     detail: str = ""
     models: tuple[str, ...] = ()
     hint: str = ""
+    version: str = ""
 
 
 class Backend:
@@ -66,7 +67,7 @@ class Backend:
     """
 
     by_rule: ClassVar[bool] = False  # True: draws by our own rules and cannot depict what they do not know
-    paid: ClassVar[bool] = False
+    paid: bool = False  # True: a request may cost money; where that hangs on the host, set it in __init__
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -78,6 +79,14 @@ class Backend:
     async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
         """All files of one request. Raises Unavailable, RateLimited or Rejected."""
         raise Rejected(f"{type(self).__name__} makes no media.", hint="Choose a media backend: `devpipe list backends`.")
+
+    def boundary(self, model: str) -> Boundary:
+        """How far a request for this model would travel. A backend that stays on this machine or in its network says so."""
+        return "world"
+
+    async def digest(self, model: str) -> str:
+        """The identity of the model's weights now; empty where nobody can tell cheaply."""
+        return ""
 
     async def check(self) -> Health:
         """Whether it is there, within a second or two; never spends money."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict
 from devpipe import pictures
 from devpipe.backends.base import Backend, Delta, Emit, Health, Progress
 from devpipe.errors import Rejected, UnknownName, nearest
-from devpipe.values import LOCAL_COST, Media, MediaRequest, MediaResult, Scalar, TextRequest, TextResult, derived_seed
+from devpipe.values import LOCAL_COST, Boundary, Media, MediaRequest, MediaResult, Scalar, TextRequest, TextResult, derived_seed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,6 +66,9 @@ class Procedural(Backend):
             return await asyncio.to_thread(_make, order, tell)
         finally:
             left.set()
+
+    def boundary(self, model: str) -> Boundary:
+        return "local"
 
     async def check(self) -> Health:
         """Always ready."""

@@ -27,6 +27,10 @@ class Entry:
 _LINE = "its line in devpipe/backends/registry.py"
 BACKENDS: Mapping[str, Entry] = {
     "procedural": Entry("devpipe.backends.procedural:Procedural"),
+    "transformers": Entry("devpipe.backends.transformers:Transformers", install='"devpipe[local]"'),
+    "ollama": Entry("devpipe.backends.ollama:Ollama"),
+    "openai_compatible": Entry("devpipe.backends.openai_compatible:OpenAICompatible"),
+    "openrouter": Entry("devpipe.backends.openrouter:OpenRouter"),
 }
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from devpipe.backends.base import Health
 from devpipe.backends.registry import Backends
-from devpipe.config import load_catalogue
+from devpipe.config import Catalogue, load_catalogue
 from devpipe.errors import ConfigError, DevpipeError, Fault
 from devpipe.lint import lint
 from devpipe.settings import Settings
 
-PATIENCE_S = 3.0
+PATIENCE_S = 2.0  # with the start of Python, everything is said within 3 s
+SHOWN_MODELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Checked:
             "faults": [{"file": fault.file, "path": fault.path, "message": fault.message} for fault in self.faults],
             "warnings": list(self.warnings),
             "backends": {
-                name: {"ready": health.ready, "detail": health.detail, "models": list(health.models), "hint": health.hint}
+                name: {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(health).items()}
                 for name, health in self.backends.items()
             },
         }
@@ -43,7 +44,9 @@ class Checked:
         lines = [f"{len(names)} usable {kind}: {', '.join(names) or 'none'}" for kind, names in self.usable.items()]
         for name, health in self.backends.items():
             state = "ready" if health.ready else "NOT READY"
-            lines.append(f"backend {name}: {state} " + " ".join(filter(None, [health.detail, health.hint])))
+            lines.append(
+                f"backend {name}: {state} " + " ".join(filter(None, [health.detail, health.version, _some(health.models), health.hint]))
+            )
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults] or ["no faults"]
         return "\n".join(line.rstrip() for line in lines)
@@ -55,18 +58,31 @@ async def checked(home: Path) -> Checked:
         settings, faults = Settings.load(home), tuple[Fault, ...]()
     except ConfigError as error:
         settings, faults = Settings(home, home / "recordings", environment=os.environ), error.faults
-    catalogue = load_catalogue(home)
     backends = Backends(settings)
     names = backends.names()
+    looking = asyncio.create_task(asyncio.to_thread(_catalogue, home))
     healths = await asyncio.gather(*[_health(backends, name) for name in names])
+    catalogue, linted = await looking
     await backends.close()
     usable = {"interceptions": catalogue.interceptions, "media pipelines": catalogue.media, "outputs": catalogue.outputs}
     return Checked(
         usable={kind: sorted(found) for kind, found in usable.items()},
-        faults=(*faults, *catalogue.faults, *lint(catalogue)),
+        faults=(*faults, *catalogue.faults, *linted),
         warnings=(*map(str, settings.faults()), *_unwritable(settings.recordings)),
         backends=dict(zip(names, healths, strict=True)),
     )
+
+
+def _catalogue(home: Path) -> tuple[Catalogue, list[Fault]]:
+    catalogue = load_catalogue(home)
+    return catalogue, list(lint(catalogue))
+
+
+def _some(models: Sequence[str]) -> str:
+    """The first models by name, and how many more there are."""
+    shown = ", ".join(models[:SHOWN_MODELS])
+    more = len(models) - SHOWN_MODELS
+    return f"models: {shown}" + (f" and {more} more." if more > 0 else ".") if models else ""
 
 
 async def _health(backends: Backends, name: str) -> Health:

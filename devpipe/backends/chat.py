@@ -1,0 +1,187 @@
+"""What the chat backends share: our request as messages, an answer as it comes, and the one way from the one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from devpipe.backends.base import Backend, Delta, Emit, Health
+from devpipe.backends.fallback import Chain, leaves
+from devpipe.backends.http import CHAT, COLD, Answer, Http, Patience
+from devpipe.errors import BackendError, CutOff, Rejected, Unavailable
+from devpipe.values import Boundary, Cost, TextRequest, TextResult
+
+GLANCE = Patience(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
+LONGEST_ANSWER = 4096  # tokens, where the request names no number: several pages, and an end to what would never stop
+_LANGUAGES = {
+    "ar": "Arabic", "de": "German", "el": "Greek", "en": "English", "es": "Spanish", "fa": "Persian", "fr": "French", "he": "Hebrew",
+    "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ru": "Russian",
+    "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "zh": "Chinese",
+}  # fmt: skip
+_THOUGHT = "<think>"
+
+
+def messages(request: TextRequest) -> list[dict[str, str]]:
+    """The instruction as the system's message, and the text, alone and unchanged, as the user's."""
+    demands = [request.instruction]
+    if request.task != "judge":  # its instruction is the whole policy, to the letter
+        code = request.output_language or request.language
+        demands.append(f"Write your answer in {_LANGUAGES.get(code, f'the language with the ISO 639-1 code {code!r}')}.")
+        if request.parts:
+            names = ", ".join(f'"{name}"' for name in request.parts)
+            demands.append(f"Answer with one JSON object and nothing else. Its keys are {names}; each value is a text.")
+    system = "\n\n".join(filter(None, demands))
+    return [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": request.text}]
+
+
+def parts_schema(parts: tuple[str, ...]) -> dict[str, object]:
+    """JSON Schema of an answer in named parts."""
+    names = {name: {"type": "string"} for name in parts}
+    return {"type": "object", "properties": names, "required": list(parts), "additionalProperties": False}
+
+
+def fields(value: object) -> Mapping[str, Any]:
+    """A JSON object that a server sent; empty where it sent something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def whole(value: object) -> int | None:
+    """A count that a server told, or None where it is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+@dataclass
+class Writing:
+    """An answer as it comes: shown piece by piece, without what the model thinks aloud before it."""
+
+    request: TextRequest
+    emit: Emit
+    model: str = ""
+    finish: str = ""
+    refused: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: Cost = field(default_factory=Cost)
+    _told: list[str] = field(default_factory=list)
+    _shown: list[str] = field(default_factory=list)
+    _head: str | None = ""  # a beginning that may still turn out to be a thought; None: the answer has begun
+
+    def add(self, piece: object) -> None:
+        """The next piece of the answer; what is no text is none."""
+        if not isinstance(piece, str):
+            return
+        self._told.append(piece)
+        if self._head is not None:
+            self._head = (self._head + piece).lstrip()
+            if self._head.startswith(_THOUGHT) and "</think>" in self._head:
+                self._head = self._head.partition("</think>")[2].lstrip()
+            if _THOUGHT.startswith(self._head[: len(_THOUGHT)]):
+                return
+            piece, self._head = self._head, None
+        if piece:
+            self._shown.append(piece)
+            self.emit(Delta(piece))
+
+    @property
+    def text(self) -> str:
+        unclear = self._head or ""
+        return "".join(self._shown) + ("" if unclear.startswith(_THOUGHT) else unclear)
+
+    def result(self, digest: str = "") -> TextResult:
+        """What became of it; `raw` is what was told, where that is more than what was shown."""
+        text, told = self.text, "".join(self._told)
+        return TextResult(
+            text, model=self.model or self.request.model, digest=digest, finish_reason=self.finish, refused=self.refused,
+            input_tokens=self.input_tokens, output_tokens=self.output_tokens, cost=self.cost, raw=told if told != text else "",
+        )  # fmt: skip
+
+
+class Chat(Backend):
+    """A server to chat with. A subclass says where it is, how it is asked (`body`) and what its answer means (`read`)."""
+
+    name: ClassVar[str]  # as registered
+    path: ClassVar[str]
+    start: ClassVar[str]  # what to do where it does not answer
+    http: Http
+    region: Boundary | None = None  # where the server stands, if that is known; a private address is local
+
+    async def body(self, request: TextRequest) -> dict[str, Any]:
+        """The request as the vendor spells it."""
+        raise NotImplementedError
+
+    def read(self, chunk: Mapping[str, Any], writing: Writing) -> None:
+        """One piece of the answer. Raises the vendor's error where it holds one."""
+        raise NotImplementedError
+
+    def chunks(self, answer: Answer) -> AsyncGenerator[dict[str, Any]]:
+        """The answer's pieces, up to its end mark."""
+        raise NotImplementedError
+
+    async def write(self, request: TextRequest, emit: Emit) -> TextResult:
+        """The model's answer, streamed. A refusal is a result; an answer without its end raises CutOff."""
+        self.keep_inside(request)
+        writing, body = Writing(request, emit), None
+        try:
+            body = await self.body(request)
+            await self.ask(body, writing)
+            if not writing.finish:
+                raise CutOff(f"{self.http.name} stopped before the answer's end.", hint="Try again, or choose another model.")
+        except BackendError as error:
+            error.sent = error.sent and body is not None  # what is looked up before costs nothing
+            self.unfinished(error, writing)
+        return self.finished(writing)
+
+    def keep_inside(self, request: TextRequest) -> None:
+        """Raises Rejected where the text would leave the boundary."""
+        if leaves(place := self.boundary(request.model), request.boundary):
+            problem = f"{self.http.name} would take the text too far: {request.model} is {place!r}, and {request.boundary!r} is allowed."
+            raise Rejected(problem, hint="Choose a model inside this boundary, or change the boundary in devpipe.toml.")
+
+    async def ask(self, body: Mapping[str, Any], writing: Writing) -> None:
+        """Send it once, and read the answer as it comes; leaving, also by a cancel, closes the connection."""
+        patience = CHAT if self.paid else COLD
+        async with self.http.stream(self.path, body, patience=patience) as answer, aclosing(self.chunks(answer)) as chunks:
+            async for chunk in chunks:
+                self.read(chunk, writing)
+
+    def unfinished(self, error: BackendError, writing: Writing) -> None:
+        """Raise the error with what came before it, but for a refusal, and where a whole answer only lost its end mark."""
+        if error.vendor and error.vendor.kind == "moderation":
+            writing.refused, writing.finish = error.vendor.message or error.message, "refused"
+        elif isinstance(error, CutOff) and writing.finish:
+            return
+        elif isinstance(error, CutOff) or writing.text:
+            raise CutOff(
+                error.message, hint=error.hint, partial=writing.text, vendor=error.vendor, sent=error.sent or bool(writing.text)
+            ) from error
+        else:
+            raise error
+
+    def finished(self, writing: Writing) -> TextResult:
+        """The result of an answer that came to its end."""
+        return writing.result()
+
+    def boundary(self, model: str) -> Boundary:
+        """How far a request travels: what the person says of the server goes before its address."""
+        return self.settings.region(self.name) or self.region or ("local" if self.http.private else "world")
+
+    async def look(self) -> Health:
+        """What is there. Raises Unavailable where nobody answers."""
+        raise NotImplementedError
+
+    async def check(self) -> Health:
+        """Whether it answers, what it serves, and what is missing; no model is made to work."""
+        try:
+            return await self.look()
+        except Unavailable as error:
+            return Health(ready=False, detail=error.message, hint=self.start)
+
+    def wanted(self) -> list[str]:
+        """The models of this backend that the settings name."""
+        chains = [Chain.read(models) for models in self.settings.models.values()]
+        return sorted({one.model for chain in chains for one in chain.candidates if one.backend == self.name})
+
+    async def close(self) -> None:
+        await self.http.close()

@@ -1,0 +1,82 @@
+"""OpenRouter: many providers behind one key, each answer with its exact price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from devpipe.backends.base import Health
+from devpipe.backends.chat import GLANCE, Chat, fields
+from devpipe.backends.http import CHAT, Http, base_url
+from devpipe.backends.openai_compatible import OpenAICompatible
+from devpipe.errors import CutOff, Rejected, Unavailable
+from devpipe.settings import Settings
+from devpipe.values import Boundary, Cost, TextRequest
+
+ROUTING: Mapping[str, object] = {
+    "require_parameters": True,  # a provider that ignores the seed would not be told from one that heeds it
+    "allow_fallbacks": True,
+    "data_collection": "deny",  # what children write is no training data
+}
+_KEY = "OPENROUTER_API_KEY"
+_OPTIONAL = ("seed", "temperature", "stop", "max_tokens", "response_format")
+
+
+class OpenRouter(OpenAICompatible):
+    """openrouter.ai, or by DEVPIPE_OPENROUTER_URL=https://eu.openrouter.ai only what stays in the European Union."""
+
+    name = "openrouter"
+    paid = True
+    start = "Are you online? Does DEVPIPE_OPENROUTER_URL, if it is set, name OpenRouter?"
+
+    def __init__(self, settings: Settings, *, transport: object | None = None) -> None:
+        Chat.__init__(self, settings)
+        url = base_url(settings.url(self.name, "https://openrouter.ai"), 443, variable="DEVPIPE_OPENROUTER_URL")
+        url += "/api/v1" * (not urlsplit(url).path)
+        self.key = settings.key(_KEY) or ""
+        self.http = Http(url, name="OpenRouter", key=self.key, key_name=_KEY, transport=transport, start=self.start)
+        self._supported: dict[str, frozenset[str]] = {}
+        self._is_openai = self._tells_usage = False
+
+    def boundary(self, model: str) -> Boundary:
+        """Never here, wherever the address points: OpenRouter always asks somebody else."""
+        return "eu" if self.http.url.startswith("https://eu.openrouter.ai/") else "world"
+
+    async def body(self, request: TextRequest) -> dict[str, Any]:
+        """The request, without the parameters that no provider of this model heeds."""
+        if not self.key:
+            raise Rejected("OpenRouter needs a key.", hint=f"Set {_KEY}.")
+        known, body = await self._parameters(request.model), await super().body(request)
+        if "structured_outputs" not in known and "response_format" in body:
+            body["response_format"] = {"type": "json_object"}
+        return {name: value for name, value in body.items() if name not in _OPTIONAL or name in known} | {"provider": dict(ROUTING)}
+
+    async def _parameters(self, model: str) -> frozenset[str]:
+        """What the most able provider of this model heeds; where none is listed, the request itself will tell."""
+        if model not in self._supported:
+            answer = await self.http.get_json(f"/models/{quote(model, safe='/:')}/endpoints", patience=CHAT)
+            endpoints = fields(answer.get("data")).get("endpoints") or []
+            able = [frozenset(map(str, endpoint.get("supported_parameters") or ())) for endpoint in map(fields, endpoints)]
+            self._supported[model] = max(able, key=lambda names: len(names.intersection(_OPTIONAL)), default=frozenset(_OPTIONAL))
+        return self._supported[model]
+
+    def cost(self, usage: Mapping[str, Any], known: Cost) -> Cost:
+        """What OpenRouter charged, and with a key of one's own what the provider did."""
+        parts = [usage.get("cost"), fields(usage.get("cost_details")).get("upstream_inference_cost") if usage.get("is_byok") else None]
+        told = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool) and part >= 0]
+        return Cost(float(sum(told)), "reported") if parts[0] in told else known
+
+    async def look(self) -> Health:
+        """Whether the key is good for something, without spending anything."""
+        if not self.key:
+            return Health(ready=False, detail="no key.", hint=f"Set {_KEY}.")
+        left = fields((await self.http.get_json("/key", patience=GLANCE)).get("data")).get("limit_remaining")
+        credit = f", {left:.2f} USD left" if isinstance(left, int | float) else ""
+        hint = "Add credit at https://openrouter.ai/credits." if isinstance(left, int | float) and left <= 0 else ""
+        try:
+            served = (await self.http.get_json("/models", patience=GLANCE)).get("data") or []
+        except (Unavailable, CutOff):
+            served = []  # the list is long and the line may be slow: the key is what counts
+        models = sorted(str(model["id"]) for model in map(fields, served) if model.get("id"))
+        return Health(not hint, self.http.url + credit, tuple(models), hint)
