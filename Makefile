@@ -2,6 +2,7 @@
 # Written for make 3.81 too (macOS), and for folders with a space in their path: every path here is relative.
 
 KERNELS = 6.31.0 7.3.0 7.4.0
+TORCH = 2.13.0
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
 PYTEST = .venv/bin/python -m pytest
 
@@ -9,12 +10,13 @@ PYTEST = .venv/bin/python -m pytest
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
 export PIP_USER := 0
 
-.PHONY: help run test test-faults test-browser lint format lab lock install kernels clean
+.PHONY: help run test test-local test-faults test-browser lint format lab lock install kernels clean
 
 help:
 	@echo "make run           install, then one German and one English prompt through all four stages"
 	@echo "make lab           JupyterLab on notebooks/"
-	@echo "make test          every test but the two below"
+	@echo "make test          every test but the three below"
+	@echo "make test-local    language models in this process (installs torch beside .venv)"
 	@echo "make test-faults   kills, full disks and other faults, many times over"
 	@echo "make test-browser  the notebooks in a real page (needs chromium)"
 	@echo "make lint          ruff and mypy;   make format  lets ruff mend what it can"
@@ -32,6 +34,9 @@ test: install kernels
 	@DEVPIPE_RECORDINGS="$(CURDIR)/build/recordings" IPYTHONDIR="$(CURDIR)/build/ipython" \
 	  $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
 
+test-local: install .local-venv/installed
+	@.local-venv/bin/python -m pytest tests/test_transformers.py tests/test_import.py
+
 test-faults: install
 	@$(PYTEST) -m faults tests
 
@@ -48,7 +53,7 @@ format: install
 	@.venv/bin/ruff format
 
 clean:
-	rm -rf .venv .kernels .lock-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist shots
+	rm -rf .venv .kernels .local-venv .lock-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist shots
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 install: .venv/installed
@@ -79,6 +84,16 @@ kernels: $(KERNELS:%=.kernels/ipykernel-%/installed)
 	@$(PIP) install --no-deps --require-hashes --target .kernels/ipykernel-$* --requirement tests/kernels-$*.lock
 	@touch $@
 
+# torch comes in several builds, each with its own hash, some of gigabytes: it stays out of the lock and of .venv. This environment
+# sees the packages of .venv, too.
+.local-venv/installed: tests/local.lock .venv/installed
+	@echo "Installing torch into .local-venv; this takes a minute or two, once."
+	@rm -rf .local-venv && .venv/bin/python -m venv --without-pip .local-venv
+	@for site in .local-venv/lib/python3*/site-packages; do echo "../../../../.$${site#.local-}" > "$$site/venv.pth"; done
+	@$(PIP:.venv/%=.local-venv/%) install --no-deps --require-hashes --requirement tests/local.lock
+	@$(PIP:.venv/%=.local-venv/%) install torch==$(TORCH)
+	@touch .local-venv/installed
+
 # One lock for every system and Python: uv resolves for all of them at once; pip installs from it.
 LOCK = env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
   .lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
@@ -90,3 +105,5 @@ lock:
 	@for version in $(KERNELS); do \
 	  printf 'ipykernel==%s\nnest-asyncio\n' $$version | $(LOCK) --no-deps --output-file tests/kernels-$$version.lock - || exit 1; \
 	done
+	@printf '%s\n' 'transformers>=5,<6' filelock fsspec networkx setuptools sympy | $(LOCK) --constraint requirements.lock \
+	  $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock) --output-file tests/local.lock -

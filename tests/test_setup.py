@@ -27,6 +27,7 @@ PINS = {
 PIN_LINE = re.compile(r"[a-z0-9-]+==[a-z0-9.]+( ; [a-zA-Z0-9_'.*<>=!() -]+)? \\")
 HASH_LINE = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
 LOCKS = [ROOT / "requirements.lock", *sorted((ROOT / "tests").glob("kernels-*.lock"))]
+LOCAL_LOCK = ROOT / "tests" / "local.lock"
 MODULES = sorted((ROOT / "devpipe").rglob("*.py"))
 
 
@@ -75,8 +76,8 @@ def test_conda_and_pip_ask_for_the_same() -> None:
 
 
 def test_every_extra_is_locked_or_known() -> None:
-    """A new extra is added to the lock; only dask, which nobody needs on one machine, stays out of it."""
-    assert set(project()["optional-dependencies"]) == LOCKED_EXTRAS | {"dask"}
+    """A new extra is added to the lock; only dask, which nobody needs on one machine, and torch, of many builds, stay out of it."""
+    assert set(project()["optional-dependencies"]) == LOCKED_EXTRAS | {"dask", "local"}
 
 
 def test_python_3_11_everywhere() -> None:
@@ -94,13 +95,24 @@ def test_lock_satisfies_pyproject() -> None:
         assert all(requirement.specifier.contains(version) for version in versions), f"{name} is stale: make lock"
 
 
+def test_what_runs_local_models_is_pinned_beside_the_lock() -> None:
+    """The extra `local` is what tests/local.lock and the Makefile's TORCH pin; what requirements.lock pins as well has one version."""
+    text = re.search(r"^TORCH = (.+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert text
+    ours, theirs = ({pin.name: str(pin.specifier) for pin in locked(path)} for path in (LOCAL_LOCK, ROOT / "requirements.lock"))
+    assert not set(ours) & set(theirs)
+    pins = {**theirs, **ours, "torch": f"=={text[1]}"}
+    for name, requirement in by_name(project()["optional-dependencies"]["local"]).items():
+        assert requirement.specifier.contains(pins[name].removeprefix("==")), f"{name} is stale: make lock"
+
+
 def test_lock_knows_other_systems() -> None:
     """What only macOS needs is locked under a marker, so that one file installs on Linux and macOS."""
     markers = {pin.name: str(pin.marker) for pin in locked(ROOT / "requirements.lock")}
     assert "darwin" in markers["appnope"].lower()
 
 
-@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*LOCKS, LOCAL_LOCK], ids=lambda path: path.name)
 def test_lock_holds_pins_and_hashes_only(path: Path) -> None:
     """Each package is pinned and followed by at least one hash; no host, path or option of pip stands anywhere."""
     hashes = {"": 1}
@@ -137,7 +149,7 @@ def test_known_holes_stay_closed(name: str) -> None:
 def test_every_import_is_declared() -> None:
     """What a module imports is the standard library, devpipe, or named in pyproject.toml: nothing is there by chance."""
     distributions = importlib.metadata.packages_distributions()
-    names = set(declared(extras=LOCKED_EXTRAS | {"dask"})) | {"pydantic-core"}  # one release with pydantic, pinned by it
+    names = set(declared(extras=LOCKED_EXTRAS | {"dask", "local"})) | {"pydantic-core"}  # one release with pydantic, pinned by it
     for path in MODULES:
         for package in imported(path) - set(sys.stdlib_module_names) - {"devpipe"}:
             found = {canonicalize_name(name) for name in distributions.get(package, [package])}
