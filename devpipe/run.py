@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from devpipe.errors import DevpipeError, NotAllowed, UsageError
 from devpipe.events import ArtifactWritten, Event, Problem, VerdictGiven
-from devpipe.loop import HEARTBEAT_S, LoopThread, await_elsewhere
+from devpipe.loop import CLOSING_S, HEARTBEAT_S, LoopThread, await_elsewhere
 from devpipe.recordings import Recorded, Recording
 from devpipe.request import draw_seed, texts_of
 from devpipe.stages.context import Refused
@@ -169,6 +169,7 @@ class Run:
                 yield item
         except asyncio.CancelledError:
             self.cancel()
+            await asyncio.to_thread(self.settled, CLOSING_S)  # as for `await run`: the ending is on disk before anybody goes on
             raise
         finally:
             unfollow()

@@ -85,6 +85,7 @@ def test_a_blocked_text_is_a_result(shell: Shell) -> None:
     assert intercept(shell, "dada", "eine Rohrbombe").outcome == "blocked"
 
 
+@pytest.mark.loopback
 def test_looking_around(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
     """check prints, list gives tables, show gives a recording; anything else says what there is."""
     run = intercept(shell, "passthrough --set width=64 --set height=64", "ein Kreis")

@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     command("init", "Make a workspace: pipelines, output configs, notebooks, settings.").add_argument("dir", metavar="DIR")
     lab = command("lab", "Open JupyterLab on the workspace's notebooks.")
     lab.add_argument("arguments", nargs="*", metavar="-- ARGUMENT", help="passed on to JupyterLab")
+    _report(command("safety-report", "Run labelled texts through the check and say how often it is right."))
     command("tour", "The main job: a German and an English prompt, dada and bauhaus, all four stages.")
     return top
 
@@ -104,6 +105,13 @@ def _batch(batch: argparse.ArgumentParser) -> None:
     batch.add_argument("--budget", type=float, metavar="USD", help="stop before the batch, with all its tries, has cost more")
     batch.add_argument("--resume", action="store_true", help="go on with an earlier try (the default: nothing is done twice)")
     batch.add_argument("--dry-run", action="store_true", help="say what would be done, and end")
+
+
+def _report(report: argparse.ArgumentParser) -> None:
+    report.add_argument("labelled", metavar="LABELLED.csv", help="columns text,label (safe or unsafe) and, if you like, category")
+    report.add_argument("--level", metavar="LEVEL", help="kids, youth, adult or research; never looser than the workspace's")
+    report.add_argument("-o", "--out", metavar="OUT.csv", help="write what was said of each text")
+    report.add_argument("--concurrency", type=int, default=4, metavar="N", help="texts at a time (default: %(default)s)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

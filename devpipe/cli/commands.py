@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devpipe.cli import EXIT_BLOCKED, EXIT_COMPLETED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Asked, looking
-from devpipe.cli.screen import Screen, complain, say, say_json
+from devpipe.cli.screen import Screen, complain, plain, say, say_json
 from devpipe.errors import ConfigError, DevpipeError, UsageError
 from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar
 
@@ -238,6 +238,17 @@ def _progress(report: Report, row: Row) -> None:
         say(f"{over}/{len(report.rows)}  {row.outcome:<11} {row.run_id or row.error}  {said}", out=sys.stderr)
 
 
+def _safety_report(asked: Asked) -> int:
+    from devpipe.safety.report import report
+
+    with _engine(asked) as engine:
+        done = asked.wait(report(engine, asked.labelled, level=asked.level, concurrency=max(1, asked.concurrency)))
+    if asked.out:
+        done.write(asked.out)
+    say_json(done.to_json()) if asked.json else say(plain(str(done)))
+    return EXIT_COMPLETED
+
+
 def _init(asked: Asked) -> int:
     from devpipe.workspace import create
 
@@ -252,5 +263,5 @@ def _init(asked: Asked) -> int:
 _COMMANDS: Mapping[str, Callable[[Asked], int]] = {
     "run": _run, "regenerate": _regenerate, "tour": _tour, "resume": _resume, "replay": _replay, "batch": _batch, "init": _init,
     "show": looking.show, "verify": looking.verify, "list": looking.names, "check": looking.check, "export": looking.export,
-    "lab": looking.lab,
+    "lab": looking.lab, "safety-report": _safety_report,
 }  # fmt: skip

@@ -67,23 +67,38 @@ def complain(text: str) -> None:
     say(f"devpipe: {plain(text).strip()}", out=sys.stderr)
 
 
+_Place = tuple[str, str, str, int]  # stage, part, step and iteration: which text of a run is meant
+
+
+def _place(event: TextWritten | TextStreamed) -> _Place:
+    return event.stage, event.part, event.step, event.iteration
+
+
+def _name(event: TextWritten | TextStreamed) -> str:
+    number = f"{event.iteration + 1}. " if event.iteration else ""
+    return number + (f"{event.part}: " if event.part != "prompt" else "")
+
+
 class Screen:
-    """Follows one run and prints it. Streamed text and progress show only on a terminal, on one line that is written over."""
+    """Follows one run and prints it. Texts grow as they are written; progress shows only on a terminal, on a line that is written over."""
 
     def __init__(self, folder: Path, *, out: TextIO | None = None) -> None:
         self.folder = folder
         self.out = out or sys.stdout
         self.live = self.out.isatty()
         self.failed: OSError | None = None  # the output could not be written: the run goes on, unseen
-        self._streamed = ""
+        self._growing: _Place | None = None  # the text on the line that has no end yet
+        self._grown: dict[_Place, str] = {}
+        self._shown: dict[tuple[str, str], str] = {}  # the latest text of each stage and part
 
     def __call__(self, happening: Happening) -> None:
         event = happening.event if isinstance(happening, Recorded) else happening
         match event:
-            case TextStreamed(text=text):
-                self._over(self._streamed + text)
-            case Progressed(step=step, steps=steps, message=message):
-                self._over(f"{step} of {steps} {message}")
+            case TextStreamed():
+                self._grow(event)
+            case Progressed(step=step, steps=steps, message=message) if self.live:
+                self._end_line()
+                self._say("\r\x1b[K" + _INDENT + plain(f"{step} of {steps} {message}").replace("\n", " ")[-60:], end="")
             case RunStarted():
                 self._line(f"{event.pipeline} > {event.output}   safety {event.safety}, text seed {event.text_seed}, run {event.run_id}")
             case RunResumed(cut_bytes=cut):
@@ -110,23 +125,46 @@ class Screen:
                 self._line(f"{event.outcome} in {event.seconds:.2f} s   recording {self.folder}\n")
 
     def _text(self, event: TextWritten) -> None:
-        name = f"{event.iteration + 1}. " if event.iteration or not event.final else ""
-        part = f"{event.part}: " if event.part != "prompt" else ""
-        self._line(f"{_INDENT}[{event.language or '?'}] {name}{part}{event.text}")
+        """A text that is written; where it has been seen growing, only what is now known of it."""
+        place, tag = _place(event), "partial" if event.partial else event.language or "?"
+        grown, shown = self._grown.pop(place, None), self._shown.get((event.stage, event.part))
+        self._shown[event.stage, event.part] = "" if event.partial else event.text
+        if event.final and shown == event.text:
+            return  # the step that made it has shown it
+        if grown is None or grown.strip() != event.text.strip():
+            self._line(f"{_INDENT}{_name(event)}{event.text}  [{tag}]")
+        elif place == self._growing:
+            self._end_line(f"  [{tag}]")
+
+    def _grow(self, event: TextStreamed) -> None:
+        """One more piece of a text."""
+        place = _place(event)
+        if place not in self._grown:
+            self._end_line()
+            self._grown[place] = ""
+        if place != self._growing and event.text:
+            self._end_line()
+            self._growing = place
+            self._say(self._clear + _INDENT + _name(event), end="")
+        self._grown[place] += event.text
+        self._say(plain(event.text).replace("\n", "\n" + _INDENT), end="")
 
     def _verdict(self, event: VerdictGiven) -> None:
         word = "allowed" if event.allowed else f"blocked ({', '.join(event.categories)})"
         self._line(f"{_INDENT}{word} by {event.method} at level {event.level}" + (f"\n{_INDENT}{event.cause}" if event.cause else ""))
 
-    def _over(self, text: str) -> None:
-        """Show a text that is still growing."""
-        self._streamed = text
-        if self.live:
-            self._say("\r\x1b[K" + _INDENT + plain(text).replace("\n", " ")[-60:], end="")
+    @property
+    def _clear(self) -> str:
+        return "\r\x1b[K" if self.live else ""
+
+    def _end_line(self, text: str = "") -> None:
+        if self._growing is not None:
+            self._growing = None
+            self._say(text)
 
     def _line(self, text: str) -> None:
-        self._streamed = ""
-        self._say(("\r\x1b[K" if self.live else "") + plain(text).replace("\n", "\n" + _INDENT).rstrip(" "))
+        self._end_line()
+        self._say(self._clear + plain(text).replace("\n", "\n" + _INDENT).rstrip(" "))
 
     def _say(self, text: str, end: str = "\n") -> None:
         try:

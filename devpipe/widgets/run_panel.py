@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import time
@@ -33,7 +34,7 @@ from devpipe.recordings import Recording
 from devpipe.run import OpenRun, Run
 from devpipe.summary import RunSummary, StageSummary
 from devpipe.values import STAGES, Stage
-from devpipe.widgets.follow import alert_html, follow
+from devpipe.widgets.follow import alert_html, follow, guarded
 from devpipe.widgets.words import words
 
 SHOWN_SIDE = 640  # pixels: enough to be projected, about 30 kB on the wire
@@ -87,6 +88,7 @@ class RunPanel:
         self._progress: Progressed | None = None
         self._preview: Previewed | None = None
         self._repainted = 0.0
+        self._due: object | None = None  # the repaint that is waited for
         self.alert.value = ""
         self.tell(self.say("idle"))
         for stage in STAGES:
@@ -101,8 +103,30 @@ class RunPanel:
     def _take(self, run: Run | Recording, summary: RunSummary, event: Event) -> None:
         if run is not self.run:
             return  # an event that was under way while the panel turned to another run
-        if not event.stored and not self._remember(event):
+        self._remember(event)
+        if event.stored:
+            self._show(summary, event)
+        else:
+            self._soon(summary, event)
+
+    def _soon(self, summary: RunSummary, event: Event) -> None:
+        """Show it now, or together with what comes within BETWEEN_REPAINTS_S: the last piece before a pause is seen, too."""
+        wait = self._repainted + BETWEEN_REPAINTS_S - time.monotonic()
+        if wait > 0 and self._due is not None:
             return
+
+        def show() -> None:
+            if self._due is due:
+                self._due, self._repainted = None, time.monotonic()
+                self._show(summary, event)
+
+        due = self._due = object()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, guarded(show, self.alert))
+        else:
+            show()
+
+    def _show(self, summary: RunSummary, event: Event) -> None:
         match event:
             case RunStarted(first_stage=first):
                 self._paint(summary, first, "running")
@@ -116,25 +140,24 @@ class RunPanel:
                 self._paint(summary, "generation", "running")
             case StageFinished(stage=stage, outcome=outcome):
                 self._paint(summary, stage, outcome)
-                if outcome == "completed" and stage != "generation" and not isinstance(run, OpenRun):
+                if outcome == "completed" and stage != "generation" and not isinstance(self.run, OpenRun):
                     self._paint(summary, STAGES[STAGES.index(stage) + 1], "running")
 
-    def _remember(self, event: Event) -> bool:
-        """Keep what is never stored, for as long as it is shown; False: not worth painting yet."""
+    def _remember(self, event: Event) -> None:
+        """Keep what is never stored, for as long as it is the latest."""
         match event:
             case TextStreamed(stage=stage, text=text):
                 key = (stage, event.part, event.step, event.iteration)
-                self._streamed[stage] = (self._streamed.get(stage, "") if key == self._streaming else "") + text
-                self._streaming = key
+                begun = self._streamed.get(stage, "") if key == self._streaming else ""
+                self._streamed[stage], self._streaming = begun + text, key
             case Progressed():
                 self._progress = event
             case Previewed():
                 self._preview = event
-        now = time.monotonic()
-        if now - self._repainted < BETWEEN_REPAINTS_S:
-            return False
-        self._repainted = now
-        return True
+            case TextWritten(stage=stage, partial=True):
+                self._streamed.pop(stage, None)  # as recorded, it is marked
+            case StageFinished() | RunFinished():
+                self._due = None
 
     def _finish(self, summary: RunSummary) -> None:
         assert summary.finished is not None
@@ -164,7 +187,9 @@ class RunPanel:
     def _texts(self, told: StageSummary) -> str:
         if not told.texts:
             streamed = self._streamed.get(told.stage, "")
-            return f'<p class="dp-text dp-streaming" dir="auto">{h(streamed)}</p>' if streamed else ""
+            cut = [text.text for text in told.written if text.partial and not streamed]
+            note = f'<p class="dp-note">{self.say("partial")}</p>' if cut else ""
+            return f'<p class="dp-text dp-streaming" dir="auto">{h(streamed or cut[-1])}</p>{note}' if streamed or cut else ""
         last = {text.part: text for text in told.written if text.final}
         shown = [f'<p class="dp-text" dir="auto" lang="{h(told.languages[part])}">{h(text)}</p>' for part, text in told.texts.items()]
         own = any(text.step == "edit" for text in last.values())
@@ -176,7 +201,8 @@ class RunPanel:
     def _versions(self, between: list[TextWritten]) -> str:
         if not between:
             return ""
-        items = "".join(f'<li dir="auto" lang="{h(text.language)}">{h(text.text)}</li>' for text in between)
+        note = f' <span class="dp-note">({self.say("partial")})</span>'
+        items = "".join(f'<li dir="auto" lang="{h(text.language)}">{h(text.text)}{note if text.partial else ""}</li>' for text in between)
         return f"<details><summary>{self.say('steps_made', len(between))}</summary><ol>{items}</ol></details>"
 
     def _verdict(self, told: StageSummary) -> str:

@@ -56,6 +56,7 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "for_adults": ("For adults", "Für Erwachsene"),
     "allowed": ("Yes. ({}, checked by {})", "Ja. ({}, geprüft durch {})"),
     "steps_made": ("On the way: {}", "Unterwegs: {}"),
+    "partial": ("not finished", "nicht zu Ende geschrieben"),
     "reused": ("taken over from an earlier run", "aus einem früheren Lauf übernommen"),
     "by_user": ("your own wording", "deine eigene Fassung"),
     "no_picture": ("The picture appears here.", "Hier erscheint das Bild."),

@@ -1,80 +1,16 @@
-"""For tests of your own: a backend that follows a script, and the contract that every backend's tests inherit.
-
-class TestShout(BackendContract):
-    def backend(self, settings):
-        return Shout(settings)
-"""
+"""What every backend keeps, as a test class to inherit."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from devpipe.backends.base import Backend, Delta, Emit, Health, Preview, Progress
-from devpipe.errors import BackendError, Rejected
+from devpipe.backends.base import Backend, Delta, Health, Preview, Progress
+from devpipe.errors import BackendError
 from devpipe.pictures import sniff
 from devpipe.settings import Settings
-from devpipe.values import LOCAL_COST, Media, MediaRequest, MediaResult, TextRequest, TextResult
-
-Answer = str | TextResult | MediaResult | Media | BaseException | Callable[[TextRequest | MediaRequest], object]
-
-
-def settings_for_tests(home: Path) -> Settings:
-    """Settings of an empty environment, with recordings below `home`."""
-    return Settings.load(home, environ={})
-
-
-class ScriptedBackend(Backend):
-    """Gives the answers of its script in order; the last one again and again. `requests` keeps what it was asked.
-
-    An answer is a text, a TextResult, a Media or MediaResult, an exception to raise, or a function of the request (which may
-    return a coroutine: that is how a script waits for a test).
-    """
-
-    by_rule = True
-
-    def __init__(self, answers: Iterable[Answer], *, by_rule: bool = True, settings: Settings | None = None) -> None:
-        super().__init__(settings or settings_for_tests(Path(".")))
-        self.answers = list(answers)
-        self.by_rule = by_rule  # type: ignore[misc]  # each script decides for itself
-        self.requests: list[TextRequest | MediaRequest] = []
-        self.cancelled = 0
-        self.closed = 0
-
-    async def _next(self, request: TextRequest | MediaRequest) -> object:
-        self.requests.append(request)
-        answer: object = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        try:
-            if callable(answer):
-                answer = answer(request)
-            if asyncio.iscoroutine(answer):
-                answer = await answer
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-    async def write(self, request: TextRequest, emit: Emit) -> TextResult:
-        answer = await self._next(request)
-        result = answer if isinstance(answer, TextResult) else TextResult(str(answer), model="script", cost=LOCAL_COST)
-        for word in result.text.split(" "):
-            emit(Delta(word + " "))
-        return result
-
-    async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
-        answer = await self._next(request)
-        if isinstance(answer, MediaResult):
-            return answer
-        if not isinstance(answer, Media):
-            raise Rejected(f"The script has no medium but {answer!r}.", hint="Give it a Media.")
-        emit(Progress(1, 1))
-        return MediaResult((answer,), model="script", cost=LOCAL_COST)
-
-    async def close(self) -> None:
-        self.closed += 1
+from devpipe.testing.scripted import settings_for_tests
+from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
 
 
 class BackendContract:
