@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -192,6 +193,9 @@ class InterceptionPipeline(_Titled):
     style: str = Field("", pattern=STYLE, description="The manner in which backends that draw by rule show it.")
     user_instruction: bool = Field(False, description="True: the user's own words are the instruction.")
     translate: bool = Field(False, description="True: Stage 1 translates the input to English where a text model is there.")
+    correct: bool = Field(
+        False, exclude_if=operator.not_, description="True: Stage 1 corrects spelling and grammar where a text model is there."
+    )  # not in snapshots where unset: those of older recordings stay equal
     steps: tuple[Step, ...] = Field(max_length=16, description="In this order; none: the text stays as it is.")
 
     @field_validator("steps")

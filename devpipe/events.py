@@ -254,6 +254,7 @@ class TextStreamed(Event):
     part: str = "prompt"
     step: str = ""
     iteration: int = 0
+    restarted: bool = False  # the text begins anew with this piece: what was shown of it before is void
 
 
 class Previewed(Event):

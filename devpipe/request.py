@@ -325,6 +325,7 @@ def _first_touched(request: RunRequest, summary: RunSummary) -> Stage:
     for stage, changed in (
         ("input", dict(request.texts) != (started.texts or summary.stages["input"].texts) or request.level != started.safety),
         ("input", request.pipeline.translate != started.config["pipeline"].get("translate", False)),
+        ("input", request.pipeline.correct != started.config["pipeline"].get("correct", False)),
         ("input", request.instruction != started.instruction),
         (
             "interception",

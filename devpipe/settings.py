@@ -13,21 +13,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
+from devpipe.backends.fallback import Candidate, Chain
 from devpipe.config import faults_of, offer
 from devpipe.errors import ConfigError, Fault
-from devpipe.values import Level, Task
+from devpipe.values import BOUNDARIES, Boundary, Level, Task
 from devpipe.workspace import find_home
 
 FILE = "devpipe.toml"
 SECRET = re.compile(r"(^|_)(API_?KEY|ACCESS_KEY|SECRET_KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)
-OWNERS: Mapping[str, str] = {"ollama": "OLLAMA_HOST", "openai": "OPENAI_BASE_URL", "comfyui": "COMFYUI_URL"}
+OWNERS: Mapping[str, str] = {
+    "ollama": "OLLAMA_HOST",
+    "openai": "OPENAI_BASE_URL",
+    "openai_compatible": "OPENAI_BASE_URL",
+    "comfyui": "COMFYUI_URL",
+}
 VARIABLES: Mapping[str, tuple[str, ...]] = {  # ours, and the place in devpipe.toml that each goes before
     "DEVPIPE_RECORDINGS": ("recordings",),
     "DEVPIPE_SAFETY": ("safety",),
     "DEVPIPE_PROVENANCE": ("provenance",),
     "DEVPIPE_BUDGET_USD": ("budget_usd",),
+    "DEVPIPE_BOUNDARY": ("boundary",),
+    "DEVPIPE_JUDGE_SECONDS": ("judge_seconds",),
     "DEVPIPE_MODEL_TRANSLATE": ("models", "translate"),
     "DEVPIPE_MODEL_INTERCEPTION": ("models", "interception"),
     "DEVPIPE_MODEL_JUDGE": ("models", "judge"),
@@ -36,18 +44,37 @@ VARIABLES: Mapping[str, tuple[str, ...]] = {  # ours, and the place in devpipe.t
 SHORTEST_SECRET = 6  # a shorter one would black out ordinary words in recordings
 
 
-def _served(model: str, info: ValidationInfo) -> str:
-    backend, _, name = model.partition("/")
-    known: list[str] = info.context or [backend]
-    if model and backend not in known:
+def _joined(models: object) -> object:
+    """A list of models as the one text that a variable would hold."""
+    return ", ".join(models) if isinstance(models, list) and all(isinstance(one, str) for one in models) else models
+
+
+def _served(models: str, info: ValidationInfo) -> str:
+    """The chain, every backend known, every model named, procedures only where they may stand in."""
+    head, _, rest = (text.strip() for text in models.partition(":"))
+    if head not in BOUNDARIES and "/" not in head and "/" in rest:
+        raise ValueError(f"there is no boundary {head!r}; {offer(head, BOUNDARIES)}")
+    chain = Chain.read(models)
+    if models.strip() and not chain.candidates:
+        raise ValueError(f"names no model after {models.strip()!r}.")
+    for candidate in chain.candidates:
+        _known(candidate, info.context or [candidate.backend])
+    last = -1 if info.field_name in ("interception", "split") else None
+    if len(chain.candidates) > 1 and any(candidate.by_procedure for candidate in chain.candidates[:last]):
+        raise ValueError("'procedural' may only stand last, and only for interception and split. Delete it, or what follows it.")
+    return str(chain)
+
+
+def _known(candidate: Candidate, known: list[str]) -> None:
+    backend, model = candidate.backend, candidate.model
+    if backend not in known:
         new = "A new one needs its line in devpipe/backends/registry.py."
         raise ValueError(f"there is no backend {backend!r}; {offer(backend, known)} {new}")
-    if model not in ("", "procedural") and not name:
-        raise ValueError(f"must be backend/model, not {model!r}: say which model of {backend}.")
-    return model
+    if not candidate.by_procedure and not model:
+        raise ValueError(f"must be backend/model, not {backend!r}: say which model of {backend}.")
 
 
-Served = Annotated[str, AfterValidator(_served)]
+Served = Annotated[str, BeforeValidator(_joined), AfterValidator(_served)]
 
 
 class _Strict(BaseModel):
@@ -72,6 +99,8 @@ class _File(_Strict):
     safety: Level = "youth"
     provenance: Literal["full", "mark"] = "full"
     budget_usd: float | None = Field(None, ge=0)
+    boundary: Boundary = "world"
+    judge_seconds: float = Field(8.0, gt=0, le=600)
     models: _Models = _Models()
 
 
@@ -84,9 +113,15 @@ class Settings:
     safety: Level = "youth"
     provenance: Literal["full", "mark"] = "full"
     budget_usd: float | None = None
-    models: Mapping[Task, str] = field(default_factory=lambda: _Models().by_task())
+    models: Mapping[Task, str] = field(default_factory=lambda: _Models().by_task())  # chains, each with the boundary that holds for it
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    boundary: Boundary = "world"  # no text model further away is asked, whatever a chain says
+    judge_seconds: float = 8.0
     _from_keyring: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # the redactor must know them too
+
+    def __post_init__(self) -> None:
+        chains = {task: str(Chain.read(models).within(self.boundary)) for task, models in self.models.items()}
+        object.__setattr__(self, "models", chains)
 
     @classmethod
     def load(cls, home: Path | None = None, environ: Mapping[str, str] | None = None, *, backends: Iterable[str] = ()) -> Settings:
@@ -100,12 +135,15 @@ class Settings:
         asked, unread = _from_file(home / FILE)
         told = _from_environment(environment)
         faults = unread + [_no_keys(fault) for fault in _faults(asked, known, FILE)] + _variables_of(_faults(told, known, "environment"))
-        if faults:
+        if faults := faults + _regions(environment):
             raise ConfigError(faults)
         models = {**asked.pop("models", {}), **told.pop("models", {})}
         found = _File.model_validate({**asked, **told, "models": models}, context=known, strict=False)
         recordings = home / Path(found.recordings).expanduser()
-        return cls(home, recordings, found.safety, found.provenance, found.budget_usd, found.models.by_task(), environment)
+        return cls(
+            home, recordings, found.safety, found.provenance, found.budget_usd, found.models.by_task(), environment,
+            boundary=found.boundary, judge_seconds=found.judge_seconds,
+        )  # fmt: skip
 
     def key(self, name: str) -> str | None:
         """A key by its owner's name, from the environment or else the system keyring (service `devpipe`); None where neither has it."""
@@ -124,6 +162,11 @@ class Settings:
         own = self.environment.get(f"DEVPIPE_{backend.upper()}_URL", "").strip()
         return own or self.environment.get(OWNERS.get(backend, ""), "").strip() or default
 
+    def region(self, backend: str) -> Boundary | None:
+        """Where the person says that a backend's server stands (DEVPIPE_<BACKEND>_REGION); None: nobody says."""
+        said = self.environment.get(f"DEVPIPE_{backend.upper()}_REGION", "").strip()
+        return next((one for one in BOUNDARIES if one == said), None)
+
     def secrets(self) -> tuple[str, ...]:
         """All that must never be written down, longest first: keys, tokens, passwords, also those inside addresses."""
         found = {value for name, value in self.environment.items() if SECRET.search(name)} | set(self._from_keyring.values())
@@ -133,7 +176,7 @@ class Settings:
 
     def faults(self) -> list[Fault]:
         """Variables that look like ours and are not: nothing reads them. For `devpipe check`."""
-        known = {*VARIABLES, "DEVPIPE_HOME", *(f"DEVPIPE_{name.upper()}_URL" for name in _registered())}
+        known = {*VARIABLES, "DEVPIPE_HOME", *(f"DEVPIPE_{name.upper()}_{what}" for name in _registered() for what in ("URL", "REGION"))}
         strange = sorted(name for name in self.environment if name.startswith("DEVPIPE_") and name not in known)
         return [Fault("environment", name, f"is no variable of devpipe; {offer(name, known)}") for name in strange]
 
@@ -170,6 +213,13 @@ def _faults(asked: Mapping[str, Any], known: list[str], file: str) -> list[Fault
     except ValidationError as error:
         return faults_of(error, _File, file)
     return []
+
+
+def _regions(environment: Mapping[str, str]) -> list[Fault]:
+    """Places that are none: a text could go where nobody meant it to."""
+    said = {name: text.strip() for name, text in environment.items() if name.startswith("DEVPIPE_") and name.endswith("_REGION")}
+    wrong = {name: text for name, text in said.items() if text and text not in BOUNDARIES}
+    return [Fault("environment", name, f"cannot be {text!r}; {offer(text, BOUNDARIES)}") for name, text in wrong.items()]
 
 
 def _no_keys(fault: Fault) -> Fault:

@@ -183,7 +183,7 @@ class RunSummary:
                 fields = ("allowed", "method", "level", "reason", "categories", "cause")
                 stages[name] |= {field: getattr(stage.verdict, field, None) for field in fields}
         stages["input"]["language"] = next(iter(self.stages["input"].languages.values()), None)
-        stages["interception"]["iterations"] = [text.text for text in self.stages["interception"].written]
+        stages["interception"]["iterations"] = [text.text for text in self.stages["interception"].written if not text.partial]
         stages["generation"] |= self._generation_json()
         return stages
 

@@ -26,7 +26,15 @@ safety = "youth"
 # The most that paid backends may cost in one batch, in US dollars.
 # budget_usd = 5.0
 
+# How far a text may travel to a text model, whatever fails: "local" (this machine and its network), "eu" or "world".
+# Wie weit ein Text reisen darf, was immer ausfällt: "local" (dieser Rechner und sein Netz), "eu" oder "world".
+# boundary = "local"
+
+# How many seconds a judge may take; without its answer nothing passes.
+# judge_seconds = 8
+
 # Which text model does what, as "backend/model". Without a line: "procedural", and no judge.
+# Several, in the order in which they are asked: "local: ollama/mistral-nemo, ollama/llama3, procedural".
 [models]
 # interception = "ollama/mistral-nemo"
 # translate = "ollama/mistral-nemo"

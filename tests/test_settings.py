@@ -84,7 +84,7 @@ def test_all_faults_of_both_are_listed(tmp_path: Path) -> None:
 
     assert "did you mean 'youth'? Allowed: adult, kids, research, youth." in found.pop("environment DEVPIPE_SAFETY")
     assert '"five"' in found.pop("environment DEVPIPE_BUDGET_USD")
-    assert "must be backend/model, not 'ollama/'" in found.pop("environment DEVPIPE_MODEL_JUDGE")
+    assert "must be backend/model, not 'ollama'" in found.pop("environment DEVPIPE_MODEL_JUDGE")
     assert "did you mean 'safety'" in found.pop("devpipe.toml $.safty")
     assert "Allowed: full, mark" in found.pop("devpipe.toml $.provenance")
     assert "greater than or equal to 0" in found.pop("devpipe.toml $.budget_usd")
@@ -200,3 +200,107 @@ def test_settings_never_show_the_environment(tmp_path: Path) -> None:
     assert "sk-openai-1" not in repr(settings) + str(settings)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.safety = "research"  # type: ignore[misc]
+
+
+# Chains of models, and how far a text may go.
+
+
+def test_a_task_may_name_a_chain(tmp_path: Path) -> None:
+    """In the order in which they are asked, as one text in a variable, as one text or a list in the file; spelled one way."""
+    toml = (
+        '[models]\ntranslate = "ollama/a,openrouter/b"\njudge = ["eu: ollama/guard:1b", "openrouter/x"]\nsplit = ["ollama/a", "procedural"]'
+    )
+    models = load(tmp_path, toml, DEVPIPE_MODEL_INTERCEPTION=" local :ollama/llama3:8b , procedural ").models
+
+    assert models == {
+        "translate": "ollama/a, openrouter/b", "judge": "eu: ollama/guard:1b, openrouter/x", "split": "ollama/a, procedural",
+        "interception": "local: ollama/llama3:8b, procedural",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "workspace", "holds"),
+    [
+        ("", "local", "local: "), ("eu: ", "local", "local: "), ("local: ", "eu", "local: "),
+        ("world: ", "eu", "eu: "), ("eu: ", "world", "eu: "), ("", "world", ""),
+    ],
+)  # fmt: skip
+def test_the_workspaces_boundary_holds_for_every_chain(tmp_path: Path, own: str, workspace: str, holds: str) -> None:
+    """The stricter one counts, from the file, the environment and for settings that are made by hand."""
+    by_file = load(tmp_path, f'boundary = "{workspace}"\n[models]\njudge = "{own}ollama/x"')
+    by_variable = load(tmp_path, DEVPIPE_BOUNDARY=workspace, DEVPIPE_MODEL_JUDGE=f"{own}ollama/x")
+    by_hand = dataclasses.replace(Settings.load(tmp_path, {}), boundary=workspace, models={"judge": f"{own}ollama/x"})  # type: ignore[arg-type]
+
+    assert [one.models["judge"] for one in (by_file, by_variable, by_hand)] == [f"{holds}ollama/x"] * 3
+    assert by_file.boundary == workspace and by_file.models["interception"] == "procedural"
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ("lokal: ollama/x", "there is no boundary 'lokal'; did you mean 'local'? Allowed: eu, local, world."),
+        ("local:", "names no model after 'local:'"),
+        ("ollama/x, olama/y", "there is no backend 'olama'; did you mean 'ollama'"),
+        ("ollama/x, openrouter", "must be backend/model, not 'openrouter'"),
+        ("ollama/x,, openrouter/y", "there is no backend ''"),
+        ("local: eu: ollama/x", "there is no backend 'eu: ollama'"),
+        ("procedural, ollama/x", "may only stand last"),
+        ("ollama:latest", "there is no backend 'ollama:latest'; did you mean 'ollama'"),
+    ],
+)
+@pytest.mark.parametrize("task", ["interception", "split"])
+def test_faults_of_a_chain_are_named(tmp_path: Path, models: str, said: str, task: str) -> None:
+    """With the place, in the file and in the environment."""
+    (place, message), *_ = faults(tmp_path, f'[models]\n{task} = "{models}"').items()
+    assert place == f"devpipe.toml $.models.{task}" and said in message
+    ((place, message),) = faults(tmp_path, **{f"DEVPIPE_MODEL_{task.upper()}": models}).items()
+    assert place == f"environment DEVPIPE_MODEL_{task.upper()}" and said in message
+
+
+@pytest.mark.parametrize("task", ["translate", "judge"])
+def test_no_procedure_stands_in_for_a_translator_or_a_judge(tmp_path: Path, task: str) -> None:
+    """A word list is no translation, and no procedure can say that a text is harmless."""
+    found = faults(tmp_path, **{f"DEVPIPE_MODEL_{task.upper()}": "ollama/x, procedural"})
+    assert "only for interception and split" in found[f"environment DEVPIPE_MODEL_{task.upper()}"]
+
+
+@pytest.mark.parametrize("line", ["judge = [1]", 'judge = [["ollama/x"]]', "judge = {a = 1}", "judge = true"])
+def test_a_chain_is_made_of_texts(tmp_path: Path, line: str) -> None:
+    """Anything else is a fault with its place."""
+    assert "devpipe.toml $.models.judge" in faults(tmp_path, f"[models]\n{line}")
+
+
+@pytest.mark.parametrize(
+    ("toml", "environ", "place"),
+    [
+        ('boundary = "germany"', {}, "devpipe.toml $.boundary"),
+        ("", {"DEVPIPE_BOUNDARY": "Local"}, "environment DEVPIPE_BOUNDARY"),
+        ("judge_seconds = 0", {}, "devpipe.toml $.judge_seconds"),
+        ("", {"DEVPIPE_JUDGE_SECONDS": "601"}, "environment DEVPIPE_JUDGE_SECONDS"),
+        ("", {"DEVPIPE_JUDGE_SECONDS": "nan"}, "environment DEVPIPE_JUDGE_SECONDS"),
+        ("", {"DEVPIPE_OLLAMA_REGION": "de"}, "environment DEVPIPE_OLLAMA_REGION"),
+        ("", {"DEVPIPE_ANYTHING_REGION": "EU"}, "environment DEVPIPE_ANYTHING_REGION"),
+    ],
+)
+def test_a_boundary_that_is_none_stops_everything(tmp_path: Path, toml: str, environ: dict[str, str], place: str) -> None:
+    """Nothing runs with less privacy than was meant."""
+    assert list(faults(tmp_path, toml, **environ)) == [place]
+
+
+def test_the_judges_patience_is_set(tmp_path: Path) -> None:
+    """Eight seconds, or as the person says."""
+    found = [load(tmp_path), load(tmp_path, "judge_seconds = 3"), load(tmp_path, "judge_seconds = 3", DEVPIPE_JUDGE_SECONDS="2.5")]
+    assert [settings.judge_seconds for settings in found] == [8.0, 3.0, 2.5]
+
+
+def test_a_server_is_where_the_person_says(tmp_path: Path) -> None:
+    """By backend; None where nobody says."""
+    settings = load(tmp_path, DEVPIPE_OLLAMA_REGION=" eu ", DEVPIPE_OPENROUTER_REGION="")
+    assert [settings.region(name) for name in ("ollama", "openrouter", "other")] == ["eu", None, None]
+
+
+def test_the_new_variables_are_known(tmp_path: Path) -> None:
+    """`devpipe check` complains of none of them, and of the misspelt one."""
+    known = {"DEVPIPE_BOUNDARY": "eu", "DEVPIPE_JUDGE_SECONDS": "5", "DEVPIPE_PROCEDURAL_REGION": "local", "OLLAMA_API_KEY": "sk-123456"}
+    (fault,) = load(tmp_path, **known, DEVPIPE_BOUNDRY="eu").faults()
+    assert fault.path == "DEVPIPE_BOUNDRY" and "did you mean 'DEVPIPE_BOUNDARY'" in fault.message

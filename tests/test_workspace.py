@@ -77,8 +77,8 @@ def test_every_line_of_the_new_settings_can_be_used(tmp_path: Path) -> None:
     (home / "devpipe.toml").write_text(text)
 
     settings = Settings.load(home, {}, backends=["ollama"])
-    assert {"safety", "provenance", "recordings", "budget_usd", "models"} == set(tomllib.loads(text))
-    assert (settings.models["judge"], settings.budget_usd) == ("ollama/llama-guard3:1b", 5.0)
+    assert {"safety", "provenance", "recordings", "budget_usd", "boundary", "judge_seconds", "models"} == set(tomllib.loads(text))
+    assert (settings.models["judge"], settings.budget_usd) == ("local: ollama/llama-guard3:1b", 5.0)
 
 
 def test_a_workspace_is_never_overwritten(tmp_path: Path) -> None:

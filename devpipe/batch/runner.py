@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from devpipe.backends.fallback import Chain, opened
 from devpipe.batch.plan import Item, Plan
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
 
@@ -178,7 +179,9 @@ class Batch:
         if not (math.isfinite(limit) and limit >= 0):
             raise UsageError(f"A budget of {limit} USD is not possible.", hint="Give 0 or more.")
         unknown = [name for name, usd in self._prices.items() if usd is None]
-        unknown += [name for name in self.engine.settings.models.values() if name and self.engine.backends[name.partition("/")[0]].paid]
+        chains = [Chain.read(models) for models in self.engine.settings.models.values()]
+        asked = {candidate for chain in chains for candidate in chain.candidates}
+        unknown += sorted(str(candidate) for candidate in asked if opened(self.engine.backends, candidate.backend).paid)
         if unknown:
             raise UsageError(f"The price of {', '.join(unknown)} is unknown, so no budget can hold.", hint="Set price_usd, or no budget.")
         return limit

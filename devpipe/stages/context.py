@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Preview, Progress
+from devpipe.backends.fallback import Candidate, Chain, exhausted, leaves, may_hop, opened, wait_for
 from devpipe.backends.registry import Backends
 from devpipe.config import InterceptionPipeline, MediaPipeline, OutputConfig
-from devpipe.errors import CutOff, DevpipeError, Rejected
+from devpipe.errors import BackendError, CutOff, DevpipeError, RateLimited, Rejected
 from devpipe.events import (
     AttemptFinished,
     AttemptStarted,
@@ -23,8 +24,10 @@ from devpipe.events import (
     TextStreamed,
     TextWritten,
     VerdictGiven,
+    Warned,
 )
 from devpipe.safety.check import check
+from devpipe.stages.answers import without_chatter
 from devpipe.stages.prompts import visible
 from devpipe.values import Level, MediaRequest, MediaResult, Stage, Task, TextRequest, TextResult, canonical_json, canonical_sha256
 
@@ -69,7 +72,8 @@ def _small(sent: Mapping[str, object]) -> dict[str, object]:
 
 def _described(request: TextRequest) -> dict[str, object]:
     """A text request as JSON values: what was asked, without what is empty."""
-    return {key: value for key, value in asdict(request).items() if value not in ("", (), None) and key not in ("task", "model", "seed")}
+    told = {key: value for key, value in asdict(request).items() if value not in ("", (), None) and key not in ("task", "model", "seed")}
+    return {key: value for key, value in told.items() if (key, value) != ("boundary", "world")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class Context:
     output: OutputConfig
     media_pipeline: MediaPipeline
     backends: Backends
-    models: Mapping[Task, str]  # by task: backend/model
+    models: Mapping[Task, str]  # by task: a chain of text models, as the settings spell it
     record: Callable[..., Awaitable[None]]  # these events and all held ones: on disk when it returns
     hold: Callable[..., None]  # events to be written, and shown, with the next record: one write, one fsync
     write_text: Callable[[str, str], Awaitable[str]]  # (file name, text) -> sha256
@@ -103,6 +107,9 @@ class Context:
     attempts: int = 0
     language: str = "en"  # of the person, for sentences they read
     files: list[str] = field(default_factory=list)  # names given so far
+    judge_seconds: float = 8.0
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    _streaming: Where | None = None  # the text that followers see growing
 
     def file_name(self, kind: str, extension: str) -> str:
         """The next numbered name: 01_input.txt, 02_interception.txt, ..."""
@@ -110,18 +117,34 @@ class Context:
         self.files.append(name)
         return name
 
-    def model_for(self, task: Task) -> tuple[Backend, str, str]:
-        """(backend, its name, model) that the settings name for a task."""
-        backend, _, model = self.models[task].partition("/")
-        return self.backends[backend], backend, model
+    def has_model(self, task: Task) -> bool:
+        """Whether a language model is there for a task, and not only a procedure."""
+        return Chain.read(self.models[task]).by_model
 
-    def follow(self, where: Where) -> Emit:
-        """An emit for a backend whose pieces reach the run's followers."""
+    async def judge_digest(self) -> str | None:
+        """The identity of the judge's weights now, empty where there is none or nobody can tell; None where the judge cannot be asked."""
+        chain = Chain.read(self.models["judge"])
+        for candidate in chain.candidates:
+            backend = opened(self.backends, candidate.backend)
+            if not leaves(backend.boundary(candidate.model), chain.boundary):
+                try:
+                    return await backend.digest(candidate.model)
+                except BackendError:
+                    return None
+        return "" if not chain.candidates else None
+
+    def follow(self, where: Where, streamed: list[str] | None = None, *, silent: bool = False) -> Emit:
+        """An emit for a backend whose pieces reach the run's followers; `streamed` keeps the text, a silent one shows none of it."""
+        place = asdict(where)
 
         def emit(piece: Delta | Progress | Preview) -> None:
             match piece:
                 case Delta(text):
-                    self.emit(TextStreamed(stage=where.stage, step=where.step, iteration=where.iteration, part=where.part, text=text))
+                    if streamed is not None:
+                        streamed.append(text)
+                    if not silent:
+                        self._streaming = where
+                        self.emit(TextStreamed(**place, text=text))
                 case Progress(step, steps, message):
                     self.emit(Progressed(stage=where.stage, step=step, steps=steps, message=message))
                 case Preview(data, media_type):
@@ -130,31 +153,85 @@ class Context:
         return emit
 
     async def write(self, request: TextRequest, where: Where) -> TextResult:
-        """Ask the text backend of the request's task; the attempt is on disk before and after."""
-        backend, name, model = self.model_for(request.task)
-        request = replace(request, model=model)
-        started = self._attempt(where.stage, request.task, name, model, request.seed, _described(request))
-        await self.record(started)
-        result = await self._finish(started, backend.write(request, self.follow(where)))
-        return result if request.task == "judge" else self._accepted(result, request, where)
+        """The answer of the text model for the request's task, or of the one that stands in for it."""
+        return (await self.ask(request, where))[0]
 
-    def _accepted(self, result: TextResult, request: TextRequest, where: Where) -> TextResult:
-        """The answer, if it is one: whole, not empty, only of the parts asked for, without control characters."""
+    async def ask(self, request: TextRequest, where: Where) -> tuple[TextResult, Candidate]:
+        """The answer, and who gave it: the models of the task in their order, none outside the chain's boundary.
+
+        Each attempt is on disk before and after. The next model is asked only where the one before could not be reached.
+        """
+        chain = Chain.read(self.models[request.task])
+        request, tried = replace(request, boundary=chain.boundary), list[tuple[Candidate, BackendError]]()
+        for candidate in chain.candidates:
+            backend = opened(self.backends, candidate.backend)
+            place = backend.boundary(candidate.model)
+            if leaves(place, chain.boundary):
+                self._warn(
+                    where, f"{candidate} was not asked: the text may go no further than {chain.boundary!r}, and would go to {place!r}."
+                )
+                continue
+            if tried:
+                self._warn(where, f"{candidate} stands in for {tried[-1][0]}: {tried[-1][1].message}")
+            try:
+                result = await self._patiently(candidate, backend, request, where)
+            except BackendError as error:
+                tried.append((candidate, error))
+                if not may_hop(error, paid=backend.paid):
+                    raise
+            else:
+                return (result if request.task == "judge" else self._accepted(result, request, where, candidate)), candidate
+        if tried:
+            raise exhausted(tried)
+        within = f" within the boundary {chain.boundary!r}" if chain.candidates else ""
+        hint = f"Set DEVPIPE_MODEL_{request.task.upper()}, or its line in devpipe.toml."
+        raise Rejected(f"There is no text model to {request.task}{within}.", hint=hint)
+
+    def _warn(self, where: Where, message: str) -> None:
+        self.hold(Warned(stage=where.stage, message=message))
+
+    async def _patiently(self, candidate: Candidate, backend: Backend, request: TextRequest, where: Where) -> TextResult:
+        """One attempt, and one more where the first came too soon."""
+        try:
+            return await self._attempted(candidate, backend, request, where)
+        except RateLimited as error:
+            if (seconds := wait_for(error)) is None:
+                raise
+            self._warn(where, f"{candidate} is asked again after {seconds:g} s: {error.message}")
+            await self.record()
+            await self.sleep(seconds)
+        return await self._attempted(candidate, backend, request, where)
+
+    async def _attempted(self, candidate: Candidate, backend: Backend, request: TextRequest, where: Where) -> TextResult:
+        if self._streaming == where:  # this text was begun before: what followers saw of it is void
+            self.emit(TextStreamed(**asdict(where), text="", restarted=True))
+        request, streamed, judging = replace(request, model=candidate.model), list[str](), request.task == "judge"
+        names = candidate.backend, candidate.model
+        started = self._attempt(where.stage, request.task, *names, request.seed, _described(request), paid=backend.paid)
+        await self.record(started)
+        emit = self.follow(where, streamed, silent=judging)  # what a judge says of a text is not for those who wrote it
+        return await self._finish(started, backend.write(request, emit), None if judging else where, streamed)
+
+    def partial(self, where: Where, text: str) -> None:
+        """Keep what came of a text, never as a result."""
+        if text := visible(text[:MAX_ANSWER]):
+            self.hold(TextWritten(**asdict(where), text=text, by="model", partial=True))
+
+    def _accepted(self, result: TextResult, request: TextRequest, where: Where, candidate: Candidate) -> TextResult:
+        """The answer, if it is one: whole, not empty, only of the parts asked for, without control characters and chatter."""
         if result.refused:
             raise Refused(result.refused)
         if result.finish_reason != "stop":
-            partial = TextWritten(
-                stage=where.stage, step=where.step, iteration=where.iteration, part=where.part,
-                text=visible(result.text[:MAX_ANSWER]), by="model", partial=True,
-            )  # fmt: skip
-            self.hold(partial)
+            self.partial(where, result.text)
             raise CutOff(f"The model's answer ended early ({result.finish_reason}).", hint="Try again, or allow longer answers.")
         text, parts = visible(result.text), {name: visible(result.parts[name]) for name in request.parts if name in result.parts}
-        if not (any(parts.values()) if request.parts else text.strip()):
+        if not (text.strip() or any(parts.values())):
             raise Rejected("The model answered with nothing.", hint="Try again, or another model.")
         if len(text) + sum(map(len, parts.values())) > MAX_ANSWER:
             raise Rejected(f"The model answered with more than {MAX_ANSWER} characters.", hint="Try again, or another model.")
-        return replace(result, text=text, parts=parts, raw=result.raw[:MAX_ANSWER])
+        kept = text if candidate.by_procedure or request.parts else without_chatter(text)
+        raw = result.raw or (text if kept.strip() != text.strip() else "")
+        return replace(result, text=kept, parts=parts, raw=visible(raw[:MAX_ANSWER]))
 
     async def make(self, backend: Backend, request: MediaRequest, started: AttemptStarted) -> MediaResult:
         """Ask a media backend; `started` must be on disk already."""
@@ -163,20 +240,25 @@ class Context:
     def media_attempt(self, request: MediaRequest) -> AttemptStarted:
         """The intent to ask a media backend, to be recorded before `make`."""
         described = {**request.described(), "seed": request.seed}
-        started = self._attempt("generation", "media", self.output.backend, request.model, request.seed, described)
+        paid = self.backends[self.output.backend].paid
+        started = self._attempt("generation", "media", self.output.backend, request.model, request.seed, described, paid=paid)
         return started.model_copy(update={"sha256": request.sha256()})
 
     def _attempt(
-        self, stage: Stage, task: Task | Literal["media"], backend: str, model: str, seed: int, request: dict[str, object]
+        self, stage: Stage, task: Task | Literal["media"], backend: str, model: str, seed: int, request: dict[str, object], *, paid: bool
     ) -> AttemptStarted:
         self.attempts += 1
-        paid = self.backends[backend].paid
         return AttemptStarted(
             attempt=self.attempts, stage=stage, task=task, backend=backend, model=model, seed=seed, request=request, paid=paid
         )
 
-    async def _finish(self, started: AttemptStarted, asked: Awaitable[Answer]) -> Answer:
-        """Wait for the answer and record how the attempt ended; a good ending is written with the events that follow from it."""
+    async def _finish(
+        self, started: AttemptStarted, asked: Awaitable[Answer], where: Where | None = None, streamed: Sequence[str] = ()
+    ) -> Answer:
+        """Wait for the answer and record how the attempt ended; a good ending is written with the events that follow from it.
+
+        What streamed before a bad ending is kept as the partial text of `where`.
+        """
         began = time.perf_counter()
 
         def finished(outcome: str, **fields: object) -> AttemptFinished:
@@ -189,9 +271,13 @@ class Context:
         try:
             result = await asked
         except asyncio.CancelledError:
+            if where:
+                self.partial(where, "".join(streamed))
             await asyncio.shield(self.record(finished("cancelled")))
             raise
         except Exception as error:  # recorded, then raised again: the engine decides what it means
+            if where:
+                self.partial(where, getattr(error, "partial", "") or "".join(streamed))
             await self.record(finished("failed", error=problem_of(error)))
             raise
         if not isinstance(result, TextResult | MediaResult):
@@ -207,8 +293,8 @@ class Context:
     async def verdict(self, texts: Mapping[str, str], *, stage: Stage, sha256: str, needs_judge: bool) -> VerdictGiven:
         """The verdict on these texts, not yet recorded: the stage records it with what follows from it."""
 
-        async def ask(policy: str, fenced: str) -> TextResult:
-            request = TextRequest("judge", fenced, instruction=policy, language="en", seed=self.text_seed, temperature=0.0)
+        async def ask(instruction: str, message: str) -> TextResult:
+            request = TextRequest("judge", message, instruction=instruction, language="en", seed=self.text_seed, temperature=0.0)
             return await self.write(request, Where(stage, step="judge"))
 
         return await check(
@@ -219,4 +305,6 @@ class Context:
             language=self.language,
             ask_judge=ask if self.models["judge"] else None,
             needs_judge=needs_judge,
+            judge_model=self.models["judge"],
+            patience_s=self.judge_seconds,
         )

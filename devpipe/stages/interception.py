@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from devpipe.backends.fallback import Candidate
 from devpipe.config import Step
+from devpipe.errors import Rejected
 from devpipe.events import TextWritten
+from devpipe.stages.answers import missing_words, read_parts
 from devpipe.stages.context import Context, Where
 from devpipe.stages.input import Texts, final_text
 from devpipe.values import TextRequest, TextResult, derived_seed
@@ -11,33 +18,70 @@ from devpipe.values import TextRequest, TextResult, derived_seed
 
 async def run(context: Context, texts: Texts, *, instruction: str = "") -> Texts:
     """The rewritten texts. A pipeline without steps passes them on as they are."""
-    current, by = texts, "rule"
+    current = texts
     for step in context.pipeline.steps:
-        by = "procedure" if context.models["split" if step.parts else "interception"].partition("/")[0] == "procedural" else "model"
         for iteration in range(step.iterations):
             last = step is context.pipeline.steps[-1] and iteration == step.iterations - 1
-            current = await _rewrite(context, step, iteration, current, instruction, by, last=last)
+            current = await _rewrite(context, step, iteration, current, instruction, last=last)
     if not context.pipeline.steps:
-        context.hold(
-            *[await final_text(context, "interception", part, text, texts.languages[part], by=by) for part, text in texts.by_part.items()]
-        )
+        for part, text in texts.by_part.items():
+            context.hold(await final_text(context, "interception", part, text, texts.languages[part], by="rule"))
     return current
 
 
-async def _rewrite(context: Context, step: Step, iteration: int, texts: Texts, instruction: str, by: str, *, last: bool) -> Texts:
-    """One iteration of one step over all texts."""
-    written, languages = {}, {}
+async def _rewrite(context: Context, step: Step, iteration: int, texts: Texts, instruction: str, *, last: bool) -> Texts:
+    """One iteration of one step over all texts, recorded when all of them are there."""
+    written, languages, told = dict[str, str](), dict[str, str](), dict[str, Any]()
     for part, text in _asked(step, texts).items():
         language = texts.languages[part]
         target = _target_language(context, step, iteration, language)
-        result = await context.write(
-            _request(context, step, iteration, part, text, language, target, instruction), Where("interception", step.name, iteration, part)
-        )
-        for name, answer in _answers(step, part, result).items():
-            written[name], languages[name] = answer, target
-    for part, text in written.items():
-        await _record(context, step, iteration, part, text, languages[part], by, last=last)
+        request = _request(context, step, iteration, part, text, language, target, instruction)
+        where = Where("interception", step.name, iteration, part)
+        answers, result, candidate = await _split(context, request, where) if step.parts else await _whole(context, request, where)
+        written |= answers
+        languages |= dict.fromkeys(answers, target)
+        by = "procedure" if candidate.by_procedure else "model"
+        told |= {name: {"by": by, "raw": result.raw} for name in answers}
+    for part, answer in written.items():
+        fields = {"step": step.name, "iteration": iteration} | told[part]
+        if last:
+            context.hold(await final_text(context, "interception", part, answer, languages[part], **fields))
+        else:
+            context.hold(TextWritten(stage="interception", part=part, text=answer, language=languages[part], **fields))
     return Texts(written, languages)
+
+
+_Answer = tuple[Mapping[str, str], TextResult, Candidate]  # by part, as it came, by whom
+
+
+async def _whole(context: Context, request: TextRequest, where: Where) -> _Answer:
+    result, candidate = await context.ask(request, where)
+    return {where.part: result.text}, result, candidate
+
+
+async def _split(context: Context, request: TextRequest, where: Where) -> _Answer:
+    """The parts that are not empty. A model's must hold every word of the text; it is told once what is wrong, then Rejected is raised."""
+    result, candidate = await context.ask(request, where)
+    try:
+        parts = _parts(request, result, candidate)
+    except Rejected as wrong:
+        context.partial(where, result.text)
+        told = f"{request.instruction}\n\nYour first answer was wrong. {wrong}"
+        again = replace(request, instruction=told, seed=derived_seed(request.seed, "again"))
+        result, candidate = await context.ask(again, where)
+        parts = _parts(request, result, candidate)
+    raw = "" if result.parts else result.raw or result.text
+    return {name: text for name, text in parts.items() if text.strip()}, replace(result, raw=raw), candidate
+
+
+def _parts(request: TextRequest, result: TextResult, candidate: Candidate) -> Mapping[str, str]:
+    """The parts of an answer. Raises Rejected for one that cannot be read, or that lost words."""
+    parts = result.parts or read_parts(result.text, request.parts)
+    same = request.output_language == request.language and not candidate.by_procedure
+    if same and (missing := missing_words(request.text, parts)):
+        hint = "Every word of the text belongs into one of the parts."
+        raise Rejected(f"These words are missing: {', '.join(missing)[:500]}.", hint=hint)
+    return parts
 
 
 def _asked(step: Step, texts: Texts) -> dict[str, str]:
@@ -46,12 +90,6 @@ def _asked(step: Step, texts: Texts) -> dict[str, str]:
         return dict(texts.by_part)
     first = next(iter(texts.by_part))
     return {first: "\n".join(texts.by_part.values())}
-
-
-def _answers(step: Step, part: str, result: TextResult) -> dict[str, str]:
-    if step.parts:
-        return {name: text for name, text in result.parts.items() if text.strip()}  # nothing left over is no second text
-    return {part: result.text}
 
 
 def _target_language(context: Context, step: Step, iteration: int, language: str) -> str:
@@ -78,12 +116,3 @@ def _request(
         temperature=step.temperature,
         parts=step.parts,
     )
-
-
-async def _record(context: Context, step: Step, iteration: int, part: str, text: str, language: str, by: str, *, last: bool) -> None:
-    if last:
-        event = await final_text(context, "interception", part, text, language, by=by, step=step.name, iteration=iteration)
-    else:
-        fields = {"stage": "interception", "step": step.name, "iteration": iteration, "part": part, "text": text}
-        event = TextWritten.model_validate(fields | {"by": by, "language": language})
-    context.hold(event)

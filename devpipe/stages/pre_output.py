@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from devpipe.errors import UsageError
-from devpipe.events import TextWritten, VerdictGiven
-from devpipe.safety.check import NEGATIVE, policy_version
+from devpipe.events import VerdictGiven
+from devpipe.safety.check import policy_version, still_valid
+from devpipe.safety.policy import NEGATIVE
 from devpipe.stages.context import Context, Where
-from devpipe.stages.input import Texts, final_text
-from devpipe.values import Attachment, MediaRequest, Scalar, TextRequest, canonical_sha256, derived_seed
+from devpipe.stages.input import Texts, final_text, translated
+from devpipe.values import Attachment, MediaRequest, Scalar, TextRequest, canonical_sha256
 
 
 async def run(
@@ -30,7 +31,7 @@ async def run(
         fitted = await _translated(context, fitted)
     request = _request(context, fitted, images, parameters)
     sha256 = request.sha256()
-    verdict = _still_valid(context, reuse, sha256)
+    verdict = await _still_valid(context, reuse, sha256)
     if verdict is None:
         by_rule = context.backends[context.output.backend].by_rule
         verdict = await context.verdict(_checked(context, request, parameters), stage="pre_output", sha256=sha256, needs_judge=not by_rule)
@@ -90,15 +91,15 @@ def _request(context: Context, texts: Texts, images: Mapping[str, Attachment], p
 def _to_translate(context: Context, texts: Texts) -> bool:
     """Whether the output asks for another language and a text model is there to translate."""
     target = context.output.translate_to
-    there = context.models["translate"].partition("/")[0] != "procedural"
-    return bool(target) and there and any(language != target for language in texts.languages.values())
+    return bool(target) and context.has_model("translate") and any(language != target for language in texts.languages.values())
 
 
-def _still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) -> VerdictGiven | None:
-    policy = policy_version(context.level, judged=bool(context.models["judge"]))
-    if verdict and verdict.allowed and (verdict.sha256, verdict.level, verdict.policy) == (sha256, context.level, policy):
-        return verdict
-    return None
+async def _still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) -> VerdictGiven | None:
+    if verdict is None:
+        return None
+    policy, digest = policy_version(context.level, judge=context.models["judge"]), await context.judge_digest()
+    covered = digest is not None and still_valid(verdict, sha256=sha256, level=context.level, policy=policy, digest_now=digest)
+    return verdict if covered else None
 
 
 async def _translated(context: Context, texts: Texts) -> Texts:
@@ -107,10 +108,7 @@ async def _translated(context: Context, texts: Texts) -> Texts:
     by_part, languages = dict(texts.by_part), dict(texts.languages)
     for part, text in texts.by_part.items():
         if languages[part] != target:
-            seed = derived_seed(context.text_seed, "translate", context.output.name, part)
-            request = TextRequest("translate", text, language=languages[part], output_language=target, seed=seed)
-            result = await context.write(request, Where("pre_output", step="translate", part=part))
-            fields = {"stage": "pre_output", "step": "translate", "part": part, "text": result.text, "by": "model", "language": target}
-            context.hold(TextWritten.model_validate(fields | {"raw": result.raw}))
-            by_part[part], languages[part] = result.text, target
+            where, seeded = Where("pre_output", step="translate", part=part), ("translate", context.output.name, part)
+            request = TextRequest("translate", text, language=languages[part], output_language=target)
+            by_part[part], languages[part] = await translated(context, request, where, seeded), target
     return replace(texts, by_part=by_part, languages=languages)
