@@ -20,6 +20,7 @@ from devpipe.loop import CLOSING_S, Fsyncs, LoopThread
 from devpipe.recordings import Recordings, run_folder
 from devpipe.request import Asker, Prompt, Relation, RunRequest, draw_seed
 from devpipe.run import OpenRun, Run
+from devpipe.safety.rules import shipped_rules
 from devpipe.settings import Settings
 from devpipe.work import Work
 from devpipe.workspace import find_home
@@ -219,6 +220,7 @@ class Engine:
         return run_folder(self.settings.recordings, request.run_id)
 
     def _work(self, request: RunRequest) -> Work:
+        shipped_rules()  # raises where a term list is missing or broken: nothing starts without them
         return Work(request, settings=self.settings, backends=self.backends, fsyncs=self._fsyncs)
 
     def _known(self, run: AnyRun) -> AnyRun:

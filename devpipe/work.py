@@ -98,7 +98,7 @@ class Work:
             level=request.level, text_seed=request.text_seed, pipeline=request.pipeline, output=request.output,
             media_pipeline=request.media_pipeline, backends=backends, models=models, record=self.record, hold=self.hold,
             write_text=self._write_text, write_files=self._write_files, emit=self._emit, redact=self._redacted,
-            provenance=settings.provenance,
+            provenance=settings.provenance, judge_seconds=settings.judge_seconds,
         )  # fmt: skip
 
     # Recording: one write for all events that belong together; what is shown was written before.

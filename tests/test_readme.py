@@ -54,6 +54,7 @@ async def test_the_python_tour_runs() -> None:
     assert len(names["table"]) == 5  # type: ignore[arg-type]
 
 
+@pytest.mark.loopback
 def test_the_shell_tour_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """Every command of the tour ends with status 0."""
     (tour,) = blocks("shell")

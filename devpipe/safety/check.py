@@ -5,83 +5,145 @@ Whatever goes wrong with the judge blocks, at every level: a verdict that could 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
 
-from devpipe.errors import BackendError
+from devpipe.errors import RecorderError
 from devpipe.events import VerdictGiven
 from devpipe.safety import judge
-from devpipe.safety.rules import Rules, shipped_rules
+from devpipe.safety.policy import NEGATIVE, policy_name, sentence
+from devpipe.safety.rules import Hit, shipped_rules
 from devpipe.values import LEVELS, Level, Stage, TextResult
 
-AskJudge = Callable[[str, str], Awaitable[TextResult]]  # (policy text, fenced text) -> the judge's answer
-
-_JUDGED = {
-    "en": "This cannot be made here. Try to say it differently.",
-    "de": "Das kann hier nicht entstehen. Versuche, es anders zu sagen.",
-}
-_NO_JUDGE = {
-    "en": "This output needs somebody who checks the text first. Please ask your teacher.",
-    "de": "Für diese Ausgabe muss erst jemand den Text prüfen. Bitte frage deine Lehrkraft.",
-}
-NEGATIVE = {"kids": "frightening, violent, nude, gore", "youth": "violent, nude, gore"}
+AskJudge = Callable[[str, str], Awaitable[TextResult]]  # (system text, message) -> the judge's answer
+PATIENCE_S = 8.0
 
 
-def policy_version(level: Level, *, judged: bool) -> str:
-    """Which rules and which judge's policy a verdict follows; another version means: check again."""
-    return f"{shipped_rules().policy}/{level}" + (f"/{judge.VERSION}" if judged else "")
+def policy_version(level: Level, *, judge: str = "") -> str:
+    """Which rules, which judge and which policy a verdict follows; another version means: check again."""
+    return f"{shipped_rules().policy}/{level}" + (f"/{policy_name()}/{judge}" if judge else "")
 
 
-def _sentence(texts: Mapping[str, str], language: str) -> str:
-    return texts.get(language, texts["en"])
+def still_valid(verdict: VerdictGiven | None, *, sha256: str, level: Level, policy: str, digest_now: str) -> bool:
+    """Whether an allowing verdict covers this hash, at this level, by this policy and by the judge's weights as they are now."""
+    if verdict is None or not verdict.allowed:
+        return False
+    return (verdict.sha256, verdict.level, verdict.policy, verdict.digest) == (sha256, level, policy, digest_now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a verdict says besides what it is about."""
+
+    allowed: bool
+    method: str = "rules"
+    categories: tuple[str, ...] = ()
+    reason: str = ""
+    cause: str = ""
+    judge: str = ""
+    digest: str = ""
 
 
 async def check(
-    texts: Mapping[str, str], *, stage: Stage, level: Level, sha256: str, language: str, ask_judge: AskJudge | None, needs_judge: bool
-) -> VerdictGiven:
-    """The verdict on all these texts together, bound to `sha256`. `needs_judge`: rules alone may not allow at kids and youth."""
-    began = time.perf_counter()
-    whole = "\n".join(texts.values())
+    texts: Mapping[str, str], *, stage: Stage, level: Level, sha256: str, language: str, ask_judge: AskJudge | None, needs_judge: bool,
+    judge_model: str = "", patience_s: float = PATIENCE_S,
+) -> VerdictGiven:  # fmt: skip
+    """The verdict on all these texts together, bound to `sha256`. `needs_judge`: rules alone may not allow at kids and youth.
 
-    def verdict(*, allowed: bool, method: str, **fields: object) -> VerdictGiven:
-        given = {
-            "stage": stage, "allowed": allowed, "sha256": sha256, "level": level, "method": method,
-            "policy": policy_version(level, judged=ask_judge is not None),
-            "negative_prompt": NEGATIVE.get(level, ""), "seconds": time.perf_counter() - began,
-        }  # fmt: skip
-        return VerdictGiven.model_validate(given | fields)
+    `judge_model` is the judge as configured, `patience_s` how long each of its answers may take. Raises UsageError where a term
+    list is missing or broken, RecorderError where asking cannot be recorded.
+    """
+    began, together = time.perf_counter(), "\n".join(texts.values())
+    hits = shipped_rules().hits(together, level)
+    found = _by_rules(hits, level, language, alone=ask_judge is None, needs_judge=needs_judge)
+    if ask_judge and found.allowed:
+        judging = _Judging(together, level, language, judge_model, ask_judge, patience_s)
+        found = await judging.found(found.categories)
+    policy = policy_version(level, judge=(judge_model or "judge") if ask_judge else "")
+    bound = {"stage": stage, "sha256": sha256, "level": level, "policy": policy, "negative_prompt": NEGATIVE.get(level, "")}
+    return VerdictGiven.model_validate({**asdict(found), **bound, "seconds": time.perf_counter() - began})
 
-    rules: Rules = shipped_rules()
-    if hits := rules.hits(whole, level):
-        return verdict(
-            allowed=False,
-            method="rules",
-            categories=sorted({hit.category for hit in hits}),
-            reason=rules.reason(hits[0].category, language),
-            cause="Listed terms: " + ", ".join(f"{hit.term!r} ({hit.category}, {hit.language})" for hit in hits),
+
+def _strict(level: Level) -> bool:
+    return LEVELS.index(level) <= LEVELS.index("youth")
+
+
+def _by_rules(hits: list[Hit], level: Level, language: str, *, alone: bool, needs_judge: bool) -> _Found:
+    """What the rules say. Words that only their context can judge are for the judge; without one they block the young."""
+    categories = tuple(sorted({hit.category for hit in hits}))
+    listed = ", ".join(dict.fromkeys(f"{hit.term!r} ({hit.category}, {hit.language})" for hit in hits))
+    hard = [hit for hit in hits if hit.hard or (alone and _strict(level))]
+    if hard:
+        return _Found(
+            False, categories=categories, reason=shipped_rules().reason(hard[0].category, language), cause=f"Listed terms: {listed}"
         )
-    if ask_judge is None:
-        if needs_judge and LEVELS.index(level) <= LEVELS.index("youth"):
-            return verdict(
-                allowed=False,
-                method="rules",
-                categories=["unchecked"],
-                reason=_sentence(_NO_JUDGE, language),
-                cause=f"At level {level} a picture model needs a judge, and none is set. Set DEVPIPE_MODEL_JUDGE=backend/model, "
-                'or change the line `safety = "..."` in devpipe.toml.',
-            )
-        return verdict(allowed=True, method="rules")
-    try:
-        answer = await ask_judge(judge.policy_text(level), judge.fenced(whole))
-        allowed, categories = judge.read_answer(answer)
-    except BackendError as error:
-        return verdict(
-            allowed=False, method="rules+judge", categories=["unchecked"], reason=_sentence(_JUDGED, language), cause=f"No verdict: {error}"
+    if alone and needs_judge and _strict(level):
+        cause = (
+            f"At level {level} a picture model needs a judge, and none is set. Set DEVPIPE_MODEL_JUDGE=backend/model, "
+            'or change the line `safety = "..."` in devpipe.toml.'
         )
-    judged = {"judge": answer.model, "digest": answer.digest}
-    if allowed:
-        return verdict(allowed=True, method="rules+judge", **judged)
-    cause = "The judge said: " + ", ".join(categories)
-    return verdict(
-        allowed=False, method="rules+judge", categories=list(categories), reason=_sentence(_JUDGED, language), cause=cause, **judged
-    )
+        return _Found(False, categories=("unchecked",), reason=sentence("no_judge", language), cause=cause)
+    return _Found(True, categories=categories, cause=f"Noted, not blocked: {listed}" if hits else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    """A judge at work on one text."""
+
+    text: str
+    level: Level
+    language: str
+    model: str
+    ask: AskJudge
+    patience_s: float
+
+    async def found(self, noticed: tuple[str, ...]) -> _Found:
+        """Allowed where every look gives exactly the allowing answer; what was `noticed` asks for a second look."""
+        if judge.speaks_to_judge(self.text):
+            if _strict(self.level):
+                return self._unasked("injection", "No verdict: the text tells its judge what to answer.", "injection")
+            noticed = (*noticed, "injection")
+        if len(self.text) > judge.LONGEST:
+            cause = f"No verdict: the text has {len(self.text)} characters, and a judge reads at most {judge.LONGEST} whole."
+            return self._unasked("unchecked", cause, "too_long")
+        found = await self._look(())
+        return await self._look(noticed) if found.allowed and noticed else found
+
+    async def _look(self, focus: tuple[str, ...]) -> _Found:
+        try:
+            answer = await self._answer(*judge.question(self.text, self.level, model=self.model, focus=focus))
+            allowed, named = judge.read_answer(answer, self.model)
+        except RecorderError:  # nothing may happen that cannot be written down
+            raise
+        except TimeoutError:
+            return self._failed(f"it did not answer within {self.patience_s:g} s. Loading a model takes longer: set DEVPIPE_JUDGE_SECONDS.")
+        except Exception as error:  # any, also a fault of ours or of a backend: without an exact answer nothing passes
+            return self._failed(" ".join(str(error).split())[:500] or type(error).__name__)
+        by = {"method": "rules+judge", "judge": str(answer.model), "digest": str(answer.digest)}
+        if allowed:
+            return _Found(True, categories=focus, cause=f"Looked at twice: {', '.join(focus)}" if focus else "", **by)
+        return _Found(False, categories=named, reason=self._reason(named[0]), cause=f"The judge said: {', '.join(named)}", **by)
+
+    async def _answer(self, instruction: str, message: str) -> TextResult:
+        """The answer, if it came in time. One that comes late, although it was called off, is none."""
+        until = time.monotonic() + self.patience_s
+        async with asyncio.timeout(self.patience_s):
+            answer = await self.ask(instruction, message)
+        if time.monotonic() > until:
+            raise TimeoutError
+        return answer
+
+    def _reason(self, category: str) -> str:
+        """The rules' own sentence for a category, where they have one."""
+        try:
+            return shipped_rules().reason(category, self.language)
+        except KeyError:
+            return sentence(category, self.language)
+
+    def _unasked(self, category: str, cause: str, reason: str) -> _Found:
+        return _Found(False, categories=(category,), reason=sentence(reason, self.language), cause=cause)
+
+    def _failed(self, why: str) -> _Found:
+        return _Found(False, "rules+judge", ("unchecked",), sentence("unchecked", self.language), f"No verdict: the judge failed: {why}")

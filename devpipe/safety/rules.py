@@ -1,100 +1,410 @@
-"""Word rules: whole words and phrases after Unicode normalisation, from the lists in `terms/`.
+"""Word rules: terms, combinations and personal data, found through spelling tricks, from the lists in `terms/`.
 
 A rule can only block. It cannot tell that a text is harmless: that takes a judge.
+
+How terms are written in the lists: `word` is found with its endings and in compounds with the listed heads and modifiers, `=word` only so,
+`word*`, `*word` and `*word*` also as the beginning, end or any part of a longer word; several words one after another are one term.
 """
 
 from __future__ import annotations
 
 import json
+import operator
 import re
-import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from devpipe.errors import UsageError
+from devpipe.safety import normalise
 from devpipe.values import LEVELS, Level, canonical_sha256
 
+VERSION = "rules-2"  # of what this file does with the lists
 TERMS = Path(__file__).parent / "terms"
 LANGUAGES = ("en", "de")
-_WORD = re.compile(r"[^\W\d_]+")
+PATTERNED = frozenset({"personal_data", "encoded"})  # categories found by form, not by word
+_NEAR = 6  # words this long are also found with one letter wrong
+_LINKS = ("", "s", "n", "es", "en")
+_DOUBLED = re.compile(r"(.)\1+")
+_PAIRS = re.compile(r"(.)\1")
+_LONG = re.compile(r"(.)\1{2,}")
+_SPELLINGS = (str.maketrans({"ß": "ss"}), str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}), str.maketrans({"ß": "sz"}))
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 
 
-class Category(BaseModel):
-    """Terms that block at the level `from` and at all stricter ones, and the sentence a child reads."""
+class Group(BaseModel):
+    """Terms that count at the level `from` and at all stricter ones. Soft (`hard: false`): the context decides."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     loosest: Level = Field(alias="from")
-    reason: str = Field(min_length=1)
+    hard: bool
     terms: tuple[str, ...] = Field(min_length=1)
+
+
+class Category(BaseModel):
+    """Terms of one kind, the sentence a child reads, and the words beside which a soft term means something else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    reason: str = Field(min_length=1)
+    context: tuple[str, ...] = ()
+    groups: tuple[Group, ...]
+
+
+class Combination(BaseModel):
+    """Words of several sets near each other mean what none of them means alone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    category: str
+    loosest: Level = Field(alias="from")
+    hard: bool
+    of: tuple[str, str]
+    within: int = Field(gt=0)
+    unless: str = ""
 
 
 class TermList(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     language: str
+    endings: tuple[str, ...]
+    context: tuple[str, ...]
+    heads: tuple[str, ...]
+    modifiers: tuple[str, ...]
+    sets: dict[str, tuple[str, ...]]
     categories: dict[str, Category] = Field(min_length=1)
+    combinations: tuple[Combination, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> TermList:
+        empty = [name for name, category in self.categories.items() if not category.groups and name not in PATTERNED]
+        unknown = [
+            c.category for c in self.combinations if c.category not in self.categories or {*c.of, c.unless or c.of[0]} - set(self.sets)
+        ]
+        if empty or unknown or not set(self.categories) >= PATTERNED:
+            raise ValueError(f"categories without terms: {empty}; combinations of nothing: {unknown}")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
+    """A term found. Soft (`hard` is False): it has an innocent meaning too, and nothing near it tells which."""
+
     category: str
     term: str
     language: str
+    hard: bool = True
 
 
-def normalise(text: str) -> str:
-    """The form in which words are compared: NFKD, case folded, without marks and format characters, words single-spaced."""
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    visible = "".join(c for c in folded if unicodedata.category(c) not in ("Cf", "Mn", "Me"))
-    return " ".join(_WORD.findall(visible))
+class Entry(NamedTuple):
+    """A term as it is looked for. `role` is "term", "piece" (a word of one) or what the word does for terms: "set:child", "context:drugs"."""
+
+    hit: Hit
+    loosest: int
+    role: str
+    text: str  # folded, without spaces
+    how: str  # "", "=" (exactly so), "<" (also as an end), ">" (also as a beginning), "<>"
+    phrase: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rules:
-    """The term lists of all languages, ready to match. `policy` names their exact content."""
+    """The term lists of all languages, ready to match. `policy` names everything that decides."""
 
     lists: dict[str, TermList]
-    phrases: tuple[tuple[str, Hit, Level], ...]  # normalised, between spaces
+    innocent: frozenset[str]  # ordinary words that lie one letter, or one reading, beside a term
+    personal: tuple[re.Pattern[str], ...]
     policy: str
+    _whole: dict[str, list[Entry]] = field(default_factory=dict, repr=False)
+    _starts: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the first four letters
+    _near: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the term with one letter left out
+    _phrases: dict[str, list[tuple[list[str], Entry]]] = field(default_factory=dict, repr=False)  # by their first word
+    _memo: dict[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: Path = TERMS) -> Rules:
         """Raises UsageError where a list is missing or broken: without lists nothing may start."""
         try:
-            raw = {language: json.loads((folder / f"{language}.json").read_text("utf-8")) for language in LANGUAGES}
-            lists = {language: TermList.model_validate(value) for language, value in raw.items()}
-        except (OSError, ValueError) as error:
+            raw = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in (*LANGUAGES, "innocent", "personal")}
+            lists = {language: TermList.model_validate(raw[language]) for language in LANGUAGES}
+            innocent = frozenset(word for lines in raw["innocent"].values() for line in lines for word in line.split())
+            personal = tuple(re.compile(entry["pattern"]) for entry in raw["personal"])
+        except (OSError, ValueError, LookupError, AttributeError, TypeError, re.error) as error:
             raise UsageError(
                 f"A safety term list cannot be read: {str(error).splitlines()[0]}.",
                 hint="Install devpipe again; nothing runs without its lists.",
             ) from error
-        phrases = tuple(
-            (f" {normalise(term)} ", Hit(name, term, language), category.loosest)
-            for language, terms in lists.items()
-            for name, category in terms.categories.items()
-            for term in category.terms
-        )
-        return cls(lists, phrases, f"rules-{canonical_sha256(raw)[:12]}")
+        rules = cls(lists, innocent, personal, f"rules-{canonical_sha256([raw, VERSION, normalise.VERSION])[:12]}")
+        for entry in _entries(lists):
+            rules._add(entry)
+        return rules
+
+    def _add(self, entry: Entry) -> None:
+        text = entry.text
+        self._whole.setdefault(text, []).append(entry)
+        if len(text) >= 4:
+            self._starts.setdefault(text[:4], []).append(entry)
+        if entry.role not in ("term", "piece"):
+            return
+        if len(text) >= _NEAR - 1 and entry.how != "=" and not entry.phrase:
+            for n in range(len(text)):
+                self._near.setdefault(text[:n] + text[n + 1 :], []).append(entry)
+        if entry.phrase:
+            first, *others = entry.hit.term.split()
+            self._phrases.setdefault(first, []).append((others, entry))
+            for disguised in (text[::-1], normalise.rot13(text)):
+                self._whole.setdefault(disguised, []).append(entry._replace(how="="))
+                self._starts.setdefault(disguised[:4], [])
 
     @cached_property
-    def _by_first_word(self) -> dict[str, list[tuple[str, Hit, Level]]]:
-        found: dict[str, list[tuple[str, Hit, Level]]] = {}
-        for phrase in self.phrases:
-            found.setdefault(phrase[0].split()[0], []).append(phrase)
-        return found
+    def _endings(self) -> tuple[str, ...]:
+        return tuple({ending: "" for terms in self.lists.values() for ending in terms.endings})
+
+    @cached_property
+    def _heads(self) -> frozenset[str]:
+        return frozenset(normalise.fold(head) for terms in self.lists.values() for head in terms.heads)
+
+    @cached_property
+    def _modifiers(self) -> frozenset[str]:
+        return frozenset(normalise.fold(word) for terms in self.lists.values() for word in terms.modifiers)
+
+    @cached_property
+    def _spelled(self) -> dict[int, list[str]]:
+        """All terms, and words of terms, by their length."""
+        return {length: list(texts) for length, texts in groupby(sorted(filter(self._sought, self._whole), key=len), len)}
+
+    def _sought(self, text: str) -> bool:
+        return any(entry.role in ("term", "piece") and (entry.hit.hard or len(text) > 3) for entry in self._whole[text])
 
     def hits(self, text: str, level: Level) -> list[Hit]:
-        """Every term of every language that blocks this text at this level."""
-        padded = f" {normalise(text)} "
+        """What blocks this text at this level, in all languages: hard hits first, then soft ones that no context resolves."""
         strictness = LEVELS.index(level)
-        candidates = [phrase for word in dict.fromkeys(padded.split()) for phrase in self._by_first_word.get(word, ())]
-        return [hit for phrase, hit, loosest in candidates if strictness <= LEVELS.index(loosest) and phrase in padded]
+        found = dict.fromkeys(hit for hit, loosest in self._hits(text, 0) if strictness <= loosest)
+        return sorted(found, key=lambda hit: not hit.hard)
 
     def reason(self, category: str, language: str) -> str:
         """The sentence for the person in front of the screen, in their language (English where we have no other)."""
         return self.lists[language if language in self.lists else "en"].categories[category].reason
+
+    def _hits(self, text: str, depth: int) -> Iterator[tuple[Hit, int]]:
+        folded = normalise.fold(text)
+        for reading in normalise.readings(folded):
+            yield from self._scan(reading)
+        if unmasked := normalise.masked(folded, self._unmasked):
+            yield from self._scan(unmasked)
+        youth = LEVELS.index("youth")
+        if personal := self._personal(text):
+            yield Hit("personal_data", personal, "", True), youth
+        if depth == 0 and (opaque := normalise.looks_encoded(text)):
+            yield Hit("encoded", opaque, "", False), youth
+        if depth < 2:
+            for part in dict.fromkeys(normalise.decoded(text)):
+                if part != text and sum(map(str.isalpha, part)) >= 3:
+                    yield from self._hits(part, depth + 1)
+
+    def _scan(self, words: list[str]) -> Iterator[tuple[Hit, int]]:
+        found = [(n, entry) for n, word in enumerate(words) for entry in self._word(word)]
+        pieces: list[set[str]] = [set() for _ in words]
+        for n, entry in found:
+            if entry.role == "piece":
+                pieces[n].add(entry.hit.term)
+        found += self._spoken(words, pieces)
+        for longest, shortest in ((1, 3), (2, 6)):
+            found += [(n, entry) for n, run in normalise.runs(words, longest) for entry in self._within(run, shortest)]
+        places: dict[str, list[int]] = {}
+        for n, entry in found:
+            places.setdefault(entry.role, []).append(n)
+        for n, entry in found:
+            if entry.role == "term" and (entry.hit.hard or not _resolved(n, places, entry.hit.category)):
+                yield entry.hit, entry.loosest
+        yield from self._combined(places)
+
+    def _combined(self, places: Mapping[str, list[int]]) -> Iterator[tuple[Hit, int]]:
+        for language, terms in self.lists.items():
+            for rule in terms.combinations:
+                first, second = (f"set:{name}" for name in rule.of)
+                for n in places.get(first, ()):
+                    if not _close(n, rule.within, places, second) or _close(n, rule.within, places, f"set:{rule.unless}"):
+                        continue
+                    if rule.hard or not _resolved(n, places, rule.category):
+                        yield Hit(rule.category, " + ".join(rule.of), language, rule.hard), LEVELS.index(rule.loosest)
+
+    def _spoken(self, words: list[str], pieces: list[set[str]]) -> Iterator[tuple[int, Entry]]:
+        """Terms of several words, and terms written in pieces or backwards."""
+        for n, firsts in enumerate(pieces):
+            for first in firsts:
+                for others, entry in self._phrases.get(first, ()):
+                    following = pieces[n + 1 : n + 1 + len(others)]
+                    if len(following) == len(others) and all(map(operator.contains, following, others)):
+                        yield n, entry
+            pair = "".join(words[n : n + 2])
+            if pair[:4] not in self._starts or "+".join(words[n : n + 2]) in self.innocent or len(pair) > 40:
+                continue
+            found = self._direct(pair, self._bases(pair)) + self._whole.get("".join(words[n : n + 3]), [])
+            yield from ((n, e) for e in found if e.phrase or (e.role == "term" and len(e.text) > max(4, len(words[n]))))
+
+    def _word(self, word: str) -> tuple[Entry, ...]:
+        if (found := self._memo.get(word)) is None:
+            if len(self._memo) > 20_000:
+                self._memo.clear()
+            found = self._memo[word] = tuple(self._find(word[:200]))
+        return found
+
+    def _find(self, word: str) -> list[Entry]:
+        bases = self._bases(word)
+        found = self._direct(word, bases)
+        if word in self.innocent:
+            return [entry for entry in found if entry.text == word or entry.role != "term"]
+        if not _terms(found) and self.innocent.isdisjoint(bases):
+            found += self._compounds(word) or self._doubled(word) or self._misspelt(bases) or self._turned(word)
+        return found
+
+    def _direct(self, word: str, bases: list[str]) -> list[Entry]:
+        found = [entry for base in bases for entry in self._whole.get(base, ()) if entry.how != "=" or base == word]
+        return found + list(self._opened(word, bases))
+
+    def _bases(self, word: str) -> list[str]:
+        """The word, and what is left of it without an ending."""
+        bases = [word]
+        for ending in self._endings:
+            if word.endswith(ending) and len(word) - len(ending) >= 3:
+                base = word[: -len(ending)]
+                bases += [base, base + "e"] if ending[0] in "eiy" else [base]
+        if word[:2] == "xx" or word[-2:] == "xx":
+            bases.append(word.strip("x"))
+        return bases
+
+    def _opened(self, word: str, bases: list[str]) -> Iterator[Entry]:
+        for n in range(len(word) - 3):
+            for entry in self._starts.get(word[n : n + 4], ()):
+                begins, ends = n == 0 or "<" in entry.how, ">" in entry.how or (entry.how == "<" and word[:n] + entry.text in bases)
+                if begins and ends and word.startswith(entry.text, n):
+                    yield entry
+
+    def _within(self, run: str, shortest: int) -> list[Entry]:
+        found = _terms(self._whole.get(run, ())) if shortest == 3 else []
+        for n in range(len(run) - 3):
+            found += [
+                entry
+                for entry in _terms(self._starts.get(run[n : n + 4], ()))
+                if len(entry.text) >= shortest and run.startswith(entry.text, n)
+            ]
+        return found or self._doubled(run)
+
+    def _compounds(self, word: str) -> list[Entry]:
+        """A term before a listed head (with a linking s, n, es, en or none) or behind a listed modifier."""
+        found: list[Entry] = []
+        for n in range(3, len(word) - 2):
+            left, right = word[:n], word[n:]
+            if right in self._heads:
+                found += [
+                    e for stem in (left, left[:-1], left[:-2]) if left[len(stem) :] in _LINKS for e in _terms(self._whole.get(stem, ()))
+                ]
+            if left in self._modifiers:
+                found += [entry for base in self._bases(right) for entry in _terms(self._whole.get(base, ()))]
+        return [entry for entry in found if entry.how != "=" and not entry.phrase and len(entry.text) >= 4]
+
+    def _doubled(self, word: str) -> list[Entry]:
+        """Terms some or all of whose letters were doubled or drawn out."""
+        if not _DOUBLED.search(word):
+            return []
+        others = {_DOUBLED.sub(r"\1", word), _PAIRS.sub(r"\1", word), _LONG.sub(r"\1\1", word), _LONG.sub(r"\1", word)} - {word}
+        found = [entry for other in others for entry in self._direct(other, self._bases(other))]
+        return [entry for entry in found if entry.role in ("term", "piece") and len(entry.text) > 3]
+
+    def _misspelt(self, bases: list[str]) -> list[Entry]:
+        """Terms from which a base differs by one letter left out, put in, changed or swapped with its neighbour."""
+        found: list[Entry] = []
+        for base in bases:
+            if not (_NEAR if base is not bases[0] else _NEAR - 1) <= len(base) <= 40:
+                continue
+            found += self._near.get(base, ())
+            for n in range(len(base)):
+                shorter = base[:n] + base[n + 1 :]
+                found += (entry for entry in self._whole.get(shorter, ()) if entry.role in ("term", "piece") and not entry.phrase)
+                found += (entry for entry in self._near.get(shorter, ()) if _one_change(entry.text, base))
+        return [e for e in found if e.how != "=" and (len(e.text) >= _NEAR or any(_swapped(e.text, base) for base in bases))]
+
+    def _turned(self, word: str) -> list[Entry]:
+        """Terms written backwards, with swapped halves or in rot13."""
+        if not 4 <= len(word) <= 40:
+            return []
+        half = len(word) // 2
+        others = [word[::-1], normalise.rot13(word)]
+        if len(word) > 4:
+            others += [word[half:] + word[:half], word[-half:] + word[:-half]]
+        found = [entry for other in others for entry in _terms(self._direct(other, self._bases(other)))]
+        return [entry for entry in found if len(entry.text) > (3 if entry.hit.hard else 4)]
+
+    def _unmasked(self, pattern: str) -> str:
+        """The word that fits one in which signs stand for letters: "." for a strong sign (* #), "-" for any other."""
+        weak, known = "-" in pattern, sum(map(str.isalpha, pattern))
+        if known * 2 < len(pattern) or known < (4 if weak else 2) or (weak and not (pattern[0].isalpha() and pattern[-1].isalpha())):
+            return ""
+        fitting = (
+            text
+            for base in self._bases(pattern)
+            for text in self._spelled.get(len(base), ())
+            if all(sign in (letter, ".", "-") for sign, letter in zip(base, text, strict=True))
+        )
+        return next(fitting, "")
+
+    def _personal(self, text: str) -> str:
+        """The first address, number or contact in the text, or nothing."""
+        for pattern in self.personal:
+            if match := pattern.search(text):
+                return match[0]
+        for match in _IBAN.finditer(text):
+            account = match[0].replace(" ", "")
+            if 15 <= len(account) <= 34 and int("".join(str(int(c, 36)) for c in account[4:] + account[:4])) % 97 == 1:
+                return match[0]
+        return ""
+
+
+def _entries(lists: Mapping[str, TermList]) -> Iterator[Entry]:
+    for language, terms in lists.items():
+        roles = [("context:", terms.context)] + [(f"set:{name}", words) for name, words in terms.sets.items()]
+        for name, category in terms.categories.items():
+            roles.append((f"context:{name}", category.context))
+            for group in category.groups:
+                for term in group.terms:
+                    yield from _entry(term, Hit(name, term.strip("*="), language, group.hard), "term", LEVELS.index(group.loosest))
+                roles.append(("piece", tuple(piece for term in group.terms if " " in term for piece in term.split())))
+        for role, words in roles:
+            for word in dict.fromkeys(words):
+                yield from _entry(word, Hit(role, word.strip("*="), language, False), role, 0)
+
+
+def _entry(term: str, hit: Hit, role: str, loosest: int) -> Iterator[Entry]:
+    """The term in all spellings of its umlauts."""
+    how = "=" if term[0] == "=" else "<" * (term[0] == "*") + ">" * (term[-1] == "*")
+    bare = term.strip("*=")
+    spelled = [bare] if bare.isascii() else dict.fromkeys(normalise.fold(bare.translate(table)) for table in _SPELLINGS)
+    for text in spelled:
+        yield Entry(hit, loosest, role, text.replace(" ", ""), how, " " in term)
+
+
+def _terms(entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.role == "term"]
+
+
+def _close(place: int, reach: int, places: Mapping[str, list[int]], *roles: str) -> bool:
+    return any(abs(place - n) <= reach and (place != n or role[:4] != "set:") for role in roles for n in places.get(role, ()))
+
+
+def _resolved(place: int, places: Mapping[str, list[int]], category: str) -> bool:
+    return _close(place, normalise.REACH, places, "context:", f"context:{category}")
+
+
+def _one_change(term: str, word: str) -> bool:
+    return len(term) == len(word) and (sum(map(operator.ne, term, word)) == 1 or _swapped(term, word))
+
+
+def _swapped(term: str, word: str) -> bool:
+    return any(term[:n] + term[n + 1 : n + 2] + term[n] + term[n + 2 :] == word for n in range(len(term) - 1)) and term != word
 
 
 @lru_cache(maxsize=1)

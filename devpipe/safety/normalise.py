@@ -1,0 +1,228 @@
+"""What a text may say once spelling tricks are taken away: folded letters, the readings of odd spellings, decoded parts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from itertools import pairwise
+from urllib.parse import unquote
+
+VERSION = "normalise-1"
+REACH = 25  # words to either side that may tell how a word is meant
+
+# Letters of other scripts that are drawn like Latin ones, by the Latin letter; from the shapes in the Unicode charts.
+_LOOKALIKES = {
+    "a": "аαΑАᎪꓮᗩ卂∂λΛ", "ae": "æӕ", "b": "вβΒВьЬъбБᏏᏴꓐᗷ乃฿", "c": "сСϲᏟꓚᑕ匚¢ͼ", "d": "ԁԀᎠᏧꓓᗪδђ", "e": "еЕεΕєЄэЭΣ∑Ꭼꓰᗴᕮəξ€℮", "f": "ϝꓝᖴғҒ",
+    "g": "ԍᏀꓖᘜցɡ", "h": "һҺнНΗՀհᎻꓧᕼђћ", "i": "іІιΙӀᎥꓲɩյ", "j": "јЈᎫꓙᒍϳ", "k": "кКκΚᏦꓗᛕқҚҝ₭", "l": "ӏᏞꓡᒪ£ⅼ", "m": "мМΜᎷꓟᗰ", "n": "пПиИηΝꓠᑎոռπ几₦ŋ",
+    "o": "оОοΟσՕօᎾꓳᗝ〇口θΘσφѳ", "oe": "œ", "p": "рРρΡᏢꓑᑭ卩þ₱", "q": "ԛԚᑫզ", "r": "гГяЯᎡᏒꓣᖇ尺", "ss": "ßẞ", "s": "ѕЅςᏕᏚꓢᔕ§Տ", "t": "тТτΤᎢꓔ丅₮", "u": "υսμцЦꓴᑌՍ",
+    "v": "ѵѴνꓦᏙᐯ", "w": "ԝԜωшШщЩᎳᏔꓪᗯ₩ա", "x": "хХχΧжЖꓫ乂×", "y": "уУγΥүҮᎩꓬ¥ч", "z": "ΖζᏃꓜ乙",
+}  # fmt: skip
+_LATIN = {look: letter for letter, looks in _LOOKALIKES.items() for look in looks}
+_NAMED = re.compile(r"(?:LATIN|REGIONAL|NEGATIVE|SQUARED|CIRCLED).* (?:LETTER|LIGATURE|SYMBOL) (?:[A-Z]{4,} )*([A-Z])(?: WITH .*)?")
+_BLANK = "\u115f\u1160\u3164\uffa0\u2800\ufffc\ufffd"  # letters and signs that are drawn as nothing
+_LEET = (("oizeasgtbg", "il"), ("olreasbtbp", "li"), ("oizeasgtbg", "ii"))  # what 0..9 and ! | may stand for, in three readings
+_SIGNS = {"@": "a", "$": "s", "+": "t", "(": "c", "<": "c", "{": "c", "^": "a", "&": "a"}
+_MAPS = tuple(str.maketrans("0123456789!|", digits + bars) | str.maketrans(_SIGNS) for digits, bars in _LEET)
+_DRAWN = (
+    ("|\\/|", "m"), ("/\\/\\", "m"), ("\\/\\/", "w"), ("|\\|", "n"), ("|_|", "u"), ("(_)", "u"), ("|-|", "h"), ("/-\\", "a"), ("/\\", "a"),
+    ("\\/", "v"), ("|<", "k"), ("|{", "k"), ("|)", "d"), ("|>", "p"), ("|3", "b"), ("|2", "r"), ("|=", "f"), ("()", "o"), ("[]", "o"), ("|_", "l"),
+)  # fmt: skip
+_LETTERS = re.compile(r"[^\W\d_]+|\d+")
+_NOT_LETTERS = re.compile(r"[\W\d_]+")
+_MIXED = re.compile(r"[^\W\d_][^\w\s]{0,3}[0-9@$!|+(<{^&\\/\[]|[0-9@$!|+)<{^&\\/\]>][^\w\s]{0,3}[^\W\d_]")
+_EDGES = ".,;:?!\"'()[]{}…„“”‚‘’«»‹›-–—*_~`"
+_MASKED = re.compile(r"[a-z*#_.\-?~^%•·'’+=x]*")
+_HYPHENATED = re.compile(r"[-‐‑][ \t]*\n\s*")
+_MORSE_SIGNS = ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.."
+_MORSE = {sign: chr(97 + n) for n, sign in enumerate(_MORSE_SIGNS.split(" "))}
+_DASHES = str.maketrans({"·": ".", "•": ".", "∙": ".", "−": "-", "–": "-", "—": "-", "_": "-", "|": "/"})
+_ESCAPE = re.compile(r"(?:\\+[uUxX]|[uU]\+|0[xX]|%[uU])\{?([0-9a-fA-F]{2,6})\}?(?:[\s,;]+(?=0[xX]|[uU]\+))?")
+_HEX = re.compile(r"(?<![0-9a-zA-Z])(?:[0-9a-fA-F]{2}[\s:,.-]?){3,}(?![0-9a-zA-Z])")
+_BINARY = re.compile(r"(?:(?<![0-9])[01]{7,8}[\s,.-]*){3,}|(?<![0-9])(?:[01]{8}){3,}(?![0-9])")
+_NUMBERS = re.compile(r"(?<![0-9])(?:[0-9]{1,3}[\s,;.-]{1,3}){2,}[0-9]{1,3}(?![0-9])")
+_DOTS = re.compile(r"(?:[.-]{1,4}[ /\n]{1,3}){2,}[.-]{1,4}")
+_BASE = re.compile(r"[A-Za-z0-9+/_-]{6,}={0,6}")
+_OPAQUE = re.compile(r"(?<![\w./:#?&=%-])[A-Za-z0-9+/]{20,}={0,2}(?![\w./:])")
+
+
+class _Folds(dict[int, str]):
+    """Character by character what `fold` makes of it, worked out when first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = folded = "".join(map(_latin, unicodedata.normalize("NFKD", chr(code)))).casefold()
+        return folded
+
+
+def _latin(char: str) -> str:
+    kind = unicodedata.category(char)
+    if kind in ("Mn", "Me", "Cf") or char in _BLANK or (kind == "Cc" and not char.isspace()):
+        return ""
+    if char.isascii():
+        return char
+    if letter := _LATIN.get(char):
+        return letter
+    named = _NAMED.fullmatch(unicodedata.name(char, ""))
+    return named[1] if named else char
+
+
+@lru_cache(maxsize=1)
+def _folds() -> _Folds:
+    return _Folds()
+
+
+def fold(text: str) -> str:
+    """The text in small Latin letters: NFKD, lookalikes and letters in boxes replaced, marks and invisible characters gone."""
+    return text.translate(_folds())
+
+
+def words(text: str) -> list[str]:
+    """Every run of letters, and every number, of a folded text."""
+    return _LETTERS.findall(text)
+
+
+def readings(folded: str) -> list[list[str]]:
+    """The word sequences that a folded text may mean: as written; then, around odd spellings, with inserted signs, digits for letters and
+    hyphenation undone."""
+    found = [words(folded)]
+    if _HYPHENATED.search(folded):
+        found.append(words(_HYPHENATED.sub("", folded)))
+    chunks = folded.split()
+    odd = [n for n, chunk in enumerate(chunks) if not chunk.isalpha() and not chunk.strip(_EDGES).isalpha()]
+    for table in (None, *_MAPS) if _MIXED.search(folded) else (None,):
+        for begin, end in _around(odd):
+            joined = [_NOT_LETTERS.sub("", chunk) if table is None else _unleet(chunk, table) for chunk in chunks[begin:end]]
+            found.append([word for word in joined if word])
+    return [reading for n, reading in enumerate(found) if reading and reading not in found[:n]]
+
+
+def _around(places: list[int]) -> list[tuple[int, int]]:
+    """The stretches of words near these places, near meaning near enough to be context."""
+    stretches: list[tuple[int, int]] = []
+    for place in places:
+        begin, end = max(0, place - REACH), place + REACH + 1
+        if stretches and begin <= stretches[-1][1]:
+            stretches[-1] = (stretches[-1][0], end)
+        else:
+            stretches.append((begin, end))
+    return stretches
+
+
+def _unleet(chunk: str, table: dict[int, int]) -> str:
+    if chunk.isalpha() or (table is not _MAPS[2] and len(chunk) > 1 and chunk.strip(_EDGES).isdigit()):
+        return chunk if chunk.isalpha() else ""
+    for drawn, letter in _DRAWN if not chunk.isalnum() else ():
+        chunk = chunk.replace(drawn, letter)
+    chunk = chunk.rstrip(_EDGES if table is not _MAPS[2] else ".,;:?") if len(chunk) > 1 else chunk
+    return _NOT_LETTERS.sub("", chunk.lstrip("\"'").translate(table))
+
+
+def masked(folded: str, unmasked: Callable[[str], str]) -> list[str]:
+    """The words, where some are masked ("p*rno"), with what `unmasked` makes of each pattern: a dot for * or #, else a hyphen."""
+    found: list[str] = []
+    any_masked = False
+    for chunk in folded.split():
+        bare = chunk.strip(".,;:?!\"'()„“”«»")
+        pattern = re.sub(r"[^a-z]", "." if "*" in bare or "#" in bare else "-", bare)
+        hidden = len(pattern) - sum(map(str.isalpha, pattern))
+        word = unmasked(pattern) if 0 < hidden <= 3 and len(bare) <= 40 and _MASKED.fullmatch(bare) else ""
+        any_masked = any_masked or bool(word)
+        found.append(word or _NOT_LETTERS.sub("", chunk))
+    return [word for word in found if word] if any_masked else []
+
+
+def runs(sequence: list[str], longest: int) -> Iterator[tuple[int, str]]:
+    """Letters written one by one (or in pieces of at most `longest`), put together again, with the place where they begin."""
+    run: list[str] = []
+    for place, word in enumerate([*sequence, "   "]):
+        if len(word) <= longest and word.isalpha():
+            run.append(word)
+            continue
+        if len(run) >= 3:
+            yield place - len(run), "".join(run)
+        run = []
+
+
+def rot13(word: str) -> str:
+    return codecs.encode(word, "rot13")
+
+
+def decoded(text: str) -> Iterator[str]:
+    """What parts of the text say if they are tags, selectors, escapes, entities, hex, numbers, binary, Morse, base32 or base64."""
+    if not text.isascii():
+        yield "".join(chr(ord(c) - 0xE0000) for c in text if 0xE0020 <= ord(c) <= 0xE007E)
+        selected = bytes(_selector(ord(c)) for c in text if _selector(ord(c)) >= 0)
+        yield selected.decode("utf-8", "ignore")
+    if "&" in text:
+        yield html.unescape(text)
+    if "%" in text:
+        yield unquote(text, errors="ignore")
+    if "\\" in text or "+" in text or "0x" in text or "%u" in text:
+        yield _ESCAPE.sub(lambda match: _char(int(match[1], 16)), text)
+    for match in _HEX.finditer(text):
+        yield _readable(bytes.fromhex(re.sub(r"[^0-9a-fA-F]", "", match[0])[: len(match[0]) // 2 * 2] or "00"))
+    yield from _numbers(text)
+    marks = text.translate(_DASHES)
+    for match in _DOTS.finditer(marks):
+        yield "".join(_MORSE.get(sign, " ") for sign in re.split(r" +|(/)|(\n)", match[0].strip()) if sign)
+    yield from _bases(text)
+
+
+def _selector(code: int) -> int:
+    return code - 0xFE00 if 0xFE00 <= code <= 0xFE0F else code - 0xE0100 + 16 if 0xE0100 <= code <= 0xE01EF else -1
+
+
+def _char(code: int) -> str:
+    return chr(code) if 32 <= code < 0xD800 or 0xE000 <= code < 0x110000 else " "
+
+
+def _numbers(text: str) -> Iterator[str]:
+    for match in _BINARY.finditer(text):
+        groups = re.findall(r"[01]{8}", match[0]) if re.search(r"[01]{8}", match[0]) else re.findall(r"[01]{7}", match[0])
+        yield "".join(_char(int(group, 2)) for group in groups)
+    for match in _NUMBERS.finditer(text):
+        codes = [int(number) for number in re.findall(r"[0-9]+", match[0])]
+        if all(1 <= code <= 26 for code in codes):
+            yield "".join(chr(96 + code) for code in codes)
+        elif all(32 <= code <= 122 for code in codes):
+            yield "".join(map(chr, codes))
+
+
+def _readable(data: bytes) -> str:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
+    return text if sum(c.isalpha() or c.isspace() for c in text) * 10 >= len(text) * 6 else ""
+
+
+def _bases(text: str) -> Iterator[str]:
+    for match in _BASE.finditer(text):
+        token = match[0].rstrip("=")
+        if (token[1:].islower() and token.isalpha()) or token.isdigit():
+            continue
+        yield _readable(_unbase(base64.urlsafe_b64decode, token.replace("+", "-").replace("/", "_"), 4))
+        if token.isupper():
+            yield _readable(_unbase(base64.b32decode, token, 8))
+
+
+def _unbase(decode: object, token: str, block: int) -> bytes:
+    try:
+        return decode(token + "=" * (-len(token) % block))  # type: ignore[operator,no-any-return]
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def looks_encoded(text: str) -> str:
+    """The first long token that looks like an encoding and decodes to no text, or nothing."""
+    for match in _OPAQUE.finditer(text):
+        token = match[0]
+        changes = sum(a.isupper() != b.isupper() for a, b in pairwise(token.rstrip("=")))
+        if sum(c.isdigit() for c in token) >= 2 and changes >= 8 and not any(_bases(token)):
+            return token
+    return ""
