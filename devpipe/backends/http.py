@@ -30,6 +30,7 @@ MAX_ANSWER = 64 * 2**20  # bytes as they come; nothing is ever decompressed: 943
 MAX_LINE = 8 * 2**20
 MAX_ERROR = 64 * 2**10
 MAX_MESSAGE = 500  # characters
+ERROR_S = 1.0  # for the words of an error whose status is known
 LONGEST_WAIT = 120.0  # seconds
 _OWN_NETS = "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16 ::1/128 fc00::/7 fe80::/10"
 _OWN_NAMES = re.compile(r"(?i)(?!(\d+|0x[0-9a-f]+)$)[^.]+|.+\.(local|localhost|internal)")  # no number: 134744072 is 8.8.8.8
@@ -242,6 +243,7 @@ class Answer:
 
     async def _beginning(self) -> bytes:
         body = bytearray()
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + ERROR_S)
         with suppress(BackendError):  # what came is enough
             async for piece in self._pieces(MAX_ERROR):
                 body += piece
@@ -339,7 +341,7 @@ class Http:
 
     def _new_client(self) -> httpx.AsyncClient:
         own = self._transport
-        if own is None and self.private:  # a transport of its own goes past any proxy; reading certificates takes 30 ms
+        if own is None and self.private:  # a transport of its own goes past any proxy; reading certificates takes 20 ms
             own = httpx.AsyncHTTPTransport(verify=self.url.startswith("https"))
         with suppress(ImportError, ValueError):  # their words may hold the proxy's password
             return httpx.AsyncClient(transport=own)
