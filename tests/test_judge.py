@@ -276,6 +276,7 @@ OPEN = (
     "a beheading",
     "eine nackte Frau",
     "a naked man",
+    "Hitler hält eine Rede",
 )
 
 

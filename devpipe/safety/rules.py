@@ -14,11 +14,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import groupby
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from devpipe.errors import UsageError
 from devpipe.safety import normalise
@@ -38,11 +38,12 @@ _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b
 
 
 class Group(BaseModel):
-    """Terms that count at the level `from` and at all stricter ones. Soft (`hard: false`): the context decides."""
+    """Terms that count at the level `from` and at all stricter ones. `lesson`: beside a word of context they mean something else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     loosest: Level = Field(alias="from")
     hard: bool
+    lesson: bool = False
     terms: tuple[str, ...] = Field(min_length=1)
 
 
@@ -100,10 +101,11 @@ class Hit:
 
 
 class Entry(NamedTuple):
-    """A term as it is looked for. `role` is "term", "piece" (a word of one) or what the word does for terms: "set:child", "context:drugs"."""
+    """A term as it is looked for, or a word with another `role`: "piece" (of a term), "set:child", "context:drugs"."""
 
     hit: Hit
     loosest: int
+    lesson: bool
     role: str
     text: str  # folded, without spaces
     how: str  # "", "=" (exactly so), "<" (also as an end), ">" (also as a beginning), "<>"
@@ -116,7 +118,7 @@ class Rules:
 
     lists: dict[str, TermList]
     innocent: frozenset[str]  # ordinary words that lie one letter, or one reading, beside a term
-    personal: tuple[re.Pattern[str], ...]
+    personal: list[re.Pattern[str]]
     policy: str
     _whole: dict[str, list[Entry]] = field(default_factory=dict, repr=False)
     _starts: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the first four letters
@@ -130,14 +132,16 @@ class Rules:
         try:
             raw = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in (*LANGUAGES, "innocent", "personal")}
             lists = {language: TermList.model_validate(raw[language]) for language in LANGUAGES}
-            innocent = frozenset(word for lines in raw["innocent"].values() for line in lines for word in line.split())
-            personal = tuple(re.compile(entry["pattern"]) for entry in raw["personal"])
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, re.error) as error:
+            innocent = " ".join(chain(*TypeAdapter(dict[str, list[str]]).validate_python(raw["innocent"]).values()))
+            personal = [re.compile(entry["pattern"]) for entry in TypeAdapter(list[dict[str, str]]).validate_python(raw["personal"])]
+            if not (innocent and personal):
+                raise ValueError("a list is empty")
+        except (OSError, ValueError, LookupError, re.error) as error:
             raise UsageError(
                 f"A safety term list cannot be read: {str(error).splitlines()[0]}.",
                 hint="Install devpipe again; nothing runs without its lists.",
             ) from error
-        rules = cls(lists, innocent, personal, f"rules-{canonical_sha256([raw, VERSION, normalise.VERSION])[:12]}")
+        rules = cls(lists, frozenset(innocent.split()), personal, f"rules-{canonical_sha256([raw, VERSION, normalise.VERSION])[:12]}")
         for entry in _entries(lists):
             rules._add(entry)
         return rules
@@ -172,9 +176,13 @@ class Rules:
         return frozenset(normalise.fold(word) for terms in self.lists.values() for word in terms.modifiers)
 
     @cached_property
-    def _spelled(self) -> dict[int, list[str]]:
-        """All terms, and words of terms, by their length."""
-        return {length: list(texts) for length, texts in groupby(sorted(filter(self._sought, self._whole), key=len), len)}
+    def _spelled(self) -> dict[tuple[int, str], list[str]]:
+        """All terms, and words of terms, by their length and first letter, and by their length alone."""
+        found: dict[tuple[int, str], list[str]] = {}
+        for text in filter(self._sought, self._whole):
+            found.setdefault((len(text), text[0]), []).append(text)
+            found.setdefault((len(text), "."), []).append(text)
+        return found
 
     def _sought(self, text: str) -> bool:
         return any(entry.role in ("term", "piece") and (entry.hit.hard or len(text) > 3) for entry in self._whole[text])
@@ -218,7 +226,7 @@ class Rules:
         for n, entry in found:
             places.setdefault(entry.role, []).append(n)
         for n, entry in found:
-            if entry.role == "term" and (entry.hit.hard or not _resolved(n, places, entry.hit.category)):
+            if entry.role == "term" and not (entry.lesson and _resolved(n, places, entry.hit.category)):
                 yield entry.hit, entry.loosest
         yield from self._combined(places)
 
@@ -259,7 +267,7 @@ class Rules:
         if word in self.innocent:
             return [entry for entry in found if entry.text == word or entry.role != "term"]
         if not _terms(found) and self.innocent.isdisjoint(bases):
-            found += self._compounds(word) or self._doubled(word) or self._misspelt(bases) or self._turned(word)
+            found += [*self._compounds(word), *self._doubled(word), *self._misspelt(bases), *self._turned(word)]
         return found
 
     def _direct(self, word: str, bases: list[str]) -> list[Entry]:
@@ -313,7 +321,7 @@ class Rules:
             return []
         others = {_DOUBLED.sub(r"\1", word), _PAIRS.sub(r"\1", word), _LONG.sub(r"\1\1", word), _LONG.sub(r"\1", word)} - {word}
         found = [entry for other in others for entry in self._direct(other, self._bases(other))]
-        return [entry for entry in found if entry.role in ("term", "piece") and len(entry.text) > 3]
+        return [e for e in found if e.role == "piece" or (e.role == "term" and (len(e.text) > 3 or len(word) >= 2 * len(e.text)))]
 
     def _misspelt(self, bases: list[str]) -> list[Entry]:
         """Terms from which a base differs by one letter left out, put in, changed or swapped with its neighbour."""
@@ -337,7 +345,7 @@ class Rules:
         if len(word) > 4:
             others += [word[half:] + word[:half], word[-half:] + word[:-half]]
         found = [entry for other in others for entry in _terms(self._direct(other, self._bases(other)))]
-        return [entry for entry in found if len(entry.text) > (3 if entry.hit.hard else 4)]
+        return [entry for entry in found if len(entry.text) >= max(len(word) - 4, 4 if entry.hit.hard else 5)]
 
     def _unmasked(self, pattern: str) -> str:
         """The word that fits one in which signs stand for letters: "." for a strong sign (* #), "-" for any other."""
@@ -347,7 +355,7 @@ class Rules:
         fitting = (
             text
             for base in self._bases(pattern)
-            for text in self._spelled.get(len(base), ())
+            for text in self._spelled.get((len(base), base[0]), ())
             if all(sign in (letter, ".", "-") for sign, letter in zip(base, text, strict=True))
         )
         return next(fitting, "")
@@ -370,21 +378,22 @@ def _entries(lists: Mapping[str, TermList]) -> Iterator[Entry]:
         for name, category in terms.categories.items():
             roles.append((f"context:{name}", category.context))
             for group in category.groups:
+                loosest, lesson = LEVELS.index(group.loosest), group.lesson or not group.hard
                 for term in group.terms:
-                    yield from _entry(term, Hit(name, term.strip("*="), language, group.hard), "term", LEVELS.index(group.loosest))
+                    yield from _entry(term, Hit(name, term.strip("*="), language, group.hard), loosest, lesson, "term")
                 roles.append(("piece", tuple(piece for term in group.terms if " " in term for piece in term.split())))
         for role, words in roles:
             for word in dict.fromkeys(words):
-                yield from _entry(word, Hit(role, word.strip("*="), language, False), role, 0)
+                yield from _entry(word, Hit(role, word.strip("*="), language, False), 0, False, role)
 
 
-def _entry(term: str, hit: Hit, role: str, loosest: int) -> Iterator[Entry]:
+def _entry(term: str, hit: Hit, loosest: int, lesson: bool, role: str) -> Iterator[Entry]:
     """The term in all spellings of its umlauts."""
     how = "=" if term[0] == "=" else "<" * (term[0] == "*") + ">" * (term[-1] == "*")
     bare = term.strip("*=")
     spelled = [bare] if bare.isascii() else dict.fromkeys(normalise.fold(bare.translate(table)) for table in _SPELLINGS)
     for text in spelled:
-        yield Entry(hit, loosest, role, text.replace(" ", ""), how, " " in term)
+        yield Entry(hit, loosest, lesson, role, text.replace(" ", ""), how, " " in term)
 
 
 def _terms(entries: Iterable[Entry]) -> list[Entry]:
