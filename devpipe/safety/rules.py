@@ -125,6 +125,7 @@ class Rules:
     _near: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the term with one letter left out
     _phrases: dict[str, list[tuple[list[str], Entry]]] = field(default_factory=dict, repr=False)  # by their first word
     _memo: dict[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
+    _texts: dict[str, tuple[tuple[Hit, int], ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: Path = TERMS) -> Rules:
@@ -189,8 +190,12 @@ class Rules:
 
     def hits(self, text: str, level: Level) -> list[Hit]:
         """What blocks this text at this level, in all languages: hard hits first, then soft ones that no context resolves."""
+        if (known := self._texts.get(text)) is None:  # a batch asks of the same text again and again
+            if len(self._texts) >= 200:
+                self._texts.clear()
+            known = self._texts[text] = tuple(self._hits(text, 0))
         strictness = LEVELS.index(level)
-        found = dict.fromkeys(hit for hit, loosest in self._hits(text, 0) if strictness <= loosest)
+        found = dict.fromkeys(hit for hit, loosest in known if strictness <= loosest)
         return sorted(found, key=lambda hit: not hit.hard)
 
     def reason(self, category: str, language: str) -> str:
