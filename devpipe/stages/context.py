@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal, TypeVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Preview, Progress
@@ -70,10 +70,14 @@ def _small(sent: Mapping[str, object]) -> dict[str, object]:
     return dict(sent) if len(spelled) <= MAX_ANSWER else {"omitted": f"{len(spelled)} characters", "sha256": canonical_sha256(dict(sent))}
 
 
+_ELSEWHERE = ("task", "model", "seed")  # fields of attempt_started
+_DESCRIBED = tuple(one.name for one in fields(TextRequest) if one.name not in _ELSEWHERE)
+
+
 def _described(request: TextRequest) -> dict[str, object]:
     """A text request as JSON values: what was asked, without what is empty."""
-    told = {key: value for key, value in asdict(request).items() if value not in ("", (), None) and key not in ("task", "model", "seed")}
-    return {key: value for key, value in told.items() if (key, value) != ("boundary", "world")}
+    told = {name: getattr(request, name) for name in _DESCRIBED}
+    return {name: value for name, value in told.items() if value not in ("", (), None) and (name, value) != ("boundary", "world")}
 
 
 @dataclass(frozen=True, slots=True)
