@@ -442,6 +442,15 @@ async def sent_by_ollama(tmp_path: Path, text: str, *, window: int = 131072, **f
     return server.chats[0]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_was_really_sent_is_told_without_the_texts(kind: str, tmp_path: Path) -> None:
+    """The seed, the window and the options as the vendor spells them: a later reader needs them."""
+    server = Server(says(kind, "Gut."))
+    result, _ = await ask(made(kind, tmp_path, server), request_for(kind, seed=7))
+    assert result.sent == {name: value for name, value in server.chats[0].items() if name != "messages"}
+    assert "'seed': 7" in str(result.sent) and "messages" in server.chats[0]
+
+
 @pytest.mark.parametrize(
     ("text", "window", "num_ctx", "num_predict"),
     [

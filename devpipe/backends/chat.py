@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Health
@@ -131,7 +131,7 @@ class Chat(Backend):
         except BackendError as error:
             error.sent = error.sent and body is not None  # what is looked up before costs nothing
             self.unfinished(error, writing)
-        return self.finished(writing)
+        return replace(self.finished(writing), sent={name: value for name, value in (body or {}).items() if name != "messages"})
 
     def keep_inside(self, request: TextRequest) -> None:
         """Raises Rejected where the text would leave the boundary."""

@@ -53,14 +53,14 @@ def _facts(result: TextResult | MediaResult) -> dict[str, object]:
     """What an answer tells about itself, as fields of attempt_finished."""
     facts: dict[str, object] = {
         "digest": result.digest, "refused": result.refused,
-        "cost_usd": result.cost.usd, "cost_source": result.cost.source,
+        "cost_usd": result.cost.usd, "cost_source": result.cost.source, "sent": _small(result.sent),
     }  # fmt: skip
     if result.model:
         facts["model"] = result.model
     if isinstance(result, TextResult):
         facts |= {"finish_reason": result.finish_reason, "input_tokens": result.input_tokens, "output_tokens": result.output_tokens}
     else:
-        facts |= {"queue_s": result.queue_s, "compute_s": result.compute_s, "sent": _small(result.sent)}
+        facts |= {"queue_s": result.queue_s, "compute_s": result.compute_s}
     return facts
 
 
