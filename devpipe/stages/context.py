@@ -274,6 +274,10 @@ class Context:
 
         try:
             result = await asked
+            if not isinstance(result, TextResult | MediaResult):
+                problem = f"Backend {started.backend!r} answered with {type(result).__name__}."
+                raise Rejected(problem, hint="It must be a TextResult or MediaResult.")
+            ended = finished("refused" if result.refused else "completed", **_facts(result))
         except asyncio.CancelledError:
             if where:
                 self.partial(where, "".join(streamed))
@@ -284,13 +288,6 @@ class Context:
                 self.partial(where, getattr(error, "partial", "") or "".join(streamed))
             await self.record(finished("failed", error=problem_of(error)))
             raise
-        if not isinstance(result, TextResult | MediaResult):
-            wrong = Rejected(
-                f"Backend {started.backend!r} answered with {type(result).__name__}.", hint="It must be a TextResult or MediaResult."
-            )
-            self.hold(finished("failed", error=problem_of(wrong)))
-            raise wrong
-        ended = finished("refused" if result.refused else "completed", **_facts(result))
         self.hold(ended)
         return result
 
