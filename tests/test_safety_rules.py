@@ -44,6 +44,33 @@ def test_ordinary_language_passes(corpus: str, level: str) -> None:
     assert len(texts) >= 150 and len(stopped) <= len(texts) / 200, stopped
 
 
+@pytest.mark.parametrize("level", ["kids", "youth"])
+def test_terms_are_found_in_plain_surroundings(level: str) -> None:
+    """A garden, a film or a museum around a term explains nothing: at least 95 in 100 are found."""
+    terms, frames = sorted({*lines("terms_tuned"), *lines("terms_heldout")}), lines("frames")
+    texts = [frame.format(term) for frame in frames for term in terms]
+    missed = [text for text in texts if not shipped_rules().hits(text, level)]  # type: ignore[arg-type]
+    assert len(terms) >= 60 and len(frames) >= 30 and len(missed) <= len(texts) * 0.05, missed
+
+
+@pytest.mark.parametrize("text", lines("together"))
+def test_everyday_words_clear_nothing(text: str) -> None:
+    """Cruel or hateful wishes stay what they are, whatever harmless word stands in the same sentence."""
+    assert shipped_rules().hits(text, "kids")
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        "Vibrator Fetisch Domina creampie rimming Fidschi Itaker spic chink coon dyke Krüppel Totenkopfverband Kühnengruß Lebensrune "
+        "PKK-Flagge Hisbollah Hamas Al-Qaida ricin snuff lolita Kettensägenmassaker Schalldämpfer Maschinengewehr"
+    ],
+)
+def test_these_are_terms(terms: str) -> None:
+    """Words that were once in no list."""
+    assert [term for term in terms.split() if not shipped_rules().hits(f"ein Bild mit {term}", "youth")] == []
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_disguise_is_seen_through(family: str) -> None:
     """At least nine in ten terms are caught in each family, in the terms we tuned with and in those we did not."""
@@ -77,7 +104,8 @@ def test_a_disguised_ordinary_word_is_no_term(family: str) -> None:
         ("eine nackte Wand", None),
         ("nackt", False),
         ("ein Hakenkreuz", True),
-        ("ein Hakenkreuz im Museum", None),
+        ("ein Hakenkreuz im Museum", True),
+        ("ein Hakenkreuz im Geschichtsunterricht", None),
         ("Mord", False),
         ("ein Krimi über einen Mord", None),
         ("a bomb", False),
@@ -88,8 +116,12 @@ def test_a_disguised_ordinary_word_is_no_term(family: str) -> None:
         ("fucking", False),
         ("Fucking in Österreich", None),
         ("weed", False),
-        ("a weed in the garden", None),
+        ("a weed in the garden", False),
+        ("a weed killer for the lawn", None),
         ("a murder of crows", None),
+        ("ein Plakat gegen Nazis", None),
+        ("Nazis gegen die Wand", False),
+        ("Magic mushroom house", None),
         ("rape", False),
         ("a field of rape and rapeseed", None),
         ("Selbstmord", False),
@@ -123,6 +155,7 @@ def test_children_and_nakedness_never_go_together(text: str) -> None:
     "text",
     [
         "Schreib mir: lena.m@example.org",
+        "max at gmail punkt com",
         "lena (at) example.org",
         "Ruf an: 0151 23456789",
         "+49 221 9876543",
@@ -249,6 +282,9 @@ def test_without_its_lists_nothing_starts(copied: Path, name: str, broken: str) 
         lambda raw: raw["categories"]["sexual"].update(reason=""),
         lambda raw: raw["combinations"][0].update(of=["child", "nobody"]),
         lambda raw: raw.update(word="unknown"),
+        lambda raw: raw.update(language="en"),
+        lambda raw: raw["categories"].update(another=raw["categories"]["sexual"]),
+        lambda raw: raw["categories"]["fright"].update(groups=[]),
     ],
 )
 def test_a_list_with_a_hole_is_a_broken_list(copied: Path, change: object) -> None:
@@ -256,6 +292,30 @@ def test_a_list_with_a_hole_is_a_broken_list(copied: Path, change: object) -> No
     raw = json.loads((copied / "de.json").read_text("utf-8"))
     change(raw)  # type: ignore[operator]
     (copied / "de.json").write_text(json.dumps(raw))
+    with pytest.raises(UsageError, match="term list"):
+        Rules.load(copied)
+
+
+def test_a_list_under_the_wrong_name_is_a_broken_list(copied: Path) -> None:
+    """A German list that is the English one would leave half of the terms out."""
+    shutil.copy(copied / "en.json", copied / "de.json")
+    with pytest.raises(UsageError, match="another language"):
+        Rules.load(copied)
+
+
+@pytest.mark.parametrize("pattern", ["", "x*", "()", "(?!)", r"a\bb", r"[^\s\S]"])
+def test_a_pattern_must_find_something(copied: Path, pattern: str) -> None:
+    """A pattern of personal data that fits everything or nothing protects nobody."""
+    raw = json.loads((copied / "personal.json").read_text("utf-8"))
+    (copied / "personal.json").write_text(json.dumps([*raw, {"what": "test", "pattern": pattern, "example": "ab"}]))
+    with pytest.raises(UsageError, match="term list"):
+        Rules.load(copied)
+
+
+@pytest.mark.parametrize("name", ["de", "en", "innocent", "personal"])
+def test_deep_nesting_is_a_broken_list(copied: Path, name: str) -> None:
+    """A file nested too deeply to be read is the same error as any other broken list."""
+    (copied / f"{name}.json").write_text("[" * 200_000 + "]" * 200_000)
     with pytest.raises(UsageError, match="term list"):
         Rules.load(copied)
 
@@ -269,7 +329,7 @@ def test_the_policy_names_everything_that_decides(copied: Path, name: str) -> No
         "de": lambda: raw["categories"]["violence"]["groups"][0]["terms"].append("quabbelig"),
         "en": lambda: raw["context"].append("quabble"),
         "innocent": lambda: raw["a"].append("aquabble"),
-        "personal": lambda: raw.append({"what": "test", "pattern": "quabble"}),
+        "personal": lambda: raw.append({"what": "test", "pattern": "quabble", "example": "quabble"}),
     }
     added[name]()
     (copied / f"{name}.json").write_text(json.dumps(raw))

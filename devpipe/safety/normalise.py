@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from urllib.parse import unquote
 
-VERSION = "normalise-1"
+VERSION = "normalise-2"
 REACH = 25  # words to either side that may tell how a word is meant
 
 # Letters of other scripts that are drawn like Latin ones, by the Latin letter; from the shapes in the Unicode charts.
@@ -28,7 +28,7 @@ _LATIN = {look: letter for letter, looks in _LOOKALIKES.items() for look in look
 _NAMED = re.compile(r"(?:LATIN|REGIONAL|NEGATIVE|SQUARED|CIRCLED).* (?:LETTER|LIGATURE|SYMBOL) (?:[A-Z]{4,} )*([A-Z])(?: WITH .*)?")
 _BLANK = "\u115f\u1160\u3164\uffa0\u2800\ufffc\ufffd"  # letters and signs that are drawn as nothing
 _LEET = (("oizeasgtbg", "il"), ("olreasbtbp", "li"), ("oizeasgtbg", "ii"))  # what 0..9 and ! | may stand for, in three readings
-_SIGNS = {"@": "a", "$": "s", "+": "t", "(": "c", "<": "c", "{": "c", "^": "a", "&": "a"}
+_SIGNS = {"@": "a", "$": "s", "+": "t", "(": "c", "<": "c", "{": "c", "^": "a", "&": "a", "°": "o"}
 _MAPS = tuple(str.maketrans("0123456789!|", digits + bars) | str.maketrans(_SIGNS) for digits, bars in _LEET)
 _DRAWN = (
     ("|\\/|", "m"), ("/\\/\\", "m"), ("\\/\\/", "w"), ("|\\|", "n"), ("|_|", "u"), ("(_)", "u"), ("|-|", "h"), ("/-\\", "a"),
@@ -37,7 +37,10 @@ _DRAWN = (
 )  # fmt: skip
 _LETTERS = re.compile(r"[^\W\d_]+|\d+")
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
-_MIXED = re.compile(r"[^\W\d_][^\w\s]{0,3}[0-9@$!|+(<{^&\\/\[]|[0-9@$!|+)<{^&\\/\]>][^\w\s]{0,3}[^\W\d_]")
+_MIXED = re.compile(
+    r"[^\W\d_][^\w\s]{0,3}[0-9@$!|+(<{^&°\\/\[]|[0-9@$!|+)<{^&°\\/\]>][^\w\s]{0,3}[^\W\d_]"
+    r"|(?<!\S)[^\W\d_] [0-9@$!|] \S(?!\S)|(?<!\S)[0-9@$!|] [^\W\d_](?!\S)"
+)
 _EDGES = ".,;:?!\"'()[]{}…„“”‚‘’«»‹›-–—*_~`"
 _MASKED = re.compile(r"[a-z*#_.\-?~^%•·'’+=x]*")
 _MORSE_SIGNS = ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.."
@@ -50,6 +53,12 @@ _NUMBERS = re.compile(r"(?<![0-9])(?:[0-9]{1,3}[\s,;.-]{1,3}){2,}[0-9]{1,3}(?![0
 _DOTS = re.compile(r"(?:[.-]{1,4}[ /\n]{1,3}){2,}[.-]{1,4}")
 _BASE = re.compile(r"[A-Za-z0-9+/_-]{6,}={0,6}")
 _OPAQUE = re.compile(r"(?<![\w./:#?&=%-])[A-Za-z0-9+/]{20,}={0,2}(?![\w./:])")
+
+
+_FLIPPED = str.maketrans("ɐqɔpǝɟƃɥᴉıɾʞןʅɯuodbɹsʇnʌʍxʎzßäöü", "abcdefghiijkllmnopqrstuvwxyzßäöü")  # letters turned by half
+_ALIKE = str.maketrans("czv", "ksu")
+_TURNED = re.compile("[ɐɔǝɟƃɥᴉɾʞןʅɯɹʇʌʍʎ]")
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,80}>|<!--[^<>]{0,80}-->")
 
 
 class _Folds(dict[int, str]):
@@ -157,6 +166,11 @@ def runs(sequence: list[str], longest: int) -> Iterator[tuple[int, str]]:
         run = []
 
 
+def by_ear(word: str) -> str:
+    """The word with one letter for letters that sound or look alike: other spellings of it become equal."""
+    return word.replace("ph", "f").replace("x", "kk").translate(_ALIKE)
+
+
 def rot13(word: str) -> str:
     return codecs.encode(word, "rot13")
 
@@ -167,6 +181,10 @@ def decoded(text: str) -> Iterator[str]:
         yield "".join(chr(ord(c) - 0xE0000) for c in text if 0xE0020 <= ord(c) <= 0xE007E)
         selected = bytes(_selector(ord(c)) for c in text if _selector(ord(c)) >= 0)
         yield selected.decode("utf-8", "ignore")
+        if _TURNED.search(text):
+            yield text.translate(_FLIPPED)[::-1]
+    if "<" in text or "-\n" in text:
+        yield _TAG.sub("", text).replace("-\n", "")
     if "&" in text:
         yield html.unescape(text)
     if "%" in text:

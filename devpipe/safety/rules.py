@@ -24,12 +24,14 @@ from devpipe.errors import UsageError
 from devpipe.safety import normalise
 from devpipe.values import LEVELS, Level, canonical_sha256
 
-VERSION = "rules-2"  # of what this file does with the lists
+VERSION = "rules-3"  # of what this file does with the lists
 TERMS = Path(__file__).parent / "terms"
 LANGUAGES = ("en", "de")
 PATTERNED = frozenset({"personal_data", "encoded"})  # categories found by form, not by word
+_LESSON, _TOPIC = 10, 6  # words to either side in which a lesson, and a word of the category's context, tells how a term is meant
 _NEAR = 6  # words this long are also found with one letter wrong
 _LINKS = ("", "s", "n", "es", "en")
+_CAMEL = re.compile(r"(?<=[a-zäöüß])(?=[A-ZÄÖÜ][a-zäöüß]{2})")
 _DOUBLED = re.compile(r"(.)\1+")
 _PAIRS = re.compile(r"(.)\1")
 _LONG = re.compile(r"(.)\1{2,}")
@@ -53,6 +55,8 @@ class Category(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     reason: str = Field(min_length=1)
     context: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()  # only right before the term
+    after: tuple[str, ...] = ()
     groups: tuple[Group, ...]
 
 
@@ -123,6 +127,7 @@ class Rules:
     _whole: dict[str, list[Entry]] = field(default_factory=dict, repr=False)
     _starts: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the first four letters
     _near: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the term with one letter left out
+    _by_ear: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the term as it sounds
     _phrases: dict[str, list[tuple[list[str], Entry]]] = field(default_factory=dict, repr=False)  # by their first word
     _memo: dict[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
     _texts: dict[str, tuple[tuple[Hit, int], ...]] = field(default_factory=dict, repr=False)
@@ -133,13 +138,14 @@ class Rules:
         try:
             raw = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in (*LANGUAGES, "innocent", "personal")}
             lists = {language: TermList.model_validate(raw[language]) for language in LANGUAGES}
+            _matching(lists)
             innocent = " ".join(chain(*TypeAdapter(dict[str, list[str]]).validate_python(raw["innocent"]).values()))
-            personal = [re.compile(entry["pattern"]) for entry in TypeAdapter(list[dict[str, str]]).validate_python(raw["personal"])]
+            personal = [_pattern(**entry) for entry in TypeAdapter(list[dict[str, str]]).validate_python(raw["personal"])]
             if not (innocent and personal):
                 raise ValueError("a list is empty")
-        except (OSError, ValueError, LookupError, re.error) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, re.error) as error:
             raise UsageError(
-                f"A safety term list cannot be read: {str(error).splitlines()[0]}.",
+                f"A safety term list cannot be read: {(str(error).splitlines() or ['empty'])[0]}.",
                 hint="Install devpipe again; nothing runs without its lists.",
             ) from error
         rules = cls(lists, frozenset(innocent.split()), personal, f"rules-{canonical_sha256([raw, VERSION, normalise.VERSION])[:12]}")
@@ -154,6 +160,7 @@ class Rules:
             self._starts.setdefault(text[:4], []).append(entry)
         if entry.role not in ("term", "piece"):
             return
+        self._by_ear.setdefault(normalise.by_ear(text), []).append(entry)
         if len(text) >= _NEAR - 1 and entry.how != "=" and not entry.phrase:
             for n in range(len(text)):
                 self._near.setdefault(text[:n] + text[n + 1 :], []).append(entry)
@@ -206,6 +213,8 @@ class Rules:
         folded = normalise.fold(text)
         for reading in normalise.readings(folded):
             yield from self._scan(reading)
+        if (glued := _CAMEL.sub(" ", text)) != text:
+            yield from self._scan(normalise.words(normalise.fold(glued)))
         if unmasked := normalise.masked(folded, self._unmasked):
             yield from self._scan(unmasked)
         youth = LEVELS.index("youth")
@@ -231,7 +240,7 @@ class Rules:
         for n, entry in found:
             places.setdefault(entry.role, []).append(n)
         for n, entry in found:
-            if entry.role == "term" and not (entry.lesson and _resolved(n, places, entry.hit.category)):
+            if entry.role == "term" and not (entry.lesson and _resolved(n, places, entry.hit.category, entry.hit.term.count(" ") + 1)):
                 yield entry.hit, entry.loosest
         yield from self._combined(places)
 
@@ -257,7 +266,7 @@ class Rules:
             if pair[:4] not in self._starts or "+".join(words[n : n + 2]) in self.innocent or len(pair) > 40:
                 continue
             found = self._direct(pair, self._bases(pair)) + self._whole.get("".join(words[n : n + 3]), [])
-            yield from ((n, e) for e in found if e.phrase or (e.role == "term" and len(e.text) > max(4, len(words[n]))))
+            yield from ((n, e) for e in found if e.phrase or (e.role == "term" and len(e.text) > max(4 - (e.text == pair), len(words[n]))))
 
     def _word(self, word: str) -> tuple[Entry, ...]:
         if (found := self._memo.get(word)) is None:
@@ -272,7 +281,13 @@ class Rules:
         if word in self.innocent:
             return [entry for entry in found if entry.text == word or entry.role != "term"]
         if not _terms(found) and self.innocent.isdisjoint(bases):
-            found += [*self._compounds(word), *self._doubled(word), *self._misspelt(bases), *self._turned(word)]
+            found += [
+                *self._compounds(word),
+                *self._doubled(word),
+                *self._misspelt(bases),
+                *self._turned(word),
+                *self._respelt(word, bases),
+            ]
         return found
 
     def _direct(self, word: str, bases: list[str]) -> list[Entry]:
@@ -352,6 +367,15 @@ class Rules:
         found = [entry for other in others for entry in _terms(self._direct(other, self._bases(other)))]
         return [entry for entry in found if len(entry.text) >= max(len(word) - 4, 4 if entry.hit.hard else 5)]
 
+    def _respelt(self, word: str, bases: list[str]) -> list[Entry]:
+        """Terms written by ear: ph for f, x for ck, k for c, z for s, v for u."""
+        if not 3 <= len(word) <= 40:
+            return []
+        found = [entry for base in bases for entry in self._by_ear.get(normalise.by_ear(base), ()) if entry.how != "=" or base == word]
+        others = {word.replace(*pair) for pair in (("ph", "f"), ("x", "ck"), ("k", "c"), ("z", "s"), ("v", "u"))} - {word} - self.innocent
+        found += [entry for other in others for entry in self._direct(other, [other])]
+        return [e for e in found if e.role == "piece" or (e.role == "term" and len(e.text) >= (4 if e.hit.hard else 5))]
+
     def _unmasked(self, pattern: str) -> str:
         """The word that fits one in which signs stand for letters: "." for a strong sign (* #), "-" for any other."""
         weak, known = "-" in pattern, sum(map(str.isalpha, pattern))
@@ -377,11 +401,27 @@ class Rules:
         return ""
 
 
+def _matching(lists: Mapping[str, TermList]) -> None:
+    """Raises ValueError where a list is of another language than its name says, or two lists know other categories."""
+    if wrong := [name for name, terms in lists.items() if terms.language != name]:
+        raise ValueError(f"the list of another language stands under {wrong}")
+    if len({frozenset(terms.categories) for terms in lists.values()}) > 1:
+        raise ValueError("the lists know different categories")
+
+
+def _pattern(what: str, pattern: str, example: str) -> re.Pattern[str]:
+    """Raises ValueError where the pattern fits nothing at all: not even its own example, or every text."""
+    compiled = re.compile(pattern)
+    if compiled.search("") or not compiled.search(example):
+        raise ValueError(f"the pattern for {what} does not find its example")
+    return compiled
+
+
 def _entries(lists: Mapping[str, TermList]) -> Iterator[Entry]:
     for language, terms in lists.items():
         roles = [("context:", terms.context)] + [(f"set:{name}", words) for name, words in terms.sets.items()]
         for name, category in terms.categories.items():
-            roles.append((f"context:{name}", category.context))
+            roles += [(f"context:{name}", category.context), (f"before:{name}", category.before), (f"after:{name}", category.after)]
             for group in category.groups:
                 loosest, lesson = LEVELS.index(group.loosest), group.lesson or not group.hard
                 for term in group.terms:
@@ -409,8 +449,9 @@ def _close(place: int, reach: int, places: Mapping[str, list[int]], *roles: str)
     return any(abs(place - n) <= reach and (place != n or role[:4] != "set:") for role in roles for n in places.get(role, ()))
 
 
-def _resolved(place: int, places: Mapping[str, list[int]], category: str) -> bool:
-    return _close(place, normalise.REACH, places, "context:", f"context:{category}")
+def _resolved(place: int, places: Mapping[str, list[int]], category: str, width: int = 1) -> bool:
+    beside = place - 1 in places.get(f"before:{category}", ()) or place + width in places.get(f"after:{category}", ())
+    return beside or _close(place, _LESSON, places, "context:") or _close(place, _TOPIC, places, f"context:{category}")
 
 
 def _one_change(term: str, word: str) -> bool:

@@ -309,6 +309,44 @@ def in_camel_case(term: str, source: random.Random) -> str:
     return "".join(word.capitalize() for word in term.split()) if " " in term else term[:2].capitalize() + term[2:].capitalize()
 
 
+_FLIPPED = dict(zip("abcdefghijkmnrtuvwy", "ɐqɔpǝɟƃɥᴉɾʞɯuɹʇnʌʍʎ", strict=True)) | {"p": "d", "q": "b"}
+
+
+def leet_spaced(term: str, source: random.Random) -> str:
+    return " ".join(_mapped(term.replace(" ", ""), _LEET_PLAIN))
+
+
+def upside_down(term: str, source: random.Random) -> str:
+    return _mapped(term, _FLIPPED)[::-1] if set(term) & set("aefhmrtwy") else ""
+
+
+def _by_ear(letters: str, other: str) -> Family:
+    """Written as it sounds; "fixen" is left out, because it is a word."""
+    return lambda term, source: (
+        term.replace(letters, other) if letters in term and len(term) > 4 and term not in ("ficken", "fick dich") else ""
+    )
+
+
+def signs_with_degrees(term: str, source: random.Random) -> str:
+    return _mapped(term, dict(zip("aeiofs", "@€!°f$", strict=True)))
+
+
+def glued_in_camel_case(term: str, source: random.Random) -> str:
+    return source.choice(["Mein", "Dein", "My", "Unser"]) + "".join(map(str.capitalize, term.split())) if len(term) > 3 else ""
+
+
+def markup_inside(term: str, source: random.Random) -> str:
+    return _changed(term, source, lambda word, place: word[:place] + source.choice(["<b></b>", "<i>", "<!-- -->"]) + word[place:], 4)
+
+
+def child_before(term: str, source: random.Random) -> str:
+    return source.choice(["Kinder-", "Schul-", "Baby-"]) + term.capitalize()
+
+
+def adjective_before(term: str, source: random.Random) -> str:
+    return source.choice(["schönes", "kleine", "dumme", "große"]) + term if term.isalpha() and len(term) > 4 else ""
+
+
 FAMILIES: dict[str, Family] = {
     "mixed case": mixed_case,
     "alternating case": alternating_case,
@@ -375,4 +413,16 @@ FAMILIES: dict[str, Family] = {
     "digits around": digits_around,
     "wrapped": wrapped,
     "umlauts": umlauts,
+    "leet with spaces": leet_spaced,
+    "upside down": upside_down,
+    "ph for f": _by_ear("f", "ph"),
+    "x for ck": _by_ear("ck", "x"),
+    "k for c": _by_ear("c", "k"),
+    "z for s": _by_ear("s", "z"),
+    "v for u": _by_ear("u", "v"),
+    "signs with degrees": signs_with_degrees,
+    "glued in camel case": glued_in_camel_case,
+    "markup inside": markup_inside,
+    "child before": child_before,
+    "adjective before": adjective_before,
 }
