@@ -518,6 +518,36 @@ def test_a_key_that_cannot_be_sent_is_named_without_being_shown(key: str) -> Non
     assert "sk-" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r} {caught.value.__context__!r}"
 
 
+def test_a_key_that_cannot_be_sent_stays_in_no_frame() -> None:
+    """Tracebacks with local values call repr: it works, and shows no key."""
+    bad = "sk-line\nbreak-1234567"
+    with pytest.raises(UsageError) as caught:
+        Http("http://ann:pass-Zq7@models.example", name="Probe", key=bad)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frame.f_code.co_name == "__init__"]
+    seen = repr([frame.f_locals for frame in frames])
+    assert "Http('Probe', 'http://models.example')" in seen and "break-1234567" not in seen and "pass-Zq7" not in seen
+
+
+async def test_a_server_that_does_not_speak_http_is_named() -> None:
+    """It has not closed the connection: something else listens there."""
+    with pytest.raises(Unavailable, match=r"Probe did not speak HTTP\. Check its address") as caught:
+        await http(Server(httpx.RemoteProtocolError("illegal status line: b'SSH-2.0'"))).get_json("/models")
+    assert caught.value.sent
+
+
+async def test_the_server_has_a_small_letter_inside_of_a_sentence() -> None:
+    """Some names begin with an article."""
+    probe = Http("http://m", name="The server at m", transport=httpx.MockTransport(Server(Body(b"{", httpx.ReadError("reset")))))
+    with pytest.raises(CutOff, match="The answer of the server at m was lost"):
+        await probe.get_json("/a")
+
+
+def test_a_number_without_end_is_none() -> None:
+    """It spells no price, no count and no value of a column."""
+    numbers = '{"a": 1e999, "b": -1e999, "c": 99999999999999999999, "d": 1.5, "e": 9007199254740993}'
+    assert json_object(numbers, name="Probe") == {"a": None, "b": None, "c": None, "d": 1.5, "e": 9007199254740993}
+
+
 def told(error: BaseException) -> str:
     """Everything that can be seen of an error: its chain, attributes, and traceback, with the local values of all frames but the tests'."""
     found, todo, seen = [], [error], set[int]()
@@ -734,6 +764,11 @@ WAITS: list[tuple[dict[str, str], Any, float | None]] = [
     ({}, b"try again after 7 sec", None),
     ({}, b'{"error": "try again after 7 sec"}', 7.0),
     ({}, b"\xff", None),
+    ({}, {"error": {"message": "Please try again in 1m30s."}}, 90.0),
+    ({}, {"error": {"message": "Please try again in 1m0.5s. Visit us."}}, 60.5),
+    ({}, {"error": {"message": "Please try again in 6m0s"}}, 120.0),
+    ({}, {"error": {"message": "Please try again in 7m12.5s"}}, 120.0),
+    ({}, {"error": {"message": "Please try again in 5 monkeys"}}, None),
 ]
 
 
