@@ -21,7 +21,8 @@ from devpipe.backends.procedural import Procedural
 from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
 
 ASKED = {"pipeline": "dada", "output": "sketch", "text_seed": 1, "width": 256, "height": 256}
-RECORDINGS = Path(__file__).parents[1] / "build" / "benchmark-recordings"
+RECORDINGS = Path(__file__).parents[1] / "build" / "measured"
+KEPT_S = 600
 PROMPT = "drei kleine Vögel im Regen"
 
 
@@ -73,7 +74,7 @@ async def drawing_ms(backend: Ready) -> float:
 
 
 def fresh(parent: Path) -> Path:
-    """A new folder for recordings. What an earlier measurement left is deleted after this one.
+    """A new folder for recordings. What measurements left KEPT_S ago and earlier is deleted after this one.
 
     ext4 does not use the inodes of files deleted in the last minutes and looks at each of them for every new file: where 8,000 files
     have just been deleted, making one costs 0.3 ms instead of 0.01.
@@ -96,8 +97,9 @@ async def measure(runs: int) -> None:
     print(f"memory grown by these        {rss_mb() - before:6.1f} MB   (bar: under 20)")
     engine.close()
     whole.close()
-    for older in set(RECORDINGS.iterdir()) - {folder}:
-        shutil.rmtree(older)
+    for older in RECORDINGS.iterdir():
+        if time.time() - older.stat().st_mtime > KEPT_S:
+            shutil.rmtree(older)
 
 
 if __name__ == "__main__":
