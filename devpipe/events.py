@@ -123,6 +123,7 @@ class AttemptStarted(Event):
     model: str = ""
     seed: int | None = None
     request: JsonObject = {}
+    request_id: str = ""  # of a medium: the name of the job at a backend that lets us choose it
     sha256: str = ""  # of the request, as the verdict names it
     paid: bool = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeVar
@@ -235,6 +236,7 @@ class Context:
 
     async def make(self, backend: Backend, request: MediaRequest, started: AttemptStarted) -> MediaResult:
         """Ask a media backend; `started` must be on disk already."""
+        request = replace(request, request_id=started.request_id)
         return await self._finish(started, backend.make(request, self.follow(Where("generation"))))
 
     def media_attempt(self, request: MediaRequest) -> AttemptStarted:
@@ -242,7 +244,7 @@ class Context:
         described = {**request.described(), "seed": request.seed}
         paid = self.backends[self.output.backend].paid
         started = self._attempt("generation", "media", self.output.backend, request.model, request.seed, described, paid=paid)
-        return started.model_copy(update={"sha256": request.sha256()})
+        return started.model_copy(update={"sha256": request.sha256(), "request_id": str(uuid.uuid4())})
 
     def _attempt(
         self, stage: Stage, task: Task | Literal["media"], backend: str, model: str, seed: int, request: dict[str, object], *, paid: bool
