@@ -267,6 +267,16 @@ class Previewed(Event):
     media_type: str
 
 
+class Queued(Event):
+    """The vendor has `position` other jobs to do before this one; `seconds`: how long they may take, where anybody knows."""
+
+    type: Literal["queued"] = "queued"
+    stored: ClassVar[bool] = False
+    stage: Stage
+    position: int
+    seconds: float | None = None
+
+
 StoredEvent = (
     RunStarted | AttachmentWritten | StageStarted | StageReused | TextWritten | AttemptStarted | AttemptFinished
     | VerdictGiven | ArtifactWritten | StageFinished | Warned | RunResumed | RunFinished

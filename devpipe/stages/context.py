@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, TypeVar
 
-from devpipe.backends.base import Backend, Delta, Emit, Preview, Progress
+from devpipe import events
+from devpipe.backends.base import Backend, Delta, Emit, Piece, Preview, Progress, Queued
 from devpipe.backends.fallback import Candidate, Chain, exhausted, leaves, may_hop, opened, wait_for
 from devpipe.backends.registry import Backends
 from devpipe.config import InterceptionPipeline, MediaPipeline, OutputConfig
@@ -138,7 +139,7 @@ class Context:
         """An emit for a backend whose pieces reach the run's followers; `streamed` keeps the text, a silent one shows none of it."""
         place = asdict(where)
 
-        def emit(piece: Delta | Progress | Preview) -> None:
+        def emit(piece: Piece) -> None:
             match piece:
                 case Delta(text):
                     if streamed is not None:
@@ -150,6 +151,8 @@ class Context:
                     self.emit(Progressed(stage=where.stage, step=step, steps=steps, message=message))
                 case Preview(data, media_type):
                     self.emit(Previewed(data=data, media_type=media_type))
+                case Queued(position, seconds):
+                    self.emit(events.Queued(stage=where.stage, position=position, seconds=seconds))
 
         return emit
 
