@@ -167,6 +167,13 @@ class _Input:
         return cls(str(told[0]), limits, limits.get("options") if told[0] == "COMBO" and "remote" not in limits else None)
 
 
+def input_of(object_info: Nodes, class_type: str, name: str) -> _Input | None:
+    """What a server says of one input; None where it knows no such node or input."""
+    told = object_info.get(class_type, {}).get("input", {})
+    declared = {**told.get("optional", {}), **told.get("required", {})}.get(name)
+    return None if declared is None else _Input.of(declared)
+
+
 FRONTEND = {"upload", "audioUI", "control_after_generate", "speak_and_recognation"}  # browsers export them, servers ignore them
 FOLDERS: Mapping[str, str] = {  # of the files that a loader names: the folder under models/
     "ckpt_name": "checkpoints", "unet_name": "diffusion_models", "vae_name": "vae", "control_net_name": "controlnet",
@@ -203,8 +210,7 @@ def problems(
     """
     checker = _Checker(graph, object_info, sources or {}, frozenset(uploaded))
     found = [GraphProblem(*where, message) for number in graph for where, message in checker.node(number)]
-    writers = [node for node in graph.values() if object_info.get(node["class_type"], {}).get("output_node")]
-    if not writers:
+    if not any(object_info.get(node["class_type"], {"output_node": True}).get("output_node") for node in graph.values()):
         found.append(GraphProblem("", "", "", "no node writes or shows anything. Add one that does, such as SaveImage."))
     return [*found, *_circles(graph)]
 
@@ -223,17 +229,17 @@ class _Checker:
         kind, title = node["class_type"], title_of(node)
         if kind not in self.object_info:
             near = nearest(kind, self.object_info, count=1)
-            why = f"did you mean {near[0]!r}? " if near else ""
+            other = f" Or is {near[0]!r} meant?" if near else ""
             yield (
                 (number, title, ""),
-                f"the server has no node class {kind!r}; {why}Install the custom node that brings it, or update ComfyUI.",
+                f"the server has no node class {kind!r}. Install the custom node that brings it, or update ComfyUI.{other}",
             )
             return
         told = self.object_info[kind]["input"]
         declared = {name: _Input.of(one) for part in ("required", "optional") for name, one in told.get(part, {}).items()}
         for name in told.get("required", {}):
             if name not in node["inputs"] and not declared[name].kind.startswith("COMFY_"):
-                yield (number, title, name), f"is missing: the node needs it, a {declared[name].kind}."
+                yield (number, title, name), f"is missing: the node needs it ({declared[name].kind})."
         for name, value in node["inputs"].items():
             if name in declared:
                 if (number, name) not in self.uploaded and (message := self._input(kind, name, declared[name], value)):
