@@ -269,7 +269,7 @@ class _Reader:
         if not first and role == "positive" and not self.samplers():
             first, rest = [], self._ranked([spot for number in self.graph for spot in self._own(number, role)])
             first, rest = rest[:1], rest[1:]
-        words = {self._text(spot) for spot in first}
+        words = {self._text(spot) for spot in first} - {""}
         mates = [spot for spot in rest if self._text(spot) in words or any(self._encodes_together(spot, one) for one in first)]
         best = tuple(dict.fromkeys([*first, *mates]))
         return [best, *[(spot,) for spot in dict.fromkeys(rest) if spot not in best]] if best else []

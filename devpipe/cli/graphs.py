@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -129,7 +129,7 @@ def command(asked: Asked) -> int:
         raise UsageError(f"There is {taken[0]} already.", hint="Choose another name: --name NAME.")
     found = adopt(read(path), saved_info(asked.object_info) or asked.wait(_asked_server(place)))
     asking = not (asked.yes or asked.json) and sys.stdin is not None and sys.stdin.isatty()
-    found = found.chosen(lambda guess: _choose(guess, found.graph) if asking else guess.best)
+    found = found.chosen(lambda guess: choose(guess, found.graph) if asking else guess.best)
     nodes.parent.mkdir(exist_ok=True)
     nodes.write_text(json.dumps(found.graph, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     config.write_text(json.dumps(found.config(name), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -156,9 +156,9 @@ def _group(group: Group, graph: Nodes) -> str:
     return ", ".join(f"{name} of node {number}" for number, name in group) + f": {value[:60]}"
 
 
-def _choose(guess: Guess, graph: Nodes) -> Group:
+def choose(guess: Guess, graph: Nodes, *, ask: Callable[[str], str] = input) -> Group:
     """The place that the person at the terminal names; the first one where they only press Enter."""
     places = [guess.best, *guess.others]
     say(plain("\n".join([f"{guess.name}: which?", *(f"  {index}  {_group(one, graph)}" for index, one in enumerate(places, 1))])))
-    answer = input(f"1..{len(places)} [1]: ").strip()
+    answer = ask(f"1..{len(places)} [1]: ").strip()
     return places[int(answer) - 1] if answer.isdecimal() and 0 < int(answer) <= len(places) else guess.best
