@@ -194,6 +194,7 @@ class ComfyUI(Backend):
             if absent_since and answered - absent_since >= self.lost_s:
                 job.over = True
                 raise Lost("ComfyUI has lost the job: it was restarted, or somebody deleted it.", hint="Start the run again.", sent=True)
+            await server.resume()
             told = server.expect(job, told)
             delay = min(max(delay * 1.5, HEARD_LOOK_S if server.hears(job) else 0.0), LONGEST_LOOK_S)
 

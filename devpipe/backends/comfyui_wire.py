@@ -163,6 +163,11 @@ class Server:
         else:
             job.emit(Preview(picture, sniff(picture)))
 
+    async def resume(self) -> None:
+        """Follow the jobs again under the same id, where the server has surely let go of the old socket."""
+        if self._socket is not None and self._socket.protocol.close_rcvd is not None:
+            await self.listen()
+
     def hears(self, job: Job) -> bool:
         """Whether the socket has said anything since the job was sent: each prompt makes it say so."""
         return self._heard_at > job.sent_at and self._reader is not None and not self._reader.done()
