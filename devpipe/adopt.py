@@ -28,46 +28,36 @@ VIDEO, SOUND = re.compile(r"Save(Video|WEBM|Animated)|VideoCombine"), re.compile
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """How one of our parameters is called elsewhere, what people read of it, and sensible limits."""
+    """How one of our parameters is called elsewhere, what people read of it (English | German), and sensible limits."""
 
     inputs: tuple[str, ...]
     through: re.Pattern[str]  # the links that lead to it from a sampler
-    title: tuple[str, str]
-    description: tuple[str, str]
+    title: str
+    description: str
     type: str = "integer"
-    limits: tuple[float, float] = (1, 4)
+    limits: tuple[float, float] = (1, 8)
 
 
-_SCHEDULE, _GUIDER = re.compile("sigmas|guider"), re.compile("guider")
+TO_STEPS = re.compile("sigmas|guider")
+LENGTHS = ("length", "num_frames", "video_frames", "frames")
 PARAMETERS: Mapping[str, Known] = {
-    "width": Known(("width",), TO_LATENT, ("Width", "Breite"), ("Width in pixels.", "Breite in Pixeln."), limits=(64, 2048)),
-    "height": Known(("height",), TO_LATENT, ("Height", "Höhe"), ("Height in pixels.", "Höhe in Pixeln."), limits=(64, 2048)),
-    "frames": Known(
-        ("length", "num_frames", "video_frames", "frames"), TO_LATENT, ("Frames", "Bilder"),
-        ("How many pictures the film has.", "Wie viele Bilder der Film hat."), limits=(1, 257),
-    ),
-    "seconds": Known(
-        ("seconds", "seconds_total"), TO_LATENT, ("Length", "Länge"),
-        ("Length of the sound in seconds.", "Länge des Klangs in Sekunden."), "number", (1, 600),
-    ),
-    "strength": Known(
-        ("denoise",), _SCHEDULE, ("Strength", "Stärke"),
-        ("How far the result may go from the picture.", "Wie weit sich das Ergebnis vom Bild entfernen darf."), "number", (0, 1),
-    ),
-    "steps": Known(
-        ("steps",), _SCHEDULE, ("Steps", "Schritte"),
-        ("How often the model refines the result.", "Wie oft das Modell das Ergebnis verfeinert."), limits=(1, 150),
-    ),
+    "width": Known(("width",), TO_LATENT, "Width|Breite", "Width in pixels.|Breite in Pixeln.", limits=(64, 2048)),
+    "height": Known(("height",), TO_LATENT, "Height|Höhe", "Height in pixels.|Höhe in Pixeln.", limits=(64, 2048)),
+    "frames": Known(LENGTHS, TO_LATENT, "Frames|Bilder", "How many pictures the film has.|Wie viele Bilder der Film hat.", limits=(1, 257)),
+    "seconds": Known(("seconds",), TO_LATENT, "Length|Länge", "Seconds that it lasts.|Sekunden, die es dauert.", "number", (1, 600)),
+    "strength": Known(("denoise",), TO_STEPS, "Strength|Stärke", "How far from the picture.|Wie weit vom Bild weg.", "number", (0, 1)),
+    "steps": Known(("steps",), TO_STEPS, "Steps|Schritte", "How often it is refined.|Wie oft verfeinert wird.", limits=(1, 150)),
     "guidance_scale": Known(
-        ("guidance", "cfg"), TO_TEXTS, ("Guidance", "Führung"),
-        ("How closely the result follows the text.", "Wie genau das Ergebnis dem Text folgt."), "number", (0, 30),
+        ("guidance", "cfg"),
+        TO_TEXTS,
+        "Guidance|Führung",
+        "How closely it follows the text.|Wie genau es dem Text folgt.",
+        "number",
+        (0, 30),
     ),
-    "count": Known(
-        ("batch_size",), TO_LATENT, ("Number", "Anzahl"),
-        ("How many are made at once.", "Wie viele auf einmal entstehen."), limits=(1, 8),
-    ),
-}  # fmt: skip
-NEGATIVE = {"title": {"en": "Without", "de": "Ohne"}, "description": {"en": "What shall not appear.", "de": "Was nicht vorkommen soll."}}
+    "count": Known(("batch_size",), TO_LATENT, "Number|Anzahl", "How many are made at once.|Wie viele auf einmal entstehen."),
+}
+NEGATIVE = Known((), TO_TEXTS, "Without|Ohne", "What shall not appear.|Was nicht vorkommen soll.", "string")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +90,8 @@ class Adoption:
         pipeline = "image_text" if images else "dual_text" if "prompt_2" in bound else "single_text"
         if images:
             bound.pop("prompt_2", None)
-        words = {"en": name.replace("_", " ").title(), "de": name.replace("_", " ").title()}
-        about = {"en": f"The ComfyUI graph {name}.json.", "de": f"Der ComfyUI-Graph {name}.json."}
+        words = _words(*[name.replace("_", " ").title()] * 2)
+        about = _words(f"The ComfyUI graph {name}.json.", f"Der ComfyUI-Graph {name}.json.")
         return {
             "$schema": "../schemas/output_config.schema.json", "name": name, "version": 1, "title": words, "description": about,
             "pipeline": f"{pipeline}_media_generation", "images": images, "medium": self.medium, "backend": "comfyui", "model": name,
@@ -115,61 +105,59 @@ class Adoption:
 
     def _parameter(self, guess: Guess) -> dict[str, Any]:
         value = self.graph[guess.best[0][0]]["inputs"][guess.best[0][1]]
-        if guess.name == "negative_prompt":
-            return {"type": "string", **NEGATIVE, "default": value}
-        known, told = PARAMETERS[guess.name], self.limits.get(guess.best[0], {})
+        known, told = PARAMETERS.get(guess.name, NEGATIVE), self.limits.get(guess.best[0], {})
+        words = {"title": _words(*known.title.split("|")), "description": _words(*known.description.split("|"))}
+        if known.type == "string":
+            return {"type": known.type, **words, "default": value}
         value = int(value) if known.type == "integer" else float(value)
         low, high = max(known.limits[0], told.get("min", 0)), min(known.limits[1], told.get("max", known.limits[1]))
         fits: dict[str, Any] = {"minimum": min(low, value), "maximum": max(high, value)}
-        step = told.get("step", 1) if known.type == "integer" else 1
+        step = int(told.get("step", 1)) if known.type == "integer" else 1
         if step > 1 and not (value % step or told.get("min", 0) % step):
             fits |= {"minimum": min(-(-low // step) * step, value), "multiple_of": step}
-        elif step > 1:
-            fits = {"choices": sorted({int(value), *range(int(value % step), int(value * 2), int(step * -(-value // (step * 6))))} - {0})}
-        titles = {"title": dict(zip(("en", "de"), known.title, strict=True))}
-        return {
-            "type": known.type,
-            **titles,
-            "default": value,
-            **fits,
-            "description": dict(zip(("en", "de"), known.description, strict=True)),
-        }
+        elif step > 1:  # one more than a multiple: no limits can say that
+            fits = {"choices": sorted({int(value), *range(int(value % step), int(value * 2), step * -(-int(value) // (step * 6)))} - {0})}
+        return {"type": known.type, **words, "default": value, **fits}
+
+
+def _words(english: str, german: str) -> dict[str, str]:
+    return {"en": english, "de": german}
 
 
 def read(path: Path) -> dict[str, Any]:
     """The graph in a file: an API export, also inside a request, or a PNG that ComfyUI wrote. Raises UsageError that says what to do."""
+    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE):
+        raise UsageError(f"{path} is no file, or larger than {MAX_FILE // 1_000_000} MB.", hint=HOW_TO_EXPORT)
     data = path.read_bytes()
-    text = _from_png(data, path) if data.startswith(b"\x89PNG") else data.decode("utf-8-sig", "replace")
     try:
-        graph = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{path} is no JSON: {error}.", hint=HOW_TO_EXPORT) from error
-    while isinstance(graph, dict) and (
-        inner := [graph[key] for key in ("prompt", "workflow", "input") if isinstance(graph.get(key), dict)]
-    ):
-        if not shape_fault(graph):
+        graph = json.loads(_prompt_of(data) if data.startswith(b"\x89PNG") else data)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} holds no graph that can be read: {error}.", hint=HOW_TO_EXPORT) from error
+    while isinstance(graph, dict) and shape_fault(graph):
+        inner = [graph[key] for key in ("prompt", "workflow", "input") if isinstance(graph.get(key), dict)]
+        if not inner:
             break
         graph = inner[0]
-    if not isinstance(graph, dict):
-        raise UsageError(f"{path} holds no graph.", hint=HOW_TO_EXPORT)
-    graph = {number: _plain(node) for number, node in graph.items()}
-    if fault := shape_fault(graph):
+    if isinstance(graph, dict):  # older servers note there what had changed, as NaN
+        graph = {
+            number: {**node, "is_changed": None} if isinstance(node, dict) and "is_changed" in node else node
+            for number, node in graph.items()
+        }
+    fault = shape_fault(graph) if isinstance(graph, dict) else f"holds no graph. {HOW_TO_EXPORT}"
+    if fault:
         raise UsageError(f"{path} {fault}")
-    return graph
+    return dict(graph)
 
 
-def _plain(node: Any) -> Any:
-    return {key: value for key, value in node.items() if key != "is_changed"} if isinstance(node, dict) else node
-
-
-def _from_png(data: bytes, path: Path) -> str:
+def _prompt_of(data: bytes) -> str:
+    """The graph that ComfyUI left in a PNG. Raises ValueError where there is none."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as image:
-        texts = getattr(image, "text", {})
-    if "prompt" not in texts:
-        raise UsageError(f"{path} carries no graph: ComfyUI did not write it, or somebody took it out.", hint=HOW_TO_EXPORT)
-    return str(texts["prompt"])
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return str(image.info["prompt"])
+    except (KeyError, OSError, SyntaxError) as error:
+        raise ValueError("the PNG carries none; ComfyUI did not write it, or somebody took it out") from error
 
 
 def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:
@@ -182,18 +170,29 @@ def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:
     guesses = [*_of_texts(reader, prompts), Guess("seed", reader.seeds()), *reader.pictures()]
     has_image = any(one.name == "image" for one in guesses)
     guesses += [one for name in PARAMETERS if (one := reader.parameter(name)).best and (name != "strength" or has_image)]
+    guesses = _apart(guesses)
     classes = [node["class_type"] for node in graph.values()]
     medium = "video" if any(map(VIDEO.search, classes)) else "sound" if any(map(SOUND.search, classes)) else "image"
     spots = [spot for guess in guesses for spot in guess.best]
     told = {spot: input_of(object_info or {}, graph[spot[0]]["class_type"], spot[1]) for spot in spots}
     limits = {spot: one.limits for spot, one in told.items() if one}
-    return Adoption(graph, tuple(one for one in guesses if one.best), (*notes, *_needs(graph, object_info)), medium, limits)
+    return Adoption(graph, tuple(guesses), (*notes, *_needs(graph, object_info)), medium, limits)
+
+
+def _apart(guesses: Sequence[Guess]) -> list[Guess]:
+    """The guesses without the inputs that another one before has taken: a square's width and height may be one number."""
+    taken, kept = set[Spot](), []
+    for guess in guesses:
+        best = tuple(spot for spot in guess.best if spot not in taken)
+        taken.update(best)
+        kept += [replace(guess, best=best)] if best else []
+    return kept
 
 
 def _of_texts(reader: _Reader, prompts: list[Group]) -> Iterator[Guess]:
     """The first text, the second where a node takes two, and what shall not appear."""
     lyrics = [spot for group in prompts for spot in group if spot[1] == "lyrics"]
-    groups = [kept for group in prompts if (kept := tuple(spot for spot in group if spot not in lyrics))]
+    groups = [kept for group in prompts if (kept := tuple(spot for spot in group if spot not in lyrics))] or prompts
     yield Guess("prompt", groups[0], tuple(groups[1:]))
     if lyrics:
         yield Guess("prompt_2", tuple(lyrics))

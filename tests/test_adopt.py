@@ -127,6 +127,13 @@ def test_parameters_keep_to_the_limits_of_their_nodes() -> None:
     assert frames["default"] in frames["choices"] and all(one % 8 == 1 for one in frames["choices"])
 
 
+def test_one_number_for_two_parameters_is_bound_once() -> None:
+    """A primitive that is width and height would make two parameters of one."""
+    square = {"class_type": "EmptySD3LatentImage", "inputs": {"width": ["20", 0], "height": ["20", 0], "batch_size": 1}}
+    guessed = found(adopt(chained(**{"11": square, "20": {"class_type": "PrimitiveInt", "inputs": {"value": 512}}}), INFO))
+    assert guessed["width"] == "20.value" and "height" not in guessed
+
+
 def test_a_text_without_effect_is_no_negative_prompt() -> None:
     """ConditioningZeroOut makes nothing of the text that goes into it."""
     zeroed = {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["4", 0]}}
@@ -153,9 +160,14 @@ def test_a_png_of_comfyui_carries_its_graph(tmp_path: Path) -> None:
     text.add_text("prompt", json.dumps({**chained(), "4": {**chained()["4"], "is_changed": [float("nan")]}}))
     Image.new("RGB", (8, 8)).save(tmp_path / "made.png", pnginfo=text)
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
-    assert read(tmp_path / "made.png") == chained()
-    with pytest.raises(UsageError, match="carries no graph"):
-        read(tmp_path / "bare.png")
+    made = read(tmp_path / "made.png")
+    assert made.pop("4") == {**chained().pop("4"), "is_changed": None} and made == {
+        key: one for key, one in chained().items() if key != "4"
+    }
+    (tmp_path / "cut.png").write_bytes((tmp_path / "made.png").read_bytes()[:20])
+    for name in ("cut.png", "bare.png"):
+        with pytest.raises(UsageError, match="carries none"):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("wrap", [lambda graph: {"prompt": graph}, lambda graph: {"input": {"workflow": graph, "images": []}}])
@@ -170,7 +182,8 @@ def test_a_graph_inside_a_request_is_taken_out(tmp_path: Path, wrap: Any) -> Non
         ({"nodes": [{"id": 1, "type": "KSampler"}], "links": [], "version": 0.4}, r"UI format.*Export \(API\)"),
         ({"1": {"class_type": "SaveImage"}}, "no API export"),
         (["a"], "holds no graph"),
-        ("not json", "no graph"),
+        ("not json", "holds no graph"),
+        ("[" * 100_000, "no graph"),
     ],
 )
 def test_what_is_no_graph_is_refused(tmp_path: Path, content: object, named: str) -> None:
