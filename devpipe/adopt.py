@@ -163,6 +163,7 @@ def _prompt_of(data: bytes) -> str:
 def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:
     """The graph with a guess for each of our values. Raises UsageError where no text goes into it."""
     graph, notes = _with_masks(graph)
+    notes += _filled_up(graph, object_info or {})
     reader = _Reader(graph)
     prompts = reader.texts("positive")
     if not prompts:
@@ -173,9 +174,11 @@ def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:
     guesses = _apart(guesses)
     classes = [node["class_type"] for node in graph.values()]
     medium = "video" if any(map(VIDEO.search, classes)) else "sound" if any(map(SOUND.search, classes)) else "image"
-    spots = [spot for guess in guesses for spot in guess.best]
+    spots = {spot for guess in guesses for spot in guess.best}
     told = {spot: input_of(object_info or {}, graph[spot[0]]["class_type"], spot[1]) for spot in spots}
     limits = {spot: one.limits for spot, one in told.items() if one}
+    loaders = [(number, node["inputs"].get("image")) for number, node in graph.items() if node["class_type"].startswith("LoadImage")]
+    notes += [f"node {number}: its picture {file} must lie on the server." for number, file in loaders if (number, "image") not in spots]
     return Adoption(graph, tuple(guesses), (*notes, *_needs(graph, object_info)), medium, limits)
 
 
@@ -234,6 +237,16 @@ def _with_masks(graph: Nodes) -> tuple[dict[str, Any], list[str]]:
                 found[one]["inputs"][name] = [new, 0]
             notes.append(f"node {new} was added: the mask is a picture of its own, not the transparency of node {number}.")
     return found, notes
+
+
+def _filled_up(graph: dict[str, Any], object_info: Nodes) -> Iterator[str]:
+    """Give nodes from older servers the inputs that this one asks for besides, with its own defaults."""
+    for number, node in graph.items():
+        for name in object_info.get(node["class_type"], {}).get("input", {}).get("required", {}):
+            told = input_of(object_info, node["class_type"], name)
+            if name not in node["inputs"] and told and (value := told.limits.get("default", (told.options or [None])[0])) is not None:
+                node["inputs"][name] = value
+                yield f"node {number}: {name} = {value} was added, which this server asks for."
 
 
 @dataclass(frozen=True, slots=True)

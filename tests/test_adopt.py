@@ -134,6 +134,17 @@ def test_one_number_for_two_parameters_is_bound_once() -> None:
     assert guessed["width"] == "20.value" and "height" not in guessed
 
 
+def test_inputs_that_newer_servers_ask_for_are_added() -> None:
+    """With the server's own default, and a word about it; links cannot be guessed."""
+    loader = {"class_type": "UNETLoader", "inputs": {"unet_name": "flux1-dev.safetensors"}}
+    nodes = chained(**{"1": {"class_type": "CheckpointLoaderSimple", "inputs": {}}, "30": loader})
+    adopted = adopt(nodes, INFO)
+    assert adopted.graph["30"]["inputs"]["weight_dtype"] == "default" and "weight_dtype" not in loader["inputs"]
+    assert "node 30: weight_dtype = default was added, which this server asks for." in adopted.notes
+    del nodes["13"]["inputs"]["samples"]
+    assert "samples" not in adopt(nodes, INFO).graph["13"]["inputs"]
+
+
 def test_a_text_without_effect_is_no_negative_prompt() -> None:
     """ConditioningZeroOut makes nothing of the text that goes into it."""
     zeroed = {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["4", 0]}}

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from engines import REPOSITORY, engine_in, small_media
 
-from devpipe.backends.base import Health
+from devpipe.backends.base import Backend, Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
 from devpipe.cli.graphs import trial, unready
 from devpipe.config import OutputConfig, load_catalogue
-from devpipe.errors import Rejected
+from devpipe.errors import DevpipeError, Rejected, Unavailable
 from devpipe.events import AttemptStarted, RunStarted
 from devpipe.graphs import filled, problems, shape_fault
 from devpipe.settings import Settings
@@ -71,6 +71,46 @@ async def test_outputs_of_a_backend_that_is_not_there_are_not_ready() -> None:
     healths = {name: Health(ready=name == "procedural") for name in backends.names()}
     found = await unready(CATALOGUE, backends, healths)
     assert sorted(found) == OUTPUTS and found["sdxl"] == ["backend comfyui is not ready."]
+
+
+class Server(Backend):
+    """Says what it has, and refuses what it is told to."""
+
+    def __init__(self, said: list[str] | DevpipeError, info: Nodes | DevpipeError = INFO) -> None:
+        super().__init__(Settings.load(REPOSITORY, environ={}))
+        self.said, self.info = said, info
+        self.asked: list[Nodes] = []
+
+    async def object_info(self) -> Nodes:
+        if isinstance(self.info, DevpipeError):
+            raise self.info
+        return self.info
+
+    async def dry_run(self, graph: Nodes) -> list[str]:
+        self.asked.append(graph)
+        if isinstance(self.said, DevpipeError):
+            raise self.said
+        return self.said
+
+
+async def looked_at(server: Server) -> dict[str, Any]:
+    backends = Backends(server.settings, {"comfyui": server})
+    return dict(await unready(CATALOGUE, backends, dict.fromkeys(backends.names(), Health(ready=True))))
+
+
+async def test_what_only_the_server_can_say_is_told() -> None:
+    """Its own check comes where ours finds nothing; pictures that come with a run are stood in for."""
+    server = Server(["node 9 (Save): no space left"])
+    found = await looked_at(server)
+    assert sorted(found) == OUTPUTS and found["sdxl"] == ["node 9 (Save): no space left"]
+    assert not [node for graph in server.asked for node in graph.values() if node["class_type"].startswith("LoadImage")]
+    assert await looked_at(Server([])) == {}
+
+
+async def test_a_server_that_does_not_answer_is_not_trusted() -> None:
+    """Its silence is told; without a word about its nodes nothing can be said of graphs."""
+    assert "did not say" in (await looked_at(Server(Unavailable("gone"))))["sdxl"][0]
+    assert "did not say" in (await looked_at(Server([], Unavailable("gone"))))["sdxl"][0]
 
 
 # What our values become.

@@ -24,6 +24,7 @@ from devpipe.settings import Settings
 from devpipe.values import MediaRequest
 
 PATIENCE_S = 2.0
+UNTOLD = "the server did not say whether it takes the graph."
 STAND_INS: Mapping[str, dict[str, Any]] = {  # for pictures that are there only when a run begins
     "LoadImage": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
     "LoadImageMask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
@@ -66,8 +67,7 @@ async def unready(
     }
     graphs = [one for one in outputs if one.nodes and one.name not in down]
     told = {name: saved or await _told(backends[name]) for name in {one.backend for one in graphs}}
-    graphs = [one for one in graphs if told[one.backend]]
-    found = {one.name: list(_wrong(catalogue, one, told[one.backend] or {})) for one in graphs}
+    found = {one.name: list(_wrong(catalogue, one, told[one.backend] or {})) if told[one.backend] else [UNTOLD] for one in graphs}
     if not saved:
         sound = [one for one in graphs if not found[one.name]]
         refused = await asyncio.gather(*[_refused(backends[one.backend], trial(catalogue, one)) for one in sound])
@@ -87,7 +87,7 @@ async def _refused(backend: object, graph: Nodes) -> list[str]:
     try:
         return await asyncio.wait_for(backend.dry_run(graph), 4 * PATIENCE_S)
     except (DevpipeError, TimeoutError) as error:
-        return [f"the server did not say whether it takes the graph. {error}".strip()]
+        return [f"{UNTOLD} {error}".strip()]
 
 
 def trial(catalogue: Catalogue, output: OutputConfig) -> dict[str, Any]:
