@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import small_picture
+from engines import engine_in, small_picture
 
 from devpipe.backends import comfyui, comfyui_wire
 from devpipe.backends.base import Piece, Preview, Progress, Queued
@@ -18,7 +18,7 @@ from devpipe.backends.comfyui_wire import Server
 from devpipe.errors import BackendError, Rejected, Unavailable
 from devpipe.pictures import attachment
 from devpipe.settings import Settings
-from devpipe.testing import BackendContract
+from devpipe.testing import BackendContract, ScriptedBackend
 from devpipe.testing.comfy import Comfy, Play, preview, recorded
 from devpipe.values import Binding, MediaRequest, Workflow
 
@@ -83,7 +83,7 @@ async def test_a_run_ends_in_its_files_under_an_id_that_was_known_before() -> No
     assert [media.media_type for media in result.media] == ["image/png"]
     assert (result.sent["prompt_id"], result.sent["server"]) == (ID, server.url)
     assert result.compute_s == pytest.approx(0.001) and result.cost.usd == 0
-    assert [piece for piece in pieces if isinstance(piece, Progress)] == [Progress(0, 1, "EmptyImage"), Progress(0, 1, "Keep it")]
+    assert [piece for piece in pieces if isinstance(piece, Progress)] == [Progress(1, 2, "EmptyImage"), Progress(2, 2, "Keep it")]
     (sent,) = server.prompts()
     assert (
         sent["prompt_id"] == ID and sent["prompt"]["1"]["inputs"]["color"] == 7 and ID in sent["prompt"]["9"]["inputs"]["filename_prefix"]
@@ -302,12 +302,23 @@ async def test_a_killed_server_is_gone_and_one_that_comes_back_has_lost_the_job(
 
 
 async def test_an_answer_that_is_lost_on_its_way_is_asked_for_by_its_id() -> None:
-    async with Comfy([Play(reply=(200, b""))]) as server:  # stands for an answer that nobody reads
-        backend = client(server)
-        backend.lost_s = 0.2
-        with pytest.raises(Unavailable):
-            await backend.make(request(request_id=ID), lambda _: None)
-        await backend.close()
+    async with Comfy([Play(drop=True)]) as server:
+        result, _ = await made(server, request(request_id=ID))
+    assert server.happened["drop"] == 1 == len(server.prompts()) and result.sent["prompt_id"] == ID
+
+
+async def test_a_file_of_another_kind_is_kept_beside_those_asked_for(tmp_path: Path) -> None:
+    """A graph may also give a text, or a film beside its picture; a run for a picture needs one picture at least."""
+    picture = {"filename": "a.png", "subfolder": "m", "type": "output"}
+    plays = [Play(outputs={"9": {"images": [picture], "text": ["eins"]}}), Play(outputs={"9": {"text": ["eins"]}})]
+    async with Comfy(plays) as server:
+        server.files["m/a.png"] = small_picture()
+        engine = engine_in(tmp_path, COMFYUI_URL=server.url, DEVPIPE_SAFETY="research")
+        run = await engine.run("a cat", pipeline="overdrive", output="sd35_large", seed=7)
+        assert [artifact.media_type for artifact in run.artifacts] == ["image/png", "text/plain"]
+        with pytest.raises(Rejected, match="text/plain for image"):
+            await engine.run("a cat", pipeline="overdrive", output="sd35_large", seed=7)
+        engine.close()
 
 
 ENDINGS = {
@@ -394,8 +405,10 @@ async def test_a_success_without_its_file_is_none() -> None:
 
 
 async def test_files_of_every_kind_are_fetched_and_named_by_their_bytes() -> None:
-    kinds = {"a.mp4": b"\0\0\0\x18ftypmp42", "b.webm": b"\x1aE\xdf\xa3....webm", "c.flac": b"fLaC....", "d.mp3": b"ID3.....", "e.opus": b"OggS....",
-             "f.png": b"RIFF....WEBPVP8 "}  # fmt: skip
+    kinds = {
+        "a.mp4": b"\0\0\0\x18ftypmp42", "b.webm": b"\x1aE\xdf\xa3....webm", "c.flac": b"fLaC....", "d.mp3": b"ID3.....",
+        "e.opus": b"OggS....", "f.png": b"RIFF....WEBPVP8 ",
+    }  # fmt: skip
     output = {"images": [{"filename": name, "subfolder": "m", "type": "output"} for name in kinds], "text": ["eins"], "animated": [True]}
     async with Comfy([Play(outputs={"9": output})]) as server:
         server.files |= {f"m/{name}": data for name, data in kinds.items()}
@@ -560,3 +573,35 @@ async def test_a_token_goes_to_the_server_and_its_socket_and_nowhere_into_the_re
         address, headers = backend.servers[0].http.websocket("/ws")
         await backend.close()
     assert headers["Authorization"] == "Bearer sesame-123456" and "sesame" not in repr(result) + address
+
+
+# In a run.
+
+
+async def test_in_a_run_previews_come_after_the_verdict_and_the_queue_and_steps_are_told(tmp_path: Path) -> None:
+    step = {"type": "progress", "data": {"node": "3", "value": 2, "max": 4}}
+    running = {"type": "executing", "data": {"node": "3"}}
+    async with Comfy([Play(events=[running, step, preview(small_picture())])]) as server:
+        environ = {"COMFYUI_URL": server.url, "DEVPIPE_MODEL_JUDGE": "judge/x", "DEVPIPE_SAFETY": "kids"}
+        engine = engine_in(tmp_path, backends={"judge": ScriptedBackend(["SAFE"])}, **environ)
+        run = engine.start("a cat", pipeline="overdrive", output="sd35_large", seed=7)
+        happened = [one async for one in run]
+        await run
+        engine.close()
+    events = [getattr(one, "event", one) for one in happened]
+    kinds = [event.type for event in events]
+    assert run.outcome == "completed", run.error
+    assert kinds.index("previewed") > max(at for at, kind in enumerate(kinds) if kind == "verdict_given")
+    assert any(event.type == "progressed" and (event.step, event.steps) == (2, 4) for event in events)
+    started = next(event for event in events if event.type == "attempt_started" and event.stage == "generation")
+    assert [started.request_id] == [one["prompt_id"] for one in server.prompts()]
+    assert not any(one.event.type == "previewed" for one in run.recording.events)
+
+
+async def test_what_the_person_sees_of_a_queue() -> None:
+    from devpipe.events import Queued as Event
+    from devpipe.widgets.run_panel import RunPanel
+
+    panel = RunPanel(language="de")
+    panel._progress = Event(stage="generation", position=3, seconds=20.4)
+    assert panel._how_far("generation") == " 3 davor, etwa 20 s" and panel._how_far("input") == ""

@@ -10,7 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
 
@@ -57,7 +57,7 @@ class FileMissing(Rejected):
 class ComfyUI(Backend):
     """Runs the graph of a request, with its values put in, on the least busy server."""
 
-    gone_s = 30.0  # so long may a server be away: a restart takes 14 s
+    gone_s = 60.0  # so long may a server be away: a restart takes 14 s and more
     stalled_s = 180.0  # so long may it accept connections and answer nothing
     lost_s = 0.5  # so long must a job be nowhere
 
@@ -179,7 +179,9 @@ class ComfyUI(Backend):
         """
         delay, told, answered, absent_since = FIRST_LOOK_S, 0, time.monotonic(), None
         while True:
-            await _wait(job, delay)
+            if not await _news(job, delay) and delay < HEARD_LOOK_S and server.hears(job):
+                delay = HEARD_LOOK_S  # the socket lives: it will say when the job is over
+                continue
             try:
                 entry, known = await server.look(job)
             except Unavailable as error:
@@ -196,7 +198,7 @@ class ComfyUI(Backend):
                 raise Lost("ComfyUI has lost the job: it was restarted, or somebody deleted it.", hint="Start the run again.", sent=True)
             await server.resume()
             told = server.expect(job, told)
-            delay = min(max(delay * 1.5, HEARD_LOOK_S if server.hears(job) else 0.0), LONGEST_LOOK_S)
+            delay = min(delay * 1.5, LONGEST_LOOK_S)
 
     async def _files(self, server: Server, job: Job, entry: Mapping[str, Any]) -> AsyncIterator[tuple[bytes, str]]:
         """Every file and text of the job with the type that its bytes show."""
@@ -256,14 +258,14 @@ class ComfyUI(Backend):
             await server.close()
 
 
-async def _wait(job: Job, delay: float) -> None:
-    """Until there is news of the job, at most `delay` seconds."""
-    try:
+async def _news(job: Job, delay: float) -> bool:
+    """Wait for news of the job, at most `delay` seconds."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(delay):
             await job.news.wait()
-    except TimeoutError:
-        return
+    found = job.news.is_set()
     job.news.clear()
+    return found
 
 
 def _messages(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

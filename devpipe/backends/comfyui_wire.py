@@ -48,6 +48,7 @@ class Job:
     ended: bool = False  # the end mark has come: the history holds it by now
     over: bool = False  # nothing of it is left to be stopped
     node: str = ""
+    begun: set[str] = field(default_factory=set)
     streamed: list[bytes] = field(default_factory=list)
     position: int = 0
 
@@ -142,7 +143,8 @@ class Server:
                 job.news.set()
             case "executing":
                 self._running, job.node = job, str(data["node"])
-                job.emit(Progress(0, 1, job.title(job.node)))
+                job.begun.add(job.node)
+                job.emit(Progress(min(len(job.begun), len(job.graph)), len(job.graph), job.title(job.node)))
             case "progress":
                 step, steps = whole(data.get("value")), whole(data.get("max"))
                 if step is not None and steps:

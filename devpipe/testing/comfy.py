@@ -45,6 +45,7 @@ class Play:
     error: Json = field(default_factory=dict)
     seconds: float = 0.001  # as the server counts it
     hold: asyncio.Event | None = None  # runs until this is set
+    drop: bool = False  # the connection is lost instead of an answer
     early: bool = False  # all events come before the answer
     silent: bool = False  # no event comes
     no_end: bool = False  # the end mark does not come
@@ -287,6 +288,9 @@ class Comfy:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.ensure_future(self._work())
             self._tasks.add(self._worker)
+        if play.drop:
+            self.happened["drop"] += 1
+            raise ConnectionError
         if play.early:
             await self.until(lambda: id in self.history)
             self.happened["early"] += 1
