@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from devpipe.backends.base import Backend, Emit, Health
 from devpipe.backends.chat import fields
-from devpipe.backends.comfyui_wire import SUBMIT, Job, Server, complaints, unreachable
+from devpipe.backends.comfyui_wire import DEAD_S, SUBMIT, Job, Server, complaints
 from devpipe.backends.http import QUICK, Http, Patience, base_url
 from devpipe.errors import BackendError, Rejected, Unavailable
 from devpipe.graphs import filled
@@ -102,10 +102,10 @@ class ComfyUI(Backend):
                 except Unavailable as error:
                     if error.sent or server is servers[-1]:
                         raise
-                    server.dead_until = time.monotonic() + 30
+                    server.dead_until = time.monotonic() + DEAD_S
                     continue
                 return await self._result(server, job, request)
-        raise unreachable(self.servers)
+        raise Unavailable(f"None of the {len(self.servers)} ComfyUI servers answers.", hint=START)
 
     async def _by_load(self) -> list[Server]:
         """The servers that answer, the least busy first. Raises Unavailable where none does."""
@@ -118,7 +118,7 @@ class ComfyUI(Backend):
                 return [one for one, _ in sorted(found, key=lambda pair: max(pair[1], len(pair[0].jobs)))]
             for server in self.servers:
                 server.dead_until = 0.0
-        raise unreachable(self.servers)
+        raise Unavailable(f"None of the {len(self.servers)} ComfyUI servers answers.", hint=START)
 
     @asynccontextmanager
     async def _at(self, server: Server, job: Job) -> AsyncIterator[Job]:
@@ -136,6 +136,7 @@ class ComfyUI(Backend):
         body = {"prompt": job.graph, "prompt_id": job.id, "client_id": await server.listen()}
         job.sent_at = time.monotonic()
         posting = asyncio.ensure_future(server.http.post_json("/prompt", body, patience=SUBMIT))
+        posting.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody waits for it any more
         try:
             told = await asyncio.shield(posting)
         except asyncio.CancelledError:
@@ -145,7 +146,7 @@ class ComfyUI(Backend):
             if error.vendor is None and error.sent:
                 return  # it may have arrived: its id will tell
             job.over = True
-            if error.vendor is None:
+            if error.vendor is None or error.vendor.status != 500:
                 raise
             raise Rejected(error.message, hint="Look into the log of ComfyUI.", vendor=error.vendor) from error
         except Rejected as error:
@@ -177,7 +178,7 @@ class ComfyUI(Backend):
 
         Events only shorten the wait: a socket can be silent for many reasons, and tells nobody. Raises Lost or ServerGone.
         """
-        delay, told, answered, absent_since = FIRST_LOOK_S, 0, time.monotonic(), None
+        delay, answered, absent_since = FIRST_LOOK_S, time.monotonic(), None
         while True:
             if not await _news(job, delay) and delay < HEARD_LOOK_S and server.hears(job):
                 delay = HEARD_LOOK_S  # the socket lives: it will say when the job is over
@@ -197,7 +198,7 @@ class ComfyUI(Backend):
                 job.over = True
                 raise Lost("ComfyUI has lost the job: it was restarted, or somebody deleted it.", hint="Start the run again.", sent=True)
             await server.resume()
-            told = server.expect(job, told)
+            server.tell(job)
             delay = min(delay * 1.5, LONGEST_LOOK_S)
 
     async def _files(self, server: Server, job: Job, entry: Mapping[str, Any]) -> AsyncIterator[tuple[bytes, str]]:
@@ -229,7 +230,8 @@ class ComfyUI(Backend):
 
         There is no call for that. But an output whose file prefix is no link and no text fails, after all before it was checked.
         """
-        known, server = await self.object_info(), (await self._by_load())[0]
+        server = (await self._by_load())[0]
+        known = await server.http.get_json("/object_info", patience=SUBMIT)
         job = Job(str(uuid.uuid4()), lambda _: None, _sentinels(graph, known))
         async with self._at(server, job):
             try:

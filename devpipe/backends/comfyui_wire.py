@@ -1,7 +1,4 @@
-"""One ComfyUI server on the wire: a socket for what is nice to know in time, HTTP for what counts.
-
-Figures and the reasons for the order of reads: ComfyUI 0.3.64 and 0.8.0, measured.
-"""
+"""One ComfyUI server on the wire: a socket for what is nice to know in time, HTTP for what counts. Figures: 0.3.64 and 0.8.0, measured."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from devpipe.backends.base import Emit, Preview, Progress, Queued
 from devpipe.backends.chat import fields, whole
 from devpipe.backends.http import QUICK, Http, Patience
-from devpipe.errors import BackendError, Rejected, Unavailable
+from devpipe.errors import BackendError, Rejected
 from devpipe.graphs import title_of
 from devpipe.pictures import sniff
 
@@ -44,13 +41,13 @@ class Job:
     graph: Mapping[str, Any] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     sent_at: float = 0.0
-    started_at: float = 0.0
     ended: bool = False  # the end mark has come: the history holds it by now
     over: bool = False  # nothing of it is left to be stopped
     node: str = ""
     begun: set[str] = field(default_factory=set)
     streamed: list[bytes] = field(default_factory=list)
-    position: int = 0
+    position: int = 0  # how many come first
+    told: int = 0  # what was last said of that
 
     def title(self, node: object) -> str:
         """What the person calls a node of the graph; nodes that others put into it have no name here."""
@@ -105,7 +102,7 @@ class Server:
         address, headers = self.http.websocket(f"/ws?clientId={self._client_id}")
         with suppress(OSError, TimeoutError, WebSocketException):  # then HTTP alone tells
             self._socket = await _Connect(
-                address, additional_headers=headers, user_agent_header=None, compression=None, max_size=MAX_FRAME, open_timeout=5,
+                address, additional_headers=headers, user_agent_header=None, compression=None, max_size=MAX_FRAME, open_timeout=2,
                 ping_interval=None, close_timeout=STOP_S, proxy=None if self.http.private else True,
             )  # fmt: skip
             self._reader = asyncio.ensure_future(self._read(self._socket))
@@ -137,7 +134,7 @@ class Server:
             return  # somebody else's, or one that is over
         match told.get("type"):
             case "execution_start":
-                job.started_at, job.position = self._heard_at, 0
+                job.position = 0
             case "executing" if data.get("node") is None:
                 job.ended = True
                 job.news.set()
@@ -263,11 +260,10 @@ class Server:
 
     async def queue(self, since: float) -> tuple[list[str], list[str]]:
         """The ids that run and those that wait, in their order, at some moment after `since`: one look serves all jobs."""
-        at = time.monotonic()
         if self._queue[0] <= since:
-            self._queue = at, await self.http.get_json("/queue", patience=POLL)
-        told = self._queue[1]
-        running, pending = ([one for one in told.get(key) or () if isinstance(one, list) and len(one) > 1] for key in _QUEUES)
+            self._queue = time.monotonic(), await self.http.get_json("/queue", patience=POLL)
+        lists = (self._queue[1].get(name) or () for name in ("queue_running", "queue_pending"))
+        running, pending = ([one for one in some if isinstance(one, list) and len(one) > 1] for some in lists)
         return [str(one[1]) for one in running], [str(one[1]) for one in sorted(pending, key=lambda one: one[0])]
 
     async def version(self) -> tuple[int, ...]:
@@ -290,14 +286,11 @@ class Server:
         async with self.http.stream(path, body, patience=QUICK):
             pass  # the answer is empty
 
-    def expect(self, job: Job, known: int) -> int:
-        """Say how many jobs come first, where that has changed from `known`."""
-        if job.position and job.position != known:
+    def tell(self, job: Job) -> None:
+        """Say how many jobs come first, where that has changed."""
+        if job.position and job.position != job.told:
             job.emit(Queued(job.position, None if self.usual_s is None else job.position * self.usual_s))
-        return job.position
-
-
-_QUEUES = ("queue_running", "queue_pending")
+        job.told = job.position
 
 
 def complaints(node_errors: object, job_title: Any) -> list[str]:
@@ -308,8 +301,3 @@ def complaints(node_errors: object, job_title: Any) -> list[str]:
             said = fields(error)
             found.append(f"node {node} ({job_title(node)}): {said.get('message', '')}: {said.get('details', '')}"[:300])
     return found
-
-
-def unreachable(servers: list[Server]) -> Unavailable:
-    """None of them answers."""
-    return Unavailable(f"None of the {len(servers)} ComfyUI servers answers.", hint="Start one, or correct COMFYUI_URL.")
