@@ -233,13 +233,15 @@ class ComfyUI(Backend):
         server = (await self._by_load())[0]
         known = await server.http.get_json("/object_info", patience=SUBMIT)
         job = Job(str(uuid.uuid4()), lambda _: None, _sentinels(graph, known))
+        if not any(fields(node["inputs"]).get("filename_prefix") == _SENTINEL for node in job.graph.values()):
+            return ["no output can be checked without running it: the graph saves no file."]
         async with self._at(server, job):
             try:
                 await self._submit(server, job)
             except Rejected as error:
                 told = fields(error.vendor and error.vendor.metadata).get("node_errors")
                 return complaints(_without_sentinels(told), job.title) if told else [error.message]
-        return ["The graph has an output that could not be checked without running it."]
+        return ["an output could not be checked without running it."]
 
     async def check(self) -> Health:
         """Which of the servers answer, and their versions."""
@@ -320,7 +322,7 @@ def _media(data: bytes, kind: str, request: MediaRequest) -> Media:
 
 
 _SENTINEL = ["no", "link", "at all"]
-_SAVERS = {"PreviewImage": "SaveImage", "PreviewAudio": "SaveAudio"}
+_SAVERS = {"PreviewImage": "SaveImage", "PreviewAudio": "SaveAudio", "SaveImageWebsocket": "SaveImage"}
 
 
 def _sentinels(graph: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
