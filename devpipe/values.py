@@ -98,6 +98,7 @@ class TextResult:
     output_tokens: int | None = None
     cost: Cost = Cost()
     raw: str = ""  # the answer before our reading of it, where the two differ
+    sent: Mapping[str, object] = field(default_factory=dict)  # the vendor's spelling of what was asked, without the texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from devpipe.stages import input as input_stage
 from devpipe.stages.context import Context, Refused, problem_of
 from devpipe.stages.input import Texts, final_text
 from devpipe.stages.prompts import clean
-from devpipe.summary import RunSummary
+from devpipe.summary import RunSummary, StageSummary
 from devpipe.values import STAGES, Attachment, MediaRequest, Outcome, Stage, canonical_sha256
 
 Publish = Callable[[Recorded | Event], None]
@@ -288,8 +288,10 @@ class Work:
 
     async def all_stages(self, seed: int) -> None:
         """The whole way, beginning with the first stage that is not reused."""
-        first = STAGES.index(self.request.first_stage)
-        if self.request.source and not await self._reuse(self.request.source, first):
+        first, taken = STAGES.index(self.request.first_stage), self.request.source
+        if taken and first == 1 and not await self._counts_today(taken.stages["input"]):
+            first = 0
+        if taken and first and not await self._reuse(taken, first):
             return
         if first == 0 and not await self.input(self.request.texts):
             return
@@ -322,19 +324,37 @@ class Work:
         if "blocked" in (stage.outcome for stage in stages.values()):
             await self.finish("blocked")
             return
+        left = stages["interception"].outcome != "completed"
         if stages["input"].outcome != "completed":
             await self.all_stages(seed)
             return
+        if left and not await self._counts_today(stages["input"]):
+            if await self.input(self.request.texts):
+                await self._from_interception(seed)
+            return
         self.original = self.texts = Texts(stages["input"].texts, stages["input"].languages)
         self.context.language = next(iter(self.original.languages.values()), "en")
-        if stages["interception"].outcome == "completed":
-            self.texts = Texts(stages["interception"].texts, stages["interception"].languages)
-        else:
-            await self.intercept()
+        if left:
+            await self._from_interception(seed)
+            return
+        self.texts = Texts(stages["interception"].texts, stages["interception"].languages)
+        await self._from_pre_output(seed, stages["pre_output"].verdict)
+
+    async def _from_interception(self, seed: int) -> None:
+        await self.intercept()
+        await self._from_pre_output(seed, None)
+
+    async def _from_pre_output(self, seed: int, reuse: VerdictGiven | None) -> None:
         if self.request.edited and not await self.edit(self.request.edited):
             return
-        if await self.check(reuse=stages["pre_output"].verdict, flush=False):
+        if await self.check(reuse=reuse, flush=False):
             await self.generate(seed)
+
+    async def _counts_today(self, told: StageSummary) -> bool:
+        """Whether Stage 1's verdict on texts taken over still holds: no text model sees them by another level, list or judge."""
+        texts, instruction = told.texts, self.request.instruction
+        hashes = {canonical_sha256(input_stage.checked(texts, words)) for words in ("", instruction)}
+        return any([await pre_output.still_valid(self.context, told.verdict, sha256) for sha256 in hashes])
 
     async def _reuse(self, source: RunSummary, first: int) -> bool:
         """Take the texts and verdicts of the stages before `first` over into this recording. False: the source was blocked there."""

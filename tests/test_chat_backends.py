@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -108,8 +109,9 @@ def request_for(kind: str, **fields: Any) -> TextRequest:
 def streamed(kind: str, *texts: str, **last: Any) -> bytes:
     """A small whole answer in the protocol of `kind`."""
     if kind == "ollama":
-        lines = [{"model": "m", "message": {"content": text}, "done": False} for text in texts]
-        done = {"model": "m", "message": {"content": ""}, "done": True, "done_reason": "stop", "prompt_eval_count": 9, "eval_count": 2}
+        lines = [{"model": MODELS[kind], "message": {"content": text}, "done": False} for text in texts]
+        counts = {"done_reason": "stop", "prompt_eval_count": 9, "eval_count": 2}
+        done = {"model": MODELS[kind], "message": {"content": ""}, "done": True} | counts
         return b"".join(json.dumps(line).encode() + b"\n" for line in [*lines, done | last])
     chunks: list[dict[str, Any]] = [{"model": "m", "choices": [{"delta": {"content": text}}]} for text in texts]
     chunks += [
@@ -442,6 +444,15 @@ async def sent_by_ollama(tmp_path: Path, text: str, *, window: int = 131072, **f
     return server.chats[0]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_was_really_sent_is_told_without_the_texts(kind: str, tmp_path: Path) -> None:
+    """The seed, the window and the options as the vendor spells them: a later reader needs them."""
+    server = Server(says(kind, "Gut."))
+    result, _ = await ask(made(kind, tmp_path, server), request_for(kind, seed=7))
+    assert result.sent == {name: value for name, value in server.chats[0].items() if name != "messages"}
+    assert "'seed': 7" in str(result.sent) and "messages" in server.chats[0]
+
+
 @pytest.mark.parametrize(
     ("text", "window", "num_ctx", "num_predict"),
     [
@@ -758,10 +769,12 @@ async def test_a_key_that_is_missing_or_spent_is_said(tmp_path: Path) -> None:
 
 async def test_a_key_that_is_refused_is_said(tmp_path: Path) -> None:
     """With the variable to look at."""
-    with pytest.raises(Rejected, match="OPENROUTER_API_KEY"):
-        await made(
-            "openrouter", tmp_path, Server(says("openrouter"), {"/key": httpx.Response(401, json={"error": {"message": "No"}})})
-        ).check()
+    refused = {"/key": httpx.Response(401, json={"error": {"message": "No"}})}
+    health = await made("openrouter", tmp_path, Server(says("openrouter"), refused)).check()
+    assert not health.ready and "OPENROUTER_API_KEY" in health.hint
+    lost = {"/models": httpx.Response(404, json={"error": "no such page"})}
+    health = await made("openai_compatible", tmp_path, Server(says("openai_compatible"), lost)).check()
+    assert not health.ready and health.hint == OpenAICompatible.start
 
 
 @contextmanager
@@ -819,6 +832,190 @@ def test_a_check_shows_the_first_models_and_counts_the_rest() -> None:
     assert line == "backend ollama: ready http://gpu:11434 0.34.0 models: m0, m1, m2, m3, m4, m5, m6, m7 and 12 more."
     told = report.to_json()["backends"]["ollama"]
     assert (told["version"], len(told["models"]), told["hint"]) == ("0.34.0", 20, "")
+
+
+# What a tester found
+
+
+def chunk_of(kind: str, said: dict[str, Any], **more: Any) -> bytes:
+    """One chunk of a stream with the message `said`."""
+    if kind == "ollama":
+        return json.dumps({"model": MODELS[kind], "message": said, "done": False} | more).encode() + b"\n"
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": said}]} | more).encode() + b"\n\n"
+
+
+def sends(*pieces: bytes, content_type: str = "text/event-stream") -> Server:
+    return Server(lambda request: httpx.Response(200, headers={"content-type": content_type}, stream=Pieces(list(pieces))))
+
+
+@pytest.mark.parametrize("code", [429, 503, 529])
+@pytest.mark.parametrize("said", [{"content": "<think>Hm"}, {"content": "", "reasoning": "Hm"}, {"reasoning_content": "Hm"}])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_thought_is_the_beginning_of_an_answer(kind: str, said: dict[str, Any], code: int, tmp_path: Path) -> None:
+    """An error after it is no reason to ask, and to pay, once more."""
+    error = {"error": {"code": code, "message": "busy"}}
+    failed = json.dumps(error).encode() + b"\n" if kind == "ollama" else b"data: " + json.dumps(error).encode() + b"\n\n"
+    server = sends(chunk_of(kind, said), failed)
+    with pytest.raises(CutOff) as caught:
+        await ask(made(kind, tmp_path, server), request_for(kind))
+    assert caught.value.sent and caught.value.partial == "" and len(server.chats) == 1
+
+
+DECLARED = [
+    ("ollama", {"OLLAMA_HOST": "http://ollama.schule.example", "DEVPIPE_OLLAMA_REGION": "local"}),
+    (
+        "openai_compatible",
+        {"OPENAI_BASE_URL": "http://llm.schule.example/v1", "DEVPIPE_OPENAI_COMPATIBLE_REGION": "local"},
+    ),
+    ("openrouter", {"DEVPIPE_OPENROUTER_URL": "http://router.schule.example/api/v1", "DEVPIPE_OPENROUTER_REGION": "local"}),
+]
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize(("kind", "environ"), DECLARED)
+async def test_a_proxy_sees_nothing_of_a_server_that_is_declared_local(
+    kind: str, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Any
+) -> None:
+    """What the person says counts as the address does: its host is looked for. Without it the proxy is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        canary.settimeout(0)
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{canary.getsockname()[1]}")
+        for told, called in ((environ, False), ({name: text for name, text in environ.items() if "REGION" not in name}, True)):
+            backend = KINDS[kind](settings(tmp_path, OPENROUTER_API_KEY=KEY, **told))
+            assert not (await backend.check()).ready
+            await backend.close()
+            if called:
+                canary.accept()[0].close()
+            else:
+                with pytest.raises(BlockingIOError):
+                    canary.accept()
+                assert network.refused and all(host.endswith(".schule.example") for host in network.refused)
+            network.refused.clear()
+
+
+@pytest.mark.parametrize("cost", ["1e999", "-1e999", "9" * 400, "NaN"])
+async def test_a_price_without_end_is_unknown(cost: str, tmp_path: Path) -> None:
+    """The answer stays good."""
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 9, "cost": ' + cost.encode() + b"}}\n\n"
+    server = sends(streamed("openrouter", "Gut.").replace(b"data: [DONE]\n\n", b""), usage)
+    result, _ = await ask(made("openrouter", tmp_path, server), request_for("openrouter"))
+    assert result.text == "Gut." and result.cost.usd is None
+
+
+ODD: list[tuple[str, dict[str, Any]]] = [
+    ("ollama", {"/api/tags": {"models": 5}}), ("ollama", {"/api/tags": {"models": [5, {"name": 7}, {"name": None}]}}),
+    ("ollama", {"/api/show": {"capabilities": 5}}), ("ollama", {"/api/show": {"capabilities": [[]], "model_info": 3}}),
+    ("openrouter", {"/endpoints": {"data": {"endpoints": 5}}}),
+    ("openrouter", {"/endpoints": {"data": {"endpoints": [{"supported_parameters": 7}]}}}),
+    ("openrouter", {"/models": {"data": "x"}}), ("openai_compatible", {"/models": {"data": [{"id": 5, "owned_by": 7}, "x"]}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "answers"), ODD)
+async def test_a_list_that_is_none_is_empty(kind: str, answers: dict[str, Any], tmp_path: Path) -> None:
+    """Neither a check nor a request stumbles over what a server tells of itself."""
+    server = Server(says(kind, "Gut."), answers)
+    backend = made(kind, tmp_path, server)
+    assert isinstance(await backend.check(), Health)
+    assert (await ask(backend, request_for(kind)))[0].text == "Gut."
+
+
+async def test_only_a_404_about_a_model_says_to_pull_it(tmp_path: Path) -> None:
+    """A wrong path is a matter of the address, and not the model's."""
+    for answer, hint in (({"error": "model 'x' not found"}, "ollama pull"), ("404 page not found", "address may be wrong")):
+        server = Server(lambda request: httpx.Response(404, json=answer))  # noqa: B023
+        with pytest.raises(Rejected, match=hint):
+            await ask(made("ollama", tmp_path, server), request_for("ollama"))
+    assert Ollama(settings(tmp_path, OLLAMA_HOST="http://gpu.local:11434/v1/")).http.url == "http://gpu.local:11434"
+
+
+@pytest.mark.parametrize("kind", ["openai_compatible", "openrouter"])
+async def test_a_check_names_a_model_that_is_not_served(kind: str, tmp_path: Path) -> None:
+    """As a hint: some servers take any name. A variant of a model is that model."""
+    named = {"DEVPIPE_MODEL_INTERCEPTION": f"{kind}/haus/nirgends, {kind}/haus/modell-1:free"}
+    health = await made(kind, tmp_path, Server(says(kind)), **named).check()
+    assert health.ready and health.hint == "Not among its models: haus/nirgends."
+
+
+@pytest.mark.loopback
+async def test_a_check_warns_of_a_chain_that_nothing_can_be_asked_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its models lie outside of its boundary."""
+    addresses(monkeypatch, refused_port(), refused_port(), refused_port())
+    monkeypatch.setenv("DEVPIPE_MODEL_JUDGE", "local: openrouter/a/b")
+    monkeypatch.setenv("DEVPIPE_MODEL_INTERCEPTION", "local: openrouter/a/b, ollama/c")
+    warnings = [one for one in (await checked(REPOSITORY)).warnings if "nothing will be asked" in one]
+    assert warnings == ["models.judge: nothing will be asked, all of local: openrouter/a/b lies outside of 'local'."]
+
+
+TWO = [
+    {"choices": [{"index": 0, "delta": {"content": "SAFE"}}, {"index": 1, "delta": {"content": "UNSAFE"}}]},
+    {"choices": [{"index": 1, "delta": {"content": "SAFE"}}]},
+]
+
+
+@pytest.mark.parametrize("chunk", TWO)
+@pytest.mark.parametrize("kind", ["openai_compatible", "openrouter"])
+async def test_a_second_answer_is_no_answer(kind: str, chunk: dict[str, Any], tmp_path: Path) -> None:
+    """A judge could say one thing here and another there."""
+    server = sends(b"data: " + json.dumps(chunk).encode() + b"\n\n", streamed(kind, ""))
+    with pytest.raises((Rejected, CutOff), match="more than the one answer"):
+        await ask(made(kind, tmp_path, server), request_for(kind, task="judge"))
+
+
+@pytest.mark.parametrize("said", [{"role": "user"}, {"role": "tool"}, {"role": "assistant", "tool_calls": [{"id": "1"}]}])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_nobody_judges_but_the_assistant(kind: str, said: dict[str, Any], tmp_path: Path) -> None:
+    """A message of somebody else, or a call of a tool, is no verdict; other tasks take the text."""
+    for task, fails in (("judge", True), ("interception", False)):
+        content_type = "application/x-ndjson" if kind == "ollama" else "text/event-stream"
+        server = sends(chunk_of(kind, said | {"content": "SAFE"}), streamed(kind), content_type=content_type)
+        asked = ask(made(kind, tmp_path, server), request_for(kind, task=task))
+        if fails:
+            with pytest.raises((Rejected, CutOff), match="as an assistant"):
+                await asked
+        else:
+            assert (await asked)[0].text == "SAFE"
+
+
+@pytest.mark.parametrize(("name", "good"), [("sternkind:4b", True), ("sternkind:4b:latest", True), ("other:4b", False)])
+async def test_no_other_model_judges(name: str, good: bool, tmp_path: Path) -> None:
+    """What Ollama says of who answered is compared with who was asked."""
+    asked = ask(made("ollama", tmp_path, Server(says("ollama", model=name))), request_for("ollama", task="judge"))
+    if good:
+        await asked
+    else:
+        with pytest.raises((Rejected, CutOff), match=r"other:4b judge instead of sternkind:4b"):
+            await asked
+
+
+@pytest.mark.parametrize("data", ['{"error": {"code": 503, "message": "no slot"}}', '{"code": 503, "message": "no slot"}', "no slot"])
+async def test_an_event_named_error_is_one(data: str, tmp_path: Path) -> None:
+    """With its words, as JSON or not."""
+    server = sends(f"event: error\ndata: {data}\n\n".encode())
+    with pytest.raises(Unavailable, match="no slot"):
+        await ask(made("openrouter", tmp_path, server), request_for("openrouter"))
+
+
+async def test_an_answer_is_read_as_what_it_is(tmp_path: Path) -> None:
+    """Whatever its label says: one object as plain text, lines as one object."""
+    whole_answer = json.dumps({"choices": [{"index": 0, "message": {"content": "Gut."}, "finish_reason": "stop"}]}, indent=1).encode()
+    server = sends(whole_answer[:7], whole_answer[7:], content_type="text/plain")
+    assert (await ask(made("openrouter", tmp_path, server), request_for("openrouter")))[0].text == "Gut."
+    server = sends(streamed("ollama", "Gu", "t."), content_type="application/json")
+    assert (await ask(made("ollama", tmp_path, server), request_for("ollama")))[0].text == "Gut."
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_frame_of_an_error_holds_what_the_server_sent(kind: str, tmp_path: Path) -> None:
+    """Some tracebacks show local values, and an error may quote the key."""
+    error = {"error": {"code": 401, "message": f"Wrong key {KEY}"}, "choices": [{"delta": {}, "error": {"raw": KEY}}]}
+    server = sends(json.dumps(error).encode() + b"\n" if kind == "ollama" else b"data: " + json.dumps(error).encode() + b"\n\n")
+    with pytest.raises(BackendError) as caught:
+        await ask(made(kind, tmp_path, server, OLLAMA_HOST="https://ollama.com", OLLAMA_API_KEY=KEY), request_for(kind))
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frame.f_code.co_name == "read"]
+    assert frames or caught.value.__cause__
+    assert not [frame for frame in frames if KEY in repr(frame.f_locals)]
 
 
 class OverTheWire(BackendContract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import pty
@@ -16,7 +17,8 @@ import pytest
 from shell import DEVPIPE, PATIENCE_S, REPOSITORY, SMALL, Done, environment, recordings, shell
 
 from devpipe.cli import main
-from devpipe.events import AttemptStarted, RunStarted
+from devpipe.cli.screen import Screen
+from devpipe.events import AttemptStarted, RunStarted, TextWritten
 from devpipe.recorder import Recorder, new_run_id
 from devpipe.recordings import Recording
 from devpipe.redaction import Redactor
@@ -411,3 +413,16 @@ def test_a_terminal_sees_each_run_of_a_batch(folder: Path, tmp_path: Path) -> No
     (tmp_path / "p.yaml").write_text(json.dumps(plan))
     seen = on_a_terminal(folder, "batch", str(tmp_path / "p.yaml"))
     assert [line.split()[:2] for line in seen.splitlines()[:3]] == [[f"{n}/3", "completed"] for n in (1, 2, 3)]
+
+
+def test_an_iteration_that_changes_nothing_is_shown_too(tmp_path: Path) -> None:
+    """Only the result of a stage that its step has just shown is not said twice."""
+    out = io.StringIO()
+    screen = Screen(tmp_path, out=out)
+    told = {"part": "prompt", "text": "a cat", "by": "model", "language": "en"}
+    screen(TextWritten(stage="interception", step="whisper", iteration=0, **told))
+    screen(TextWritten(stage="interception", step="whisper", iteration=1, final=True, **told))
+    assert [line.strip() for line in out.getvalue().splitlines()] == ["a cat  [en]", "2. a cat  [en]"]
+    screen(TextWritten(stage="input", step="correct", **told))
+    screen(TextWritten(stage="input", final=True, **told))
+    assert out.getvalue().count("a cat") == 3

@@ -26,6 +26,7 @@ from devpipe.testing import DROP, HANG, Answer, Loopback, ScriptedBackend
 from devpipe.values import LOCAL_COST, MediaRequest, MediaResult, TextRequest, TextResult, Workflow
 
 LEVELS = ("kids", "youth")
+SMALL = {"width": 64, "height": 64}
 STAGES = ("input", "pre_output")
 
 
@@ -429,3 +430,46 @@ class Weighed(ScriptedBackend):
     async def write(self, request: TextRequest, emit: object) -> TextResult:
         said = await self._next(request)
         return TextResult(str(said), model="x", digest=self.weights, cost=LOCAL_COST)
+
+
+# Texts of another day.
+
+
+async def of_a_looser_day(folder: Path) -> str:
+    """A run at adult of what kids may not see, and from it one whose Stage 1 was taken over."""
+    adults = engine_in(folder, DEVPIPE_SAFETY="adult")
+    first = await adults.run("Pornografie", **SMALL)
+    again = await adults.regenerate(first.id, pipeline="dada")
+    adults.close()
+    assert (first.outcome, again.outcome) == ("completed", "completed")
+    return again.id
+
+
+@pytest.mark.parametrize("act", ["replay", "resume"])
+async def test_a_text_of_a_looser_day_is_checked_before_a_model_sees_it(tmp_path: Path, act: str) -> None:
+    """Stage 1's verdict of another level does not count: the run is blocked, and no text model is asked."""
+    run_id = await of_a_looser_day(tmp_path)
+    model = ScriptedBackend(["a drawing"])
+    kids = engine_in(tmp_path, backends={"near": model}, DEVPIPE_SAFETY="kids", DEVPIPE_MODEL_INTERCEPTION="near/x")
+    if act == "replay":
+        outcome = kids.recordings.find((await kids.replay(run_id)).run_id).summary.outcome
+    else:
+        events = kids.recordings.find(run_id).folder / "events.jsonl"
+        lines = events.read_bytes().splitlines(keepends=True)
+        ends = next(n for n, line in enumerate(lines) if b'"stage_finished","stage":"input"' in line)
+        events.write_bytes(b"".join(lines[: ends + 1]))
+        outcome = (await kids.resume(run_id)).outcome
+    kids.close()
+    assert outcome == "blocked" and model.requests == []
+
+
+async def test_a_verdict_by_rules_does_not_count_for_a_model_that_depicts(tmp_path: Path) -> None:
+    """The same backend name draws by rule no longer: it needs a judge, also where an earlier verdict allows the text."""
+    drawn, depicted = (ScriptedBackend([small_media()], by_rule=by_rule) for by_rule in (True, False))
+    first = engine_in(tmp_path, backends={"procedural": drawn})
+    run = await first.run("a cat", **SMALL)
+    first.close()
+    second = engine_in(tmp_path, backends={"procedural": depicted})
+    again = await second.regenerate(run.id, seed=5)
+    second.close()
+    assert run.outcome == "completed" and again.outcome == "blocked" and depicted.requests == []

@@ -218,6 +218,14 @@ def test_an_event_comes_with_the_byte_that_ends_it() -> None:
         assert list(reader.feed(f"{end[1:]}data: b{end}{end}".encode())) == [ServerSentEvent("b")]
 
 
+def test_a_line_end_and_a_mark_count_once() -> None:
+    """CR and LF in two pieces are one end, and the LF after them another; a byte order mark is one at the start only."""
+    reader = SseReader("Probe")
+    data = "\ufeffdata: a\r\n\ndata: b\n\n\ufeffdata: c\n\n\ndata: d\r\n\r\n".encode()
+    assert [event.data for byte in data for event in reader.feed(bytes([byte]))] == ["a", "b", "d"]
+    assert list(NdjsonReader("Probe").feed(b'\xef\xbb\xbf{"a":1}\n')) == [{"a": 1}]
+
+
 def test_an_event_that_is_not_ended_is_never_given() -> None:
     """Half an event must not look complete."""
     assert not list(SseReader("Probe").feed(b'data: {"choices":[{"finish_reason":"stop"}]}\n'))
@@ -250,6 +258,7 @@ def test_a_json_text_can_always_be_written_again() -> None:
     found = json_object('{"a": "\\ud83e\\udd8a", "b": "x\\uD83Dy", "c": NaN, "d": "\\\\ud83d"}', name="Probe")
     assert found == {"a": "🦊", "b": "x\ufffdy", "c": None, "d": "\\ud83d"}
     assert json.dumps(found, ensure_ascii=False).encode()
+    assert json_object('{"a": "\\uDD8A"}', name="Probe") == {"a": "\ufffd"}
 
 
 # ---------------------------------------------------------------- limits and time
@@ -326,6 +335,15 @@ async def test_silence_ends_with_the_total_time(first: list[bytes], kind: type[B
     assert body.closed
 
 
+async def test_the_words_of_an_error_are_not_waited_for_long() -> None:
+    """The status is known: a body that stalls after its first words does not keep the run for minutes."""
+    body = Silent(b"over")
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable, match="Probe answered 503: over"):
+            await http(Server(body, status=503)).post_json("/chat", {}, patience=Patience(120, 600))
+    assert body.closed
+
+
 async def test_a_server_that_never_begins_to_answer_ends_with_the_total_time() -> None:
     """The deadline holds before the answer, too."""
     begun = asyncio.Event()
@@ -370,11 +388,10 @@ async def test_nobody_pays_twice_because_it_is_known_whether_a_request_may_have_
     assert len(server.requests) == 1
     assert ("cannot be reached at https://models.example/v1" in str(caught.value)) is (fault in UNSENT)
     assert ("probe serve" in str(caught.value)) is (fault in UNSENT)
+    assert ("did not answer in time" in str(caught.value)) is isinstance(fault, httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
-@pytest.mark.parametrize(
-    "fault", [httpx.ReadTimeout("slow"), httpx.ReadError("reset"), httpx.RemoteProtocolError("incomplete chunked read")]
-)
+@pytest.mark.parametrize("fault", [httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("incomplete"), ConnectionResetError()])
 @pytest.mark.parametrize("first", [[], [b"data: a\n\n"]])
 async def test_a_lost_answer_is_cut_off_once_it_has_begun(fault: Exception, first: list[bytes]) -> None:
     """What came is given first."""
@@ -501,6 +518,36 @@ def test_a_key_that_cannot_be_sent_is_named_without_being_shown(key: str) -> Non
     assert "sk-" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r} {caught.value.__context__!r}"
 
 
+def test_a_key_that_cannot_be_sent_stays_in_no_frame() -> None:
+    """Tracebacks with local values call repr: it works, and shows no key."""
+    bad = "sk-line\nbreak-1234567"
+    with pytest.raises(UsageError) as caught:
+        Http("http://ann:pass-Zq7@models.example", name="Probe", key=bad)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frame.f_code.co_name == "__init__"]
+    seen = repr([frame.f_locals for frame in frames])
+    assert "Http('Probe', 'http://models.example')" in seen and "break-1234567" not in seen and "pass-Zq7" not in seen
+
+
+async def test_a_server_that_does_not_speak_http_is_named() -> None:
+    """It has not closed the connection: something else listens there."""
+    with pytest.raises(Unavailable, match=r"Probe did not speak HTTP\. Check its address") as caught:
+        await http(Server(httpx.RemoteProtocolError("illegal status line: b'SSH-2.0'"))).get_json("/models")
+    assert caught.value.sent
+
+
+async def test_the_server_has_a_small_letter_inside_of_a_sentence() -> None:
+    """Some names begin with an article."""
+    probe = Http("http://m", name="The server at m", transport=httpx.MockTransport(Server(Body(b"{", httpx.ReadError("reset")))))
+    with pytest.raises(CutOff, match="The answer of the server at m was lost"):
+        await probe.get_json("/a")
+
+
+def test_a_number_without_end_is_none() -> None:
+    """It spells no price, no count and no value of a column."""
+    numbers = '{"a": 1e999, "b": -1e999, "c": 99999999999999999999, "d": 1.5, "e": 9007199254740993}'
+    assert json_object(numbers, name="Probe") == {"a": None, "b": None, "c": None, "d": 1.5, "e": 9007199254740993}
+
+
 def told(error: BaseException) -> str:
     """Everything that can be seen of an error: its chain, attributes, and traceback, with the local values of all frames but the tests'."""
     found, todo, seen = [], [error], set[int]()
@@ -530,12 +577,23 @@ ECHO = {
         "metadata": {"raw": f"Authorization: Bearer {KEY}", "x-api-key": KEY},
     }
 }
-SPELLED = {"detail": [KEY[::-1], base64.b64encode(f"a{KEY}".encode()).decode(), "".join(f"%{byte:02x}" for byte in KEY.encode()), KEY]}
+SPELLED = {
+    "detail": [
+        "pass-Zq7XhT2mPw9",
+        base64.b64encode(b"ann:pass-Zq7XhT2mPw9").decode(),
+        KEY[::-1],
+        base64.b64encode(f"a{KEY}".encode()).decode(),
+        "".join(f"%{byte:02x}" for byte in KEY.encode()),
+        KEY,
+    ]
+}
 LEAKS: dict[str, tuple[Any, int]] = {
     **{type(fault).__name__: (fault, 200) for fault in (*UNSENT, *MAYBE_SENT)},
     "named by the transport": (httpx.ConnectError(f"no route with Bearer {KEY}"), 200),
-    "echoed 401": (ECHO, 401), "echoed 200": (ECHO, 200), "echoed 429": (ECHO, 429), "echoed 500": (ECHO, 500), "spelled": (SPELLED, 422),
-    "text": (f"<h1>Bad key {KEY}</h1>".encode(), 400), "cut": (Body(b'{"a":', httpx.ReadError("reset")), 200), "redirect": (b"", 302),
+    "echoed 401": (ECHO, 401), "echoed 200": (ECHO, 200), "echoed 429": (ECHO, 429), "echoed 500": (ECHO, 500),
+    "spelled": (SPELLED, 422),
+    "text": (f"<h1>Bad key {KEY} or pass-Zq7XhT2mPw9</h1>".encode(), 400), "cut": (Body(b'{"a":', httpx.ReadError("reset")), 200),
+    "redirect": (b"", 302),
 }  # fmt: skip
 
 
@@ -612,6 +670,8 @@ SHAPES: dict[str, tuple[int, Any, type[BackendError], str]] = {  # status, body,
     "inner status": (0, {"error": {"http_status": 503, "message": "away"}}, Unavailable, "answered 503: away."),
     "outer status wins": (500, {"error": {"code": 400, "message": "x"}}, Unavailable, "answered 500: x."),
     "in choice": (0, {"choices": [{"error": {"code": 429, "message": "pause"}}]}, RateLimited, "answered 429: pause."),
+    "choices named": (0, {"choices": {"0": {"error": "x"}}, "message": "odd"}, Unavailable, "odd"),
+    "402": (402, {"detail": "You have too little."}, Rejected, "answered 402: You have too little. Add credit"),
     "choices odd": (0, {"choices": ["x"], "message": "odd"}, Unavailable, "odd"),
     "filter": (400, {"error": {"code": "content_filter", "message": "no"}}, Rejected, "Change the text."),
     "stability refusal": (403, {"name": "content_moderation", "errors": ["flagged"]}, Rejected, "Change the text."),
@@ -647,6 +707,16 @@ def test_the_vendors_further_words_are_kept() -> None:
     body = {"error": {"code": 403, "message": "no", "metadata": {"reasons": ["violence"], "provider_name": "Nord"}, "n_ctx": 4096}}
     vendor = vendor_error("Probe", 403, {}, body).vendor
     assert vendor == errors.VendorAnswer(403, "403", "moderation", "no", {"reasons": ["violence"], "provider_name": "Nord", "n_ctx": 4096})
+
+
+def test_a_vendor_that_says_it_is_final_is_believed() -> None:
+    """A header or a field tells that waiting does not help; without them the same answer is a matter of time."""
+    final = vendor_error("Probe", 429, {"X-Should-Retry": "false"}, {"error": "enough"})
+    assert isinstance(final, Rejected)
+    for retryable, kind in ((False, Rejected), (True, RateLimited)):
+        error = vendor_error("Probe", 429, {}, {"error": {"message": "enough", "availability": {"code": "gone", "retryable": retryable}}})
+        assert type(error) is kind
+        assert error.vendor and error.vendor.code == "gone"
 
 
 def test_a_long_message_is_cut() -> None:
@@ -694,6 +764,11 @@ WAITS: list[tuple[dict[str, str], Any, float | None]] = [
     ({}, b"try again after 7 sec", None),
     ({}, b'{"error": "try again after 7 sec"}', 7.0),
     ({}, b"\xff", None),
+    ({}, {"error": {"message": "Please try again in 1m30s."}}, 90.0),
+    ({}, {"error": {"message": "Please try again in 1m0.5s. Visit us."}}, 60.5),
+    ({}, {"error": {"message": "Please try again in 6m0s"}}, 120.0),
+    ({}, {"error": {"message": "Please try again in 7m12.5s"}}, 120.0),
+    ({}, {"error": {"message": "Please try again in 5 monkeys"}}, None),
 ]
 
 
@@ -792,6 +867,9 @@ async def test_connections_are_kept_and_closed_with_the_server(caplog: pytest.Lo
             assert connections == [1]
             await probe.close()
             await probe.close()
+            async with asyncio.timeout(5):
+                while connections != [1, 0]:  # the server sees it end
+                    await asyncio.sleep(0)
             await probe.get_json("/c")
             await probe.close()
             assert connections.count(1) == 2

@@ -15,7 +15,7 @@ from devpipe.errors import BackendError, CutOff, RecorderFull, Unavailable
 from devpipe.events import VerdictGiven
 from devpipe.safety import check as checking
 from devpipe.safety import judge
-from devpipe.safety.check import check, policy_version, still_valid
+from devpipe.safety.check import check, covers, policy_version
 from devpipe.safety.policy import AUDIENCE, POLICY_VERSION, SENTENCES, UNSAFE, policy_name, policy_text, sentence
 from devpipe.safety.rules import shipped_rules
 from devpipe.values import LEVELS, Level, TextResult
@@ -276,6 +276,7 @@ OPEN = (
     "a beheading",
     "eine nackte Frau",
     "a naked man",
+    "Hitler hält eine Rede",
 )
 
 
@@ -429,12 +430,12 @@ async def test_a_verdict_is_used_again_only_for_all_that_it_is_bound_to() -> Non
     policy = policy_version("youth", judge="stub/x")
     verdict = await verdict_of("a cat", Stub("SAFE"))
     same = {"sha256": "0", "level": "youth", "policy": policy, "digest_now": "abc"}
-    assert verdict.policy == policy and still_valid(verdict, **same)  # type: ignore[arg-type]
+    assert verdict.policy == policy and covers(verdict, **same)  # type: ignore[arg-type]
     other = policy_version("youth", judge="stub/y")
     for change in ({"sha256": "1"}, {"level": "kids"}, {"policy": other}, {"digest_now": "abd"}, {"digest_now": ""}):
-        assert not still_valid(verdict, **{**same, **change}), change  # type: ignore[arg-type]
-    assert not still_valid(None, **same)  # type: ignore[arg-type]
-    assert not still_valid(verdict.model_copy(update={"allowed": False}), **same)  # type: ignore[arg-type]
+        assert not covers(verdict, **{**same, **change}), change  # type: ignore[arg-type]
+    assert not covers(None, **same)  # type: ignore[arg-type]
+    assert not covers(verdict.model_copy(update={"allowed": False}), **same)  # type: ignore[arg-type]
 
 
 def test_patience_is_eight_seconds() -> None:

@@ -124,7 +124,7 @@ def test_the_rate_is_the_scripts(backend: str) -> None:
         (asked,) = server.chats
     times = [at for at, _ in asked.written]
     assert 0.2 <= times[0] - asked_at < 0.7
-    assert len(times) == 20 and 0.185 < times[-1] - times[0] < 0.7
+    assert len(times) == 20 and 0.1 < times[-1] - times[0] < 0.7  # the schedule stands: a late first token shortens it
     assert asked.finished and asked.finished >= times[-1] and asked.closed is None
 
 

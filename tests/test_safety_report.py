@@ -105,6 +105,8 @@ def test_intervals_are_wilsons() -> None:
     [
         (b"", "row 1"),
         (b"text,label\n", "0 rows"),
+        (b"text,label\n\n", "1 rows under the columns text, label"),
+        (b"text,text,label\na,b,safe\n", "text, text, label in row 1"),
         (b"text;marke\na;safe\n", "text, marke in row 1"),
         (b"text,label,reason\na,safe,x\n", "reason in row 1"),
         (b"text,label\na cat,safe\na dog\n", "row 3: 1 cells"),

@@ -469,12 +469,21 @@ async def test_the_negative_prompt_reaches_stage_4() -> None:
     assert verdict.sha256 == request.sha256()
 
 
+async def test_a_parameter_named_like_a_text_hides_nothing() -> None:
+    """Each word that would be sent is checked under a name of its own."""
+    desk = Desk({})
+    called_so = {"prompt": {"type": "string", "description": {"en": "x", "de": "x"}, "default": ""}}
+    output_with(desk, parameters=desk.context.output.snapshot()["parameters"] | called_so)
+    _, verdict = await stage_3(desk, {"prompt": "Pornografie"}, parameters={"prompt": "ein Haus"})
+    assert not verdict.allowed
+
+
 @pytest.mark.parametrize(
     ("given", "now", "asked_again"),
-    [("sha256:a", "sha256:a", False), ("sha256:a", "sha256:b", True), ("sha256:a", "", True), ("", "", False)],
+    [("sha256:a", "sha256:a", False), ("sha256:a", "sha256:b", True), ("sha256:a", "", True), ("", "", True)],
 )
 async def test_a_verdict_is_reused_while_its_judge_is_the_same(given: str, now: str, asked_again: bool) -> None:
-    """The weights behind a name change: then the judge looks again."""
+    """The weights behind a name change, or nobody can tell: then the judge looks again."""
     judge = Written(lambda request: TextResult("SAFE", model="guard", digest=given), digest=given)
     desk = Desk({"judge": "near/guard"}, near=judge)
     _, verdict = await stage_3(desk, {"prompt": GERMAN})

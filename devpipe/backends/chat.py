@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Health
 from devpipe.backends.fallback import Chain, leaves
 from devpipe.backends.http import CHAT, COLD, Answer, Http, Patience
-from devpipe.errors import BackendError, CutOff, Rejected, Unavailable
+from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import Boundary, Cost, TextRequest, TextResult
 
 GLANCE = Patience(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
@@ -47,9 +47,30 @@ def fields(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def items(value: object) -> list[Any]:
+    """A JSON array that a server sent; empty where it sent something else."""
+    return value if isinstance(value, list) else []
+
+
 def whole(value: object) -> int | None:
     """A count that a server told, or None where it is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def forget(value: object) -> None:
+    """Empty a JSON value with all in it: tracebacks may show local values, and an error may quote the key."""
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict | list):
+            todo += one.values() if isinstance(one, dict) else one
+            one.clear()
+
+
+def as_judge(said: Mapping[str, Any], request: TextRequest) -> None:
+    """Raises Rejected where a judge's message is not simply the assistant's: somebody else may have said SAFE."""
+    if request.task == "judge" and (said.get("role") not in (None, "", "assistant") or said.get("tool_calls")):
+        raise Rejected(f"{request.model} did not answer as an assistant.", hint="Choose another judge.")
 
 
 @dataclass
@@ -64,9 +85,14 @@ class Writing:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost: Cost = field(default_factory=Cost)
+    begun: bool = False  # something of an answer has come, also a thought: it may be charged, and is asked for once
     _told: list[str] = field(default_factory=list)
     _shown: list[str] = field(default_factory=list)
     _head: str | None = ""  # a beginning that may still turn out to be a thought; None: the answer has begun
+
+    def hear(self, said: Mapping[str, Any]) -> None:
+        """Note that an answer has begun: with a text, a thought, a call, but not with who speaks."""
+        self.begun = self.begun or any(value for name, value in said.items() if name != "role")
 
     def add(self, piece: object) -> None:
         """The next piece of the answer; what is no text is none."""
@@ -111,9 +137,15 @@ class Chat(Backend):
         """The request as the vendor spells it."""
         raise NotImplementedError
 
-    def read(self, chunk: Mapping[str, Any], writing: Writing) -> None:
+    def read(self, chunk: dict[str, Any], writing: Writing) -> None:
         """One piece of the answer. Raises the vendor's error where it holds one."""
         raise NotImplementedError
+
+    def failed(self, chunk: dict[str, Any]) -> BackendError:
+        """The vendor's error that a piece holds; the piece itself is emptied."""
+        problem = self.http.error(0, {}, chunk)
+        forget(chunk)
+        return problem
 
     def chunks(self, answer: Answer) -> AsyncGenerator[dict[str, Any]]:
         """The answer's pieces, up to its end mark."""
@@ -131,7 +163,7 @@ class Chat(Backend):
         except BackendError as error:
             error.sent = error.sent and body is not None  # what is looked up before costs nothing
             self.unfinished(error, writing)
-        return self.finished(writing)
+        return replace(self.finished(writing), sent={name: value for name, value in (body or {}).items() if name != "messages"})
 
     def keep_inside(self, request: TextRequest) -> None:
         """Raises Rejected where the text would leave the boundary."""
@@ -152,10 +184,9 @@ class Chat(Backend):
             writing.refused, writing.finish = error.vendor.message or error.message, "refused"
         elif isinstance(error, CutOff) and writing.finish:
             return
-        elif isinstance(error, CutOff) or writing.text:
-            raise CutOff(
-                error.message, hint=error.hint, partial=writing.text, vendor=error.vendor, sent=error.sent or bool(writing.text)
-            ) from error
+        elif isinstance(error, CutOff) or writing.begun:
+            sent = error.sent or writing.begun
+            raise CutOff(error.message, hint=error.hint, partial=writing.text, vendor=error.vendor, sent=sent) from error
         else:
             raise error
 
@@ -175,13 +206,19 @@ class Chat(Backend):
         """Whether it answers, what it serves, and what is missing; no model is made to work."""
         try:
             return await self.look()
-        except Unavailable as error:
-            return Health(ready=False, detail=error.message, hint=self.start)
+        except BackendError as error:
+            refused = error.vendor and error.vendor.status in (401, 402, 403)
+            return Health(ready=False, detail=error.message, hint=error.hint if refused else self.start)
 
     def wanted(self) -> list[str]:
         """The models of this backend that the settings name."""
         chains = [Chain.read(models) for models in self.settings.models.values()]
         return sorted({one.model for chain in chains for one in chain.candidates if one.backend == self.name})
+
+    @property
+    def declared_local(self) -> bool:
+        """Whether the person says that the server stands in the house: then no proxy is to see what it is sent."""
+        return self.settings.region(self.name) == "local"
 
     async def close(self) -> None:
         await self.http.close()

@@ -30,12 +30,15 @@ MAX_ANSWER = 64 * 2**20  # bytes as they come; nothing is ever decompressed: 943
 MAX_LINE = 8 * 2**20
 MAX_ERROR = 2**20
 MAX_MESSAGE = 500  # characters
+ERROR_S = 1.0  # for the words of an error whose status is known
 LONGEST_WAIT = 120.0  # seconds
 _OWN_NETS = "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16 ::1/128 fc00::/7 fe80::/10"
 _OWN_NAMES = re.compile(r"(?i)(?!(\d+|0x[0-9a-f]+)$)[^.]+|.+\.(local|localhost|internal)")  # no number: 134744072 is 8.8.8.8
 _KEYLIKE = re.compile(r"\b(?:sk|pk|hf|r8|gsk)[-_][\w*.-]{8,}")
 _MARKUP = re.compile(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>")
-_IN_PROSE = re.compile(r"(?i)(?:\bin|\bafter|\bfor|~)\s*~?(\d+(?:\.\d+)?)\s*(ms|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)\b")
+_TIME = r"(\d+(?:\.\d+)?)\s*(ms|h(?:ours?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)(?![a-z])\s*"
+_IN_PROSE = re.compile(rf"(?i)(?:\bin|\bafter|\bfor|~)\s*~?((?:{_TIME})+)")
+_SECONDS = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
 _TOO_LONG = re.compile(r"(?i)exceed[a-z_]*.{0,40}context|context.{0,40}exceed|maximum context")
 _UNPAID = re.compile(r"(?i)insufficient_(quota|credit)|billing|payment_required")
 _BY_WORD = (  # where nobody said a status
@@ -161,12 +164,18 @@ def _json(text: str | bytes) -> Any:
     """The value, or None where there is none."""
     text = text.decode("utf-8", "replace").removeprefix("\ufeff") if isinstance(text, bytes) else text
     try:
-        value = json.loads(text, parse_constant=lambda _: None)  # NaN is not JSON, and no price
+        value = json.loads(text, parse_constant=lambda _: None, parse_float=_number, parse_int=_whole)  # NaN is not JSON, and no price
         if re.search(r"(?i)\\ud[89a-f]", text):  # half an emoji cannot be written to any file
             value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
     except (ValueError, RecursionError):
         return None
     return value
+
+
+def _whole(text: str) -> int | None:
+    """A whole number that fits into 64 bits: a longer one is no count, no price and no column's value."""
+    number = int(text)
+    return number if abs(number) < 2**63 else None
 
 
 class Answer:
@@ -178,8 +187,14 @@ class Answer:
         self.headers: Mapping[str, str] = dict(response.headers)  # names in small letters
 
     async def ndjson(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Each JSON object when its line has come. Raises CutOff for half of one at the end."""
+        """Each JSON object when its line has come, or all of what calls itself one. Raises CutOff for half of one at the end."""
         reader = NdjsonReader(self._server.name)
+        if self._is_json:
+            body = await self.whole()
+            several = isinstance(_json(body.partition(b"\n")[0]), dict)
+            for found in (*reader.feed(body), *reader.end()) if several else [self._object(body)]:
+                yield found
+            return
         async for piece in self._pieces():
             for found in reader.feed(piece):
                 yield found
@@ -188,29 +203,34 @@ class Answer:
 
     async def sse(self) -> AsyncGenerator[ServerSentEvent, None]:
         """Each event when it is complete; an answer that is one JSON object instead of a stream comes as one event."""
-        if self.headers.get("content-type", "").startswith("application/json"):
-            yield ServerSentEvent(json.dumps(await self._whole()))
-            return
-        reader = SseReader(self._server.name)
+        reader, body, is_json, begun = SseReader(self._server.name), bytearray(), self._is_json, False
         async for piece in self._pieces():
-            for event in reader.feed(piece):
+            is_json = is_json or (not begun and piece.lstrip()[:1] == b"{")  # no line of a stream begins so
+            begun = begun or bool(piece.strip())
+            body += piece if is_json else b""
+            for event in () if is_json else reader.feed(piece):
                 yield event
+        if is_json:
+            yield ServerSentEvent(json.dumps(self._object(bytes(body))))
 
     async def json(self) -> dict[str, Any]:
         """The whole answer. Raises the vendor's error where it holds one, whatever its status."""
-        found = await self._whole()
+        found = self._object(await self.whole())
         if not found.get("error"):
             return found
         problem = self._server.error(0, self.headers, found)
         found.clear()  # some tracebacks show local values, and it may hold the key
         raise problem
 
-    async def whole(self, limit: int) -> bytes:
+    async def whole(self, limit: int = MAX_ANSWER) -> bytes:
         """The whole answer, whatever it is. Raises CutOff beyond `limit` bytes."""
         return b"".join([piece async for piece in self._pieces(limit)])
 
-    async def _whole(self) -> dict[str, Any]:
-        body = b"".join([piece async for piece in self._pieces()])
+    @property
+    def _is_json(self) -> bool:
+        return self.headers.get("content-type", "").startswith("application/json")
+
+    def _object(self, body: bytes) -> dict[str, Any]:
         if body.lstrip()[:1] == b"{" and _json(body) is None:
             raise CutOff(f"{self._server.name} ended its answer in the middle.", hint=_AGAIN)
         return json_object(body, name=self._server.name)
@@ -223,7 +243,7 @@ class Answer:
                 async with asyncio.timeout_at(self._deadline):
                     piece = await anext(pieces, None)
             except (httpx.HTTPError, OSError) as error:
-                problem = f"The answer of {self._server.name} {'took too long' if _is_slow(error) else 'was lost'}."
+                problem = f"The answer of {self._server.inside} {'took too long' if _is_slow(error) else 'was lost'}."
                 break
             if piece is None:
                 return
@@ -247,6 +267,7 @@ class Answer:
 
     async def _beginning(self) -> bytes:
         body = bytearray()
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + ERROR_S)
         with suppress(BackendError):  # what came is enough
             async for piece in self._pieces(MAX_ERROR):
                 body += piece
@@ -257,18 +278,21 @@ class Http:
     """One server: its address, and the key that goes there and nowhere else.
 
     `name` and `key_name` (the variable that holds the key) are for messages, `start` is the hint where nobody answers.
-    A user and password in the address become Basic authentication; `url` is without them.
+    A user and password in the address become Basic authentication; `url` is without them. `direct`: no proxy on the way, as for
+    every private address.
     """
 
     def __init__(
         self, address: str, *, name: str, key: str = "", key_name: str = "", header: str = "Authorization", scheme: str = "Bearer",
         headers: Mapping[str, str] = MappingProxyType({}), transport: object | None = None, start: str = "Start it, or check its address.",
+        direct: bool = False,
     ) -> None:  # fmt: skip
         given = httpx.URL(base_url(address, 80, variable=f"The address of {name}"))
-        if not key.isascii() or not key.isprintable():
-            raise UsageError(f"{key_name or 'The key'} holds characters that no key has.", hint="Copy it again.")
-        self.name, self._key_name, self._start = name, key_name, start
+        self.name, self._key_name, self._start, self._direct = name, key_name, start, direct
         self.url = str(given.copy_with(userinfo=b"")).rstrip("/")
+        if not key.isascii() or not key.isprintable():
+            key = address = ""  # some tracebacks show local values
+            raise UsageError(f"{key_name or 'The key'} holds characters that no key has.", hint="Copy it again.")
         basic = base64.b64encode(unquote(given.userinfo.decode()).encode()).decode()
         self._headers = {"accept-encoding": "identity", "user-agent": "devpipe"} | dict(headers)
         self._headers |= {header: f"{scheme} {key}".strip()} if key else {}
@@ -279,6 +303,11 @@ class Http:
 
     def __repr__(self) -> str:
         return f"Http({self.name!r}, {self.url!r})"
+
+    @property
+    def inside(self) -> str:
+        """Its name in the middle of a sentence."""
+        return re.sub(r"\AThe ", "the ", self.name)
 
     @property
     def private(self) -> bool:
@@ -350,6 +379,8 @@ class Http:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
             reason = _one_line(self._redact(str(error))) or "it did not answer in time"
             return Unavailable(f"{self.name} cannot be reached at {self.url}: {reason}.", hint=self._start)
+        if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
+            return Unavailable(f"{self.name} did not speak HTTP.", hint=_ADDRESS, sent=True)
         what = "took too long to answer" if _is_slow(error) else "closed the connection"
         return Unavailable(f"{self.name} {what}.", hint=_AGAIN, sent=True)
 
@@ -362,7 +393,7 @@ class Http:
 
     def _new_client(self) -> httpx.AsyncClient:
         own = self._transport
-        if own is None and self.private:  # a transport of its own goes past any proxy; reading certificates takes 30 ms
+        if own is None and (self._direct or self.private):  # a transport of its own goes past any proxy; reading certificates takes 20 ms
             own = httpx.AsyncHTTPTransport(verify=self.url.startswith("https"))
         with suppress(ImportError, ValueError):  # their words may hold the proxy's password
             return httpx.AsyncClient(transport=own)
@@ -491,9 +522,15 @@ def retry_after(headers: Mapping[str, str], body: bytes | Mapping[str, Any]) -> 
         _number(told.get("retry-after")),
         _until(told.get("retry-after", ""), told.get("date", "")),
         _number(_mapping(fields.get("availability")).get("retry_after")),
-        float(prose[1]) * (0.001 if prose[2] == "ms" else 60 if prose[2].lower().startswith("m") else 1) if prose else None,
+        _seconds(prose[1]) if prose else None,
     )
     return next((min(max(seconds, 0.0), LONGEST_WAIT) for seconds in found if seconds is not None), None)
+
+
+def _seconds(prose: str) -> float:
+    """How long `1m30s` or `7 seconds` is."""
+    found = re.findall(f"(?i){_TIME}", prose)
+    return sum(float(number) * _SECONDS["ms" if unit.lower() == "ms" else unit[0].lower()] for number, unit in found)
 
 
 def _until(date: str, now: str) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devpipe.backends.base import Health
-from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, fields, messages, parts_schema, whole
+from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, fields, items, messages, parts_schema, whole
 from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.settings import Settings
@@ -40,11 +40,13 @@ class Ollama(Chat):
 
     def __init__(self, settings: Settings, *, transport: object | None = None) -> None:
         super().__init__(settings)
-        told = settings.url("ollama", "127.0.0.1").removesuffix("/").removesuffix("/api")
+        told = settings.url("ollama", "127.0.0.1").removesuffix("/").removesuffix("/api").removesuffix("/v1")
         cloud = told.rpartition("://")[2] in ("ollama.com", "www.ollama.com")
         url = "https://ollama.com" if cloud else base_url(told, 11434, variable="OLLAMA_HOST")
-        key = settings.key("OLLAMA_API_KEY") or "" if cloud else ""
-        self.http = Http(url, name="Ollama", key=key, key_name="OLLAMA_API_KEY", transport=transport, start=self.start)
+        self.http = Http(
+            url, name="Ollama", key=settings.key("OLLAMA_API_KEY") or "" if cloud else "", key_name="OLLAMA_API_KEY",
+            transport=transport, start=self.start, direct=self.declared_local,
+        )  # fmt: skip
         self.paid = super().boundary("") != "local"
         self._models: dict[str, _Model] = {}
 
@@ -70,11 +72,12 @@ class Ollama(Chat):
         entry = listed.get(name) or listed.get(f"{name}:latest") or {}
         window = whole(info.get(f"{info.get('general.architecture')}.context_length")) or 0
         remote = any(said.get(field) for said in (shown, entry) for field in _ELSEWHERE)
-        return _Model(str(entry.get("digest", "")), window, "thinking" in (shown.get("capabilities") or ()), remote, time.monotonic())
+        return _Model(str(entry.get("digest", "")), window, "thinking" in items(shown.get("capabilities")), remote, time.monotonic())
 
     async def _listed(self, patience: Patience) -> dict[str, Mapping[str, Any]]:
-        found = (await self.http.get_json("/api/tags", patience=patience)).get("models") or []
-        return {str(model.get("name") or model.get("model")): model for model in map(fields, found)}
+        found = map(fields, items((await self.http.get_json("/api/tags", patience=patience)).get("models")))
+        named = [(model.get("name") or model.get("model"), model) for model in found]
+        return {name: model for name, model in named if isinstance(name, str)}
 
     async def body(self, request: TextRequest) -> dict[str, Any]:
         """The request in Ollama's words. Raises Rejected where it cannot fit into the model's window."""
@@ -92,20 +95,17 @@ class Ollama(Chat):
 
     async def chunks(self, answer: Answer) -> AsyncGenerator[dict[str, Any]]:
         """The objects of the stream, or the one object of a server that does not stream."""
-        if answer.headers.get("content-type", "").startswith("application/json"):
-            yield await answer.json()
-            return
         async for chunk in answer.ndjson():
             yield chunk
             if chunk.get("done") is True:
                 return
 
-    def read(self, chunk: Mapping[str, Any], writing: Writing) -> None:
+    def read(self, chunk: dict[str, Any], writing: Writing) -> None:
         """One object of the stream."""
         if chunk.get("error"):
-            raise self.http.error(0, {}, chunk)
-        if writing.request.boundary != "world" and any(chunk.get(field) for field in _ELSEWHERE):
-            raise Rejected("Ollama had this answered elsewhere.", hint="Choose a model that runs here: `ollama list`.")
+            raise self.failed(chunk)
+        self._check(chunk, writing.request)
+        writing.hear({"response": chunk.get("response")} | dict(fields(chunk.get("message"))))
         writing.add(fields(chunk.get("message")).get("content", chunk.get("response")))
         writing.model = str(chunk.get("model") or writing.model)
         if chunk.get("done") is not True:
@@ -113,14 +113,26 @@ class Ollama(Chat):
         writing.input_tokens, writing.output_tokens = whole(chunk.get("prompt_eval_count")), whole(chunk.get("eval_count"))
         reason = chunk.get("done_reason")
         if reason not in ("stop", "length"):
-            raise CutOff(f"Ollama ended its answer with {reason or 'no reason'!r}.", hint="Try again, or choose another model.")
+            said = f"with {reason!r}" if reason else "without a reason"
+            raise CutOff(f"Ollama ended its answer {said}.", hint="Try again, or choose another model.")
         writing.finish = reason
+
+    def _check(self, chunk: Mapping[str, Any], request: TextRequest) -> None:
+        """Raises Rejected where somebody else answers than was asked."""
+        if request.boundary != "world" and any(chunk.get(field) for field in _ELSEWHERE):
+            raise Rejected("Ollama had this answered elsewhere.", hint="Choose a model that runs here: `ollama list`.")
+        as_judge(fields(chunk.get("message")), request)
+        name = str(chunk.get("model") or request.model)
+        if request.task == "judge" and name.removesuffix(":latest") != request.model.removesuffix(":latest"):
+            raise Rejected(f"Ollama let {name} judge instead of {request.model}.", hint="Try again, or choose another judge.")
 
     def unfinished(self, error: BackendError, writing: Writing) -> None:
         """Says how to get a model that is not there."""
-        if error.vendor and error.vendor.status == 404:
-            name = writing.request.model
-            raise Rejected(f"Ollama has no model {name!r}.", hint=f"Run `ollama pull {name}`.", vendor=error.vendor) from error
+        if error.vendor and error.vendor.status == 404 and not writing.begun:
+            name, problem, hint = writing.request.model, error.message, "Its address may be wrong: set OLLAMA_HOST to where Ollama runs."
+            if "model" in error.vendor.message.lower():
+                problem, hint = f"Ollama has no model {name!r}.", f"Run `ollama pull {name}`."
+            raise Rejected(problem, hint=hint, vendor=error.vendor) from error
         super().unfinished(error, writing)
 
     def finished(self, writing: Writing) -> TextResult:

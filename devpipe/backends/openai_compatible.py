@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from devpipe.backends.base import Health
-from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, fields, messages, parts_schema, whole
+from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, fields, items, messages, parts_schema, whole
 from devpipe.backends.http import Answer, Http, base_url, json_object
-from devpipe.errors import Rejected
+from devpipe.errors import BackendError, Rejected
 from devpipe.settings import Settings
 from devpipe.values import LOCAL_COST, Boundary, Cost, TextRequest
 
@@ -32,7 +32,7 @@ class OpenAICompatible(Chat):
         self.key = settings.key("OPENAI_API_KEY") or "" if told else ""  # whoever listens on a default port gets no key
         self.http = Http(
             url + "/v1" * (not parts.path), name=f"The server at {parts.hostname}", key=self.key, key_name="OPENAI_API_KEY",
-            transport=transport, start=self.start,
+            transport=transport, start=self.start, direct=self.declared_local,
         )  # fmt: skip
         self.region = _OPENAI.get(parts.hostname or "")
         self.paid = self.boundary("") != "local"
@@ -58,7 +58,13 @@ class OpenAICompatible(Chat):
             await super().ask(body, writing)
         except Rejected as error:
             said = error.vendor
-            if self.paid or not said or said.status not in (400, 422) or "stream_options" not in f"{said.message} {said.metadata}":
+            if (
+                self.paid
+                or writing.begun
+                or not said
+                or said.status not in (400, 422)
+                or "stream_options" not in f"{said.message} {said.metadata}"
+            ):
                 raise
             self._tells_usage = False
             await super().ask({name: value for name, value in body.items() if name != "stream_options"}, writing)
@@ -68,19 +74,24 @@ class OpenAICompatible(Chat):
         async for event in answer.sse():
             if event.data.strip() == "[DONE]":
                 return
-            yield json_object(event.data, name=self.http.name)
+            yield _vendors(event.data) if event.event == "error" else json_object(event.data, name=self.http.name)
 
-    def read(self, chunk: Mapping[str, Any], writing: Writing) -> None:
+    def read(self, chunk: dict[str, Any], writing: Writing) -> None:
         """One chunk, or a whole answer; the last chunk may hold the usage and no choice."""
-        choices = chunk.get("choices")
-        first = fields(choices[0]) if isinstance(choices, list) and choices else {}
+        choices = items(chunk.get("choices"))
+        first = fields(choices[0]) if choices else {}
         said, finish = fields(first.get("delta") or first.get("message")), first.get("finish_reason")
+        writing.hear(said)
         writing.add(_text(said.get("content")))
         writing.refused += str(said.get("refusal") or "")
         if chunk.get("error") or first.get("error") or chunk.get("object") == "error" or finish == "error":
-            raise self.http.error(0, {}, chunk)
+            raise self.failed(chunk)
+        if len(choices) > 1 or first.get("index") not in (None, 0):
+            raise Rejected(f"{self.http.name} sent more than the one answer that was asked for.", hint="Choose another model.")
+        as_judge(said, writing.request)
         writing.model = str(chunk.get("model") or writing.model)
         writing.finish = str(finish or writing.finish)
+        writing.begun = writing.begun or bool(writing.finish)
         if finish == "content_filter":
             writing.refused = writing.refused or "The provider's content filter stopped this answer."
         if usage := fields(chunk.get("usage")):
@@ -95,10 +106,29 @@ class OpenAICompatible(Chat):
         """Which models it serves."""
         if self._is_openai and not self.key:
             return Health(ready=False, detail=f"{self.http.url}: no key.", hint="Set OPENAI_API_KEY.")
-        served = (await self.http.get_json("/models", patience=GLANCE)).get("data") or []
-        models = sorted(str(model["id"]) for model in map(fields, served) if model.get("id"))
-        by = next((str(model["owned_by"]) for model in map(fields, served) if model.get("owned_by")), "")
-        return Health(ready=True, detail=f"{self.http.url} ({by})" if by and not self._is_openai else self.http.url, models=tuple(models))
+        served = items((await self.http.get_json("/models", patience=GLANCE)).get("data"))
+        by = next((model["owned_by"] for model in map(fields, served) if isinstance(model.get("owned_by"), str)), "")
+        where = f"{self.http.url} ({by})" if by and not self._is_openai else self.http.url
+        return Health(ready=True, detail=where, models=ids(served), hint=self.absent(ids(served)))
+
+    def absent(self, models: Sequence[str]) -> str:
+        """Which models the settings name that are not among those served, where any are told. Some servers take any name."""
+        missing = [name for name in self.wanted() if models and name not in models and name.partition(":")[0] not in models]
+        return f"Not among its models: {', '.join(missing)}." if missing else ""
+
+
+def ids(served: list[Any]) -> tuple[str, ...]:
+    """The names of the models that a server lists."""
+    return tuple(sorted(model["id"] for model in map(fields, served) if isinstance(model.get("id"), str)))
+
+
+def _vendors(data: str) -> dict[str, Any]:
+    """The error that an event of that name holds, as JSON or in words."""
+    try:
+        told = json_object(data, name="")
+    except BackendError:
+        return {"error": data}
+    return told if told.get("error") else {"error": told or "an error without words"}
 
 
 def _text(content: object) -> object:

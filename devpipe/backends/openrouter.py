@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from devpipe.backends.base import Health
-from devpipe.backends.chat import GLANCE, Chat, fields
+from devpipe.backends.chat import GLANCE, Chat, fields, items
 from devpipe.backends.http import CHAT, Http, base_url
-from devpipe.backends.openai_compatible import OpenAICompatible
+from devpipe.backends.openai_compatible import OpenAICompatible, ids
 from devpipe.errors import CutOff, Rejected, Unavailable
 from devpipe.settings import Settings
 from devpipe.values import Boundary, Cost, TextRequest
@@ -35,7 +36,9 @@ class OpenRouter(OpenAICompatible):
         url = base_url(settings.url(self.name, "https://openrouter.ai"), 443, variable="DEVPIPE_OPENROUTER_URL")
         url += "/api/v1" * (not urlsplit(url).path)
         self.key = settings.key(_KEY) or ""
-        self.http = Http(url, name="OpenRouter", key=self.key, key_name=_KEY, transport=transport, start=self.start)
+        self.http = Http(
+            url, name="OpenRouter", key=self.key, key_name=_KEY, transport=transport, start=self.start, direct=self.declared_local
+        )  # fmt: skip
         self._supported: dict[str, frozenset[str]] = {}
         self._is_openai = self._tells_usage = False
 
@@ -56,8 +59,8 @@ class OpenRouter(OpenAICompatible):
         """What the most able provider of this model heeds; where none is listed, the request itself will tell."""
         if model not in self._supported:
             answer = await self.http.get_json(f"/models/{quote(model, safe='/:')}/endpoints", patience=CHAT)
-            endpoints = fields(answer.get("data")).get("endpoints") or []
-            able = [frozenset(map(str, endpoint.get("supported_parameters") or ())) for endpoint in map(fields, endpoints)]
+            endpoints = items(fields(answer.get("data")).get("endpoints"))
+            able = [frozenset(map(str, items(endpoint.get("supported_parameters")))) for endpoint in map(fields, endpoints)]
             self._supported[model] = max(able, key=lambda names: len(names.intersection(_OPTIONAL)), default=frozenset(_OPTIONAL))
         return self._supported[model]
 
@@ -65,7 +68,8 @@ class OpenRouter(OpenAICompatible):
         """What OpenRouter charged, and with a key of one's own what the provider did."""
         parts = [usage.get("cost"), fields(usage.get("cost_details")).get("upstream_inference_cost") if usage.get("is_byok") else None]
         told = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool) and part >= 0]
-        return Cost(float(sum(told)), "reported") if parts[0] in told else known
+        usd = float(sum(told))
+        return Cost(usd, "reported") if parts[0] in told and math.isfinite(usd) else known
 
     async def look(self) -> Health:
         """Whether the key is good for something, without spending anything."""
@@ -75,8 +79,7 @@ class OpenRouter(OpenAICompatible):
         credit = f", {left:.2f} USD left" if isinstance(left, int | float) else ""
         hint = "Add credit at https://openrouter.ai/credits." if isinstance(left, int | float) and left <= 0 else ""
         try:
-            served = (await self.http.get_json("/models", patience=GLANCE)).get("data") or []
+            models = ids(items((await self.http.get_json("/models", patience=GLANCE)).get("data")))
         except (Unavailable, CutOff):
-            served = []  # the list is long and the line may be slow: the key is what counts
-        models = sorted(str(model["id"]) for model in map(fields, served) if model.get("id"))
-        return Health(not hint, self.http.url + credit, tuple(models), hint)
+            models = ()  # the list is long and the line may be slow: the key is what counts
+        return Health(not hint, self.http.url + credit, models, hint or self.absent(models))

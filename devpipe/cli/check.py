@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from devpipe.backends.base import Health
+from devpipe.backends.fallback import Candidate, Chain, leaves
 from devpipe.backends.registry import Backends
 from devpipe.cli.graphs import unready
 from devpipe.config import Catalogue, load_catalogue
 from devpipe.errors import ConfigError, DevpipeError, Fault
 from devpipe.lint import lint
 from devpipe.settings import Settings
+from devpipe.values import Boundary
 
 PATIENCE_S = 2.0  # with the start of Python, everything is said within 3 s
 SHOWN_MODELS = 8
@@ -73,15 +75,16 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
     healths = await asyncio.gather(*[_health(backends, name) for name in names])
     catalogue, linted = await looking
     waiting = await unready(catalogue, backends, dict(zip(names, healths, strict=True)), object_info)
-    await backends.close()
     usable = {"interceptions": catalogue.interceptions, "media pipelines": catalogue.media, "outputs": catalogue.outputs}
-    return Checked(
+    found = Checked(
         usable={kind: sorted(found) for kind, found in usable.items()},
         faults=(*faults, *catalogue.faults, *linted),
-        warnings=(*map(str, settings.faults()), *_unwritable(settings.recordings)),
+        warnings=(*map(str, settings.faults()), *_outside(settings, backends), *_unwritable(settings.recordings)),
         backends=dict(zip(names, healths, strict=True)),
         unready=waiting,
     )
+    await backends.close()
+    return found
 
 
 def _catalogue(home: Path) -> tuple[Catalogue, list[Fault]]:
@@ -105,6 +108,23 @@ async def _health(backends: Backends, name: str) -> Health:
         return Health(ready=False, detail=error.message, hint=error.hint)
     except Exception as error:  # a third party's backend: its fault must not hide the others
         return Health(ready=False, detail=f"{type(error).__name__}: {error}", hint="Tell those who made this backend.")
+
+
+def _outside(settings: Settings, backends: Backends) -> list[str]:
+    """The tasks whose models all stand outside of their boundary."""
+    found = []
+    for task, models in settings.models.items():
+        chain = Chain.read(models)
+        if chain.candidates and all(leaves(_place(backends, one), chain.boundary) for one in chain.candidates):
+            found.append(f"models.{task}: nothing will be asked, all of {chain} lies outside of {chain.boundary!r}.")
+    return found
+
+
+def _place(backends: Backends, candidate: Candidate) -> Boundary:
+    try:
+        return backends[candidate.backend].boundary(candidate.model)
+    except DevpipeError:  # said elsewhere
+        return "local"
 
 
 def _unwritable(folder: Path) -> list[str]:

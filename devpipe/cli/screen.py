@@ -90,7 +90,7 @@ class Screen:
         self.failed: OSError | None = None  # the output could not be written: the run goes on, unseen
         self._growing: _Place | None = None  # the text on the line that has no end yet
         self._grown: dict[_Place, str] = {}
-        self._shown: dict[tuple[str, str], str] = {}  # the latest text of each stage and part
+        self._shown: dict[tuple[str, str], tuple[_Place, str]] = {}  # the latest text of each stage and part, and where it was made
 
     def __call__(self, happening: Happening) -> None:
         event = happening.event if isinstance(happening, Recorded) else happening
@@ -134,9 +134,9 @@ class Screen:
     def _text(self, event: TextWritten) -> None:
         """A text that is written; where it has been seen growing, only what is now known of it."""
         place, tag = _place(event), "partial" if event.partial else event.language or "?"
-        grown, shown = self._grown.pop(place, None), self._shown.get((event.stage, event.part))
-        self._shown[event.stage, event.part] = "" if event.partial else event.text
-        if event.final and shown == event.text:
+        grown, (made, shown) = self._grown.pop(place, None), self._shown.get((event.stage, event.part), (place, None))
+        self._shown[event.stage, event.part] = place, "" if event.partial else event.text
+        if event.final and shown == event.text and (not event.step or made == place):
             return  # the step that made it has shown it
         if grown is None or grown.strip() != event.text.strip():
             self._line(f"{_INDENT}{_name(event)}{event.text}  [{tag}]")

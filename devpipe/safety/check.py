@@ -26,9 +26,12 @@ def policy_version(level: Level, *, judge: str = "") -> str:
     return f"{shipped_rules().policy}/{level}" + (f"/{policy_name()}/{judge}" if judge else "")
 
 
-def still_valid(verdict: VerdictGiven | None, *, sha256: str, level: Level, policy: str, digest_now: str) -> bool:
-    """Whether an allowing verdict covers this hash, at this level, by this policy and by the judge's weights as they are now."""
-    if verdict is None or not verdict.allowed:
+def covers(verdict: VerdictGiven | None, *, sha256: str, level: Level, policy: str, digest_now: str) -> bool:
+    """Whether an allowing verdict covers this hash, at this level, by this policy and by the judge's weights as they are now.
+
+    A judge whose weights nobody can tell is asked again.
+    """
+    if verdict is None or not verdict.allowed or (verdict.method != "rules" and not digest_now):
         return False
     return (verdict.sha256, verdict.level, verdict.policy, verdict.digest) == (sha256, level, policy, digest_now)
 
@@ -66,7 +69,8 @@ async def check(
     return VerdictGiven.model_validate({**asdict(found), **bound, "seconds": time.perf_counter() - began})
 
 
-def _strict(level: Level) -> bool:
+def is_strict(level: Level) -> bool:
+    """Whether nothing may be allowed without a judge where a model can depict anything."""
     return LEVELS.index(level) <= LEVELS.index("youth")
 
 
@@ -74,12 +78,12 @@ def _by_rules(hits: list[Hit], level: Level, language: str, *, alone: bool, need
     """What the rules say. Words that only their context can judge are for the judge; without one they block the young."""
     categories = tuple(sorted({hit.category for hit in hits}))
     listed = ", ".join(dict.fromkeys(f"{hit.term!r} ({hit.category}, {hit.language})" for hit in hits))
-    hard = [hit for hit in hits if hit.hard or (alone and _strict(level))]
+    hard = [hit for hit in hits if hit.hard or (alone and is_strict(level))]
     if hard:
         return _Found(
             False, categories=categories, reason=shipped_rules().reason(hard[0].category, language), cause=f"Listed terms: {listed}"
         )
-    if alone and needs_judge and _strict(level):
+    if alone and needs_judge and is_strict(level):
         cause = (
             f"At level {level} a picture model needs a judge, and none is set. Set DEVPIPE_MODEL_JUDGE=backend/model, "
             'or change the line `safety = "..."` in devpipe.toml.'
@@ -102,7 +106,7 @@ class _Judging:
     async def found(self, noticed: tuple[str, ...]) -> _Found:
         """Allowed where every look gives exactly the allowing answer; what was `noticed` asks for a second look."""
         if judge.speaks_to_judge(self.text):
-            if _strict(self.level):
+            if is_strict(self.level):
                 return self._unasked("injection", "No verdict: the text tells its judge what to answer.", "injection")
             noticed = (*noticed, "injection")
         if len(self.text) > judge.LONGEST:

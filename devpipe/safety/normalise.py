@@ -13,32 +13,36 @@ from functools import lru_cache
 from itertools import pairwise
 from urllib.parse import unquote
 
-VERSION = "normalise-1"
+VERSION = "normalise-2"
 REACH = 25  # words to either side that may tell how a word is meant
 
 # Letters of other scripts that are drawn like Latin ones, by the Latin letter; from the shapes in the Unicode charts.
 _LOOKALIKES = {
-    "a": "аαΑАᎪꓮᗩ卂∂λΛ", "ae": "æӕ", "b": "вβΒВьЬъбБᏏᏴꓐᗷ乃฿", "c": "сСϲᏟꓚᑕ匚¢ͼ", "d": "ԁԀᎠᏧꓓᗪδђ", "e": "еЕεΕєЄэЭΣ∑Ꭼꓰᗴᕮəξ€℮", "f": "ϝꓝᖴғҒ",
-    "g": "ԍᏀꓖᘜցɡ", "h": "һҺнНΗՀհᎻꓧᕼђћ", "i": "іІιΙӀᎥꓲɩյ", "j": "јЈᎫꓙᒍϳ", "k": "кКκΚᏦꓗᛕқҚҝ₭", "l": "ӏᏞꓡᒪ£ⅼ", "m": "мМΜᎷꓟᗰ", "n": "пПиИηΝꓠᑎոռπ几₦ŋ",
-    "o": "оОοΟσՕօᎾꓳᗝ〇口θΘσφѳ", "oe": "œ", "p": "рРρΡᏢꓑᑭ卩þ₱", "q": "ԛԚᑫզ", "r": "гГяЯᎡᏒꓣᖇ尺", "ss": "ßẞ", "s": "ѕЅςᏕᏚꓢᔕ§Տ", "t": "тТτΤᎢꓔ丅₮", "u": "υսμцЦꓴᑌՍ",
-    "v": "ѵѴνꓦᏙᐯ", "w": "ԝԜωшШщЩᎳᏔꓪᗯ₩ա", "x": "хХχΧжЖꓫ乂×", "y": "уУγΥүҮᎩꓬ¥ч", "z": "ΖζᏃꓜ乙",
+    "a": "аαΑАᎪꓮᗩ卂∂λΛ", "ae": "æӕ", "b": "вβΒВьЬъбБᏏᏴꓐᗷ乃฿", "c": "сСϲᏟꓚᑕ匚¢ͼ", "d": "ԁԀᎠᏧꓓᗪδђ", "e": "еЕεΕєЄэЭΣ∑Ꭼꓰᗴᕮəξ€℮",
+    "f": "ϝꓝᖴғҒ", "g": "ԍᏀꓖᘜցɡ", "h": "һҺнНΗՀհᎻꓧᕼђћ", "i": "іІιΙӀᎥꓲɩյ", "j": "јЈᎫꓙᒍϳ", "k": "кКκΚᏦꓗᛕқҚҝ₭", "l": "ӏᏞꓡᒪ£ⅼ",
+    "m": "мМΜᎷꓟᗰ", "n": "пПиИηΝꓠᑎոռπ几₦ŋ", "o": "оОοΟσՕօᎾꓳᗝ〇口θΘσφѳ", "oe": "œ", "p": "рРρΡᏢꓑᑭ卩þ₱", "q": "ԛԚᑫզ", "r": "гГяЯᎡᏒꓣᖇ尺",
+    "ss": "ßẞ", "s": "ѕЅςᏕᏚꓢᔕ§Տ", "t": "тТτΤᎢꓔ丅₮", "u": "υսμцЦꓴᑌՍ", "v": "ѵѴνꓦᏙᐯ", "w": "ԝԜωшШщЩᎳᏔꓪᗯ₩ա", "x": "хХχΧжЖꓫ乂×",
+    "y": "уУγΥүҮᎩꓬ¥ч", "z": "ΖζᏃꓜ乙",
 }  # fmt: skip
 _LATIN = {look: letter for letter, looks in _LOOKALIKES.items() for look in looks}
 _NAMED = re.compile(r"(?:LATIN|REGIONAL|NEGATIVE|SQUARED|CIRCLED).* (?:LETTER|LIGATURE|SYMBOL) (?:[A-Z]{4,} )*([A-Z])(?: WITH .*)?")
 _BLANK = "\u115f\u1160\u3164\uffa0\u2800\ufffc\ufffd"  # letters and signs that are drawn as nothing
 _LEET = (("oizeasgtbg", "il"), ("olreasbtbp", "li"), ("oizeasgtbg", "ii"))  # what 0..9 and ! | may stand for, in three readings
-_SIGNS = {"@": "a", "$": "s", "+": "t", "(": "c", "<": "c", "{": "c", "^": "a", "&": "a"}
+_SIGNS = {"@": "a", "$": "s", "+": "t", "(": "c", "<": "c", "{": "c", "^": "a", "&": "a", "°": "o"}
 _MAPS = tuple(str.maketrans("0123456789!|", digits + bars) | str.maketrans(_SIGNS) for digits, bars in _LEET)
 _DRAWN = (
-    ("|\\/|", "m"), ("/\\/\\", "m"), ("\\/\\/", "w"), ("|\\|", "n"), ("|_|", "u"), ("(_)", "u"), ("|-|", "h"), ("/-\\", "a"), ("/\\", "a"),
-    ("\\/", "v"), ("|<", "k"), ("|{", "k"), ("|)", "d"), ("|>", "p"), ("|3", "b"), ("|2", "r"), ("|=", "f"), ("()", "o"), ("[]", "o"), ("|_", "l"),
+    ("|\\/|", "m"), ("/\\/\\", "m"), ("\\/\\/", "w"), ("|\\|", "n"), ("|_|", "u"), ("(_)", "u"), ("|-|", "h"), ("/-\\", "a"),
+    ("/\\", "a"), ("\\/", "v"), ("|<", "k"), ("|{", "k"), ("|)", "d"), ("|>", "p"), ("|3", "b"), ("|2", "r"), ("|=", "f"),
+    ("()", "o"), ("[]", "o"), ("|_", "l"),
 )  # fmt: skip
 _LETTERS = re.compile(r"[^\W\d_]+|\d+")
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
-_MIXED = re.compile(r"[^\W\d_][^\w\s]{0,3}[0-9@$!|+(<{^&\\/\[]|[0-9@$!|+)<{^&\\/\]>][^\w\s]{0,3}[^\W\d_]")
+_MIXED = re.compile(
+    r"[^\W\d_][^\w\s]{0,3}[0-9@$!|+(<{^&°\\/\[]|[0-9@$!|+)<{^&°\\/\]>][^\w\s]{0,3}[^\W\d_]"
+    r"|(?<!\S)[^\W\d_] [0-9@$!|] \S(?!\S)|(?<!\S)[0-9@$!|] [^\W\d_](?!\S)"
+)
 _EDGES = ".,;:?!\"'()[]{}…„“”‚‘’«»‹›-–—*_~`"
 _MASKED = re.compile(r"[a-z*#_.\-?~^%•·'’+=x]*")
-_HYPHENATED = re.compile(r"[-‐‑][ \t]*\n\s*")
 _MORSE_SIGNS = ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.."
 _MORSE = {sign: chr(97 + n) for n, sign in enumerate(_MORSE_SIGNS.split(" "))}
 _DASHES = str.maketrans({"·": ".", "•": ".", "∙": ".", "−": "-", "–": "-", "—": "-", "_": "-", "|": "/"})
@@ -51,11 +55,20 @@ _BASE = re.compile(r"[A-Za-z0-9+/_-]{6,}={0,6}")
 _OPAQUE = re.compile(r"(?<![\w./:#?&=%-])[A-Za-z0-9+/]{20,}={0,2}(?![\w./:])")
 
 
+_FLIPPED = str.maketrans("ɐqɔpǝɟƃɥᴉıɾʞןʅɯuodbɹsʇnʌʍxʎzßäöü", "abcdefghiijkllmnopqrstuvwxyzßäöü")  # letters turned by half
+_ALIKE = str.maketrans("czv", "ksu")
+_TURNED = re.compile("[ɐɔǝɟƃɥᴉɾʞןʅɯɹʇʌʍʎ]")
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,80}>|<!--[^<>]{0,80}-->")
+
+
 class _Folds(dict[int, str]):
     """Character by character what `fold` makes of it, worked out when first met."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = folded = "".join(map(_latin, unicodedata.normalize("NFKD", chr(code)))).casefold()
+        folded = chr(code)
+        for _ in range(2):  # a capital may look like another letter than its small form; folding may bring new lookalikes
+            folded = "".join(map(_latin, unicodedata.normalize("NFKD", folded))).casefold()
+        self[code] = folded
         return folded
 
 
@@ -87,18 +100,23 @@ def words(text: str) -> list[str]:
 
 
 def readings(folded: str) -> list[list[str]]:
-    """The word sequences that a folded text may mean: as written; then, around odd spellings, with inserted signs, digits for letters and
-    hyphenation undone."""
+    """The word sequences a folded text may mean: as written; around odd spellings without inserted signs, and with digits as letters."""
     found = [words(folded)]
-    if _HYPHENATED.search(folded):
-        found.append(words(_HYPHENATED.sub("", folded)))
     chunks = folded.split()
+    pieces = [[chunk] if chunk.isalpha() else words(chunk) for chunk in chunks]
+    torn = [n for n, piece in enumerate(pieces) if len(piece) > 1 and min(map(len, piece)) < 3]
+    for begin, end in _around(torn):
+        found.append([word for piece in pieces[begin:end] for word in (piece if min(map(len, piece), default=3) > 2 else _closed(piece))])
     odd = [n for n, chunk in enumerate(chunks) if not chunk.isalpha() and not chunk.strip(_EDGES).isalpha()]
-    for table in (None, *_MAPS) if _MIXED.search(folded) else (None,):
+    for table in _MAPS if _MIXED.search(folded) else ():
         for begin, end in _around(odd):
-            joined = [_NOT_LETTERS.sub("", chunk) if table is None else _unleet(chunk, table) for chunk in chunks[begin:end]]
-            found.append([word for word in joined if word])
+            found.append([word for chunk in chunks[begin:end] if (word := _unleet(chunk, table))])
     return [reading for n, reading in enumerate(found) if reading and reading not in found[:n]]
+
+
+def _closed(pieces: list[str]) -> list[str]:
+    joined = "".join(filter(str.isalpha, pieces))
+    return [joined] if joined else pieces
 
 
 def _around(places: list[int]) -> list[tuple[int, int]]:
@@ -113,7 +131,7 @@ def _around(places: list[int]) -> list[tuple[int, int]]:
     return stretches
 
 
-def _unleet(chunk: str, table: dict[int, int]) -> str:
+def _unleet(chunk: str, table: dict[int, int | str]) -> str:
     if chunk.isalpha() or (table is not _MAPS[2] and len(chunk) > 1 and chunk.strip(_EDGES).isdigit()):
         return chunk if chunk.isalpha() else ""
     for drawn, letter in _DRAWN if not chunk.isalnum() else ():
@@ -148,6 +166,11 @@ def runs(sequence: list[str], longest: int) -> Iterator[tuple[int, str]]:
         run = []
 
 
+def by_ear(word: str) -> str:
+    """The word with one letter for letters that sound or look alike: other spellings of it become equal."""
+    return word.replace("ph", "f").replace("x", "kk").translate(_ALIKE)
+
+
 def rot13(word: str) -> str:
     return codecs.encode(word, "rot13")
 
@@ -158,6 +181,10 @@ def decoded(text: str) -> Iterator[str]:
         yield "".join(chr(ord(c) - 0xE0000) for c in text if 0xE0020 <= ord(c) <= 0xE007E)
         selected = bytes(_selector(ord(c)) for c in text if _selector(ord(c)) >= 0)
         yield selected.decode("utf-8", "ignore")
+        if _TURNED.search(text):
+            yield text.translate(_FLIPPED)[::-1]
+    if "<" in text or "-\n" in text:
+        yield _TAG.sub("", text).replace("-\n", "")
     if "&" in text:
         yield html.unescape(text)
     if "%" in text:
@@ -198,7 +225,7 @@ def _readable(data: bytes) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return ""
-    return text if sum(c.isalpha() or c.isspace() for c in text) * 10 >= len(text) * 6 else ""
+    return text if all(c.isprintable() or c.isspace() for c in text) else ""
 
 
 def _bases(text: str) -> Iterator[str]:

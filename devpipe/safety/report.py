@@ -52,7 +52,8 @@ def read(path: str | os.PathLike[str]) -> list[Case]:
     except csv.Error as error:
         raise UsageError(f"{name}, row {len(rows) + 1}: {error}.", hint="Mend the quotes there.") from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    if not {"text", "label"} <= set(header) <= {"text", "label", "category"} or len(rows) < 2:
+    twice = len(header) > len(set(header))
+    if not {"text", "label"} <= set(header) <= {"text", "label", "category"} or twice or not any(rows[1:]):
         raise UsageError(f"{name} has {len(rows[1:])} rows under the columns {', '.join(header) or 'none'} in row 1.", hint=_HINT)
     return [_case(f"{name}, row {number}", header, row) for number, row in enumerate(rows[1:], 2) if row]
 

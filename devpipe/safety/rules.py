@@ -14,22 +14,24 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import groupby
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from devpipe.errors import UsageError
 from devpipe.safety import normalise
 from devpipe.values import LEVELS, Level, canonical_sha256
 
-VERSION = "rules-2"  # of what this file does with the lists
+VERSION = "rules-3"  # of what this file does with the lists
 TERMS = Path(__file__).parent / "terms"
 LANGUAGES = ("en", "de")
 PATTERNED = frozenset({"personal_data", "encoded"})  # categories found by form, not by word
+_LESSON, _TOPIC = 10, 6  # words to either side in which a lesson, and a word of the category's context, tells how a term is meant
 _NEAR = 6  # words this long are also found with one letter wrong
 _LINKS = ("", "s", "n", "es", "en")
+_CAMEL = re.compile(r"(?<=[a-zäöüß])(?=[A-ZÄÖÜ][a-zäöüß]{2})")
 _DOUBLED = re.compile(r"(.)\1+")
 _PAIRS = re.compile(r"(.)\1")
 _LONG = re.compile(r"(.)\1{2,}")
@@ -38,11 +40,12 @@ _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b
 
 
 class Group(BaseModel):
-    """Terms that count at the level `from` and at all stricter ones. Soft (`hard: false`): the context decides."""
+    """Terms that count at the level `from` and at all stricter ones. `lesson`: beside a word of context they mean something else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     loosest: Level = Field(alias="from")
     hard: bool
+    lesson: bool = False
     terms: tuple[str, ...] = Field(min_length=1)
 
 
@@ -52,6 +55,8 @@ class Category(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     reason: str = Field(min_length=1)
     context: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()  # only right before the term
+    after: tuple[str, ...] = ()
     groups: tuple[Group, ...]
 
 
@@ -100,10 +105,11 @@ class Hit:
 
 
 class Entry(NamedTuple):
-    """A term as it is looked for. `role` is "term", "piece" (a word of one) or what the word does for terms: "set:child", "context:drugs"."""
+    """A term as it is looked for, or a word with another `role`: "piece" (of a term), "set:child", "context:drugs"."""
 
     hit: Hit
     loosest: int
+    lesson: bool
     role: str
     text: str  # folded, without spaces
     how: str  # "", "=" (exactly so), "<" (also as an end), ">" (also as a beginning), "<>"
@@ -116,13 +122,15 @@ class Rules:
 
     lists: dict[str, TermList]
     innocent: frozenset[str]  # ordinary words that lie one letter, or one reading, beside a term
-    personal: tuple[re.Pattern[str], ...]
+    personal: list[re.Pattern[str]]
     policy: str
     _whole: dict[str, list[Entry]] = field(default_factory=dict, repr=False)
     _starts: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the first four letters
     _near: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the term with one letter left out
+    _by_ear: dict[str, list[Entry]] = field(default_factory=dict, repr=False)  # by the term as it sounds
     _phrases: dict[str, list[tuple[list[str], Entry]]] = field(default_factory=dict, repr=False)  # by their first word
     _memo: dict[str, tuple[Entry, ...]] = field(default_factory=dict, repr=False)
+    _texts: dict[str, tuple[tuple[Hit, int], ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: Path = TERMS) -> Rules:
@@ -130,14 +138,17 @@ class Rules:
         try:
             raw = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in (*LANGUAGES, "innocent", "personal")}
             lists = {language: TermList.model_validate(raw[language]) for language in LANGUAGES}
-            innocent = frozenset(word for lines in raw["innocent"].values() for line in lines for word in line.split())
-            personal = tuple(re.compile(entry["pattern"]) for entry in raw["personal"])
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, re.error) as error:
+            _matching(lists)
+            innocent = " ".join(chain(*TypeAdapter(dict[str, list[str]]).validate_python(raw["innocent"]).values()))
+            personal = [_pattern(**entry) for entry in TypeAdapter(list[dict[str, str]]).validate_python(raw["personal"])]
+            if not (innocent and personal):
+                raise ValueError("a list is empty")
+        except (OSError, ValueError, LookupError, TypeError, RecursionError, re.error) as error:
             raise UsageError(
-                f"A safety term list cannot be read: {str(error).splitlines()[0]}.",
+                f"A safety term list cannot be read: {(str(error).splitlines() or ['empty'])[0]}.",
                 hint="Install devpipe again; nothing runs without its lists.",
             ) from error
-        rules = cls(lists, innocent, personal, f"rules-{canonical_sha256([raw, VERSION, normalise.VERSION])[:12]}")
+        rules = cls(lists, frozenset(innocent.split()), personal, f"rules-{canonical_sha256([raw, VERSION, normalise.VERSION])[:12]}")
         for entry in _entries(lists):
             rules._add(entry)
         return rules
@@ -149,6 +160,7 @@ class Rules:
             self._starts.setdefault(text[:4], []).append(entry)
         if entry.role not in ("term", "piece"):
             return
+        self._by_ear.setdefault(normalise.by_ear(text), []).append(entry)
         if len(text) >= _NEAR - 1 and entry.how != "=" and not entry.phrase:
             for n in range(len(text)):
                 self._near.setdefault(text[:n] + text[n + 1 :], []).append(entry)
@@ -172,17 +184,25 @@ class Rules:
         return frozenset(normalise.fold(word) for terms in self.lists.values() for word in terms.modifiers)
 
     @cached_property
-    def _spelled(self) -> dict[int, list[str]]:
-        """All terms, and words of terms, by their length."""
-        return {length: list(texts) for length, texts in groupby(sorted(filter(self._sought, self._whole), key=len), len)}
+    def _spelled(self) -> dict[tuple[int, str], list[str]]:
+        """All terms, and words of terms, by their length and first letter, and by their length alone."""
+        found: dict[tuple[int, str], list[str]] = {}
+        for text in filter(self._sought, self._whole):
+            found.setdefault((len(text), text[0]), []).append(text)
+            found.setdefault((len(text), "."), []).append(text)
+        return found
 
     def _sought(self, text: str) -> bool:
         return any(entry.role in ("term", "piece") and (entry.hit.hard or len(text) > 3) for entry in self._whole[text])
 
     def hits(self, text: str, level: Level) -> list[Hit]:
         """What blocks this text at this level, in all languages: hard hits first, then soft ones that no context resolves."""
+        if (known := self._texts.get(text)) is None:  # a batch asks of the same text again and again
+            if len(self._texts) >= 200:
+                self._texts.clear()
+            known = self._texts[text] = tuple(self._hits(text, 0))
         strictness = LEVELS.index(level)
-        found = dict.fromkeys(hit for hit, loosest in self._hits(text, 0) if strictness <= loosest)
+        found = dict.fromkeys(hit for hit, loosest in known if strictness <= loosest)
         return sorted(found, key=lambda hit: not hit.hard)
 
     def reason(self, category: str, language: str) -> str:
@@ -193,6 +213,8 @@ class Rules:
         folded = normalise.fold(text)
         for reading in normalise.readings(folded):
             yield from self._scan(reading)
+        if (glued := _CAMEL.sub(" ", text)) != text:
+            yield from self._scan(normalise.words(normalise.fold(glued)))
         if unmasked := normalise.masked(folded, self._unmasked):
             yield from self._scan(unmasked)
         youth = LEVELS.index("youth")
@@ -218,7 +240,7 @@ class Rules:
         for n, entry in found:
             places.setdefault(entry.role, []).append(n)
         for n, entry in found:
-            if entry.role == "term" and (entry.hit.hard or not _resolved(n, places, entry.hit.category)):
+            if entry.role == "term" and not (entry.lesson and _resolved(n, places, entry.hit.category, entry.hit.term.count(" ") + 1)):
                 yield entry.hit, entry.loosest
         yield from self._combined(places)
 
@@ -244,7 +266,7 @@ class Rules:
             if pair[:4] not in self._starts or "+".join(words[n : n + 2]) in self.innocent or len(pair) > 40:
                 continue
             found = self._direct(pair, self._bases(pair)) + self._whole.get("".join(words[n : n + 3]), [])
-            yield from ((n, e) for e in found if e.phrase or (e.role == "term" and len(e.text) > max(4, len(words[n]))))
+            yield from ((n, e) for e in found if e.phrase or (e.role == "term" and len(e.text) > max(4 - (e.text == pair), len(words[n]))))
 
     def _word(self, word: str) -> tuple[Entry, ...]:
         if (found := self._memo.get(word)) is None:
@@ -259,7 +281,13 @@ class Rules:
         if word in self.innocent:
             return [entry for entry in found if entry.text == word or entry.role != "term"]
         if not _terms(found) and self.innocent.isdisjoint(bases):
-            found += self._compounds(word) or self._doubled(word) or self._misspelt(bases) or self._turned(word)
+            found += [
+                *self._compounds(word),
+                *self._doubled(word),
+                *self._misspelt(bases),
+                *self._turned(word),
+                *self._respelt(word, bases),
+            ]
         return found
 
     def _direct(self, word: str, bases: list[str]) -> list[Entry]:
@@ -313,7 +341,7 @@ class Rules:
             return []
         others = {_DOUBLED.sub(r"\1", word), _PAIRS.sub(r"\1", word), _LONG.sub(r"\1\1", word), _LONG.sub(r"\1", word)} - {word}
         found = [entry for other in others for entry in self._direct(other, self._bases(other))]
-        return [entry for entry in found if entry.role in ("term", "piece") and len(entry.text) > 3]
+        return [e for e in found if e.role == "piece" or (e.role == "term" and (len(e.text) > 3 or len(word) >= 2 * len(e.text)))]
 
     def _misspelt(self, bases: list[str]) -> list[Entry]:
         """Terms from which a base differs by one letter left out, put in, changed or swapped with its neighbour."""
@@ -337,7 +365,16 @@ class Rules:
         if len(word) > 4:
             others += [word[half:] + word[:half], word[-half:] + word[:-half]]
         found = [entry for other in others for entry in _terms(self._direct(other, self._bases(other)))]
-        return [entry for entry in found if len(entry.text) > (3 if entry.hit.hard else 4)]
+        return [entry for entry in found if len(entry.text) >= max(len(word) - 4, 4 if entry.hit.hard else 5)]
+
+    def _respelt(self, word: str, bases: list[str]) -> list[Entry]:
+        """Terms written by ear: ph for f, x for ck, k for c, z for s, v for u."""
+        if not 3 <= len(word) <= 40:
+            return []
+        found = [entry for base in bases for entry in self._by_ear.get(normalise.by_ear(base), ()) if entry.how != "=" or base == word]
+        others = {word.replace(*pair) for pair in (("ph", "f"), ("x", "ck"), ("k", "c"), ("z", "s"), ("v", "u"))} - {word} - self.innocent
+        found += [entry for other in others for entry in self._direct(other, [other])]
+        return [e for e in found if e.role == "piece" or (e.role == "term" and len(e.text) >= (4 if e.hit.hard else 5))]
 
     def _unmasked(self, pattern: str) -> str:
         """The word that fits one in which signs stand for letters: "." for a strong sign (* #), "-" for any other."""
@@ -347,7 +384,7 @@ class Rules:
         fitting = (
             text
             for base in self._bases(pattern)
-            for text in self._spelled.get(len(base), ())
+            for text in self._spelled.get((len(base), base[0]), ())
             if all(sign in (letter, ".", "-") for sign, letter in zip(base, text, strict=True))
         )
         return next(fitting, "")
@@ -364,27 +401,44 @@ class Rules:
         return ""
 
 
+def _matching(lists: Mapping[str, TermList]) -> None:
+    """Raises ValueError where a list is of another language than its name says, or two lists know other categories."""
+    if wrong := [name for name, terms in lists.items() if terms.language != name]:
+        raise ValueError(f"the list of another language stands under {wrong}")
+    if len({frozenset(terms.categories) for terms in lists.values()}) > 1:
+        raise ValueError("the lists know different categories")
+
+
+def _pattern(what: str, pattern: str, example: str) -> re.Pattern[str]:
+    """Raises ValueError where the pattern fits nothing at all: not even its own example, or every text."""
+    compiled = re.compile(pattern)
+    if compiled.search("") or not compiled.search(example):
+        raise ValueError(f"the pattern for {what} does not find its example")
+    return compiled
+
+
 def _entries(lists: Mapping[str, TermList]) -> Iterator[Entry]:
     for language, terms in lists.items():
         roles = [("context:", terms.context)] + [(f"set:{name}", words) for name, words in terms.sets.items()]
         for name, category in terms.categories.items():
-            roles.append((f"context:{name}", category.context))
+            roles += [(f"context:{name}", category.context), (f"before:{name}", category.before), (f"after:{name}", category.after)]
             for group in category.groups:
+                loosest, lesson = LEVELS.index(group.loosest), group.lesson or not group.hard
                 for term in group.terms:
-                    yield from _entry(term, Hit(name, term.strip("*="), language, group.hard), "term", LEVELS.index(group.loosest))
+                    yield from _entry(term, Hit(name, term.strip("*="), language, group.hard), loosest, lesson, "term")
                 roles.append(("piece", tuple(piece for term in group.terms if " " in term for piece in term.split())))
         for role, words in roles:
             for word in dict.fromkeys(words):
-                yield from _entry(word, Hit(role, word.strip("*="), language, False), role, 0)
+                yield from _entry(word, Hit(role, word.strip("*="), language, False), 0, False, role)
 
 
-def _entry(term: str, hit: Hit, role: str, loosest: int) -> Iterator[Entry]:
+def _entry(term: str, hit: Hit, loosest: int, lesson: bool, role: str) -> Iterator[Entry]:
     """The term in all spellings of its umlauts."""
     how = "=" if term[0] == "=" else "<" * (term[0] == "*") + ">" * (term[-1] == "*")
     bare = term.strip("*=")
     spelled = [bare] if bare.isascii() else dict.fromkeys(normalise.fold(bare.translate(table)) for table in _SPELLINGS)
     for text in spelled:
-        yield Entry(hit, loosest, role, text.replace(" ", ""), how, " " in term)
+        yield Entry(hit, loosest, lesson, role, text.replace(" ", ""), how, " " in term)
 
 
 def _terms(entries: Iterable[Entry]) -> list[Entry]:
@@ -395,8 +449,9 @@ def _close(place: int, reach: int, places: Mapping[str, list[int]], *roles: str)
     return any(abs(place - n) <= reach and (place != n or role[:4] != "set:") for role in roles for n in places.get(role, ()))
 
 
-def _resolved(place: int, places: Mapping[str, list[int]], category: str) -> bool:
-    return _close(place, normalise.REACH, places, "context:", f"context:{category}")
+def _resolved(place: int, places: Mapping[str, list[int]], category: str, width: int = 1) -> bool:
+    beside = place - 1 in places.get(f"before:{category}", ()) or place + width in places.get(f"after:{category}", ())
+    return beside or _close(place, _LESSON, places, "context:") or _close(place, _TOPIC, places, f"context:{category}")
 
 
 def _one_change(term: str, word: str) -> bool:

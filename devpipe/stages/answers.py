@@ -34,16 +34,25 @@ _SERVE = (
 )
 _LABEL = (
     r"(?:(?:image (?:generation )?|final |rewritten |revised )?prompt|(?:translat|correct)ed text|rewritten text|"
-    r"(?:english |german )?translation|bildprompt|(?:(?:eng|deut)\w+ )?übersetzung|(?:umgeschriebener|übersetzter|korrigierter) text|"
+    r"the (?:translated|rewritten|corrected|revised|final) (?:text|prompt|version) is|"
+    r"(?:english |german )?translation(?: \(\w+\))?|bildprompt|"
+    r"(?:(?:eng|deut)\w+ )?übersetzung(?: \(\w+\))?|(?:umgeschriebener|übersetzter|korrigierter) text|"
     r"(?:output|answer|assistant|antwort|ausgabe)(?!.*\n[^\W\d_]+: ))"  # of no dialogue
+)
+_ANNOUNCED = (  # on a line of its own, before a blank one
+    rf"(?:{_YES}[!.,:]*\s+)?(?:here(?:['’]s| is| are| comes)|below is|hier(?: ist| sind| kommt))\b"
+    r"(?=[^\n:]*\b(?:prompt|text|version|translation|interpretation|rewrite|rendition|adaptation|description|result|bildprompt|übersetzung|"
+    r"fassung|umschreibung|beschreibung|ergebnis)\b)[^\n:]{0,90}"
 )
 _BEFORE = re.compile(
     rf"[*_]*(?:{_YES}[!.,:]* )?{_HERE}{_MADE}{_WORK}{_TAIL}[*_]*:[*_]*\s*|{_YES}[!.]*\s*\n\n\s*|(?:{_YES}[!.,]+ )?{_SERVE}[^\n]*[.!:]\n\s*|"
+    rf"[*_]*{_ANNOUNCED}[*_]*:[*_]*[ \t]*\n\s*\n\s*|"
     rf"[#*_ ]*{_LABEL}[*_]*:[*_]*\s*|[#*_]+ *(?:{_LABEL}|text|result|ergebnis|beschreibung)[*_]*:?[*_]*\n\s*|[-*_]{{3,}}\n\s*",
     re.IGNORECASE | re.DOTALL,
 )
 _OFFER = (
-    r"(?:let me know if (?:you(?:['’]d| would| want| need)|this|that|there)|feel free to (?:ask|adjust|modify)|would you like me to|"
+    r"(?:let me know if (?:you(?:['’]d| would| want| need)|this|that|there)|feel free to (?:ask|adjust|modify)|"
+    r"would you like (?:me to|another (?:version|style)|a different (?:version|style)|any changes)|\((?:word|character) count: \d+\)|"
     r"(?:i )?hope (?:this|that) (?:helps|works|captures|meets)|(?:sag|gib) mir (?:gerne? )?bescheid|lass mich wissen|"
     r"(?:möchtest du|soll ich)[^\n]*(?:anpass|änder|umschreib)|wenn du (?:möchtest|willst), (?:kann|ändere|passe) ich|"
     r"ich hoffe, (?:das|dies) (?:gefällt|hilft|passt))"
@@ -54,6 +63,7 @@ _REMARK = (  # about the work itself: a drawing may have a note of its own
 )
 _AFTER = re.compile(rf"(?:(?:\n|(?<=[.!?…\"”“»`*)])[ ]){_OFFER}[^\n]*|\n{_REMARK}|\n[-*_]{{3,}})\s*\Z", re.IGNORECASE)
 _THOUGHT = re.compile(r"(?:<think(?:ing)?>)?(?:(?!<think).)*?</think(?:ing)?>", re.IGNORECASE | re.DOTALL)
+_LEFTOVER = re.compile(r"\A\s*(?:<\|\w+\|>|\[/INST\])\s*|(?:<\|\w+\|>|\[/INST\]|</s>)\s*\Z")
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n((?:(?!```).)*?)\n?```", re.DOTALL)
 _QUOTES = ('""', "“”", "„“", "„”", "»«", "«»", "''", "‘’", "``", "****")
 _WORD = re.compile(r"[\u3400-\u9fff]|\d+|(?:(?![\u3040-\u9fff])[^\W\d_])+")
@@ -78,6 +88,8 @@ def without_chatter(text: str) -> str:
 
 
 def _peeled(text: str) -> str:
+    text = (_LEFTOVER.sub("", text) if "<s>" not in text else text) or text
+    text = text.strip()
     for pattern in (_THOUGHT, _BEFORE, _AFTER):
         match = pattern.search(text) if pattern is _AFTER else pattern.match(text)
         if match and (left := text[: match.start()].strip() or text[match.end() :].strip()):

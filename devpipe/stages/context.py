@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal, TypeVar
 
 from devpipe import events
@@ -55,14 +55,14 @@ def _facts(result: TextResult | MediaResult) -> dict[str, object]:
     """What an answer tells about itself, as fields of attempt_finished."""
     facts: dict[str, object] = {
         "digest": result.digest, "refused": result.refused,
-        "cost_usd": result.cost.usd, "cost_source": result.cost.source,
+        "cost_usd": result.cost.usd, "cost_source": result.cost.source, "sent": _small(result.sent),
     }  # fmt: skip
     if result.model:
         facts["model"] = result.model
     if isinstance(result, TextResult):
         facts |= {"finish_reason": result.finish_reason, "input_tokens": result.input_tokens, "output_tokens": result.output_tokens}
     else:
-        facts |= {"queue_s": result.queue_s, "compute_s": result.compute_s, "sent": _small(result.sent)}
+        facts |= {"queue_s": result.queue_s, "compute_s": result.compute_s}
     return facts
 
 
@@ -72,10 +72,14 @@ def _small(sent: Mapping[str, object]) -> dict[str, object]:
     return dict(sent) if len(spelled) <= MAX_ANSWER else {"omitted": f"{len(spelled)} characters", "sha256": canonical_sha256(dict(sent))}
 
 
+_ELSEWHERE = ("task", "model", "seed")  # fields of attempt_started
+_DESCRIBED = tuple(one.name for one in fields(TextRequest) if one.name not in _ELSEWHERE)
+
+
 def _described(request: TextRequest) -> dict[str, object]:
     """A text request as JSON values: what was asked, without what is empty."""
-    told = {key: value for key, value in asdict(request).items() if value not in ("", (), None) and key not in ("task", "model", "seed")}
-    return {key: value for key, value in told.items() if (key, value) != ("boundary", "world")}
+    told = {name: getattr(request, name) for name in _DESCRIBED}
+    return {name: value for name, value in told.items() if value not in ("", (), None) and (name, value) != ("boundary", "world")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +279,10 @@ class Context:
 
         try:
             result = await asked
+            if not isinstance(result, TextResult | MediaResult):
+                problem = f"Backend {started.backend!r} answered with {type(result).__name__}."
+                raise Rejected(problem, hint="It must be a TextResult or MediaResult.")
+            ended = finished("refused" if result.refused else "completed", **_facts(result))
         except asyncio.CancelledError:
             if where:
                 self.partial(where, "".join(streamed))
@@ -285,13 +293,6 @@ class Context:
                 self.partial(where, getattr(error, "partial", "") or "".join(streamed))
             await self.record(finished("failed", error=problem_of(error)))
             raise
-        if not isinstance(result, TextResult | MediaResult):
-            wrong = Rejected(
-                f"Backend {started.backend!r} answered with {type(result).__name__}.", hint="It must be a TextResult or MediaResult."
-            )
-            self.hold(finished("failed", error=problem_of(wrong)))
-            raise wrong
-        ended = finished("refused" if result.refused else "completed", **_facts(result))
         self.hold(ended)
         return result
 

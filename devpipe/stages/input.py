@@ -38,8 +38,7 @@ async def run(context: Context, texts: Mapping[str, str], *, instruction: str = 
         await asyncio.to_thread(load)
     taken = Texts(dict(texts), {part: detect(text) for part, text in texts.items()})
     context.language = next(iter(taken.languages.values()))
-    checked = {**texts, "instruction": instruction} if instruction else dict(texts)
-    verdict = await _verdict(context, checked)
+    verdict = await _verdict(context, checked(texts, instruction))
     if (context.pipeline.translate or context.pipeline.correct) and verdict.allowed:  # no model is shown what may not go on
         taken = await _readied(context, taken)
         if taken.by_part != texts:
@@ -50,6 +49,11 @@ async def run(context: Context, texts: Mapping[str, str], *, instruction: str = 
         context.hold(await final_text(context, "input", part, text, taken.languages[part], by=by))
     context.hold(verdict)
     return taken, verdict
+
+
+def checked(texts: Mapping[str, str], instruction: str) -> dict[str, str]:
+    """All that a person wrote, by names of which none hides another."""
+    return {**texts, "the instruction": instruction} if instruction else dict(texts)
 
 
 async def _verdict(context: Context, texts: Mapping[str, str]) -> VerdictGiven:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from devpipe.errors import UsageError
 from devpipe.events import VerdictGiven
-from devpipe.safety.check import policy_version, still_valid
+from devpipe.safety.check import covers, is_strict, policy_version
 from devpipe.safety.policy import NEGATIVE
 from devpipe.stages.context import Context, Where
 from devpipe.stages.input import Texts, final_text, translated
@@ -31,9 +31,11 @@ async def run(
         fitted = await _translated(context, fitted)
     request = _request(context, fitted, images, parameters)
     sha256 = request.sha256()
-    verdict = await _still_valid(context, reuse, sha256)
+    by_rule = context.backends[context.output.backend].by_rule
+    verdict = await still_valid(context, reuse, sha256)
+    if verdict and verdict.method == "rules" and not by_rule and is_strict(context.level):
+        verdict = None  # it was given to a backend that draws by rule: this one needs a judge
     if verdict is None:
-        by_rule = context.backends[context.output.backend].by_rule
         verdict = await context.verdict(_checked(context, request, parameters), stage="pre_output", sha256=sha256, needs_judge=not by_rule)
     sent = [
         await final_text(context, "pre_output", part, text, fitted.languages[part], by="rule")
@@ -73,7 +75,7 @@ def _checked(context: Context, request: MediaRequest, parameters: Mapping[str, S
     """Every word that would be sent, without those that are ours: the level's negative prompt, and what the config says by default."""
     defaults = {name: parameter.default for name, parameter in context.output.parameters.items()}
     words = {name: value for name, value in parameters.items() if isinstance(value, str) and value != defaults.get(name)}
-    return {**request.texts, **words}
+    return {**request.texts, **{f"parameter {name}": value for name, value in words.items()}}  # one may be called like a text
 
 
 def _request(context: Context, texts: Texts, images: Mapping[str, Attachment], parameters: Mapping[str, Scalar]) -> MediaRequest:
@@ -95,11 +97,12 @@ def _to_translate(context: Context, texts: Texts) -> bool:
     return bool(target) and context.has_model("translate") and any(language != target for language in texts.languages.values())
 
 
-async def _still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) -> VerdictGiven | None:
+async def still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) -> VerdictGiven | None:
+    """The verdict, if it allows exactly this by the level, the lists and the judge of today."""
     if verdict is None:
         return None
     policy, digest = policy_version(context.level, judge=context.models["judge"]), await context.judge_digest()
-    covered = digest is not None and still_valid(verdict, sha256=sha256, level=context.level, policy=policy, digest_now=digest)
+    covered = digest is not None and covers(verdict, sha256=sha256, level=context.level, policy=policy, digest_now=digest)
     return verdict if covered else None
 
 

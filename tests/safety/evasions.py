@@ -23,7 +23,10 @@ _MORSE = dict(zip(
     [".-", "-...", "-.-.", "-..", ".", "..-.", "--.", "....", "..", ".---", "-.-", ".-..", "--", "-.", "---", ".--.", "--.-", ".-.",
      "...", "-", "..-", "...-", ".--", "-..-", "-.--", "--.."], strict=True,
 ))  # fmt: skip
-_UMLAUTS = ({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}, {"ä": "a", "ö": "o", "ü": "u", "ß": "ss"}, {"ä": "a\u0308", "ö": "o\u0308", "ü": "u\u0308", "ß": "sz"})
+_UMLAUTS = (
+    {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"}, {"ä": "a", "ö": "o", "ü": "u", "ß": "ss"},
+    {"ä": "a\u0308", "ö": "o\u0308", "ü": "u\u0308", "ß": "sz"},
+)  # fmt: skip
 _EMOJI = "🍆🌈⭐🔥💧🎈"
 
 
@@ -31,9 +34,8 @@ def _mapped(term: str, table: dict[str, str]) -> str:
     return "".join(table.get(char, char) for char in term)
 
 
-def _shifted(term: str, first: int, capital: int | None = None) -> str:
-    start = "A" if capital is not None else "a"
-    return "".join(chr(first + ord(char.lower()) - 97) if char.isascii() and char.isalpha() else char for char in term) if start else term
+def _shifted(term: str, first: int) -> str:
+    return "".join(chr(first + ord(char.lower()) - 97) if char.isascii() and char.isalpha() else char for char in term)
 
 
 def _inside(term: str, source: random.Random, shortest: int = 4) -> tuple[str, int]:
@@ -143,7 +145,9 @@ def fullwidth(term: str, source: random.Random) -> str:
 
 
 def mathematical(term: str, source: random.Random) -> str:
-    return _shifted(term, source.choice([0x1D41A, 0x1D482, 0x1D4EA, 0x1D51E, 0x1D552, 0x1D586, 0x1D5BA, 0x1D68A])).replace("\U0001d506", "c")
+    return _shifted(term, source.choice([0x1D41A, 0x1D482, 0x1D4EA, 0x1D51E, 0x1D552, 0x1D586, 0x1D5BA, 0x1D68A])).replace(
+        "\U0001d506", "c"
+    )
 
 
 def circled(term: str, source: random.Random) -> str:
@@ -253,7 +257,12 @@ def in_rot13(term: str, source: random.Random) -> str:
 
 
 def in_morse(term: str, source: random.Random) -> str:
-    return " / ".join(" ".join(_MORSE[char] for char in word) for word in term.split()) if term.replace(" ", "").isascii() and term.replace(" ", "").isalpha() else ""
+    letters = term.replace(" ", "")
+    return (
+        " / ".join(" ".join(_MORSE[char] for char in word) for word in term.lower().split())
+        if letters.isascii() and letters.isalpha()
+        else ""
+    )
 
 
 def in_binary(term: str, source: random.Random) -> str:
@@ -300,18 +309,120 @@ def in_camel_case(term: str, source: random.Random) -> str:
     return "".join(word.capitalize() for word in term.split()) if " " in term else term[:2].capitalize() + term[2:].capitalize()
 
 
+_FLIPPED = dict(zip("abcdefghijkmnrtuvwy", "ɐqɔpǝɟƃɥᴉɾʞɯuɹʇnʌʍʎ", strict=True)) | {"p": "d", "q": "b"}
+
+
+def leet_spaced(term: str, source: random.Random) -> str:
+    return " ".join(_mapped(term.replace(" ", ""), _LEET_PLAIN))
+
+
+def upside_down(term: str, source: random.Random) -> str:
+    return _mapped(term, _FLIPPED)[::-1] if set(term) & set("aefhmrtwy") else ""
+
+
+def _by_ear(letters: str, other: str) -> Family:
+    """Written as it sounds; "fixen" is left out, because it is a word."""
+    return lambda term, source: (
+        term.replace(letters, other) if letters in term and len(term) > 4 and term not in ("ficken", "fick dich") else ""
+    )
+
+
+def signs_with_degrees(term: str, source: random.Random) -> str:
+    return _mapped(term, dict(zip("aeiofs", "@€!°f$", strict=True)))
+
+
+def glued_in_camel_case(term: str, source: random.Random) -> str:
+    return source.choice(["Mein", "Dein", "My", "Unser"]) + "".join(map(str.capitalize, term.split())) if len(term) > 3 else ""
+
+
+def markup_inside(term: str, source: random.Random) -> str:
+    return _changed(term, source, lambda word, place: word[:place] + source.choice(["<b></b>", "<i>", "<!-- -->"]) + word[place:], 4)
+
+
+def child_before(term: str, source: random.Random) -> str:
+    return source.choice(["Kinder-", "Schul-", "Baby-"]) + term.capitalize()
+
+
+def adjective_before(term: str, source: random.Random) -> str:
+    return source.choice(["schönes", "kleine", "dumme", "große"]) + term if term.isalpha() and len(term) > 4 else ""
+
+
 FAMILIES: dict[str, Family] = {
-    "mixed case": mixed_case, "alternating case": alternating_case, "camel case": in_camel_case, "closed up": closed_up,
-    "leet digits": leet_digits, "leet signs": leet_signs, "leet more digits": leet_more, "leet one letter": leet_one,
-    "spaced": _joined(" "), "dots": _joined("."), "hyphens": _joined("-"), "underscores": _joined("_"), "slashes": _joined("/"),
-    "bars with spaces": _joined(" | "), "varied signs": varied_signs, "emoji between": emoji_between, "emoji inside": emoji_inside,
-    "letter per line": over_lines, "hyphenated": hyphenated, "sign inside": sign_inside, "digit inside": digit_inside, "space inside": space_inside,
-    "zero width": zero_width, "soft hyphens": soft_hyphens, "directions": directions, "selectors": selectors, "zalgo": zalgo,
-    "one accent": one_accent, "enclosed": enclosed, "cyrillic": cyrillic, "greek": greek, "fullwidth": fullwidth, "mathematical": mathematical,
-    "circled": circled, "boxed": boxed, "regional": regional, "small capitals": small_capitals, "tags": tags, "smuggled bytes": smuggled,
-    "doubled": doubled, "drawn out": drawn_out, "last drawn out": last_drawn_out, "one left out": one_left_out, "one put in": one_put_in,
-    "one changed": one_changed, "two swapped": two_swapped, "one star": one_star, "two stars": two_stars, "vowel as sign": vowel_as_sign,
-    "mirrored": mirrored, "halves swapped": halves_swapped, "base64": in_base64, "base32": in_base32, "hex": in_hex, "percent": in_percents,
-    "entities": in_entities, "escapes": in_escapes, "rot13": in_rot13, "morse": in_morse, "binary": in_binary, "numbers": in_numbers,
-    "alphabet numbers": in_alphabet_numbers, "digits around": digits_around, "wrapped": wrapped, "umlauts": umlauts,
-}  # fmt: skip
+    "mixed case": mixed_case,
+    "alternating case": alternating_case,
+    "camel case": in_camel_case,
+    "closed up": closed_up,
+    "leet digits": leet_digits,
+    "leet signs": leet_signs,
+    "leet more digits": leet_more,
+    "leet one letter": leet_one,
+    "spaced": _joined(" "),
+    "dots": _joined("."),
+    "hyphens": _joined("-"),
+    "underscores": _joined("_"),
+    "slashes": _joined("/"),
+    "bars with spaces": _joined(" | "),
+    "varied signs": varied_signs,
+    "emoji between": emoji_between,
+    "emoji inside": emoji_inside,
+    "letter per line": over_lines,
+    "hyphenated": hyphenated,
+    "sign inside": sign_inside,
+    "digit inside": digit_inside,
+    "space inside": space_inside,
+    "zero width": zero_width,
+    "soft hyphens": soft_hyphens,
+    "directions": directions,
+    "selectors": selectors,
+    "zalgo": zalgo,
+    "one accent": one_accent,
+    "enclosed": enclosed,
+    "cyrillic": cyrillic,
+    "greek": greek,
+    "fullwidth": fullwidth,
+    "mathematical": mathematical,
+    "circled": circled,
+    "boxed": boxed,
+    "regional": regional,
+    "small capitals": small_capitals,
+    "tags": tags,
+    "smuggled bytes": smuggled,
+    "doubled": doubled,
+    "drawn out": drawn_out,
+    "last drawn out": last_drawn_out,
+    "one left out": one_left_out,
+    "one put in": one_put_in,
+    "one changed": one_changed,
+    "two swapped": two_swapped,
+    "one star": one_star,
+    "two stars": two_stars,
+    "vowel as sign": vowel_as_sign,
+    "mirrored": mirrored,
+    "halves swapped": halves_swapped,
+    "base64": in_base64,
+    "base32": in_base32,
+    "hex": in_hex,
+    "percent": in_percents,
+    "entities": in_entities,
+    "escapes": in_escapes,
+    "rot13": in_rot13,
+    "morse": in_morse,
+    "binary": in_binary,
+    "numbers": in_numbers,
+    "alphabet numbers": in_alphabet_numbers,
+    "digits around": digits_around,
+    "wrapped": wrapped,
+    "umlauts": umlauts,
+    "leet with spaces": leet_spaced,
+    "upside down": upside_down,
+    "ph for f": _by_ear("f", "ph"),
+    "x for ck": _by_ear("ck", "x"),
+    "k for c": _by_ear("c", "k"),
+    "z for s": _by_ear("s", "z"),
+    "v for u": _by_ear("u", "v"),
+    "signs with degrees": signs_with_degrees,
+    "glued in camel case": glued_in_camel_case,
+    "markup inside": markup_inside,
+    "child before": child_before,
+    "adjective before": adjective_before,
+}
