@@ -30,13 +30,15 @@ from pydantic import (
     field_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
-from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest
-from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar, canonical_json
+from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest, offer
+from devpipe.graphs import binding_faults, shape_fault
+from devpipe.values import MAX_PROMPT_CHARACTERS, Binding, Scalar, Workflow, canonical_json
 
 MAX_FILE_BYTES = 256 * 1024
-MAX_GRAPH_BYTES = 8 * 1024 * 1024
+MAX_GRAPH_BYTES = 512 * 1024  # an event of a recording holds 1 MB
 MAX_DEPTH = 32
 MAX_NUMBER = 2**63
 NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
@@ -76,13 +78,6 @@ class _Around:
     procedures: Sequence[str]
     backends: Sequence[str]
     graphs: Path
-
-
-def offer(name: str, known: Iterable[str]) -> str:
-    """What may stand in the place of a wrong name, the nearest first."""
-    names = sorted(known)
-    near = nearest(name, names, count=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"Allowed: {', '.join(names) or 'none'}."
 
 
 def _own_name(name: str, info: ValidationInfo) -> str:
@@ -141,7 +136,7 @@ class Model(BaseModel):
 
     def snapshot(self) -> dict[str, Any]:
         """The configuration as JSON values, as a recording keeps it."""
-        return self.model_dump(mode="json", exclude={"schema_"})
+        return self.model_dump(mode="json", by_alias=True, exclude={"schema_"})
 
     @cached_property
     def spelled(self) -> str:
@@ -273,6 +268,22 @@ class Parameter(Model):
         return {"true": True, "false": False}.get(text.lower(), text) if self.type == "boolean" else text
 
 
+class Bound(Model):
+    """An input of a node of the graph."""
+
+    node: Text = Field(description="The node's number in the graph.")
+    input: Text = Field(description="The name of its input.")
+    title: str = Field("", description="The node's title, where it is to be the one with this title; checked.")
+
+
+class ModelFile(Model):
+    """A file that the graph needs on the server."""
+
+    file: Text = Field(description="Its name, as the graph has it.")
+    folder: Text = Field(description="The folder under ComfyUI's models/ in which it belongs.")
+    from_: str = Field("", alias="from", description="Where it comes from: a repository on Hugging Face, or an address.")
+
+
 class OutputConfig(_Titled):
     """Which medium, by which backend, model and parameters, at which price."""
 
@@ -283,6 +294,11 @@ class OutputConfig(_Titled):
     model: str = Field("", max_length=256, description="The backend's name of the model.")
     translate_to: str = Field("", pattern=LANGUAGE_OR_NONE, description="Stage 3 translates the text to this language.")
     graph: str = Field("", pattern=GRAPH, description="A ComfyUI API export in output_configs/graphs.")
+    bindings: dict[Name, tuple[Bound, ...]] = Field(
+        {}, exclude_if=operator.not_, description="Which inputs of the graph take a text, a picture, the seed or a parameter."
+    )  # none of the three is in snapshots where unset: those of older recordings stay equal
+    models: tuple[ModelFile, ...] = Field((), exclude_if=operator.not_, description="The files that the graph needs on the server.")
+    nodes: SkipJsonSchema[dict[str, Any]] = Field({}, exclude_if=operator.not_)  # the graph itself: recordings keep it
     price_usd: float | None = Field(None, ge=0, description="Price of one generation; null: unknown or nothing.")
     parameters: dict[ParameterName, Parameter] = Field({}, description="What can be set.")
 
@@ -312,9 +328,24 @@ class OutputConfig(_Titled):
             present = sorted(path.name for path in around.graphs.glob("*.json"))
             if name not in present:
                 raise ValueError(f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}")
-            if broken := _read(around.graphs / name, limit=MAX_GRAPH_BYTES)[1]:
+            nodes, broken = _read(around.graphs / name, limit=MAX_GRAPH_BYTES)
+            if broken:
                 raise ValueError(f"the graph {name!r} is broken: {broken[0][0]}: {broken[0][1]}")
+            if fault := shape_fault(nodes or {}):
+                raise ValueError(f"the graph {name!r} {fault}")
         return name
+
+    @field_validator("nodes")
+    @classmethod
+    def _nodes_of_graph(cls, nodes: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if info.context:
+            raise ValueError("stands in a file of its own, which `graph` names. Delete it here.")
+        return nodes
+
+    def workflow(self) -> Workflow | None:
+        """The graph and where our values go in it; None where the output has none."""
+        bound = {name: tuple(Binding(one.node, one.input, one.title) for one in some) for name, some in self.bindings.items()}
+        return Workflow(self.nodes, bound) if self.nodes else None
 
     def resolve(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All parameters to send: the given ones, checked, and the defaults. Raises one UsageError that names every fault."""
@@ -395,6 +426,10 @@ class Catalogue:
         """The pictures a run to this output must bring: those the output names, else those of its media pipeline."""
         return output.images or self.media_pipeline(output.pipeline).images
 
+    def optional_images(self, output: OutputConfig) -> tuple[str, ...]:
+        """The pictures a run to this output may bring besides; a graph uses exactly those that it needs."""
+        return () if output.nodes else self.media_pipeline(output.pipeline).optional_images
+
     def _refuse_broken(self, folder: str, name: str) -> None:
         if faults := [fault for fault in self.faults if fault.file == f"{folder}/{name}.json"]:
             raise ConfigError(faults)
@@ -422,8 +457,23 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
     around = replace(around, media=media)
     interceptions = _valid(InterceptionPipeline, "pipelines", _of_kind("interception", pipelines), around, faults)
     broken = frozenset(PurePath(fault.file).stem for fault in faults if fault.file.startswith("pipelines/"))
-    found = _valid(OutputConfig, "output_configs", outputs, replace(around, names=frozenset(outputs), broken=broken), faults)
+    valid = _valid(OutputConfig, "output_configs", outputs, replace(around, names=frozenset(outputs), broken=broken), faults)
+    found = {stem: config for stem, one in valid.items() if (config := _with_graph(one, media[one.pipeline], graphs, faults))}
     return Catalogue(interceptions, media, found, tuple(sorted(faults, key=lambda fault: fault.file)))
+
+
+def _with_graph(config: OutputConfig, media: MediaPipeline, graphs: Path, faults: list[Fault]) -> OutputConfig | None:
+    """The output with its graph inside; None where its bindings have faults."""
+    nodes = _read(graphs / config.graph, limit=MAX_GRAPH_BYTES)[0] if config.graph else {}
+    config = config.model_copy(update={"nodes": nodes or {}})
+    kinds: dict[str, str] = {name: parameter.type for name, parameter in config.parameters.items()}
+    kinds |= dict.fromkeys((*media.texts, *(config.images or media.images)), "string") | {"seed": "integer"}
+    bound = {name: [one.model_dump() for one in some] for name, some in config.bindings.items()}
+    found = list(binding_faults(bound, config.nodes, kinds, config.parameters)) if config.graph or bound else []
+    if config.backend == "comfyui" and not config.graph:
+        found.append((("graph",), "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs."))
+    faults.extend(Fault(f"output_configs/{config.name}.json", _path("$", *place), message) for place, message in found)
+    return None if found else config
 
 
 def _of_kind(kind: str, raws: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

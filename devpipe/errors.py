@@ -149,3 +149,10 @@ class CutOff(BackendError):
 def nearest(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:
     """The known names closest to a misspelt one, best first."""
     return difflib.get_close_matches(name, list(known), n=count, cutoff=0.6)
+
+
+def offer(name: str, known: Iterable[str]) -> str:
+    """What may stand in the place of a wrong name, the nearest first."""
+    names = sorted(known)
+    near = nearest(name, names, count=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"Allowed: {', '.join(names) or 'none'}."

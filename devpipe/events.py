@@ -123,6 +123,7 @@ class AttemptStarted(Event):
     model: str = ""
     seed: int | None = None
     request: JsonObject = {}
+    request_id: str = ""  # of a medium: the name of the job at a backend that lets us choose it
     sha256: str = ""  # of the request, as the verdict names it
     paid: bool = False
 
@@ -264,6 +265,16 @@ class Previewed(Event):
     stored: ClassVar[bool] = False
     data: bytes
     media_type: str
+
+
+class Queued(Event):
+    """The vendor has `position` other jobs to do before this one; `seconds`: how long they may take, where anybody knows."""
+
+    type: Literal["queued"] = "queued"
+    stored: ClassVar[bool] = False
+    stage: Stage
+    position: int
+    seconds: float | None = None
 
 
 StoredEvent = (

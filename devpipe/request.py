@@ -79,7 +79,7 @@ class Asker:
             self.level(safety),
             seed_in_range(text_seed, name="text_seed") or draw_seed(),
             texts=texts_of(prompt, media_pipeline),
-            images=self._attachments({"image": image, "mask": mask, "control": control}, chosen[1], media_pipeline),
+            images=self._attachments({"image": image, "mask": mask, "control": control}, chosen[1]),
             asked=asked,
             parameters=chosen[1].resolve(asked),
             seed=seed_in_range(seed),
@@ -88,10 +88,10 @@ class Asker:
             batch=batch,
         )
 
-    def _attachments(self, given: Mapping[str, Any], output: OutputConfig, media_pipeline: MediaPipeline) -> dict[str, Attachment]:
+    def _attachments(self, given: Mapping[str, Any], output: OutputConfig) -> dict[str, Attachment]:
         """The pictures that the output takes. Raises UsageError for one missing, one too many, or one that is no picture."""
         needed = list(self.catalogue.required_images(output))
-        possible = {*needed, *media_pipeline.optional_images}
+        possible = {*needed, *self.catalogue.optional_images(output)}
         present = {name: value for name, value in given.items() if value is not None}
         for name in needed:
             if name not in present:
@@ -162,8 +162,7 @@ class Asker:
         if output == started.output:
             kept["parameters"] = started.parameters
         config = self.catalogue.output(output)
-        media_pipeline = self.catalogue.media_pipeline(config.pipeline)
-        taken = {*self.catalogue.required_images(config), *media_pipeline.optional_images}
+        taken = {*self.catalogue.required_images(config), *self.catalogue.optional_images(config)}
         return kept | {name: image for name, image in attachments_of(source).items() if name in taken}
 
     def shared(self, source: Recording, prompt: Prompt, pipeline: str, output: str, **how: Any) -> RunRequest:

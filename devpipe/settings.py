@@ -16,8 +16,8 @@ from urllib.parse import unquote
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from devpipe.backends.fallback import Candidate, Chain
-from devpipe.config import faults_of, offer
-from devpipe.errors import ConfigError, Fault
+from devpipe.config import faults_of
+from devpipe.errors import ConfigError, Fault, offer
 from devpipe.values import BOUNDARIES, Boundary, Level, Task
 from devpipe.workspace import find_home
 

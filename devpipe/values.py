@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 Stage = Literal["input", "interception", "pre_output", "generation"]
 STAGES: tuple[Stage, ...] = ("input", "interception", "pre_output", "generation")
@@ -102,8 +102,29 @@ class TextResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Binding:
+    """Where one of our values goes: an input of a node of a ComfyUI graph. `title`: what the graph calls that node."""
+
+    node: str
+    input: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A ComfyUI graph as it was exported, and which of its inputs take which of our values."""
+
+    nodes: Mapping[str, Any]  # API format, verbatim
+    bindings: Mapping[str, tuple[Binding, ...]]  # by our names: prompt, seed, steps, image, ...
+
+    def described(self) -> dict[str, object]:
+        """The same as JSON values."""
+        return {"nodes": dict(self.nodes), "bindings": {name: [asdict(one) for one in some] for name, some in self.bindings.items()}}
+
+
+@dataclass(frozen=True, slots=True)
 class MediaRequest:
-    """One medium asked of a media backend, in our words: every field here is covered by the verdict's hash."""
+    """One medium asked of a media backend, in our words: the verdict's hash covers every field but the seed and the id."""
 
     medium: Medium
     texts: Mapping[str, str]  # by the input names of the media pipeline: prompt, prompt_2
@@ -113,10 +134,12 @@ class MediaRequest:
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     style: str = ""  # the interception's manner, for backends that draw by rule; others ignore it
     languages: Mapping[str, str] = field(default_factory=dict)  # of texts, ISO 639-1
+    workflow: Workflow | None = None  # for backends that run graphs
+    request_id: str = field(default="", compare=False)  # a UUID, recorded before anything is sent: the vendor's name for the job
 
     def described(self) -> dict[str, object]:
         """The request as JSON values, pictures by their hash: what is recorded, and what the hash covers."""
-        return {
+        told: dict[str, object] = {
             "medium": self.medium,
             "model": self.model,
             "texts": dict(self.texts),
@@ -125,6 +148,7 @@ class MediaRequest:
             "style": self.style,
             "languages": dict(self.languages),
         }
+        return told | {"workflow": self.workflow.described()} if self.workflow else told
 
     def sha256(self) -> str:
         """Hash of everything that would be sent, except the seed: the same request under another seed is the same request."""

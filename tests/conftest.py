@@ -63,6 +63,10 @@ def is_loopback(host: str) -> bool:
 GUARD = pytest.StashKey[NetworkGuard]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--comfyui-url", default="", help="a real ComfyUI, for tests/test_comfyui_real.py")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     guard = config.stash[GUARD] = NetworkGuard()
     sys.addaudithook(guard.audit)

@@ -333,8 +333,9 @@ def test_an_output_is_unusable_with_its_media_pipeline(workspace: Workspace, con
 
 def test_a_graph_is_read(workspace: Workspace) -> None:
     """A graph that is there is no fault, a broken or linked one is, and the nearest one is offered."""
-    workspace.put("output_configs/graphs/flux.json", {"1": {"inputs": {}}})
-    assert not workspace.spoil(SKETCH, lambda raw: raw.update(graph="flux.json")).faults
+    workspace.put("output_configs/graphs/flux.json", {"1": {"class_type": "Draw", "inputs": {"text": "", "width": 8}}})
+    bindings = {"prompt": [{"node": "1", "input": "text"}], "width": [{"node": "1", "input": "width"}]}
+    assert not workspace.spoil(SKETCH, lambda raw: raw.update(graph="flux.json", bindings=bindings)).faults
     assert "did you mean 'flux.json'" in faults(workspace.spoil(SKETCH, lambda raw: raw.update(graph="fluxx.json")))[f"{SKETCH} $.graph"]
     workspace.put("output_configs/graphs/broken.json", b'{"1": ')
     assert "line 1, column 7" in faults(workspace.spoil(SKETCH, lambda raw: raw.update(graph="broken.json")))[f"{SKETCH} $.graph"]

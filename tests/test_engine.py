@@ -146,7 +146,7 @@ async def test_replay_is_bit_equal_for_every_procedural_output(engine: Engine, t
     picture, mask = small_picture(), small_picture((255, 255, 255))
     needs = {"sketch_inpaint": {"image": picture, "mask": mask}, "sketch_control": {"control": picture}, "sketch_sound": {"seconds": 1}}
     needs["sketch_video"] = {"width": 64, "height": 64, "frames": 8}
-    for output in engine.catalogue.outputs:
+    for output in (name for name, config in engine.catalogue.outputs.items() if config.backend == "procedural"):
         run = await engine.run("a red cat", pipeline="dada", output=output, **needs.get(output, {}))
         proof = await engine.replay(run.id)
         assert proof.equal, (output, proof.differences)

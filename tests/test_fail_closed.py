@@ -23,7 +23,7 @@ from devpipe.run import Run
 from devpipe.safety import judge
 from devpipe.safety.policy import NEGATIVE
 from devpipe.testing import DROP, HANG, Answer, Loopback, ScriptedBackend
-from devpipe.values import LOCAL_COST, MediaRequest, MediaResult, TextRequest, TextResult
+from devpipe.values import LOCAL_COST, MediaRequest, MediaResult, TextRequest, TextResult, Workflow
 
 LEVELS = ("kids", "youth")
 SMALL = {"width": 64, "height": 64}
@@ -396,10 +396,10 @@ def let_take_negative(engine: Engine, name: str) -> None:
     engine.catalogue.outputs[name] = OutputConfig.restore(spec)  # type: ignore[index]
 
 
-def test_the_hash_covers_every_field_but_the_seed() -> None:
+def test_the_hash_covers_every_field_but_the_seed_and_the_id() -> None:
     """A field that is added to the request cannot be forgotten: each one changes the hash."""
-    request = MediaRequest("image", {"prompt": "a"})
-    assert set(request.described()) == {field.name for field in fields(MediaRequest)} - {"seed"}
+    request = MediaRequest("image", {"prompt": "a"}, workflow=Workflow({}, {}))
+    assert set(request.described()) == {field.name for field in fields(MediaRequest)} - {"seed", "request_id"}
 
 
 @pytest.mark.parametrize(("first", "then"), [("SAFE", "SAFE"), ("SAFE", RateLimited("wait.", retry_after=99.0))])

@@ -46,7 +46,16 @@ class Preview:
     media_type: str
 
 
-Emit = Callable[[Delta | Progress | Preview], None]
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The vendor has `position` other jobs to do before ours; `seconds`: how long they may take, None where nobody knows."""
+
+    position: int
+    seconds: float | None = None
+
+
+Piece = Delta | Progress | Preview | Queued
+Emit = Callable[[Piece], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from devpipe.redaction import Redactor
 
 MAX_ANSWER = 64 * 2**20  # bytes as they come; nothing is ever decompressed: 943 bytes can unpack to 2 GB
 MAX_LINE = 8 * 2**20
-MAX_ERROR = 64 * 2**10
+MAX_ERROR = 2**20
 MAX_MESSAGE = 500  # characters
 ERROR_S = 1.0  # for the words of an error whose status is known
 LONGEST_WAIT = 120.0  # seconds
@@ -45,6 +45,7 @@ _BY_WORD = (  # where nobody said a status
     (_UNPAID, 402), (re.compile(r"(?i)rate_?limit"), 429), (re.compile(r"(?i)overload"), 529), (re.compile(r"(?i)api_key|auth"), 401),
     (re.compile(r"(?i)not_?found"), 404), (re.compile(r"(?i)invalid_?request|bad_?request|context_(length|size)"), 400),
 )  # fmt: skip
+_Body = Mapping[str, Any] | tuple[str, bytes] | None  # JSON, or a media type and its bytes
 _ADDRESS = "Check its address: is it this server, and nothing in between?"
 _AGAIN = "Try again, or choose another model."
 
@@ -189,7 +190,7 @@ class Answer:
         """Each JSON object when its line has come, or all of what calls itself one. Raises CutOff for half of one at the end."""
         reader = NdjsonReader(self._server.name)
         if self._is_json:
-            body = await self._body()
+            body = await self.whole()
             several = isinstance(_json(body.partition(b"\n")[0]), dict)
             for found in (*reader.feed(body), *reader.end()) if several else [self._object(body)]:
                 yield found
@@ -214,19 +215,20 @@ class Answer:
 
     async def json(self) -> dict[str, Any]:
         """The whole answer. Raises the vendor's error where it holds one, whatever its status."""
-        found = self._object(await self._body())
+        found = self._object(await self.whole())
         if not found.get("error"):
             return found
         problem = self._server.error(0, self.headers, found)
         found.clear()  # some tracebacks show local values, and it may hold the key
         raise problem
 
+    async def whole(self, limit: int = MAX_ANSWER) -> bytes:
+        """The whole answer, whatever it is. Raises CutOff beyond `limit` bytes."""
+        return b"".join([piece async for piece in self._pieces(limit)])
+
     @property
     def _is_json(self) -> bool:
         return self.headers.get("content-type", "").startswith("application/json")
-
-    async def _body(self) -> bytes:
-        return b"".join([piece async for piece in self._pieces()])
 
     def _object(self, body: bytes) -> dict[str, Any]:
         if body.lstrip()[:1] == b"{" and _json(body) is None:
@@ -292,7 +294,7 @@ class Http:
             key = address = ""  # some tracebacks show local values
             raise UsageError(f"{key_name or 'The key'} holds characters that no key has.", hint="Copy it again.")
         basic = base64.b64encode(unquote(given.userinfo.decode()).encode()).decode()
-        self._headers = {"accept-encoding": "identity", "user-agent": "devpipe", "content-type": "application/json"} | dict(headers)
+        self._headers = {"accept-encoding": "identity", "user-agent": "devpipe"} | dict(headers)
         self._headers |= {header: f"{scheme} {key}".strip()} if key else {}
         self._headers |= {"Authorization": f"Basic {basic}"} if basic else {}  # whoever wrote it into the address means this host
         self._redact = Redactor([key, basic, unquote(given.password)])
@@ -326,12 +328,28 @@ class Http:
         async with self._asked("POST", path, body, patience) as answer:
             return await answer.json()
 
+    async def get_bytes(self, path: str, *, limit: int, patience: Patience) -> bytes:
+        """A file. Raises Rejected where there is none, CutOff where it has more than `limit` bytes."""
+        async with self._asked("GET", path, None, patience) as answer:
+            return await answer.whole(limit)
+
+    async def post_file(self, path: str, name: str, data: bytes, *, fields: Mapping[str, str], patience: Patience) -> dict[str, Any]:
+        """POST a PNG as the field `image` of a form, with other fields."""
+        form = httpx.Request("POST", "http://form", files={"image": (name, data, "image/png")}, data=dict(fields))
+        async with self._asked("POST", path, (form.headers["content-type"], form.read()), patience) as answer:
+            return await answer.json()
+
+    def websocket(self, path: str) -> tuple[str, dict[str, str]]:
+        """The address of a websocket there, and the headers that let us in."""
+        headers = {name: value for name, value in self._headers.items() if name != "accept-encoding"}
+        return f"ws{self.url.removeprefix('http')}/{path.lstrip('/')}", headers
+
     def stream(self, path: str, body: Mapping[str, Any], *, patience: Patience) -> AbstractAsyncContextManager[Answer]:
         """POST `body`. Raises our error for a status of 300 and more; leaving the block closes the connection, which stops the work."""
         return self._asked("POST", path, body, patience)
 
     @asynccontextmanager
-    async def _asked(self, method: str, path: str, body: Mapping[str, Any] | None, patience: Patience) -> AsyncIterator[Answer]:
+    async def _asked(self, method: str, path: str, body: _Body, patience: Patience) -> AsyncIterator[Answer]:
         deadline = asyncio.get_running_loop().time() + patience.total
         response = await self._sent(method, path, body, patience, deadline)
         try:
@@ -343,11 +361,13 @@ class Http:
             with suppress(httpx.HTTPError, OSError):
                 await response.aclose()
 
-    async def _sent(self, method: str, path: str, body: Mapping[str, Any] | None, patience: Patience, deadline: float) -> httpx.Response:
+    async def _sent(self, method: str, path: str, body: _Body, patience: Patience, deadline: float) -> httpx.Response:
         times = httpx.Timeout(connect=patience.connect, read=patience.read, write=patience.write, pool=patience.pool)
-        content = None if body is None else json.dumps(body, allow_nan=False).encode()
+        media_type, content = "application/json", None
+        if body is not None:
+            media_type, content = body if isinstance(body, tuple) else (media_type, json.dumps(body, allow_nan=False).encode())
         client, url = self._client(), f"{self.url}/{path.lstrip('/')}"
-        request = client.build_request(method, url, content=content, headers=self._headers, timeout=times)
+        request = client.build_request(method, url, content=content, headers=self._headers | {"content-type": media_type}, timeout=times)
         try:
             async with asyncio.timeout_at(deadline):
                 return await client.send(request, stream=True, follow_redirects=False)
@@ -448,7 +468,8 @@ def _final(said: VendorAnswer, headers: Mapping[str, str], key_name: str) -> str
 def _said(status: int, body: bytes | Mapping[str, Any], redact: Redactor) -> VendorAnswer:
     raw = _MARKUP.sub(" ", body.decode("utf-8", "replace")) if isinstance(body, bytes) else ""
     try:
-        fields = redact.value(_fields(body))
+        answer = _mapping(body if isinstance(body, Mapping) else _json(body))
+        fields = redact.value({name: answer[name] for name in answer if name == "node_errors"} | _fields(answer))
     except RecursionError:
         fields = {}
     extra, known = _mapping(fields.get("metadata")), ("error", "message", "detail", "errors", "title", "code", "metadata", "choices")
@@ -462,9 +483,8 @@ def _said(status: int, body: bytes | Mapping[str, Any], redact: Redactor) -> Ven
     return VendorAnswer(status if status >= 400 else _inner_status(fields, f"{code} {kind}"), code, kind, message, metadata)
 
 
-def _fields(body: bytes | Mapping[str, Any]) -> dict[str, Any]:
+def _fields(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What describes the error: `error`, that of the first choice, or the answer itself."""
-    answer = _mapping(body if isinstance(body, Mapping) else _json(body))
     choices = answer.get("choices")
     found = answer.get("error") or (_mapping(choices[0]).get("error") if isinstance(choices, list) and choices else None)
     return dict(found if isinstance(found, Mapping) else answer)
@@ -495,7 +515,7 @@ def _inner_status(fields: Mapping[str, Any], words: str) -> int:
 
 def retry_after(headers: Mapping[str, str], body: bytes | Mapping[str, Any]) -> float | None:
     """How many seconds to wait, at most LONGEST_WAIT, as the vendor says it in headers, fields or prose; None where it does not."""
-    told, fields = httpx.Headers(headers), _fields(body)
+    told, fields = httpx.Headers(headers), _fields(_mapping(body if isinstance(body, Mapping) else _json(body)))
     milliseconds, prose = _number(told.get("retry-after-ms")), _IN_PROSE.search(_message(fields))
     found = (
         None if milliseconds is None else milliseconds / 1000,

@@ -31,6 +31,7 @@ BACKENDS: Mapping[str, Entry] = {
     "ollama": Entry("devpipe.backends.ollama:Ollama"),
     "openai_compatible": Entry("devpipe.backends.openai_compatible:OpenAICompatible"),
     "openrouter": Entry("devpipe.backends.openrouter:OpenRouter"),
+    "comfyui": Entry("devpipe.backends.comfyui:ComfyUI"),
 }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from devpipe.backends.base import Health
 from devpipe.backends.fallback import Candidate, Chain, leaves
 from devpipe.backends.registry import Backends
+from devpipe.cli.graphs import unready
 from devpipe.config import Catalogue, load_catalogue
 from devpipe.errors import ConfigError, DevpipeError, Fault
 from devpipe.lint import lint
@@ -30,6 +31,7 @@ class Checked:
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     backends: Mapping[str, Health]
+    unready: Mapping[str, Sequence[str]] = field(default_factory=dict)  # outputs that cannot be used now, and why
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -40,6 +42,7 @@ class Checked:
                 name: {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(health).items()}
                 for name, health in self.backends.items()
             },
+            "unready": {name: list(reasons) for name, reasons in self.unready.items()},
         }
 
     def __str__(self) -> str:
@@ -49,13 +52,19 @@ class Checked:
             lines.append(
                 f"backend {name}: {state} " + " ".join(filter(None, [health.detail, health.version, _some(health.models), health.hint]))
             )
+        reasons = dict.fromkeys(reason for some in self.unready.values() for reason in some)
+        for reason in reasons:
+            lines.append(f"NOT READY {', '.join(name for name, some in self.unready.items() if reason in some)}: {reason}")
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults] or ["no faults"]
         return "\n".join(line.rstrip() for line in lines)
 
 
-async def checked(home: Path) -> Checked:
-    """Look at everything, also where the settings are broken; asks all backends at the same time, with patience of a few seconds."""
+async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> Checked:
+    """Look at everything, also where the settings are broken; asks all backends at the same time, with patience of a few seconds.
+
+    `object_info`: what a ComfyUI server said of its nodes; graphs are then checked against it, and no server is asked.
+    """
     try:
         settings, faults = Settings.load(home), tuple[Fault, ...]()
     except ConfigError as error:
@@ -65,12 +74,14 @@ async def checked(home: Path) -> Checked:
     looking = asyncio.create_task(asyncio.to_thread(_catalogue, home))
     healths = await asyncio.gather(*[_health(backends, name) for name in names])
     catalogue, linted = await looking
+    waiting = await unready(catalogue, backends, dict(zip(names, healths, strict=True)), object_info)
     usable = {"interceptions": catalogue.interceptions, "media pipelines": catalogue.media, "outputs": catalogue.outputs}
     found = Checked(
         usable={kind: sorted(found) for kind, found in usable.items()},
         faults=(*faults, *catalogue.faults, *linted),
         warnings=(*map(str, settings.faults()), *_outside(settings, backends), *_unwritable(settings.recordings)),
         backends=dict(zip(names, healths, strict=True)),
+        unready=waiting,
     )
     await backends.close()
     return found

@@ -260,8 +260,14 @@ def _init(asked: Asked) -> int:
     return EXIT_COMPLETED
 
 
+def _adopt(asked: Asked) -> int:
+    from devpipe.cli.graphs import command
+
+    return command(asked)
+
+
 _COMMANDS: Mapping[str, Callable[[Asked], int]] = {
     "run": _run, "regenerate": _regenerate, "tour": _tour, "resume": _resume, "replay": _replay, "batch": _batch, "init": _init,
     "show": looking.show, "verify": looking.verify, "list": looking.names, "check": looking.check, "export": looking.export,
-    "lab": looking.lab, "safety-report": _safety_report,
+    "lab": looking.lab, "safety-report": _safety_report, "adopt": _adopt,
 }  # fmt: skip

@@ -117,8 +117,9 @@ def _configs(asked: Asked) -> list[dict[str, Any]]:
 def check(asked: Asked) -> int:
     """Configs, settings and backends: what is usable, what is not, and what to do."""
     from devpipe.cli.check import checked
+    from devpipe.cli.graphs import saved_info
 
-    report = asked.wait(checked(home(asked)))
+    report = asked.wait(checked(home(asked), saved_info(asked.object_info)))
     say_json(report.to_json()) if asked.json else say(plain(str(report)))
     return EXIT_USAGE if report.faults else EXIT_COMPLETED
 

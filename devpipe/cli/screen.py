@@ -13,6 +13,7 @@ from devpipe.events import (
     ArtifactWritten,
     AttemptFinished,
     Progressed,
+    Queued,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -97,8 +98,9 @@ class Screen:
             case TextStreamed():
                 self._grow(event)
             case Progressed(step=step, steps=steps, message=message) if self.live:
-                self._end_line()
-                self._say("\r\x1b[K" + _INDENT + plain(f"{step} of {steps} {message}").replace("\n", " ")[-60:], end="")
+                self._fleeting(f"{step} of {steps} {message}")
+            case Queued(position=position, seconds=seconds) if self.live:
+                self._fleeting(f"waiting: {position} before this one" + (f", about {seconds:.0f} s" if seconds is not None else ""))
             case RunStarted():
                 self._line(f"{event.pipeline} > {event.output}   safety {event.safety}, text seed {event.text_seed}, run {event.run_id}")
             case RunResumed(cut_bytes=cut):
@@ -123,6 +125,11 @@ class Screen:
                 self._line(f"{_INDENT}note: {message}")
             case RunFinished():
                 self._line(f"{event.outcome} in {event.seconds:.2f} s   recording {self.folder}\n")
+
+    def _fleeting(self, text: str) -> None:
+        """A line that the next one is written over."""
+        self._end_line()
+        self._say("\r\x1b[K" + _INDENT + plain(text).replace("\n", " ")[-60:], end="")
 
     def _text(self, event: TextWritten) -> None:
         """A text that is written; where it has been seen growing, only what is now known of it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal, TypeVar
 
-from devpipe.backends.base import Backend, Delta, Emit, Preview, Progress
+from devpipe import events
+from devpipe.backends.base import Backend, Delta, Emit, Piece, Preview, Progress, Queued
 from devpipe.backends.fallback import Candidate, Chain, exhausted, leaves, may_hop, opened, wait_for
 from devpipe.backends.registry import Backends
 from devpipe.config import InterceptionPipeline, MediaPipeline, OutputConfig
@@ -141,7 +143,7 @@ class Context:
         """An emit for a backend whose pieces reach the run's followers; `streamed` keeps the text, a silent one shows none of it."""
         place = asdict(where)
 
-        def emit(piece: Delta | Progress | Preview) -> None:
+        def emit(piece: Piece) -> None:
             match piece:
                 case Delta(text):
                     if streamed is not None:
@@ -153,6 +155,8 @@ class Context:
                     self.emit(Progressed(stage=where.stage, step=step, steps=steps, message=message))
                 case Preview(data, media_type):
                     self.emit(Previewed(data=data, media_type=media_type))
+                case Queued(position, seconds):
+                    self.emit(events.Queued(stage=where.stage, position=position, seconds=seconds))
 
         return emit
 
@@ -239,6 +243,7 @@ class Context:
 
     async def make(self, backend: Backend, request: MediaRequest, started: AttemptStarted) -> MediaResult:
         """Ask a media backend; `started` must be on disk already."""
+        request = replace(request, request_id=started.request_id)
         return await self._finish(started, backend.make(request, self.follow(Where("generation"))))
 
     def media_attempt(self, request: MediaRequest) -> AttemptStarted:
@@ -246,7 +251,7 @@ class Context:
         described = {**request.described(), "seed": request.seed}
         paid = self.backends[self.output.backend].paid
         started = self._attempt("generation", "media", self.output.backend, request.model, request.seed, described, paid=paid)
-        return started.model_copy(update={"sha256": request.sha256()})
+        return started.model_copy(update={"sha256": request.sha256(), "request_id": str(uuid.uuid4())})
 
     def _attempt(
         self, stage: Stage, task: Task | Literal["media"], backend: str, model: str, seed: int, request: dict[str, object], *, paid: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 
 from devpipe.backends.base import Backend
 from devpipe.errors import NotAllowed, Rejected
@@ -14,7 +15,7 @@ from devpipe.values import Media, MediaRequest, MediaResult
 
 EXTENSIONS = {
     "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4", "video/webm": "webm",
-    "audio/wav": "wav", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg",
+    "audio/wav": "wav", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg", "text/plain": "txt",
 }  # fmt: skip
 FITTING = {"image": ("image/",), "video": ("video/", "image/webp"), "sound": ("audio/",)}  # an animated WEBP is a film, too
 NOTES = {True: "A sketch drawn by rules, not by a diffusion model.", False: "Made by a generative model."}
@@ -43,7 +44,7 @@ async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | N
 
     def files() -> list[tuple[str, bytes]]:
         stamped = _stamped(context, backend, request, result)
-        names = [context.file_name(request.medium, EXTENSIONS[media.media_type]) for media in stamped]
+        names = [context.file_name(request.medium, EXTENSIONS.get(media.media_type, "bin")) for media in stamped]
         written.extend(_written(name, media, started.attempt) for name, media in zip(names, stamped, strict=True))
         return [(name, media.data) for name, media in zip(names, stamped, strict=True)]
 
@@ -65,21 +66,24 @@ def _stamped(context: Context, backend: Backend, request: MediaRequest, result: 
             **request.described(), "seed": request.seed, "output": context.output.name, "pipeline": context.pipeline.name,
         }) if full else None,
     )  # fmt: skip
-    return [_identified(media, stamp(media.data, _known_type(media, request.medium), provenance)) for media in result.media]
+    kinds = [_kind(media) for media in result.media]
+    if not any(kind in EXTENSIONS and kind.startswith(FITTING.get(request.medium, ())) for kind in kinds):  # the others came with it
+        problem = f"The backend sent {kinds[0]} for {request.medium}, and called it {result.media[0].media_type}."
+        raise Rejected(problem, hint="Correct the output config's medium.")
+    return [_identified(media, kind, stamp(media.data, kind, provenance)) for media, kind in zip(result.media, kinds, strict=True)]
 
 
-def _known_type(media: Media, medium: str) -> str:
-    """The media type that the bytes say; the backend's word alone does not count."""
+def _kind(media: Media) -> str:
+    """The media type that the bytes say; the backend's word alone does not count, but for a text."""
     found = sniff(media.data)
-    if found not in EXTENSIONS or not found.startswith(FITTING.get(medium, ())):
-        raise Rejected(
-            f"The backend sent {found} for {medium}, and called it {media.media_type}.", hint="Correct the output config's medium."
-        )
+    if media.media_type == "text/plain" and found == "application/octet-stream":
+        with suppress(UnicodeDecodeError):
+            media.data.decode()
+            return "text/plain"
     return found
 
 
-def _identified(media: Media, data: bytes) -> Media:
-    found = sniff(data)
+def _identified(media: Media, found: str, data: bytes) -> Media:
     width, height = size_of(data) if found.startswith("image/") else (media.width, media.height)
     return Media(data, found, width, height, media.seconds if media.seconds is not None else seconds_of(data), media.alt)
 

@@ -87,6 +87,7 @@ def _request(context: Context, texts: Texts, images: Mapping[str, Attachment], p
         parameters=_with_negative(context, parameters),
         style=context.pipeline.style,
         languages=dict(texts.languages),
+        workflow=context.output.workflow(),
     )
 
 

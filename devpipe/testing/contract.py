@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from devpipe.backends.base import Backend, Delta, Health, Preview, Progress
+from devpipe.backends.base import Backend, Delta, Health, Piece
 from devpipe.errors import BackendError
 from devpipe.pictures import sniff
 from devpipe.settings import Settings
@@ -27,8 +27,8 @@ class BackendContract:
         """The backend under test, with whatever it needs faked at the wire."""
         raise NotImplementedError("A test class that inherits BackendContract says which backend it tests: override `backend`.")
 
-    def _ask(self, home: Path, request: TextRequest | MediaRequest) -> tuple[TextResult | MediaResult, list[Delta | Progress | Preview]]:
-        pieces: list[Delta | Progress | Preview] = []
+    def _ask(self, home: Path, request: TextRequest | MediaRequest) -> tuple[TextResult | MediaResult, list[Piece]]:
+        pieces: list[Piece] = []
 
         async def ask() -> TextResult | MediaResult:
             backend = self.backend(settings_for_tests(home))
@@ -120,5 +120,5 @@ class BackendContract:
                 asyncio.run(cancel(request))
 
 
-def _ignore(_: Delta | Progress | Preview) -> None:
+def _ignore(_: Piece) -> None:
     """Nobody follows."""

@@ -21,6 +21,7 @@ from devpipe.events import (
     Event,
     Previewed,
     Progressed,
+    Queued,
     RunFinished,
     RunStarted,
     StageFinished,
@@ -85,7 +86,7 @@ class RunPanel:
         self.run, self._unfollow = None, _nothing
         self._streamed: dict[Stage, str] = {}
         self._streaming: tuple[object, ...] = ()  # which text that is
-        self._progress: Progressed | None = None
+        self._progress: Progressed | Queued | None = None
         self._preview: Previewed | None = None
         self._repainted = 0.0
         self._due: object | None = None  # the repaint that is waited for
@@ -132,7 +133,13 @@ class RunPanel:
                 self._paint(summary, first, "running")
             case RunFinished():
                 self._finish(summary)
-            case StageStarted(stage=stage) | Progressed(stage=stage) | TextStreamed(stage=stage) | TextWritten(stage=stage):
+            case (
+                StageStarted(stage=stage)
+                | Progressed(stage=stage)
+                | Queued(stage=stage)
+                | TextStreamed(stage=stage)
+                | TextWritten(stage=stage)
+            ):
                 self._paint(summary, stage, "running")
             case VerdictGiven(stage=stage):
                 self._paint(summary, stage, summary.stages[stage].outcome or "running")
@@ -150,7 +157,7 @@ class RunPanel:
                 key = (stage, event.part, event.step, event.iteration)
                 begun = self._streamed.get(stage, "") if key == self._streaming else ""
                 self._streamed[stage], self._streaming = begun + text, key
-            case Progressed():
+            case Progressed() | Queued():
                 self._progress = event
             case Previewed():
                 self._preview = event
@@ -181,8 +188,12 @@ class RunPanel:
             self.tell(self.say("at", number, self.say(f"doing_{stage}")) + self._how_far(stage))
 
     def _how_far(self, stage: Stage) -> str:
-        at = self._progress
-        return f" {self.say('progress', at.step, at.steps)}" if at is not None and at.stage == stage and at.steps > 1 else ""
+        match self._progress:
+            case Progressed(stage=where, step=step, steps=steps, message=message) if where == stage and steps > 1:
+                return f" {self.say('progress', step, steps)} {message}".rstrip()
+            case Queued(stage=where, position=position, seconds=seconds) if where == stage:
+                return " " + (self.say("queued", position) if seconds is None else self.say("queued_s", position, f"{seconds:.0f}"))
+        return ""
 
     def _texts(self, told: StageSummary) -> str:
         if not told.texts:
@@ -223,7 +234,7 @@ class RunPanel:
             return f'<div class="dp-empty"><img alt="" src="{_uri(self._preview.data, self._preview.media_type)}"></div>'
         bar = ""
         if state == "running":
-            at = self._progress
+            at = self._progress if isinstance(self._progress, Progressed) else None
             bar = f'<progress aria-label="{self.say("generation")}" {f"value={at.step} max={at.steps}" if at else ""}></progress>'
         reason = summary.stages["generation"].reason
         return f'<div class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p>{bar}</div>'

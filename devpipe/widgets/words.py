@@ -45,6 +45,8 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "doing_interception": ("the text is being rewritten", "der Text wird umgeschrieben"),
     "doing_pre_output": ("the text is being checked", "der Text wird geprüft"),
     "doing_generation": ("it is being made", "es entsteht"),
+    "queued": ("{} before it", "{} davor"),
+    "queued_s": ("{} before it, about {} s", "{} davor, etwa {} s"),
     "progress": ("{} of {}", "{} von {}"),
     "your_turn": ("Stage {} of 4 is done. It is your turn.", "Stufe {} von 4 ist fertig. Du bist dran."),
     "completed": ("Done in {} seconds.", "Fertig in {} Sekunden."),

@@ -1,0 +1,346 @@
+"""Graphs run by ComfyUI (COMFYUI_URL; several, comma-separated, are a pool).
+
+Every job is accounted for: it ends in all its files, or in an error of its own kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlencode
+
+from devpipe.backends.base import Backend, Emit, Health
+from devpipe.backends.chat import fields
+from devpipe.backends.comfyui_wire import DEAD_S, SUBMIT, Job, Server, complaints
+from devpipe.backends.http import QUICK, Http, Patience, base_url
+from devpipe.errors import BackendError, Rejected, Unavailable
+from devpipe.graphs import filled
+from devpipe.pictures import size_of, sniff
+from devpipe.settings import Settings
+from devpipe.values import LOCAL_COST, Boundary, Cost, Media, MediaRequest, MediaResult
+
+FETCH = Patience(30, 900)
+MAX_FILE, MAX_FILES = 2**29, 2**30  # bytes: of one, and of all of a job
+FIRST_LOOK_S, LONGEST_LOOK_S, HEARD_LOOK_S = 0.005, 1.0, 0.25
+START = "Start it (python main.py), or set COMFYUI_URL to where it runs."
+
+
+class Lost(Unavailable):
+    """The server no longer knows a job that it had: it was restarted, or somebody deleted the job."""
+
+
+class ServerGone(Unavailable):
+    """The server stopped answering while it had the job."""
+
+
+class Interrupted(Unavailable):
+    """Somebody else stopped the job."""
+
+
+class NodeFailed(Rejected):
+    """A node of the graph failed while it ran."""
+
+
+class PartlyRefused(Rejected):
+    """The server would have run a part of the graph only: it was taken back."""
+
+
+class FileMissing(Rejected):
+    """The job succeeded, and a file that it names is not there."""
+
+
+class ComfyUI(Backend):
+    """Runs the graph of a request, with its values put in, on the least busy server."""
+
+    gone_s = 60.0  # so long may a server be away: a restart takes 14 s and more
+    stalled_s = 180.0  # so long may it accept connections and answer nothing
+    lost_s = 0.5  # so long must a job be nowhere
+
+    def __init__(self, settings: Settings, *, transport: object | None = None) -> None:
+        super().__init__(settings)
+        told = [one for one in settings.url("comfyui", "127.0.0.1").split(",") if one.strip()]
+        urls = [base_url(one, 8188, variable="COMFYUI_URL") for one in told]
+        token = settings.key("COMFYUI_TOKEN") or ""
+        self.servers = [
+            Server(Http(url, name="ComfyUI", key=token, key_name="COMFYUI_TOKEN", transport=transport, start=START)) for url in urls
+        ]
+
+    def boundary(self, model: str) -> Boundary:
+        local = all(server.http.private for server in self.servers)
+        return self.settings.region("comfyui") or ("local" if local else "world")
+
+    async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
+        """All files of a run of the request's graph.
+
+        A job that its server has forgotten is sent once more, under an id that follows from its own.
+        """
+        if request.workflow is None:
+            raise Rejected("ComfyUI needs a graph.", hint="Name one in the output config: `devpipe adopt GRAPH.json` writes it.")
+        id = request.request_id or str(uuid.uuid4())
+        try:
+            return await self._made(request, id, emit)
+        except Lost:
+            return await self._made(request, str(uuid.uuid5(uuid.UUID(id), "again")), emit)
+
+    async def _made(self, request: MediaRequest, id: str, emit: Emit) -> MediaResult:
+        """One job, at the first of the servers that takes it; from then on it stays there."""
+        assert request.workflow is not None
+        servers = await self._by_load()
+        for server in servers:
+            async with self._at(server, Job(id, emit)) as job:
+                try:
+                    names = {
+                        name: await server.upload(f"devpipe-{image.sha256[:32]}.png", image.data) for name, image in request.images.items()
+                    }
+                    job.graph = filled(request.workflow, request, images=names, prefix=f"devpipe/{id}")
+                    await self._submit(server, job)
+                except Unavailable as error:
+                    if error.sent or server is servers[-1]:
+                        raise
+                    server.dead_until = time.monotonic() + DEAD_S
+                    continue
+                return await self._result(server, job, request)
+        raise Unavailable(f"None of the {len(self.servers)} ComfyUI servers answers.", hint=START)
+
+    async def _by_load(self) -> list[Server]:
+        """The servers that answer, the least busy first. Raises Unavailable where none does."""
+        if len(self.servers) == 1:
+            return self.servers
+        for _ in range(2):
+            loads = await asyncio.gather(*(server.load() for server in self.servers))
+            found = [(one, load) for one, load in zip(self.servers, loads, strict=True) if load is not None]
+            if found:
+                return [one for one, _ in sorted(found, key=lambda pair: max(pair[1], len(pair[0].jobs)))]
+            for server in self.servers:
+                server.dead_until = 0.0
+        raise Unavailable(f"None of the {len(self.servers)} ComfyUI servers answers.", hint=START)
+
+    @asynccontextmanager
+    async def _at(self, server: Server, job: Job) -> AsyncIterator[Job]:
+        """The job as one of the server's; what is still left of it there at the end is stopped."""
+        server.jobs[job.id] = job
+        try:
+            yield job
+        finally:
+            if job.sent_at and not job.over:
+                await asyncio.shield(server.stop(job))
+            server.leave(job)
+
+    async def _submit(self, server: Server, job: Job) -> None:
+        """Send the graph. Raises Rejected with all that the server finds wrong in it."""
+        body = {"prompt": job.graph, "prompt_id": job.id, "client_id": await server.listen()}
+        job.sent_at = time.monotonic()
+        posting = asyncio.ensure_future(server.http.post_json("/prompt", body, patience=SUBMIT))
+        posting.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody waits for it any more
+        try:
+            told = await asyncio.shield(posting)
+        except asyncio.CancelledError:
+            await asyncio.wait({posting}, timeout=0.5)  # what is on its way cannot be stopped before it is there
+            raise
+        except Unavailable as error:
+            if error.vendor is None and error.sent:
+                return  # it may have arrived: its id will tell
+            job.over = True
+            if error.vendor is None or error.vendor.status != 500:
+                raise
+            raise Rejected(error.message, hint="Look into the log of ComfyUI.", vendor=error.vendor) from error
+        except Rejected as error:
+            job.over = True
+            found = complaints(fields(error.vendor and error.vendor.metadata).get("node_errors"), job.title)
+            problem = "ComfyUI does not take the graph" + "".join(f"; {one}" for one in found)
+            raise Rejected(f"{problem}." if found else error.message, hint="Run `devpipe check`.", vendor=error.vendor) from error
+        if found := complaints(told.get("node_errors"), job.title):
+            raise PartlyRefused(f"ComfyUI would have run a part of the graph only: {'; '.join(found)}.", hint="Run `devpipe check`.")
+
+    async def _result(self, server: Server, job: Job, request: MediaRequest) -> MediaResult:
+        entry = await self._ended(server, job)
+        job.over, took, compute = True, time.monotonic() - job.sent_at, _seconds(entry)
+        _check(entry, job)
+        media = [_media(data, kind, request) async for data, kind in self._files(server, job, entry)]
+        if compute is not None:
+            server.usual_s = compute if server.usual_s is None else 0.7 * server.usual_s + 0.3 * compute
+        return MediaResult(
+            tuple(media),
+            model=request.model,
+            sent={"prompt_id": job.id, "server": server.http.url, "graph": dict(job.graph)},
+            cost=LOCAL_COST if server.http.private else Cost(),
+            queue_s=None if compute is None else max(0.0, took - compute),
+            compute_s=compute,
+        )
+
+    async def _ended(self, server: Server, job: Job) -> Mapping[str, Any]:
+        """The history's entry of the job, once it is there.
+
+        Events only shorten the wait: a socket can be silent for many reasons, and tells nobody. Raises Lost or ServerGone.
+        """
+        delay, answered, absent_since = FIRST_LOOK_S, time.monotonic(), None
+        while True:
+            if not await _news(job, delay) and delay < HEARD_LOOK_S and server.hears(job):
+                delay = HEARD_LOOK_S  # the socket lives: it will say when the job is over
+                continue
+            try:
+                entry, known = await server.look(job)
+            except Unavailable as error:
+                if time.monotonic() - answered > (self.stalled_s if error.sent else self.gone_s):
+                    raise ServerGone(f"ComfyUI stopped answering while it had the job: {error.message}", hint=START, sent=True) from error
+                delay = LONGEST_LOOK_S / 2
+                continue
+            answered = time.monotonic()
+            if entry is not None:
+                return entry
+            absent_since = None if known else absent_since or answered
+            if absent_since and answered - absent_since >= self.lost_s:
+                job.over = True
+                raise Lost("ComfyUI has lost the job: it was restarted, or somebody deleted it.", hint="Start the run again.", sent=True)
+            await server.resume()
+            server.tell(job)
+            delay = min(delay * 1.5, LONGEST_LOOK_S)
+
+    async def _files(self, server: Server, job: Job, entry: Mapping[str, Any]) -> AsyncIterator[tuple[bytes, str]]:
+        """Every file and text of the job with the type that its bytes show."""
+        left = MAX_FILES
+        for picture in job.streamed:
+            yield picture, sniff(picture)
+        for node, output in _outputs(entry):
+            if isinstance(output, str):
+                yield output.encode(), "text/plain"
+                continue
+            path = "/view?" + urlencode({key: output.get(key, "") for key in ("filename", "subfolder", "type")})
+            try:
+                data = await server.http.get_bytes(path, limit=min(MAX_FILE, left), patience=FETCH)
+            except Rejected as error:
+                raise FileMissing(
+                    f"ComfyUI no longer has {output['filename']} of node {node} ({job.title(node)}).", hint="Start the run again.",
+                    vendor=error.vendor,
+                ) from error  # fmt: skip
+            left -= len(data)
+            yield data, sniff(data)
+
+    async def object_info(self) -> dict[str, Any]:
+        """What the first server that answers says of all its nodes."""
+        return await (await self._by_load())[0].http.get_json("/object_info", patience=SUBMIT)
+
+    async def dry_run(self, graph: Mapping[str, Any]) -> list[str]:
+        """What the server finds wrong in the graph; nothing is queued.
+
+        There is no call for that. But an output whose file prefix is no link and no text fails, after all before it was checked.
+        """
+        server = (await self._by_load())[0]
+        known = await server.http.get_json("/object_info", patience=SUBMIT)
+        job = Job(str(uuid.uuid4()), lambda _: None, _sentinels(graph, known))
+        if not any(fields(node["inputs"]).get("filename_prefix") == _SENTINEL for node in job.graph.values()):
+            return ["no output can be checked without running it: the graph saves no file."]
+        async with self._at(server, job):
+            try:
+                await self._submit(server, job)
+            except Rejected as error:
+                told = fields(error.vendor and error.vendor.metadata).get("node_errors")
+                return complaints(_without_sentinels(told), job.title) if told else [error.message]
+        return ["an output could not be checked without running it."]
+
+    async def check(self) -> Health:
+        """Which of the servers answer, and their versions."""
+        found = await asyncio.gather(
+            *(server.http.get_json("/system_stats", patience=QUICK) for server in self.servers), return_exceptions=True
+        )
+        told, versions = [], []
+        for server, answer in zip(self.servers, found, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, BackendError):
+                raise answer
+            if not isinstance(answer, BaseException):
+                versions.append(str(fields(answer.get("system")).get("comfyui_version", "?")))
+            told.append(answer.message if isinstance(answer, BackendError) else server.http.url)
+        return Health(bool(versions), ", ".join(told), hint="" if versions else START, version=", ".join(versions))
+
+    async def close(self) -> None:
+        for server in self.servers:
+            await server.close()
+
+
+async def _news(job: Job, delay: float) -> bool:
+    """Wait for news of the job, at most `delay` seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(delay):
+            await job.news.wait()
+    found = job.news.is_set()
+    job.news.clear()
+    return found
+
+
+def _messages(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What the server noted of a job, by kind."""
+    noted = fields(entry.get("status")).get("messages") or ()
+    return {str(one[0]): fields(one[1]) for one in noted if isinstance(one, list) and len(one) == 2}
+
+
+def _seconds(entry: Mapping[str, Any]) -> float | None:
+    """How long the job ran, by the server's clock."""
+    noted = _messages(entry)
+    began, ended = (fields(noted.get(kind)).get("timestamp") for kind in ("execution_start", "execution_success"))
+    return (ended - began) / 1000 if isinstance(began, int) and isinstance(ended, int) else None
+
+
+def _check(entry: Mapping[str, Any], job: Job) -> None:
+    """Raises unless the job succeeded and every output of its graph is there."""
+    noted, status = _messages(entry), fields(entry.get("status"))
+    if "execution_interrupted" in noted:
+        raise Interrupted("Somebody stopped the job at ComfyUI.", hint="Start the run again.", sent=True)
+    if status and status.get("completed") is not True:
+        raise _node_failed(fields(noted.get("execution_error")), job)
+    for node in job.graph:
+        inputs = fields(job.graph[node].get("inputs"))
+        if "filename_prefix" in inputs and not fields(entry.get("outputs")).get(node):
+            raise FileMissing(f"ComfyUI made no file at node {node} ({job.title(node)}).", hint="Look into the log of ComfyUI.")
+
+
+def _node_failed(told: Mapping[str, Any], job: Job) -> NodeFailed:
+    """What failed, without the server's paths and without a traceback."""
+    node, words = told.get("node_id"), " ".join(str(told.get("exception_message", "")).split())
+    words = re.sub(r"(?:[A-Za-z]:)?[\\/](?:[^\s'\"\\/]+[\\/])+", "", words)[:300]
+    kind = str(told.get("exception_type", "")).rpartition(".")[2]
+    hint = "Make it smaller, or free its memory." if "OutOfMemory" in kind else "Look into the log of ComfyUI."
+    return NodeFailed(f"ComfyUI failed at node {node} ({job.title(node)}): {kind}: {words.rstrip('.')}.", hint=hint)
+
+
+def _outputs(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
+    """Every file and every text that the nodes gave, with their node."""
+    for node, told in fields(entry.get("outputs")).items():
+        for kind, items in fields(told).items():
+            for item in items if isinstance(items, list) else ():
+                if (isinstance(item, Mapping) and item.get("filename")) or (kind == "text" and isinstance(item, str)):
+                    yield node, item
+
+
+def _media(data: bytes, kind: str, request: MediaRequest) -> Media:
+    width, height = size_of(data)
+    return Media(data, kind, width or None, height or None, alt=request.texts.get("prompt") or "made by ComfyUI")
+
+
+_SENTINEL = ["no", "link", "at all"]
+_SAVERS = {"PreviewImage": "SaveImage", "PreviewAudio": "SaveAudio", "SaveImageWebsocket": "SaveImage"}
+
+
+def _sentinels(graph: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The graph with only such outputs as the server refuses in the end; those without a file are left out."""
+    found = {}
+    for number, node in graph.items():
+        name = _SAVERS.get(node["class_type"], node["class_type"])
+        taken = fields(fields(known.get(name)).get("input"))
+        if "filename_prefix" in fields(taken.get("required")) or "filename_prefix" in fields(taken.get("optional")):
+            found[number] = {**node, "class_type": name, "inputs": {**node["inputs"], "filename_prefix": _SENTINEL}}
+        elif not fields(known.get(name)).get("output_node"):
+            found[number] = node
+    return found
+
+
+def _without_sentinels(node_errors: Mapping[str, Any]) -> dict[str, Any]:
+    """The errors that are the graph's own."""
+    return {
+        node: {"errors": [one for one in told.get("errors", ()) if fields(one.get("extra_info")).get("received_value") != _SENTINEL]}
+        for node, told in node_errors.items()
+    }

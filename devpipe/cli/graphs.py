@@ -1,0 +1,164 @@
+"""`devpipe adopt`, and what `devpipe check` says of graphs: would the server take them, with what we would put in?"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from devpipe.adopt import Group, Guess, adopt, read
+from devpipe.backends.base import Health
+from devpipe.backends.registry import Backends
+from devpipe.cli import EXIT_COMPLETED, Asked
+from devpipe.cli.looking import home
+from devpipe.cli.screen import plain, say, say_json
+from devpipe.config import Catalogue, OutputConfig, load_catalogue
+from devpipe.errors import DevpipeError, UsageError
+from devpipe.graphs import Nodes, filled, input_of, problems, value_problem
+from devpipe.settings import Settings
+from devpipe.values import MediaRequest
+
+PATIENCE_S = 2.0
+UNTOLD = "the server did not say whether it takes the graph."
+STAND_INS: Mapping[str, dict[str, Any]] = {  # for pictures that are there only when a run begins
+    "LoadImage": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+    "LoadImageMask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
+}
+
+
+@runtime_checkable
+class RunsGraphs(Protocol):
+    """A backend that can say of a graph whether it would run it."""
+
+    async def object_info(self) -> dict[str, Any]:
+        """What its server says of all nodes."""
+
+    async def dry_run(self, graph: Mapping[str, Any]) -> list[str]:
+        """What its server would refuse in the graph."""
+
+
+def saved_info(file: str | None) -> dict[str, Any] | None:
+    """What a server's /object_info said, from a file. Raises UsageError for another file."""
+    if file is None:
+        return None
+    try:
+        told = json.loads(Path(file).read_bytes())
+    except ValueError as error:
+        told = error
+    if not (isinstance(told, dict) and all(isinstance(one, dict) and isinstance(one.get("input"), dict) for one in told.values())):
+        raise UsageError(f"{file} is no object_info.", hint="Save it: curl http://127.0.0.1:8188/object_info > object_info.json")
+    return told
+
+
+async def unready(
+    catalogue: Catalogue, backends: Backends, healths: Mapping[str, Health], saved: Nodes | None = None
+) -> dict[str, Sequence[str]]:
+    """The outputs that cannot be used now, and why. `saved`: what a server said of its nodes, instead of asking one."""
+    outputs = [catalogue.outputs[name] for name in sorted(catalogue.outputs)]
+    down = {
+        one.name: [f"backend {one.backend} is not ready."]
+        for one in outputs
+        if not healths[one.backend].ready and not (saved and one.nodes)
+    }
+    graphs = [one for one in outputs if one.nodes and one.name not in down]
+    told = {name: saved or await _told(backends[name]) for name in {one.backend for one in graphs}}
+    found = {one.name: list(_wrong(catalogue, one, told[one.backend] or {})) if told[one.backend] else [UNTOLD] for one in graphs}
+    if not saved:
+        sound = [one for one in graphs if not found[one.name]]
+        refused = await asyncio.gather(*[_refused(backends[one.backend], trial(catalogue, one)) for one in sound])
+        found |= {one.name: said for one, said in zip(sound, refused, strict=True)}
+    return {name: reasons for name, reasons in sorted((down | found).items()) if reasons}
+
+
+async def _told(backend: object) -> Nodes | None:
+    """What the backend's server says of its nodes; None where there is none, or it does not answer."""
+    with contextlib.suppress(DevpipeError, TimeoutError):
+        return await asyncio.wait_for(backend.object_info(), PATIENCE_S) if isinstance(backend, RunsGraphs) else None
+    return None
+
+
+async def _refused(backend: object, graph: Nodes) -> list[str]:
+    assert isinstance(backend, RunsGraphs)
+    try:
+        return await asyncio.wait_for(backend.dry_run(graph), 4 * PATIENCE_S)
+    except (DevpipeError, TimeoutError) as error:
+        return [f"{UNTOLD} {error}".strip()]
+
+
+def trial(catalogue: Catalogue, output: OutputConfig) -> dict[str, Any]:
+    """The graph of an output as it would be sent by default, its pictures made of nothing."""
+    workflow = output.workflow()
+    assert workflow is not None
+    request = MediaRequest(
+        output.medium, dict.fromkeys(catalogue.media_pipeline(output.pipeline).texts, "-"), parameters=output.resolve({})
+    )
+    pictures = dict.fromkeys(catalogue.required_images(output), "picture.png")
+    graph = filled(workflow, request, images=pictures, prefix="devpipe")
+    loaders = {one.node for name in pictures for one in workflow.bindings[name]}
+    return {number: {**node, **STAND_INS.get(node["class_type"], {})} if number in loaders else node for number, node in graph.items()}
+
+
+def _wrong(catalogue: Catalogue, output: OutputConfig, object_info: Nodes) -> Iterator[str]:
+    """What the server's words say against an output: of its graph, and of the values that its parameters may have."""
+    yield from map(
+        str, problems(trial(catalogue, output), object_info, sources={one.file: one.from_ for one in output.models if one.from_})
+    )
+    for name, parameter in output.parameters.items():
+        step = parameter.multiple_of or (1 if parameter.type == "integer" else 0)
+        low = parameter.minimum
+        values = [low, None if low is None else low + step, parameter.maximum, *parameter.choices]
+        for one in output.bindings.get(name, ()):
+            told = input_of(object_info, output.nodes[one.node]["class_type"], one.input)
+            for value in values if told and told.kind in ("INT", "FLOAT") else ():
+                if told and value is not None and (problem := value_problem(told.kind, told.limits, parameter.cast(value))):
+                    yield f"the parameter {name} may be {value:g}, but {one.input} of node {one.node} {problem}"
+
+
+def command(asked: Asked) -> int:
+    """`devpipe adopt GRAPH`: an output config and its graph, written into the workspace."""
+    place, path = home(asked), Path(asked.graph)
+    name = asked.name or re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
+    name = name if name[:1].isalpha() else f"graph_{name}"
+    config, nodes = place / "output_configs" / f"{name}.json", place / "output_configs" / "graphs" / f"{name}.json"
+    if taken := [str(one) for one in (config, nodes) if one.exists()]:
+        raise UsageError(f"There is {taken[0]} already.", hint="Choose another name: --name NAME.")
+    found = adopt(read(path), saved_info(asked.object_info) or asked.wait(_asked_server(place)))
+    asking = not (asked.yes or asked.json) and sys.stdin is not None and sys.stdin.isatty()
+    found = found.chosen(lambda guess: choose(guess, found.graph) if asking else guess.best)
+    nodes.parent.mkdir(exist_ok=True)
+    nodes.write_text(json.dumps(found.graph, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    config.write_text(json.dumps(found.config(name), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    wrong = [str(fault) for fault in load_catalogue(place).faults if fault.file == f"output_configs/{name}.json"]
+    if asked.json:
+        told = {"name": name, "config": str(config), "graph": str(nodes), "bindings": found.config(name)["bindings"]}
+        say_json(told | {"notes": list(found.notes), "faults": wrong})
+    else:
+        lines = [f"{guess.name:<16} {_group(guess.best, found.graph)}" for guess in found.guesses]
+        say(plain("\n".join([*lines, *found.notes, *wrong, f"Wrote {config} and {nodes}. Look through them, then: devpipe check"])))
+    return EXIT_COMPLETED
+
+
+async def _asked_server(place: Path) -> Nodes | None:
+    backends = Backends(Settings.load(place))
+    try:
+        return await _told(backends["comfyui"])
+    finally:
+        await backends.close()
+
+
+def _group(group: Group, graph: Nodes) -> str:
+    value = " ".join(str(graph[group[0][0]]["inputs"][group[0][1]]).split())
+    return ", ".join(f"{name} of node {number}" for number, name in group) + f": {value[:60]}"
+
+
+def choose(guess: Guess, graph: Nodes, *, ask: Callable[[str], str] = input) -> Group:
+    """The place that the person at the terminal names; the first one where they only press Enter."""
+    places = [guess.best, *guess.others]
+    say(plain("\n".join([f"{guess.name}: which?", *(f"  {index}  {_group(one, graph)}" for index, one in enumerate(places, 1))])))
+    answer = ask(f"1..{len(places)} [1]: ").strip()
+    return places[int(answer) - 1] if answer.isdecimal() and 0 < int(answer) <= len(places) else guess.best

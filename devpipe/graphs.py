@@ -1,0 +1,338 @@
+"""ComfyUI graphs as data: where our values go in one, what would be sent, and what a server would not take.
+
+A graph is an API export: {node number: {"class_type", "inputs", "_meta": {"title"}}}; an input is a value, or a link [node, slot].
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from devpipe.errors import Rejected, nearest, offer
+from devpipe.values import MediaRequest, Workflow, canonical_json
+
+Nodes = Mapping[str, Any]
+Place = tuple[str | int, ...]  # in a config file
+HOW_TO_EXPORT = (
+    "Open it in ComfyUI and choose Workflow > Export (API); older versions: Settings > Enable Dev mode, then Save (API Format). "
+    "In ComfyUI öffnen und Workflow > Exportieren (API) wählen."
+)
+SEEDS = ("seed", "noise_seed")
+
+
+def shape_fault(graph: Mapping[str, Any]) -> str:
+    """What makes this no graph in API format; empty where it is one."""
+    if isinstance(graph.get("nodes"), list):
+        return f"is in the UI format, which no server runs. {HOW_TO_EXPORT}"
+    if not graph:
+        return "has no nodes."
+    for number, node in graph.items():
+        if not (isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)):
+            return f"is no API export: {number!r} is no node with class_type and inputs. {HOW_TO_EXPORT}"
+    try:
+        canonical_json(graph).encode()
+    except ValueError:
+        return "has a number that is NaN or infinite, or half a character. Correct it in ComfyUI and export again."
+    return ""
+
+
+def title_of(node: Mapping[str, Any]) -> str:
+    """What people call a node: its title, else its class."""
+    meta = node.get("_meta")
+    return str((meta.get("title") if isinstance(meta, Mapping) else "") or node["class_type"])
+
+
+def is_link(value: object) -> bool:
+    """Whether an input comes from another node."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int
+
+
+# What of a run goes where.
+
+
+def binding_faults(
+    bindings: Mapping[str, Sequence[Mapping[str, str]]], nodes: Nodes, kinds: Mapping[str, str], parameters: Mapping[str, object]
+) -> Iterator[tuple[Place, str]]:
+    """What is wrong with an output config's bindings, as (place in the file, message). `kinds`: what each of our values is."""
+    if not nodes:
+        yield ("bindings",), "bind inputs of a graph: name one as `graph`."
+        return
+    taken: dict[tuple[str, str], str] = {}
+    for name, some in bindings.items():
+        if name not in kinds:
+            yield ("bindings", name), f"is no text, picture or parameter of this output; {offer(name, kinds)}"
+        for index, one in enumerate(some):
+            if fault := _binding_fault(one, nodes, kinds.get(name, "")):
+                yield ("bindings", name, index, fault[0]), fault[1]
+            elif (owner := taken.setdefault((one["node"], one["input"]), name)) != name:
+                yield ("bindings", name, index), f"takes {owner!r} already. Delete one of the two."
+    for name in kinds:
+        if not bindings.get(name) and (name != "seed" or (seeds := _seeds(nodes))):
+            what = f"Bind it to {' and '.join(seeds)}." if name == "seed" else "Bind it to an input of the graph, or delete it."
+            yield ("parameters" if name in parameters else "bindings", name), f"is bound nowhere: it would change nothing. {what}"
+
+
+def _seeds(nodes: Nodes) -> list[str]:
+    """The inputs that take a seed."""
+    places = [(number, name) for number, node in nodes.items() for name in SEEDS if _kind(node["inputs"].get(name)) == "integer"]
+    return [f"{name!r} of node {number!r}" for number, name in places]
+
+
+def _binding_fault(one: Mapping[str, str], nodes: Nodes, kind: str) -> tuple[str, str] | None:
+    """The wrong key of a binding and what is wrong with it."""
+    if (node := nodes.get(one["node"])) is None:
+        alike = [number for number, other in nodes.items() if one["title"] and title_of(other) == one["title"]]
+        named = [f"{number} ({title_of(other)})" for number, other in nodes.items()]
+        near = f"did you mean {alike[0]!r}? Allowed: {', '.join(named)}." if alike else offer(one["node"], named)
+        return "node", f"the graph has no node {one['node']!r}; {near}"
+    if one["input"] not in node["inputs"]:
+        return "input", f"node {one['node']!r} ({title_of(node)}) has no input {one['input']!r}; {offer(one['input'], node['inputs'])}"
+    if one["title"] and one["title"] != title_of(node):
+        return "title", f"node {one['node']!r} is {title_of(node)!r}, not {one['title']!r}. Is it another node now? Correct one of the two."
+    value = node["inputs"][one["input"]]
+    if isinstance(value, list):
+        return "input", f"{one['input']!r} comes from node {value[0]!r} by a link: bind an input of that node."
+    if kind and not _alike(kind, _kind(value)):
+        return "input", f"{one['input']!r} takes {_kind(value)} values such as {str(value)[:40]!r}, not a {kind}."
+    return None
+
+
+def _kind(value: object) -> str:
+    names = {bool: "boolean", int: "integer", float: "number", str: "string"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _alike(ours: str, theirs: str) -> bool:
+    return ours == theirs or {ours, theirs} == {"integer", "number"}
+
+
+def filled(workflow: Workflow, request: MediaRequest, *, images: Mapping[str, str], prefix: str) -> dict[str, Any]:
+    """The graph to send: the request's values put in, `images` by their names on the server, files under the prefix.
+
+    Raises Rejected for a value that the graph does not take, or one that it needs and nobody gave.
+    """
+    values = {**request.texts, **request.parameters, **images, "seed": request.seed}
+    for name in values:
+        if name not in workflow.bindings and name != "seed":
+            raise Rejected(f"The graph takes no {name!r}: it is bound to none of its inputs.", hint="Mend the output config's bindings.")
+    graph = {number: {**node, "inputs": dict(node["inputs"])} for number, node in workflow.nodes.items()}
+    for name, bindings in workflow.bindings.items():
+        if name not in values:
+            raise Rejected(f"The graph needs {name!r}, which nobody gave.", hint=f"Give {name}=...")
+        for one in bindings:
+            if one.input not in graph.get(one.node, {"inputs": {}})["inputs"]:
+                raise Rejected(f"The graph has no input {one.input!r} of a node {one.node!r}.", hint=f"Mend the binding of {name!r}.")
+            graph[one.node]["inputs"][one.input] = values[name]
+    for number, node in graph.items():
+        if "filename_prefix" in node["inputs"]:  # one for each node: files of two would be numbered in one row
+            node["inputs"]["filename_prefix"] = f"{prefix}_{re.sub(r'[^A-Za-z0-9]', '-', number)}"
+    return graph
+
+
+# What a server would not take, by what it says about its nodes (GET /object_info).
+
+
+@dataclass(frozen=True, slots=True)
+class GraphProblem:
+    """One thing in a graph that the server would refuse, or take for something else."""
+
+    node: str
+    title: str
+    input: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"node {self.node} ({self.title})" if self.node else "the graph"
+        return f"{where}{f', {self.input}' if self.input else ''}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """What a node says of one of its inputs."""
+
+    kind: str  # INT, FLOAT, STRING, BOOLEAN, COMBO, or what a link must bring
+    limits: Mapping[str, Any]
+    options: Sequence[Any] | None  # of a COMBO; None: nobody knows them here
+
+    @classmethod
+    def of(cls, told: Any) -> _Input:
+        """Both shapes of COMBO are the same: [[...], {}] and ["COMBO", {"options": [...]}]."""
+        told = told if isinstance(told, list) else [told]
+        limits = told[1] if len(told) > 1 and isinstance(told[1], dict) else {}
+        if isinstance(told[0], list):
+            return cls("COMBO", limits, told[0])
+        return cls(str(told[0]), limits, limits.get("options") if told[0] == "COMBO" and "remote" not in limits else None)
+
+
+def input_of(object_info: Nodes, class_type: str, name: str) -> _Input | None:
+    """What a server says of one input; None where it knows no such node or input."""
+    told = object_info.get(class_type, {}).get("input", {})
+    declared = {**told.get("optional", {}), **told.get("required", {})}.get(name)
+    return None if declared is None else _Input.of(declared)
+
+
+FRONTEND = {"upload", "audioUI", "control_after_generate", "speak_and_recognation"}  # browsers export them, servers ignore them
+FOLDERS: Mapping[str, str] = {  # of the files that a loader names: the folder under models/
+    "ckpt_name": "checkpoints", "unet_name": "diffusion_models", "vae_name": "vae", "control_net_name": "controlnet",
+    "clip_name": "text_encoders", "clip_name1": "text_encoders", "clip_name2": "text_encoders", "clip_name3": "text_encoders",
+    "clip_name4": "text_encoders", "lora_name": "loras", "style_model_name": "style_models", "gligen_name": "gligen",
+    "hypernetwork_name": "hypernetworks", "audio_encoder_name": "audio_encoders", "photomaker_model_name": "photomaker",
+    "CLIPVisionLoader.clip_name": "clip_vision", "UpscaleModelLoader.model_name": "upscale_models",
+    "ModelPatchLoader.name": "model_patches", "text_encoder": "text_encoders", "LTXVGemmaCLIPModelLoader.gemma_path": "text_encoders",
+}  # fmt: skip
+BUILT_IN = {"pixel_space", "taesd", "taesdxl", "taesd3", "taef1"}  # VAEs without a file of their own
+
+
+def folder_of(class_type: str, name: str) -> str:
+    """The folder under models/ of the file that this input names; empty where it names none."""
+    return FOLDERS.get(f"{class_type}.{name}") or FOLDERS.get(name, "")
+
+
+def model_files(graph: Nodes) -> dict[str, str]:
+    """The model files that a graph loads, with their folders under models/."""
+    inputs = [(node["class_type"], name, value) for node in graph.values() for name, value in node["inputs"].items()]
+    return {
+        value: folder
+        for kind, name, value in inputs
+        if isinstance(value, str) and value not in BUILT_IN and (folder := folder_of(kind, name))
+    }
+
+
+def problems(
+    graph: Nodes, object_info: Nodes, *, sources: Mapping[str, str] | None = None, uploaded: Collection[tuple[str, str]] = ()
+) -> list[GraphProblem]:
+    """Everything a server with these nodes would not take, and what servers overlook: steps, NaN, unknown inputs, unused nodes.
+
+    `sources`: where model files come from; `uploaded`: (node, input) pairs whose file is there only when a run begins.
+    """
+    checker = _Checker(graph, object_info, sources or {}, frozenset(uploaded))
+    found = [GraphProblem(*where, message) for number in graph for where, message in checker.node(number)]
+    if not any(object_info.get(node["class_type"], {"output_node": True}).get("output_node") for node in graph.values()):
+        found.append(GraphProblem("", "", "", "no node writes or shows anything. Add one that does, such as SaveImage."))
+    return [*found, *_circles(graph)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checker:
+    """One graph beside what a server says of its nodes."""
+
+    graph: Nodes
+    object_info: Nodes
+    sources: Mapping[str, str]
+    uploaded: frozenset[tuple[str, str]]
+
+    def node(self, number: str) -> Iterator[tuple[tuple[str, str, str], str]]:
+        node = self.graph[number]
+        kind, title = node["class_type"], title_of(node)
+        if kind not in self.object_info:
+            near = nearest(kind, self.object_info, count=1)
+            other = f" Or is {near[0]!r} meant?" if near else ""
+            yield (
+                (number, title, ""),
+                f"the server has no node class {kind!r}. Install the custom node that brings it, or update ComfyUI.{other}",
+            )
+            return
+        told = self.object_info[kind]["input"]
+        declared = {name: _Input.of(one) for part in ("required", "optional") for name, one in told.get(part, {}).items()}
+        for name in told.get("required", {}):
+            if name not in node["inputs"] and not declared[name].kind.startswith("COMFY_"):
+                yield (number, title, name), f"is missing: the node needs it ({declared[name].kind})."
+        for name, value in node["inputs"].items():
+            if name in declared:
+                if (number, name) not in self.uploaded and (message := self._input(kind, name, declared[name], value)):
+                    yield (number, title, name), message
+            elif name not in FRONTEND and name not in told.get("hidden", {}) and name.partition(".")[0] not in declared:
+                yield (number, title, name), f"is no input of {kind}: it would be ignored; {offer(name, declared)}"
+
+    def _input(self, kind: str, name: str, declared: _Input, value: Any) -> str:
+        if isinstance(value, list):
+            return self._link(declared, value)
+        if declared.options is not None:
+            return self._choice(kind, name, declared.options, value)
+        if declared.kind in NUMBERS or declared.kind in ("STRING", "BOOLEAN"):
+            return value_problem(declared.kind, declared.limits, value)
+        made = any(declared.kind in told.get("output", ()) for told in self.object_info.values())
+        return f"needs a link to a {declared.kind}, not {_shown(value)}." if made and declared.kind != "*" else ""
+
+    def _link(self, declared: _Input, value: list[Any]) -> str:
+        if not is_link(value):
+            return f"is a list, and no link [node, slot]: {_shown(value)}."
+        if (source := self.graph.get(value[0])) is None:
+            return f"is linked to node {value[0]!r}, which is not in the graph; {offer(value[0], self.graph)}"
+        if (told := self.object_info.get(source["class_type"])) is None:
+            return ""  # said of that node already
+        slots = ["COMBO" if isinstance(one, list) else str(one) for one in told.get("output", ())]
+        if not 0 <= value[1] < len(slots):
+            return f"is linked to slot {value[1]} of node {value[0]!r} ({title_of(source)}). Allowed: {_slots(slots)}."
+        brought, wanted = ({part.strip() for part in one.split(",")} for one in (slots[value[1]], declared.kind))
+        if brought & wanted or "*" in brought | wanted or any(one.startswith("COMFY_") for one in brought | wanted):
+            return ""
+        fitting = [index for index, slot in enumerate(slots) if slot in wanted]
+        other = f" Slot {fitting[0]} of that node is one." if fitting else ""
+        return f"needs {declared.kind}, but slot {value[1]} of node {value[0]!r} ({title_of(source)}) is {slots[value[1]]}.{other}"
+
+    def _choice(self, kind: str, name: str, options: Sequence[Any], value: Any) -> str:
+        if value in options:
+            return ""
+        words, folder = [str(one) for one in options], folder_of(kind, name)
+        near = nearest(str(value), words)
+        if folder:
+            source = f", from {self.sources[value]}" if value in self.sources else ""
+            there = f" Nearest there: {', '.join(near)}." if near else f" There are {len(words)} others." if words else ""
+            return f"the file {value!r} is missing on the server: put it into models/{folder}/{source}.{there}"
+        allowed = words if len(words) <= MANY else [*(near or words[:MANY]), "..."]
+        return (
+            f"cannot be {_shown(value)}; " + (f"did you mean {near[0]!r}? " if near else "") + f"Allowed: {', '.join(allowed) or 'none'}."
+        )
+
+
+NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
+MANY = 12
+
+
+def value_problem(kind: str, limits: Mapping[str, Any], value: Any) -> str:
+    """What is wrong with a value for an INT, FLOAT, STRING or BOOLEAN; empty where nothing is."""
+    if kind == "STRING":
+        return "" if isinstance(value, str | int | float) else f"must be a text, not {_shown(value)}."
+    if kind == "BOOLEAN":
+        return "" if value in (True, False) else f"must be true or false, not {_shown(value)}: servers take any text for true."
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return f"must be {NUMBERS[kind]}, not {_shown(value)}."
+    low, high, step = limits.get("min"), limits.get("max"), limits.get("step")
+    if not math.isfinite(number) or (kind == "INT" and number != int(number)):
+        return f"must be {NUMBERS[kind]}, not {_shown(value)}: servers do not say so."
+    exact = value if isinstance(value, int) else number
+    if (low is not None and exact < low) or (high is not None and exact > high):
+        return f"must be {low}..{high}, not {_shown(value)}."
+    if kind == "INT" and step and step > 1 and (int(exact) - (low or 0)) % step:
+        return f"must be {low or 0} or a multiple of {step} more, not {_shown(value)}: servers do not say so."
+    return ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _slots(slots: Sequence[str]) -> str:
+    return ", ".join(f"{index} ({slot})" for index, slot in enumerate(slots)) or "none"
+
+
+def upstream(graph: Nodes, number: str) -> Iterator[str]:
+    """The nodes that a node gets something from directly."""
+    return (value[0] for value in graph[number]["inputs"].values() if is_link(value) and value[0] in graph)
+
+
+def _circles(graph: Nodes) -> Iterator[GraphProblem]:
+    """The nodes that wait for themselves; servers refuse them without a word of where."""
+    left = {number: set(upstream(graph, number)) for number in graph}
+    while free := [number for number, waits in left.items() if not waits]:
+        left = {number: waits - set(free) for number, waits in left.items() if number not in free}
+    needed = {one for waits in left.values() for one in waits}
+    if circle := [number for number in left if number in needed]:
+        yield GraphProblem(circle[0], title_of(graph[circle[0]]), "", f"the nodes {', '.join(circle)} wait for each other in a circle.")

@@ -1,0 +1,358 @@
+"""Graphs: where our values go in them, what is sent, what a server would not take."""
+
+from __future__ import annotations
+
+import copy
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import REPOSITORY, engine_in, small_media
+
+from devpipe.backends.base import Backend, Health
+from devpipe.backends.registry import Backends
+from devpipe.cli import main
+from devpipe.cli.graphs import trial, unready
+from devpipe.config import OutputConfig, load_catalogue
+from devpipe.errors import DevpipeError, Rejected, Unavailable
+from devpipe.events import AttemptStarted, RunStarted
+from devpipe.graphs import filled, problems, shape_fault
+from devpipe.settings import Settings
+from devpipe.testing import ScriptedBackend
+from devpipe.values import Binding, MediaRequest, MediaResult, Workflow
+from devpipe.workspace import create
+
+CATALOGUE = load_catalogue(REPOSITORY)
+OUTPUTS = [name for name, output in sorted(CATALOGUE.outputs.items()) if output.graph]
+INFO: dict[str, Any] = json.loads((REPOSITORY / "tests/graphs/object_info.json").read_bytes())
+Nodes = dict[str, Any]
+
+
+def graph(name: str = "sd35_large") -> Nodes:
+    return copy.deepcopy(dict(CATALOGUE.outputs[name].nodes))
+
+
+def test_all_promised_graphs_are_there() -> None:
+    """Pictures, fusions, films and sounds."""
+    assert set(OUTPUTS) == {
+        "sd35_large", "sd35_large_turbo", "flux1_dev", "flux1_schnell", "vector_fusion", "vector_fusion_encoders", "sd35_inpaint",
+        "sd35_controlnet_canny", "sd35_controlnet_depth", "sd35_img2img", "sdxl", "ltx_video", "wan_video", "wan_video_image",
+        "stable_audio", "ace_step",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_server_takes_each_graph(name: str) -> None:
+    """With the files that the config names it has nothing against the graph; all of them have a folder and a source."""
+    output = CATALOGUE.outputs[name]
+    assert problems(trial(CATALOGUE, output), INFO) == []
+    loaded = {value for node in output.nodes.values() for value in node["inputs"].values() if str(value).endswith(".safetensors")}
+    assert {one.file for one in output.models} == loaded and all(one.folder and one.from_ for one in output.models)
+
+
+async def test_all_values_that_parameters_may_have_are_taken_by_their_nodes() -> None:
+    """A limit beyond that of the node would fail in the middle of a run; outputs without a graph are not looked at."""
+    backends = Backends(Settings.load(REPOSITORY, environ={}))
+    healths = dict.fromkeys(backends.names(), Health(ready=True))
+    assert await unready(CATALOGUE, backends, healths, INFO) == {}
+    narrow = copy.deepcopy(INFO)
+    narrow["EmptySD3LatentImage"]["input"]["required"]["width"][1]["max"] = 1536
+    found = await unready(CATALOGUE, backends, healths, narrow)
+    assert "the parameter width may be 2048, but width of node 6 must be 16..1536, not 2048." in found["sd35_large"]
+    assert "sketch" not in found and "sdxl" not in found
+
+
+async def test_outputs_of_a_backend_that_is_not_there_are_not_ready() -> None:
+    """They are no faults: everybody begins without a server."""
+    backends = Backends(Settings.load(REPOSITORY, environ={}))
+    healths = {name: Health(ready=name == "procedural") for name in backends.names()}
+    found = await unready(CATALOGUE, backends, healths)
+    assert sorted(found) == OUTPUTS and found["sdxl"] == ["backend comfyui is not ready."]
+
+
+class Server(Backend):
+    """Says what it has, and refuses what it is told to."""
+
+    def __init__(self, said: list[str] | DevpipeError, info: Nodes | DevpipeError = INFO) -> None:
+        super().__init__(Settings.load(REPOSITORY, environ={}))
+        self.said, self.info = said, info
+        self.asked: list[Nodes] = []
+
+    async def object_info(self) -> Nodes:
+        if isinstance(self.info, DevpipeError):
+            raise self.info
+        return self.info
+
+    async def dry_run(self, graph: Nodes) -> list[str]:
+        self.asked.append(graph)
+        if isinstance(self.said, DevpipeError):
+            raise self.said
+        return self.said
+
+
+async def looked_at(server: Server) -> dict[str, Any]:
+    backends = Backends(server.settings, {"comfyui": server})
+    return dict(await unready(CATALOGUE, backends, dict.fromkeys(backends.names(), Health(ready=True))))
+
+
+async def test_what_only_the_server_can_say_is_told() -> None:
+    """Its own check comes where ours finds nothing; pictures that come with a run are stood in for."""
+    server = Server(["node 9 (Save): no space left"])
+    found = await looked_at(server)
+    assert sorted(found) == OUTPUTS and found["sdxl"] == ["node 9 (Save): no space left"]
+    assert not [node for graph in server.asked for node in graph.values() if node["class_type"].startswith("LoadImage")]
+    assert await looked_at(Server([])) == {}
+
+
+async def test_a_server_that_does_not_answer_is_not_trusted() -> None:
+    """Its silence is told; without a word about its nodes nothing can be said of graphs."""
+    assert "did not say" in (await looked_at(Server(Unavailable("gone"))))["sdxl"][0]
+    assert "did not say" in (await looked_at(Server([], Unavailable("gone"))))["sdxl"][0]
+
+
+# What our values become.
+
+
+def request(name: str, **texts: str) -> tuple[Workflow, MediaRequest]:
+    output = CATALOGUE.outputs[name]
+    workflow = output.workflow()
+    assert workflow is not None
+    return workflow, MediaRequest("image", texts, seed=7, parameters=output.resolve({}))
+
+
+def test_values_go_where_they_are_bound() -> None:
+    """One text into two encoders, one width into three nodes, all else as it was exported."""
+    workflow, asked = request("sdxl", prompt="a cat")
+    sent = filled(workflow, asked, images={}, prefix="run")
+    text = next(node["inputs"] for node in sent.values() if node["class_type"] == "CLIPTextEncodeSDXL")
+    assert text["text_g"] == text["text_l"] == "a cat" and text["width"] == text["target_width"] == 1024
+    assert next(node["inputs"]["seed"] for node in sent.values() if node["class_type"] == "KSampler") == 7
+    assert workflow.nodes == graph("sdxl"), "the graph itself stays as it is"
+
+
+def test_fusion_says_how_near_each_text_is() -> None:
+    """alpha 0 is the first text: it stands where the strength does not count."""
+    workflow, asked = request("vector_fusion", prompt="a cat", prompt_2="a bridge")
+    sent = filled(workflow, asked, images={}, prefix="run")
+    average = next(node["inputs"] for node in sent.values() if node["class_type"] == "ConditioningAverage")
+    assert sent[average["conditioning_from"][0]]["inputs"]["text"] == "a cat" and average["conditioning_to_strength"] == 0.5
+    assert sent[average["conditioning_to"][0]]["inputs"]["text"] == "a bridge"
+
+
+def test_every_output_node_has_a_prefix_of_its_own() -> None:
+    """Also where the graph's own prefix is a link, or a node's number is no file name."""
+    nodes = {"1": {"class_type": "SaveImage", "inputs": {"filename_prefix": ["9", 0]}}, "4:2": {"class_type": "SaveImage", "inputs": {}}}
+    nodes["4:2"]["inputs"] = {"filename_prefix": "x"}
+    sent = filled(Workflow(nodes, {}), MediaRequest("image", {}), images={}, prefix="devpipe/id")
+    assert [node["inputs"]["filename_prefix"] for node in sent.values()] == ["devpipe/id_1", "devpipe/id_4-2"]
+
+
+@pytest.mark.parametrize(
+    ("bindings", "asked", "named"),
+    [
+        ({}, MediaRequest("image", {"prompt": "a cat"}), "'prompt'"),
+        ({}, MediaRequest("image", {}, parameters={"steps": 3}), "'steps'"),
+        ({"image": (Binding("1", "image"),)}, MediaRequest("image", {}), "needs 'image'"),
+        ({"prompt": (Binding("2", "text"),)}, MediaRequest("image", {"prompt": "a"}), "'text' of a node '2'"),
+    ],
+)
+def test_what_cannot_be_bound_is_refused(bindings: dict[str, tuple[Binding, ...]], asked: MediaRequest, named: str) -> None:
+    """No word of a request is dropped in silence."""
+    with pytest.raises(Rejected, match=named):
+        filled(Workflow({"1": {"class_type": "LoadImage", "inputs": {"image": "x"}}}, bindings), asked, images={}, prefix="run")
+
+
+# Faults of config files.
+
+
+def planted(home: Path, spoil: Callable[[dict[str, Any]], object], nodes: Callable[[Nodes], object] = lambda nodes: None) -> dict[str, str]:
+    """The faults of a workspace whose sd35_large was spoilt, by JSON path."""
+    config = json.loads((home / "output_configs/sd35_large.json").read_bytes())
+    spoil(config)
+    (home / "output_configs/sd35_large.json").write_text(json.dumps(config))
+    own = graph()
+    nodes(own)
+    (home / "output_configs/graphs/sd35_large.json").write_text(json.dumps(own))
+    catalogue = load_catalogue(home)
+    assert "sd35_large" not in catalogue.outputs and "sdxl" in catalogue.outputs
+    return {fault.path: fault.message for fault in catalogue.faults if fault.file == "output_configs/sd35_large.json"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return create(tmp_path / "workspace")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "path", "named"),
+    [
+        (lambda c: c["bindings"]["seed"][0].update(node="88"), "$.bindings.seed[0].node", "did you mean '7'? Allowed: 1 (Model)"),
+        (lambda c: c["bindings"]["steps"][0].update(input="step"), "$.bindings.steps[0].input", "did you mean 'steps'?"),
+        (lambda c: c["bindings"]["prompt"][0].update(title="Txt"), "$.bindings.prompt[0].title", "is 'Text', not 'Txt'"),
+        (lambda c: c["bindings"].update(cfg=[{"node": "1", "input": "ckpt_name"}]), "$.bindings.cfg", "no text, picture or parameter"),
+        (lambda c: c["bindings"].pop("width"), "$.parameters.width", "bound nowhere"),
+        (lambda c: c["bindings"].pop("prompt"), "$.bindings.prompt", "bound nowhere"),
+        (lambda c: c["bindings"].pop("seed"), "$.bindings.seed", "Bind it to 'seed' of node '7'"),
+        (lambda c: c["bindings"]["prompt"][0].update(input="clip"), "$.bindings.prompt[0].input", "comes from node '2'"),
+        (lambda c: c["bindings"]["prompt"][0].update(node="7", input="steps", title=""), "$.bindings.prompt[0].input", "integer values"),
+        (lambda c: c["bindings"]["height"][0].update(input="width"), "$.bindings.height[0]", "takes 'width' already"),
+        (lambda c: c.update(nodes={"1": {}}), "$.nodes", "a file of its own"),
+        (lambda c: c.update(graph=""), "$.bindings", "name one as `graph`"),
+        (lambda c: [c.pop("graph"), c.pop("bindings")], "$.graph", "ComfyUI runs graphs"),
+    ],
+)
+def test_a_wrong_binding_is_named(home: Path, spoil: Callable[[dict[str, Any]], object], path: str, named: str) -> None:
+    """With the place in the file and the nearest right name; the other outputs stay usable."""
+    assert named in planted(home, spoil)[path]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ('{"nodes": [], "links": [], "version": 0.4}', "Export (API)"),
+        ('{"1": {"class_type": "A"}}', "no node with class_type and inputs"),
+        ('{"1": {"class_type": "A", "inputs": {"x": NaN}}}', "NaN"),
+        ('{"1": {"class_type": "A", "inputs": {"x": "\\ud800"}}}', "half a character"),
+        ("{}", "no nodes"),
+    ],
+)
+def test_a_file_that_is_no_graph_says_how_to_get_one(home: Path, content: str, named: str) -> None:
+    """Above all an export in the UI format, which looks like one."""
+    (home / "output_configs/graphs/sdxl.json").write_text(content)
+    (fault,) = load_catalogue(home).faults
+    assert (fault.file, fault.path) == ("output_configs/sdxl.json", "$.graph") and named in fault.message
+
+
+# Faults that a server would find, or overlook.
+
+
+def node_of(nodes: Nodes, kind: str) -> dict[str, Any]:
+    return next(node["inputs"] for node in nodes.values() if node["class_type"] == kind)
+
+
+PLANTED: list[tuple[str, str, str, object, list[str]]] = [  # the wire's sixteen, then what no server says
+    ("sd35_large", "CheckpointLoaderSimple", "ckpt_name", "sd3.5_larg.safetensors", ["models/checkpoints/", "Nearest there: sd3.5_large"]),
+    ("sd35_large", "TripleCLIPLoader", "clip_name3", "t5.safetensors", ["'t5.safetensors' is missing", "models/text_encoders/"]),
+    ("vector_fusion_encoders", "CLIPTextEncodeSD3", "empty_padding", "maybe", ["Allowed: none, empty_prompt"]),
+    ("sd35_large", "EmptySD3LatentImage", "width", 1001, ["a multiple of 16 more, not 1001"]),
+    ("sd35_large", "EmptySD3LatentImage", "width", 20000, ["16..16384, not 20000"]),
+    ("vector_fusion", "ConditioningAverage", "conditioning_to_strength", 1.5, ["0.0..1.0, not 1.5"]),
+    ("vector_fusion", "ConditioningAverage", "conditioning_to_strength", -0.5, ["0.0..1.0, not -0.5"]),
+    ("vector_fusion", "ConditioningAverage", "conditioning_to_strength", 1.0000001, ["not 1.0000001"]),
+    ("vector_fusion", "ConditioningAverage", "conditioning_to_strength", "nan", ["must be a number, not 'nan'"]),
+    ("flux1_dev", "FluxGuidance", "guidance", 200, ["0.0..100.0, not 200"]),
+    ("flux1_dev", "DualCLIPLoader", "type", "fluxx", ["did you mean 'flux'?"]),
+    ("flux1_dev", "VAELoader", "vae_name", "aee.safetensors", ["models/vae/, from black-forest-labs/FLUX.1-dev", "Nearest there: ae"]),
+    ("flux1_dev", "KSampler", "sampler_name", "eulr", ["did you mean 'euler'?"]),
+    ("wan_video", "EmptyHunyuanLatentVideo", "length", None, ["is missing", "INT"]),
+    ("sd35_large", "KSampler", "seed", 2**64, ["0..18446744073709551615"]),
+    ("sd35_large", "VAEDecode", "vae", ["1", 1], ["needs VAE, but slot 1 of node '1' (Model) is CLIP", "Slot 2"]),
+    ("sd35_large", "KSampler", "steps", 28.5, ["a whole number, not 28.5"]),
+    ("sd35_large", "KSampler", "model", "sd3.5", ["needs a link to a MODEL"]),
+    ("sd35_large", "KSampler", "stepz", 3, ["is no input of KSampler", "did you mean 'steps'?"]),
+    ("sd35_large", "KSampler", "model", ["77", 0], ["node '77', which is not in the graph"]),
+    ("sd35_large", "KSampler", "model", ["1", 5], ["slot 5", "0 (MODEL), 1 (CLIP), 2 (VAE)"]),
+    ("sd35_large", "KSampler", "model", ["1", 0, 0], ["is a list, and no link"]),
+    ("ltx_video", "SamplerCustom", "add_noise", "false", ["true or false, not 'false'"]),
+    ("sd35_large", "CLIPTextEncode", "text", {"a": 1}, ["must be a text"]),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "field", "value", "named"), PLANTED)
+def test_a_planted_fault_is_found(name: str, kind: str, field: str, value: object, named: list[str]) -> None:
+    """One finding: which node by its title, which input, what is wrong, what is allowed. None stands for an input left out."""
+    nodes = graph(name)
+    node_of(nodes, kind).update({field: value}) if value is not None else node_of(nodes, kind).pop(field)
+    sources = {"aee.safetensors": "black-forest-labs/FLUX.1-dev"}
+    (found,) = problems(nodes, INFO, sources=sources)
+    title = next(node["_meta"]["title"] for node in nodes.values() if node["class_type"] == kind)
+    assert (found.title, found.input) == (title, field) and all(one in str(found) for one in named), str(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"), [("KSampler", "seed", 2**64 - 1), ("CLIPTextEncode", "text", 5), ("KSampler", "steps", "20")]
+)
+def test_what_servers_take_is_no_fault(kind: str, field: str, value: object) -> None:
+    """The largest seed, a number for a text, a number as a text."""
+    nodes = graph()
+    node_of(nodes, kind)[field] = value
+    assert problems(nodes, INFO) == []
+
+
+def test_faults_of_the_graph_as_a_whole() -> None:
+    """A class that is not there, a circle, no output, and a fault in a node that nothing uses."""
+    nodes = graph()
+    nodes["20"] = {
+        "class_type": "ImageScale",
+        "inputs": {"image": ["21", 0], "upscale_method": "magic", "width": 8, "height": 8, "crop": "center"},
+    }
+    nodes["21"] = {"class_type": "ImageInvert", "inputs": {"image": ["20", 0]}}
+    nodes["22"] = {"class_type": "KSamplr", "inputs": {}}
+    said = "\n".join(map(str, problems(nodes, INFO)))
+    assert "node 20 (ImageScale), upscale_method: cannot be 'magic'" in said and "the nodes 20, 21 wait for each other" in said
+    assert "no node class 'KSamplr'" in said and "Or is 'KSampler' meant?" in said
+    del nodes["9"], nodes["22"]
+    assert "no node writes or shows anything" in "\n".join(map(str, problems(nodes, INFO)))
+
+
+@pytest.mark.loopback
+def test_check_works_from_a_saved_answer(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No server is asked; what is missing stands with its folder and where it comes from, and is no fault."""
+    info = copy.deepcopy(INFO)
+    info["UNETLoader"]["input"]["required"]["unet_name"][0].remove("flux1-schnell.safetensors")
+    (home / "info.json").write_text(json.dumps(info))
+    assert main(["check", "--json", "--home", str(home), "--object-info", str(home / "info.json")]) == 0
+    (reason,) = json.loads(capsys.readouterr().out)["unready"]["flux1_schnell"]
+    assert "put it into models/diffusion_models/, from black-forest-labs/FLUX.1-schnell" in reason
+    assert main(["check", "--home", str(home), "--object-info", str(home / "devpipe.toml")]) == 2
+
+
+# Recordings.
+
+
+async def test_a_run_holds_its_graph_and_the_id_of_its_job(tmp_path: Path, home: Path) -> None:
+    """The id is on disk before anything is sent; the graph is replayed as it was, whatever its file says today."""
+    seen: list[MediaRequest] = []
+
+    def make(asked: object) -> MediaResult:
+        assert isinstance(asked, MediaRequest)
+        seen.append(asked)
+        return MediaResult((small_media(),))
+
+    engine = engine_in(tmp_path / "recordings", backends={"comfyui": ScriptedBackend([make])})
+    run = await engine.run("a red cat", output="sd35_large", seed=7, text_seed=7)
+    started = next(one.event for one in run.events if isinstance(one.event, RunStarted))
+    attempt = [one.event for one in run.events if isinstance(one.event, AttemptStarted)][-1]
+    assert started.config["output"]["nodes"] == graph() and OutputConfig.restore(started.config["output"]).workflow() == seen[0].workflow
+    assert str(uuid.UUID(attempt.request_id)) == attempt.request_id == seen[0].request_id
+    assert attempt.request["workflow"]["nodes"] == graph() and attempt.sha256 == seen[0].sha256()
+    assert (await engine.replay(run.id)).equal and seen[1].workflow == seen[0].workflow and seen[1].request_id != seen[0].request_id
+    engine.close()
+
+
+def test_the_verdict_covers_the_graph() -> None:
+    """Another graph, or another binding, is another request; another id is not."""
+    workflow, asked = request("sd35_large", prompt="a cat")
+    with_graph = MediaRequest("image", asked.texts, workflow=workflow)
+    bindings = {**workflow.bindings, "prompt": workflow.bindings["seed"]}
+    others = [MediaRequest("image", asked.texts), MediaRequest("image", asked.texts, workflow=Workflow(workflow.nodes, bindings))]
+    assert all(other.sha256() != with_graph.sha256() for other in others)
+    assert MediaRequest("image", asked.texts, workflow=workflow, request_id="x").sha256() == with_graph.sha256()
+
+
+def test_outputs_without_a_graph_are_recorded_as_before() -> None:
+    """Their snapshots have no empty keys: those of older recordings stay equal."""
+    assert not {"nodes", "bindings", "models"} & set(CATALOGUE.outputs["sketch"].snapshot())
+    assert "workflow" not in MediaRequest("image", {}).described() and shape_fault(graph()) == ""
+
+
+def test_a_graph_takes_exactly_its_pictures(tmp_path: Path) -> None:
+    """A mask for an output that has no use for it is refused before anything starts."""
+    engine = engine_in(tmp_path)
+    asker = engine.catalogue
+    assert asker.required_images(asker.output("sd35_img2img")) == ("image",) and asker.optional_images(asker.output("sd35_img2img")) == ()
+    assert "mask" in asker.optional_images(asker.output("sketch_control"))
+    engine.close()
