@@ -230,14 +230,14 @@ class RunPanel:
             note = f"{summary.started.output} · Seed {summary.seed}" if summary.started else ""
             figures = "".join(media_html(self.run.folder, artifact) for artifact in summary.artifacts)
             return f'<div class="dp-picture"><p class="dp-note">{h(note)}</p>{figures}</div>'
-        if state == "running" and self._preview is not None:
-            return f'<div class="dp-empty"><img alt="" src="{_uri(self._preview.data, self._preview.media_type)}"></div>'
-        bar = ""
-        if state == "running":
-            at = self._progress if isinstance(self._progress, Progressed) else None
-            bar = f'<progress aria-label="{self.say("generation")}" {f"value={at.step} max={at.steps}" if at else ""}></progress>'
         reason = summary.stages["generation"].reason
-        return f'<div class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p>{bar}</div>'
+        if state != "running":
+            return f'<div class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p></div>'
+        at = self._progress if isinstance(self._progress, Progressed) else None
+        bar = f'<progress aria-label="{self.say("generation")}" {f"value={at.step} max={at.steps}" if at else ""}></progress>'
+        seen = self._preview
+        before = f'<img alt="" src="{_uri(seen.data, seen.media_type)}">' if seen else f"<p>{self.say('no_picture')}</p>"
+        return f'<div class="dp-empty">{before}{bar}</div>'
 
 
 def _nothing() -> None:
