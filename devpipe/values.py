@@ -124,7 +124,7 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class MediaRequest:
-    """One medium asked of a media backend, in our words: the verdict's hash covers every field but the seed and the id."""
+    """One medium asked of a media backend, in our words: the verdict's hash covers every field but the seed and the last two."""
 
     medium: Medium
     texts: Mapping[str, str]  # by the input names of the media pipeline: prompt, prompt_2
@@ -136,6 +136,7 @@ class MediaRequest:
     languages: Mapping[str, str] = field(default_factory=dict)  # of texts, ISO 639-1
     workflow: Workflow | None = None  # for backends that run graphs
     request_id: str = field(default="", compare=False)  # a UUID, recorded before anything is sent: the vendor's name for the job
+    sent_before: bool = field(default=False, compare=False)  # a process that died may have sent it: the job may be there
 
     def described(self) -> dict[str, object]:
         """The request as JSON values, pictures by their hash: what is recorded, and what the hash covers."""

@@ -282,9 +282,17 @@ class Work:
         if self.media_request is None:
             raise UsageError("Stage 4 has no checked text yet.", hint="Check it first: `await run.check()`.")
         async with self._stage("generation"):
-            result = await generation.run(self.context, replace(self.media_request, seed=seed), self.verdict)
+            result = await generation.run(self.context, self._begun(replace(self.media_request, seed=seed)), self.verdict)
             made = self._ended("generation", began, refused=result.refused)
         await self.finish("completed" if made else "blocked")
+
+    def _begun(self, request: MediaRequest) -> MediaRequest:
+        """The request under the name of the job that a dead process may have left at the backend."""
+        asked = request.sha256(), request.seed
+        for attempt in reversed(self.summary.media_attempts):
+            if attempt.finished is None and asked == (attempt.started.sha256, attempt.started.seed):
+                return replace(request, request_id=attempt.started.request_id, sent_before=True)
+        return request
 
     async def all_stages(self, seed: int) -> None:
         """The whole way, beginning with the first stage that is not reused."""

@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
@@ -22,7 +22,7 @@ from devpipe.errors import BackendError, Rejected, Unavailable
 from devpipe.graphs import filled
 from devpipe.pictures import size_of, sniff
 from devpipe.settings import Settings
-from devpipe.values import LOCAL_COST, Boundary, Cost, Media, MediaRequest, MediaResult
+from devpipe.values import LOCAL_COST, Attachment, Boundary, Cost, Media, MediaRequest, MediaResult
 
 FETCH = Patience(30, 900)
 MAX_FILE, MAX_FILES = 2**29, 2**30  # bytes: of one, and of all of a job
@@ -77,15 +77,31 @@ class ComfyUI(Backend):
     async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
         """All files of a run of the request's graph.
 
-        A job that its server has forgotten is sent once more, under an id that follows from its own.
+        A job that its server has forgotten is sent once more, under an id that follows from its own. One that a dead
+        process of ours may have sent is looked for first.
         """
         if request.workflow is None:
             raise Rejected("ComfyUI needs a graph.", hint="Name one in the output config: `devpipe adopt GRAPH.json` writes it.")
         id = request.request_id or str(uuid.uuid4())
+        again = str(uuid.uuid5(uuid.UUID(id), "again"))
         try:
-            return await self._made(request, id, emit)
+            left = await self._left(request, (id, again), emit) if request.sent_before else None
+            return left or await self._made(request, id, emit)
         except Lost:
-            return await self._made(request, str(uuid.uuid5(uuid.UUID(id), "again")), emit)
+            return await self._made(request, again, emit)
+
+    async def _left(self, request: MediaRequest, ids: Iterable[str], emit: Emit) -> MediaResult | None:
+        """The result of a job that one of the servers has under one of these ids; None where none knows of it."""
+        assert request.workflow is not None
+        for server in await self._by_load():
+            for id in ids:
+                async with self._at(server, Job(id, emit)) as job:
+                    if (await server.look(job))[1]:
+                        names = {name: _named(image) for name, image in request.images.items()}
+                        job.graph = filled(request.workflow, request, images=names, prefix=f"devpipe/{id}")
+                        job.sent_at = time.monotonic()
+                        return await self._result(server, job, request)
+        return None
 
     async def _made(self, request: MediaRequest, id: str, emit: Emit) -> MediaResult:
         """One job, at the first of the servers that takes it; from then on it stays there."""
@@ -94,9 +110,7 @@ class ComfyUI(Backend):
         for server in servers:
             async with self._at(server, Job(id, emit)) as job:
                 try:
-                    names = {
-                        name: await server.upload(f"devpipe-{image.sha256[:32]}.png", image.data) for name, image in request.images.items()
-                    }
+                    names = {name: await server.upload(_named(image), image.data) for name, image in request.images.items()}
                     job.graph = filled(request.workflow, request, images=names, prefix=f"devpipe/{id}")
                     await self._submit(server, job)
                 except Unavailable as error:
@@ -260,6 +274,10 @@ class ComfyUI(Backend):
     async def close(self) -> None:
         for server in self.servers:
             await server.close()
+
+
+def _named(image: Attachment) -> str:
+    return f"devpipe-{image.sha256[:32]}.png"
 
 
 async def _news(job: Job, delay: float) -> bool:

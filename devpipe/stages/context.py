@@ -251,7 +251,7 @@ class Context:
         described = {**request.described(), "seed": request.seed}
         paid = self.backends[self.output.backend].paid
         started = self._attempt("generation", "media", self.output.backend, request.model, request.seed, described, paid=paid)
-        return started.model_copy(update={"sha256": request.sha256(), "request_id": str(uuid.uuid4())})
+        return started.model_copy(update={"sha256": request.sha256(), "request_id": request.request_id or str(uuid.uuid4())})
 
     def _attempt(
         self, stage: Stage, task: Task | Literal["media"], backend: str, model: str, seed: int, request: dict[str, object], *, paid: bool
