@@ -201,13 +201,6 @@ def encode_png(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def encode_webp(image: Image.Image) -> bytes:
-    """Lossless WEBP bytes, equal for equal pixels: smaller than PNG, about as fast."""
-    out = io.BytesIO()
-    image.save(out, "WEBP", lossless=True, method=0, exact=True, icc_profile=b"")
-    return out.getvalue()
-
-
 def thumbnail(data: bytes) -> bytes:
     """The picture, or the first frame of an animated one, as a WEBP of at most 256 pixels a side."""
     image = _open(data, what="picture", error=UsageError)

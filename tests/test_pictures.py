@@ -168,13 +168,12 @@ def test_a_mask_is_grey_and_its_transparent_parts_do_not_change() -> None:
     assert shown.mode == "RGB" and shown.getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("encode", [pictures.encode_png, pictures.encode_webp])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
-def test_encoding_loses_no_pixel_and_repeats_itself(encode: object, mode: str) -> None:
+def test_encoding_loses_no_pixel_and_repeats_itself(mode: str) -> None:
     image = picture(mode)
     image.info["icc_profile"] = b"SECRET" * 30
-    data = encode(image)  # type: ignore[operator]
-    assert data == encode(image) and b"SECRET" not in data  # type: ignore[operator]
+    data = pictures.encode_png(image)
+    assert data == pictures.encode_png(image) and b"SECRET" not in data
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert(mode)), np.asarray(image))
 
 

@@ -56,7 +56,7 @@ class Checked:
         for reason in reasons:
             lines.append(f"NOT READY {', '.join(name for name, some in self.unready.items() if reason in some)}: {reason}")
         lines += [f"warning: {warning}" for warning in self.warnings]
-        lines += [f"fault: {fault}" for fault in self.faults] or ["no faults"]
+        lines += [f"fault: {fault}" for fault in self.faults] or ["no faults in the files"]
         return "\n".join(line.rstrip() for line in lines)
 
 

@@ -40,11 +40,6 @@ def motif(name: str) -> tuple[Part, ...]:
     return tuple(_part(line) for line in data[name])
 
 
-@cache
-def motif_names() -> frozenset[str]:
-    return frozenset(json.loads(files(__package__).joinpath("motifs.json").read_text("utf-8")))
-
-
 def _part(line: str) -> Part:
     tone, kind, *numbers = line.split()
     n = [float(x) / 100 for x in numbers]
