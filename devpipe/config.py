@@ -354,8 +354,8 @@ class OutputConfig(_Titled):
             if name in parameters and (problem := declared.problem(parameters[name])):
                 faults.append(f"{name} {problem}, not {_shown(parameters[name])}")
         if faults:
-            takes = ", ".join(self.parameters) or "no parameters"
-            raise UsageError(f"Output {self.name!r}: {'; '.join(faults)}.", hint=f"It takes: {takes}.")
+            takes, said = ", ".join(self.parameters) or "no parameters", "; ".join(faults)
+            raise UsageError(f"Output {self.name!r}: {said}{'' if said.endswith('?') else '.'}", hint=f"It takes: {takes}.")
         return {name: declared.cast(parameters.get(name, declared.default)) for name, declared in self.parameters.items()}
 
     def parse(self, name: str, text: str) -> Scalar:

@@ -118,7 +118,7 @@ class Screen:
                 self._line(f"{_INDENT}{event.backend}/{event.model} {event.outcome} in {event.seconds:.2f} s{problem}")
             case ArtifactWritten():
                 size = f"{event.width} x {event.height}, " if event.width else f"{event.seconds:.1f} s, " if event.seconds else ""
-                self._line(f"{_INDENT}{self.folder / event.path}  ({size}{event.bytes / 1000:.0f} kB)")
+                self._line(f"{_INDENT}{self.folder / event.path}  ({size}{-(-event.bytes // 1000)} kB)")
             case StageFinished(outcome="blocked"):
                 self._line(f"{_INDENT}blocked: {event.reason}")
             case Warned(message=message):
