@@ -7,22 +7,47 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from devpipe.errors import UsageError
-from devpipe.graphs import HOW_TO_EXPORT, SEEDS, Nodes, input_of, is_link, model_files, shape_fault, title_of, upstream
+from devpipe.graphs import HOW_TO_EXPORT, SEEDS, Nodes, input_of, is_link, model_files, pack_of, shape_fault, title_of, unknown_inputs
 
 Spot = tuple[str, str]  # node, input
 Group = tuple[Spot, ...]
 MAX_FILE = 64_000_000  # bytes
-TEXTS = re.compile(r".*(text|prompt|string|caption).*|value|tags|lyrics|clip_[lg]|t5xxl|llama|positive|negative", re.IGNORECASE)
-CHOICES = re.compile("(option|mode|type|format|name)$")  # no texts, whatever else they are called
-TO_TEXTS = re.compile(r".*(text|prompt|string|cond|positive|negative|pipe).*|value|tags|lyrics|clip_[lg]|t5xxl|input\d*|guider|any.*|[ab]")
+TEXTS = re.compile(
+    r".*(text|prompt|string|caption).*|value|tags|lyrics|clip_[lg]|(mt5|t5|bert|llama).*|positive|negative|description", re.IGNORECASE
+)
+CHOICES = re.compile(  # no texts, whatever else they are called
+    r"(option|mode|model|type|format|name|style|colou?r|font|align|language|path|file|url|device|delimiter|width|height)$|system|instruct|preset",
+    re.IGNORECASE,
+)
+SHOWS = re.compile("show|preview|display", re.IGNORECASE)  # nodes that keep a text which went through them once
+BOTH = r".*pipe|.*_tuple|(text|prompt|hyvid)_embeds"  # links that bring what shall appear and what shall not in one
+TO_TEXTS = re.compile(
+    rf".*(text|prompt|string|cond|positive|negative).*|pos|neg|value|tags|lyrics|clip_[lg]|t5xxl|input\d*|guider|any.*|[ab]|{BOTH}",
+    re.IGNORECASE,
+)
+TO_ANYTHING = re.compile(  # but the models, pictures and sounds
+    r"(?!(.*model|clip|vae|.*(image|latent|mask|audio|video|control).*|pixels|samples?|seed|steps|noise|sigmas|sampler)\d*$).+",
+    re.IGNORECASE,
+)
+SIDES = {"positive": re.compile("positive|^pos(_|$)"), "negative": re.compile("negative|^neg(_|$)")}
+ROOTS = {"positive": re.compile("positive|pos|conditioning|cond1"), "negative": re.compile("negative|neg|neg_conditioning")}
+BLENDS = {"conditioning_to_strength": ("conditioning_from", "conditioning_to"), "alpha": ("conditioning_a", "conditioning_b")}
+UNTITLED = "clip text encode (prompt)"  # what ComfyUI calls both
+INSERT = re.compile(  # a text that says where a program puts the real one: {{prompt}}, PROMPT_HERE
+    r"[\W_]*((your|the|input|user|my|main|insert|enter|positive|negative|placeholder|param|text|prompt|here)[\W_]*)+", re.IGNORECASE
+)
 TO_LATENT = re.compile(r"latent.*|samples?|latents|positive|guider|input\d*")
+NUMBERS: Mapping[str, float] = {  # for inputs that hold no number yet, where no server says better
+    **dict.fromkeys(SEEDS, 0), "steps": 20, "cfg": 7.0, "denoise": 1.0, "width": 1024, "height": 1024, "batch_size": 1, "length": 81,
+}  # fmt: skip
 VIDEO, SOUND = re.compile(r"Save(Video|WEBM|Animated)|VideoCombine"), re.compile(r"(Save|Preview)Audio")
 
 
@@ -54,6 +79,14 @@ PARAMETERS: Mapping[str, Known] = {
         "How closely it follows the text.|Wie genau es dem Text folgt.",
         "number",
         (0, 30),
+    ),
+    "alpha": Known(
+        (),
+        TO_TEXTS,
+        "Blend|Mischung",
+        "0 is the first text alone, 1 the second alone.|0 ist nur der erste Text, 1 nur der zweite.",
+        "number",
+        (-5, 5),
     ),
     "count": Known(("batch_size",), TO_LATENT, "Number|Anzahl", "How many are made at once.|Wie viele auf einmal entstehen."),
 }
@@ -89,7 +122,7 @@ class Adoption:
         images = [name for name in ("image", "mask", "control") if name in bound]
         pipeline = "image_text" if images else "dual_text" if "prompt_2" in bound else "single_text"
         if images:
-            bound.pop("prompt_2", None)
+            bound.pop("prompt_2", None)  # said in the notes
         words = _words(*[name.replace("_", " ").title()] * 2)
         about = _words(f"The ComfyUI graph {name}.json.", f"Der ComfyUI-Graph {name}.json.")
         return {
@@ -116,7 +149,8 @@ class Adoption:
         if step > 1 and not (value % step or told.get("min", 0) % step):
             fits |= {"minimum": min(-(-low // step) * step, value), "multiple_of": step}
         elif step > 1:  # one more than a multiple: no limits can say that
-            fits = {"choices": sorted({int(value), *range(int(value % step), int(value * 2), step * -(-int(value) // (step * 6)))} - {0})}
+            steps = range(int(value % step), int(value * 2), step * max(1, -(-int(value) // (step * 6))))
+            fits = {"choices": sorted({int(value), *(one for one in steps if max(low, 1) <= one <= high)})}
         return {"type": known.type, **words, "default": value, **fits}
 
 
@@ -126,13 +160,15 @@ def _words(english: str, german: str) -> dict[str, str]:
 
 def read(path: Path) -> dict[str, Any]:
     """The graph in a file: an API export, also inside a request, or a PNG that ComfyUI wrote. Raises UsageError that says what to do."""
-    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE):
-        raise UsageError(f"{path} is no file, or larger than {MAX_FILE // 1_000_000} MB.", hint=HOW_TO_EXPORT)
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is a folder, and no file.", hint="Name the graph's file.")
+    if path.exists() and path.stat().st_size > MAX_FILE:
+        raise UsageError(f"{path} is larger than {MAX_FILE // 1_000_000} MB.", hint=HOW_TO_EXPORT)
     data = path.read_bytes()
     try:
         graph = json.loads(_prompt_of(data) if data.startswith(b"\x89PNG") else data)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} holds no graph that can be read: {error}.", hint=HOW_TO_EXPORT) from error
+        raise UsageError(f"{path} holds no graph that can be read: {_why(data, error)}.", hint=HOW_TO_EXPORT) from error
     while isinstance(graph, dict) and shape_fault(graph):
         inner = [graph[key] for key in ("prompt", "workflow", "input") if isinstance(graph.get(key), dict)]
         if not inner:
@@ -149,6 +185,15 @@ def read(path: Path) -> dict[str, Any]:
     return dict(graph)
 
 
+def _why(data: bytes, error: Exception) -> str:
+    """What kept a file from being read, for people who know no codecs."""
+    if not data.strip():
+        return "it is empty"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is neither JSON nor a PNG of ComfyUI; other pictures lose the graph"
+    return f"its JSON breaks off or is wrong: {error}" if isinstance(error, json.JSONDecodeError) else str(error)
+
+
 def _prompt_of(data: bytes) -> str:
     """The graph that ComfyUI left in a PNG. Raises ValueError where there is none."""
     from PIL import Image
@@ -163,12 +208,13 @@ def _prompt_of(data: bytes) -> str:
 def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:
     """The graph with a guess for each of our values. Raises UsageError where no text goes into it."""
     graph, notes = _with_masks(graph)
-    notes += _filled_up(graph, object_info or {})
-    reader = _Reader(graph)
+    notes += [*_corrected(graph, object_info or {}), *_filled_up(graph, object_info or {})]
+    reader = _Reader(graph, object_info or {})
     prompts = reader.texts("positive")
     if not prompts:
         raise UsageError("This graph takes no text, and every output of devpipe does.", hint="Choose a graph with a prompt.")
     guesses = [*_of_texts(reader, prompts), Guess("seed", reader.seeds()), *reader.pictures()]
+    notes += [] if reader.seeds() else ["there is no seed in the graph: the same text gives the same result."]
     has_image = any(one.name == "image" for one in guesses)
     guesses += [one for name in PARAMETERS if (one := reader.parameter(name)).best and (name != "strength" or has_image)]
     guesses = _apart(guesses)
@@ -177,8 +223,21 @@ def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:
     spots = {spot for guess in guesses for spot in guess.best}
     told = {spot: input_of(object_info or {}, graph[spot[0]]["class_type"], spot[1]) for spot in spots}
     limits = {spot: one.limits for spot, one in told.items() if one}
+    limits |= {one.best[0]: {"min": 0, "max": 1} for one in guesses if one.name == "alpha" and one.best[0] not in limits}
     loaders = [(number, node["inputs"].get("image")) for number, node in graph.items() if node["class_type"].startswith("LoadImage")]
     notes += [f"node {number}: its picture {file} must lie on the server." for number, file in loaders if (number, "image") not in spots]
+    if has_image or any(one.name in ("mask", "control") for one in guesses):
+        notes += [
+            f"node {one.best[0][0]}: its text stays as it is, an output with a picture takes one."
+            for one in guesses
+            if one.name == "prompt_2"
+        ]
+    notes += [
+        f"node {spot[0]} takes the same picture: {graph[spot[0]]['inputs'][spot[1]]} is not on the server."
+        for one in guesses
+        if one.name in ("image", "mask", "control")
+        for spot in one.best[1:]
+    ]
     return Adoption(graph, tuple(guesses), (*notes, *_needs(graph, object_info)), medium, limits)
 
 
@@ -194,11 +253,20 @@ def _apart(guesses: Sequence[Guess]) -> list[Guess]:
 
 def _of_texts(reader: _Reader, prompts: list[Group]) -> Iterator[Guess]:
     """The first text, the second where a node takes two, and what shall not appear."""
+    if blend := reader.blend():
+        yield from blend
+        yield from _negative(reader, prompts)
+        return
     lyrics = [spot for group in prompts for spot in group if spot[1] == "lyrics"]
     groups = [kept for group in prompts if (kept := tuple(spot for spot in group if spot not in lyrics))] or prompts
     yield Guess("prompt", groups[0], tuple(groups[1:]))
     if lyrics:
         yield Guess("prompt_2", tuple(lyrics))
+    yield from _negative(reader, prompts)
+
+
+def _negative(reader: _Reader, prompts: list[Group]) -> Iterator[Guess]:
+    """What shall not appear: what is no prompt as well."""
     taken = {spot for group in prompts for spot in group}
     negatives = [kept for group in reader.texts("negative") if (kept := tuple(spot for spot in group if spot not in taken))]
     if negatives:
@@ -213,6 +281,8 @@ def _needs(graph: Nodes, object_info: Nodes | None) -> Iterator[str]:
     else:
         if missing := [one for one in classes if one not in object_info]:
             yield f"nodes that the server lacks: {', '.join(missing)}."
+            if packs := sorted({pack for one in missing if (pack := pack_of(one))}):
+                yield f"some of them come with: {', '.join(f'github.com/{one}' for one in packs)}."
         modules = {one: str(object_info[one].get("python_module", "")) for one in classes if one in object_info}
         if custom := [
             f"{one} ({module.removeprefix('custom_nodes.')})" for one, module in modules.items() if module.startswith("custom_nodes")
@@ -239,6 +309,42 @@ def _with_masks(graph: Nodes) -> tuple[dict[str, Any], list[str]]:
     return found, notes
 
 
+def _corrected(graph: dict[str, Any], object_info: Nodes) -> Iterator[str]:
+    """Numbers where a program would put them, {{seed}}; folders with the strokes that this server writes; no inputs that it ignores."""
+    for number, node in graph.items():
+        for name in unknown_inputs(node, object_info):
+            del node["inputs"][name]
+            yield f"node {number}: {name} was left out, which this server does not know."
+        for name, value in node["inputs"].items():
+            told = input_of(object_info, node["class_type"], name)
+            if (
+                new := _correct(name, value, told.kind if told else "", told.limits if told else {}, (told and told.options) or ())
+            ) != value:
+                node["inputs"][name] = new
+                yield f"node {number}: {name} was {value!r}, it is {new!r} now."
+
+
+def _correct(name: str, value: Any, kind: str, limits: Mapping[str, Any], options: Sequence[Any]) -> Any:
+    """The value as this server takes it; the same where it does, or nothing better is known."""
+    if isinstance(value, str):
+        slashed = value.replace("\\", "/")
+        return slashed if value not in options and slashed in options else _number_for(name, value, kind, limits)
+    low, step = limits.get("min") or 0, limits.get("step") or 1
+    whole = kind == "INT" and type(value) is int and isinstance(step, int) and isinstance(low, int) and value > low
+    return value - (value - low) % step if whole else value
+
+
+def _number_for(name: str, text: str, kind: str, limits: Mapping[str, Any]) -> Any:
+    """The number for a text that stands where one belongs; else the text."""
+    if kind not in ("INT", "FLOAT") and (kind or name not in NUMBERS):
+        return text
+    try:
+        number = int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+        return number if math.isfinite(number) else text
+    except ValueError:
+        return limits.get("default", NUMBERS.get(name, limits.get("min", 0))) if kind or not re.search(r"\d", text) else text
+
+
 def _filled_up(graph: dict[str, Any], object_info: Nodes) -> Iterator[str]:
     """Give nodes from older servers the inputs that this one asks for besides, with its own defaults."""
     for number, node in graph.items():
@@ -254,6 +360,7 @@ class _Reader:
     """Follows the links of one graph."""
 
     graph: Nodes
+    object_info: Nodes = field(default_factory=dict)
 
     def samplers(self) -> list[str]:
         """The nodes that sample, those first that depend on the fewest others."""
@@ -261,10 +368,16 @@ class _Reader:
         found = found or [number for number, node in self.graph.items() if is_link(node["inputs"].get("positive"))]
         return sorted(found, key=lambda number: len(self._above(number)))
 
-    def _above(self, number: str) -> set[str]:
-        above, left = set[str](), [number]
+    def _above(self, number: str, through: re.Pattern[str] | None = None) -> set[str]:
+        """The nodes that one depends on; `through`: only by links of such names."""
+        above, left = set[str](), [number] if number in self.graph else []
         while left:
-            new = [one for one in upstream(self.graph, left.pop()) if one not in above]
+            links = [
+                value[0]
+                for name, value in self.graph[left.pop()]["inputs"].items()
+                if is_link(value) and value[0] in self.graph and (through is None or through.fullmatch(name))
+            ]
+            new = [one for one in dict.fromkeys(links) if one not in above]
             above.update(new)
             left += new
         return above
@@ -274,21 +387,63 @@ class _Reader:
     def texts(self, role: str) -> list[Group]:
         """Groups of inputs that take a text in this role, the likeliest first. Equal texts are one, as are those of chained samplers."""
         first, rest = list[Spot](), list[Spot]()
-        for sampler in self.samplers():
-            found = self._ranked([spot for link in self._roots(sampler, role) for spot in self._texts(link, role, set())])
-            first += found[:1]
-            rest += found[1:]
-        if not first and role == "positive" and not self.samplers():
-            first, rest = [], self._ranked([spot for number in self.graph for spot in self._own(number, role)])
-            first, rest = rest[:1], rest[1:]
+        for through in (TO_TEXTS, TO_ANYTHING):
+            if not first and (through is TO_TEXTS or not self._by_samplers("positive", TO_TEXTS)[0]):
+                first, rest = self._by_samplers(role, through)
+        if not first and (role == "positive" or not self.samplers()):  # nodes that sample by themselves
+            found = self._ranked([spot for number in self.graph for spot in self._own(number, role, decided=False)])
+            first, rest = found[:1], found[1:]
         words = {self._text(spot) for spot in first} - {""}
         mates = [spot for spot in rest if self._text(spot) in words or any(self._encodes_together(spot, one) for one in first)]
         best = tuple(dict.fromkeys([*first, *mates]))
         return [best, *[(spot,) for spot in dict.fromkeys(rest) if spot not in best]] if best else []
 
-    def _ranked(self, spots: Sequence[Spot]) -> list[Spot]:
-        titles = {spot: title_of(self.graph[spot[0]]).lower() for spot in spots}
-        return sorted(dict.fromkeys(spots), key=lambda spot: ("prompt" not in titles[spot], -len(self._text(spot).strip())))
+    def _by_samplers(self, role: str, through: re.Pattern[str]) -> tuple[list[Spot], list[Spot]]:
+        """The likeliest text of each sampler, and the others."""
+        first, rest, before = list[Spot](), list[Spot](), list[str]()
+        for sampler in self.samplers():
+            found = self._ranked([spot for root in self._roots(sampler, role) for spot in self._texts(*root, role, through)])
+            own = found[:1] if found and (not first or self._goes_on(sampler, before) or self._alike(found[0], first)) else []
+            first += own
+            rest += found[len(own) :]
+            before += [sampler] if own else []
+        return first, rest
+
+    def _goes_on(self, sampler: str, before: Sequence[str]) -> bool:
+        """Whether a sampler works on what others left, or apart from them; else it mends their picture and has a text of its own."""
+        return not self._above(sampler) & {*before} or bool(self._above(sampler, TO_LATENT) & {*before})
+
+    def _alike(self, spot: Spot, others: Sequence[Spot]) -> bool:
+        """Whether a text says much the same as one of the others."""
+        words, *known = ({*re.findall(r"\w+", self._text(one).lower())} for one in (spot, *others))
+        return not words or any(len(words & other) >= 0.8 * min(len(words), len(other)) for other in known)
+
+    def blend(self) -> tuple[Guess, ...]:
+        """Two texts whose vectors are mixed, and by how much; empty where there are none."""
+        for sampler in self.samplers():
+            for link, decided in self._roots(sampler, "positive"):
+                for number, _ in self._on_the_way(link, decided, "positive", TO_TEXTS):
+                    if found := self._blended(number):
+                        return found
+        return ()
+
+    def _blended(self, number: str) -> tuple[Guess, ...]:
+        inputs = self.graph[number]["inputs"]
+        for strength, names in BLENDS.items():
+            spot = self._origin(number, strength, (int, float))
+            if spot and all(is_link(inputs.get(name)) for name in names):
+                first, second = (self._ranked(self._texts(inputs[name], True, "positive", TO_TEXTS)) for name in names)
+                if first and second and first[0] != second[0]:
+                    return Guess("prompt", (first[0],)), Guess("prompt_2", (second[0],)), Guess("alpha", (spot,))
+        return ()
+
+    def _ranked(self, spots: Iterable[Spot]) -> list[Spot]:
+        return sorted(dict.fromkeys(spots), key=self._rank)
+
+    def _rank(self, spot: Spot) -> tuple[bool, bool, int]:
+        """Small for a likely prompt: one that waits to be put in, one whose node is called so, a long one."""
+        text, title = self._text(spot).strip(), title_of(self.graph[spot[0]]).lower().replace(UNTITLED, "")
+        return not (text and INSERT.fullmatch(text)), not any(word in title for word in ("prompt", "positive", "negative")), -len(text)
 
     def _encodes_together(self, one: Spot, other: Spot) -> bool:
         """Whether two texts go into one encoder, each for a part of it."""
@@ -297,28 +452,49 @@ class _Reader:
     def _text(self, spot: Spot) -> str:
         return str(self.graph[spot[0]]["inputs"][spot[1]])
 
-    def _roots(self, sampler: str, role: str) -> list[Any]:
-        inputs = self.graph[sampler]["inputs"]
-        names = ("positive", "conditioning", "cond1") if role == "positive" else ("negative", "neg_conditioning")
-        guider = self.graph.get(inputs["guider"][0], {"inputs": {}})["inputs"] if is_link(inputs.get("guider")) else {}
-        return [link for name in names for link in (inputs.get(name), guider.get(name)) if is_link(link)]
+    def _roots(self, sampler: str, role: str) -> list[tuple[Any, bool]]:
+        """The links that bring a sampler its texts, and whether they bring those of this role alone."""
+        inputs = dict(self.graph[sampler]["inputs"])
+        for _ in self.graph:
+            guider = inputs.pop("guider", None)
+            inputs |= self.graph.get(guider[0], {"inputs": {}})["inputs"] if is_link(guider) else {}
+        links = {name: value for name, value in inputs.items() if is_link(value)}
+        if any(ROOTS[one].fullmatch(name) for one in ROOTS for name in links):
+            return [(value, True) for name, value in links.items() if ROOTS[role].fullmatch(name)]
+        return [(value, role == "positive") for name, value in links.items() if re.fullmatch(BOTH, name)]
 
-    def _texts(self, link: Sequence[Any], role: str, seen: set[str]) -> Iterator[Spot]:
-        number = str(link[0])
-        if number in seen or number not in self.graph or self.graph[number]["class_type"] == "ConditioningZeroOut":
-            return
-        seen.add(number)
-        yield from self._own(number, role)
-        other = "negative" if role == "positive" else "positive"
-        for name, value in self.graph[number]["inputs"].items():
-            if is_link(value) and TO_TEXTS.fullmatch(name) and other not in name:
-                yield from self._texts(value, role, seen)
+    def _texts(self, link: Sequence[Any], decided: bool, role: str, through: re.Pattern[str]) -> Iterator[Spot]:
+        for number, known in self._on_the_way(link, decided, role, through):
+            yield from self._own(number, role, decided=known)
 
-    def _own(self, number: str, role: str) -> list[Spot]:
-        inputs = self.graph[number]["inputs"]
-        names = [name for name, value in inputs.items() if isinstance(value, str) and TEXTS.fullmatch(name) and not CHOICES.search(name)]
+    def _on_the_way(self, link: Sequence[Any], decided: bool, role: str, through: re.Pattern[str]) -> Iterator[tuple[str, bool]]:
+        """The nodes that a text may come through or from, and whether what they bring has this role for certain."""
+        own, other = SIDES[role], SIDES["negative" if role == "positive" else "positive"]
+        seen, left = set[str](), [(str(link[0]), decided)]
+        while left:
+            number, decided = left.pop()
+            if number in seen or number not in self.graph or self.graph[number]["class_type"] == "ConditioningZeroOut":
+                continue
+            seen.add(number)
+            yield number, decided
+            links = [
+                (name.lower(), value) for name, value in self.graph[number]["inputs"].items() if is_link(value) and through.fullmatch(name)
+            ]
+            left += [(value[0], decided or bool(own.search(name))) for name, value in reversed(links) if not other.search(name)]
+
+    def _own(self, number: str, role: str, *, decided: bool) -> list[Spot]:
+        """The texts that stand in a node itself."""
+        node = self.graph[number]
+        if SHOWS.search(node["class_type"]) and any(is_link(value) for value in node["inputs"].values()):
+            return []
+        names = [name for name, value in node["inputs"].items() if isinstance(value, str) and self._takes_text(node["class_type"], name)]
         against = [name for name in names if "neg" in name.lower()]
-        return [(number, name) for name in (against if role == "negative" and against else [n for n in names if n not in against])]
+        wanted = against if role == "negative" and (against or not decided) else [name for name in names if name not in against]
+        return [(number, name) for name in wanted]
+
+    def _takes_text(self, kind: str, name: str) -> bool:
+        told = input_of(self.object_info, kind, name)
+        return bool(TEXTS.fullmatch(name)) and not CHOICES.search(name) and (told is None or told.kind in ("STRING", "*"))
 
     # Numbers.
 
@@ -332,7 +508,7 @@ class _Reader:
         if name == "steps" and any("end_at_step" in node["inputs"] for node in self.graph.values()):
             return Guess(name, ())  # samplers that share their steps name parts of them
         known, spots = PARAMETERS[name], list[Spot]()
-        for sampler in self.samplers():
+        for sampler in self.samplers() or self.graph:
             for input_ in known.inputs:
                 if spot := self._nearest(sampler, input_, known.through):
                     spots.append(spot)
@@ -381,7 +557,16 @@ class _Reader:
         for number, node in self.graph.items():
             if node["class_type"].startswith("LoadImage") and isinstance(node["inputs"].get("image"), str):
                 found.setdefault(self._role(number), []).append(((number, "image"),))
-        return (Guess(name, groups[0], tuple(groups[1:])) for name, groups in found.items())
+        for name, (first, *others) in found.items():
+            absent = [group for group in others if self._absent(group[0])]
+            yield Guess(
+                name, tuple(spot for group in (first, *absent) for spot in group), tuple(one for one in others if one not in absent)
+            )
+
+    def _absent(self, spot: Spot) -> bool:
+        """Whether the server is known to lack the picture that stands there: the graph would not run with it."""
+        told = input_of(self.object_info, self.graph[spot[0]]["class_type"], spot[1])
+        return bool(told and told.options is not None and self._text(spot) not in told.options)
 
     def _role(self, number: str) -> str:
         users = [node for node in self.graph.values() if any(value[:1] == [number] for value in node["inputs"].values() if is_link(value))]
@@ -400,5 +585,7 @@ class _Reader:
 
 
 def _samples(inputs: Mapping[str, Any]) -> bool:
-    led = any(is_link(inputs.get(name)) for name in ("positive", "guider", "conditioning"))
+    led = any(
+        is_link(value) and (name == "guider" or re.fullmatch(f"{ROOTS['positive'].pattern}|{BOTH}", name)) for name, value in inputs.items()
+    )
     return led and any(name in inputs for name in ("latent_image", "steps", "noise_seed", "noise"))

@@ -20,7 +20,7 @@ HOW_TO_EXPORT = (
     "Open it in ComfyUI and choose Workflow > Export (API); older versions: Settings > Enable Dev mode, then Save (API Format). "
     "In ComfyUI öffnen und Workflow > Exportieren (API) wählen."
 )
-SEEDS = ("seed", "noise_seed")
+SEEDS = ("seed", "noise_seed", "seed_num", "rand_seed")
 
 
 def shape_fault(graph: Mapping[str, Any]) -> str:
@@ -174,7 +174,15 @@ def input_of(object_info: Nodes, class_type: str, name: str) -> _Input | None:
     return None if declared is None else _Input.of(declared)
 
 
+def unknown_inputs(node: Mapping[str, Any], object_info: Nodes) -> list[str]:
+    """The inputs of a node that a server would ignore; none where it does not know the node."""
+    told = object_info.get(node["class_type"], {}).get("input")
+    known = {name for part in ("required", "optional", "hidden") for name in (told or {}).get(part) or ()} | FRONTEND | NEWER
+    return [name for name in node["inputs"] if told and name not in known and name.partition(".")[0] not in known]
+
+
 FRONTEND = {"upload", "audioUI", "control_after_generate", "speak_and_recognation"}  # browsers export them, servers ignore them
+NEWER = {"resolution_steps"}  # of ImageScaleToTotalPixels: asked for since 0.8 at the latest, ignored before
 FOLDERS: Mapping[str, str] = {  # of the files that a loader names: the folder under models/
     "ckpt_name": "checkpoints", "unet_name": "diffusion_models", "vae_name": "vae", "control_net_name": "controlnet",
     "clip_name": "text_encoders", "clip_name1": "text_encoders", "clip_name2": "text_encoders", "clip_name3": "text_encoders",
@@ -184,6 +192,22 @@ FOLDERS: Mapping[str, str] = {  # of the files that a loader names: the folder u
     "ModelPatchLoader.name": "model_patches", "text_encoder": "text_encoders", "LTXVGemmaCLIPModelLoader.gemma_path": "text_encoders",
 }  # fmt: skip
 BUILT_IN = {"pixel_space", "taesd", "taesdxl", "taesd3", "taef1"}  # VAEs without a file of their own
+
+
+PACKS: Mapping[str, str] = {  # how often-used nodes of others are called: where they come from
+    r"ai4artsed_.*": "joeriben/ai4artsed_comfyui_nodes", r"VHS_.*": "Kosinkadink/ComfyUI-VideoHelperSuite",
+    r"ADE_.*": "Kosinkadink/ComfyUI-AnimateDiff-Evolved", r"ACN_.*": "Kosinkadink/ComfyUI-Advanced-ControlNet",
+    r"easy .*": "yolain/ComfyUI-Easy-Use", r"IPAdapter.*": "cubiq/ComfyUI_IPAdapter_plus", r".*\(rgthree\)": "rgthree/rgthree-comfy",
+    r"Efficient Loader|.*\(Efficient\)|.*\(Eff\.\)": "jags111/efficiency-nodes-comfyui", r"WanVideo.*": "kijai/ComfyUI-WanVideoWrapper",
+    r"Impact.*|FaceDetailer.*": "ltdrdata/ComfyUI-Impact-Pack", r".*KJ(v\d)?": "kijai/ComfyUI-KJNodes",
+    r".*\|pysssss": "pythongosssss/ComfyUI-Custom-Scripts", r"Layer(Utility|Mask|Color|Filter): .*": "chflame163/ComfyUI_LayerStyle",
+    r".*GGUF": "city96/ComfyUI-GGUF", r"UltimateSDUpscale.*": "ssitu/ComfyUI_UltimateSDUpscale", r".*\+": "cubiq/ComfyUI_essentials",
+}  # fmt: skip
+
+
+def pack_of(class_type: str) -> str:
+    """The repository on GitHub that brings a custom node, as far as its name tells; else empty."""
+    return next((source for names, source in PACKS.items() if re.fullmatch(names, class_type)), "")
 
 
 def folder_of(class_type: str, name: str) -> str:
@@ -228,28 +252,33 @@ class _Checker:
         node = self.graph[number]
         kind, title = node["class_type"], title_of(node)
         if kind not in self.object_info:
-            near = nearest(kind, self.object_info, count=1)
-            other = f" Or is {near[0]!r} meant?" if near else ""
-            yield (
-                (number, title, ""),
-                f"the server has no node class {kind!r}. Install the custom node that brings it, or update ComfyUI.{other}",
-            )
+            yield (number, title, ""), f"the server has no node class {kind!r}. {self._how_to_get(kind)}"
             return
         told = self.object_info[kind]["input"]
         declared = {name: _Input.of(one) for part in ("required", "optional") for name, one in told.get(part, {}).items()}
         for name in told.get("required", {}):
             if name not in node["inputs"] and not declared[name].kind.startswith("COMFY_"):
                 yield (number, title, name), f"is missing: the node needs it ({declared[name].kind})."
+        unknown = unknown_inputs(node, self.object_info)
         for name, value in node["inputs"].items():
             if name in declared:
                 if (number, name) not in self.uploaded and (message := self._input(kind, name, declared[name], value)):
                     yield (number, title, name), message
-            elif name not in FRONTEND and name not in told.get("hidden", {}) and name.partition(".")[0] not in declared:
+            elif name in unknown:
                 yield (number, title, name), f"is no input of {kind}: it would be ignored; {offer(name, declared)}"
+
+    def _how_to_get(self, kind: str) -> str:
+        if pack := pack_of(kind):
+            return f"Install the custom nodes {pack} (github.com/{pack}), and restart ComfyUI."
+        near = nearest(kind, self.object_info, count=1)
+        return "Install the custom node that brings it, or update ComfyUI." + (f" Or is {near[0]!r} meant?" if near else "")
 
     def _input(self, kind: str, name: str, declared: _Input, value: Any) -> str:
         if isinstance(value, list):
             return self._link(declared, value)
+        if declared.options is not None and value not in declared.options and UPLOADS & {*declared.limits}:
+            ours = ", or bind this input to a picture of ours" if "image_upload" in declared.limits else ""
+            return f"the file {_shown(value)} is not in the server's folder input/: put it there{ours}."
         if declared.options is not None:
             return self._choice(kind, name, declared.options, value)
         if declared.kind in NUMBERS or declared.kind in ("STRING", "BOOLEAN"):
@@ -291,6 +320,7 @@ class _Checker:
 
 NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
 MANY = 12
+UPLOADS = {"image_upload", "audio_upload", "video_upload", "file_upload"}
 
 
 def value_problem(kind: str, limits: Mapping[str, Any], value: Any) -> str:

@@ -32,21 +32,18 @@ def found(adoption: Adoption) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", [name for name in OUTPUTS if name != "vector_fusion_encoders"])
 def test_our_own_graphs_are_read_as_we_bound_them(name: str) -> None:
-    """Texts, seed, pictures and numbers; of two texts that are blended, one is a guess and the other is offered."""
+    """Texts, seed, pictures and numbers; also two texts and how much of each."""
     output = CATALOGUE.outputs[name]
     adopted, bound = adopt(output.nodes, INFO), {key: {(one.node, one.input) for one in some} for key, some in output.bindings.items()}
     guessed = {one.name: set(one.best) for one in adopted.guesses}
-    if name == "vector_fusion":
-        guess = adopted.guesses[0]
-        assert {guess.best, *guess.others} == {tuple(bound[one]) for one in ("prompt", "prompt_2")}
-        return
-    same = {"prompt", "prompt_2", "negative_prompt", "seed", "image", "mask", "control", "steps", "guidance_scale", "frames"} & set(bound)
+    same = {"prompt", "prompt_2", "negative_prompt", "seed", "image", "mask", "control", "steps", "guidance_scale", "frames", "alpha"}
+    same &= set(bound)
     if name == "sdxl":
         bound["width"] = {one for one in bound["width"] if one[0] == "4"}
     assert {key: guessed[key] for key in same} == {key: bound[key] for key in same} and adopted.medium == output.medium
 
 
-# Found in public repositories: see tests/graphs/wild/README.md. Prompt, negative and seed as a person finds them.
+# Found in public repositories: see tests/graphs/README.md. Prompt, negative and seed as a person finds them.
 FOUND: dict[str, dict[str, str]] = {
     "flux_txt2img": {"prompt": "6.text", "negative_prompt": "33.text", "seed": "31.seed"},
     "sd15_inpainting": {"prompt": "6.text", "negative_prompt": "7.text", "seed": "3.seed", "image": "20.image", "mask": "20_mask.image"},
@@ -62,8 +59,24 @@ FOUND: dict[str, dict[str, str]] = {
     "tea_cache_patch_api": {"prompt": "6.text", "seed": "25.noise_seed", "guidance_scale": "26.guidance", "steps": "17.steps"},
     "tinyterra_BasicSDXL": {"prompt": "187.text", "negative_prompt": "188.text", "seed": "194.noise_seed 195.noise_seed 196.seed 197.seed"},
     "txt_to_image_to_video": {"prompt": "18.text", "negative_prompt": "19.text", "seed": "3.seed 17.seed", "frames": "12.video_frames"},
+    "flux2_reference": {"prompt": "2.text", "seed": "15.seed", "image": "22.image"},
+    "minimax_h3_i2v": {"prompt": "60.prompt", "seed": "73.noise_seed"},
+    "pictor_flux_dev": {"prompt": "6.text", "seed": "3.seed"},
+    "pictor_sdxl_ipadapter": {"prompt": "6.text", "negative_prompt": "7.text", "seed": "9.seed"},
+    "regional_lora": {"prompt": "45.text", "negative_prompt": "35.text 27.text", "seed": "7.seed"},
+    "three_wildcards": {
+        "prompt": " ".join(f"{one}.{name}" for name in ("wildcard_text", "populated_text") for one in (8, 21, 28)),
+        "negative_prompt": "9.text 22.text 29.text",
+        "seed": "8.seed 10.seed 21.seed 23.seed 28.seed 30.seed",
+    },
+    "truss_animate_diff": {"prompt": "3.text", "negative_prompt": "6.text", "seed": "7.seed"},
+    "truss_placeholders": {"prompt": "6.text", "negative_prompt": "7.text", "seed": "3.seed", "control": "11.image"},
+    "truss_sdxl_refiner": {"prompt": "6.text 15.text", "negative_prompt": "7.text 16.text", "seed": "10.noise_seed 11.noise_seed"},
+    "truss_style_transfer": {"prompt": "152.text", "negative_prompt": "160.text", "seed": "18.seed 21.seed", "image": "3.image"},
+    "two_controlnets": {"prompt": "5.text", "negative_prompt": "6.text", "seed": "7.seed"},
+    "union_inpaint": {"prompt": "2.text", "negative_prompt": "3.text", "seed": "6.seed"},
     "wan_21_13b_t2v_api": {"prompt": "6.text", "negative_prompt": "7.text", "seed": "3.seed", "frames": "40.length"},
-    "was_clipseg_basic_api": {"prompt": "6.text 15.text", "negative_prompt": "7.text", "seed": "3.seed 10.seed"},
+    "was_clipseg_basic_api": {"prompt": "6.text", "negative_prompt": "7.text", "seed": "3.seed 10.seed"},
 }
 
 
@@ -194,13 +207,24 @@ def test_a_graph_inside_a_request_is_taken_out(tmp_path: Path, wrap: Any) -> Non
         ({"1": {"class_type": "SaveImage"}}, "no API export"),
         (["a"], "holds no graph"),
         ("not json", "holds no graph"),
+        (b"", "it is empty"),
+        (b"\xff\xd8\xff\xe0", "neither JSON nor a PNG"),
+        (b'{"1": {"class', "breaks off"),
         ("[" * 100_000, "no graph"),
     ],
 )
 def test_what_is_no_graph_is_refused(tmp_path: Path, content: object, named: str) -> None:
     """With how to export the right one."""
     with pytest.raises(UsageError, match=named):
-        read(write(tmp_path / "file.json", content))
+        path = tmp_path / "file.json"
+        path.write_bytes(content) if isinstance(content, bytes) else write(path, content)
+        read(path)
+
+
+def test_a_folder_is_no_graph(tmp_path: Path) -> None:
+    """It is called what it is."""
+    with pytest.raises(UsageError, match="is a folder"):
+        read(tmp_path)
 
 
 def test_a_graph_without_a_text_is_refused() -> None:
@@ -230,17 +254,252 @@ def test_the_command_writes_both_files_and_overwrites_none(tmp_path: Path, capsy
     call = ["adopt", str(write(tmp_path / "My Graph.json", chained())), "--home", str(home), "--yes", "--object-info", info]
     assert main(call) == 0
     said = capsys.readouterr().out
-    assert "prompt           value of node 2: a cat in the rain" in said and "my_graph.json" in said
+    assert "prompt           value of node 2 (PrimitiveString): a cat in the rain" in said and "my_graph.json" in said
     assert json.loads((home / "output_configs/graphs/my_graph.json").read_bytes()) == chained()
     assert load_catalogue(home).output("my_graph").workflow() is not None
     assert main(call) == 2 and "--name NAME" in capsys.readouterr().err
     assert main([*call, "--name", "other"]) == 0
 
 
-@pytest.mark.parametrize(("answer", "chosen"), [("", "2.value"), ("2", "3.string_b"), ("9", "2.value")])
-def test_a_person_is_asked_where_two_are_possible(answer: str, chosen: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each place with what stands there now; Enter takes the likeliest."""
-    adopted = adopt(chained(), INFO)
-    (group,) = [shell.choose(adopted.guesses[0], adopted.graph, ask=lambda _: answer)]
+@pytest.mark.parametrize(("answers", "chosen"), [([""], "2.value"), (["2"], "3.string_b"), (["9", "x", "2"], "3.string_b")])
+def test_a_person_is_asked_where_two_are_possible(answers: list[str], chosen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each place with what stands there now; Enter takes the likeliest, and what is no answer is asked again."""
+    adopted, left = adopt(chained(), INFO), iter(answers)
+    (group,) = [shell.choose(adopted.guesses[0], adopted.graph, ask=lambda _: next(left))]
     assert " ".join(f"{node}.{name}" for node, name in group) == chosen
-    assert "2  string_b of node 3: 4k" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2  string_b of node 3 (StringConcatenate): 4k" in said and said.count("Please type a number from 1 to 2.") == len(answers) - 1
+
+
+def test_a_person_may_leave_the_question() -> None:
+    """Ctrl-D ends it with a sentence."""
+    adopted = adopt(chained(), INFO)
+
+    def leave(_: str) -> str:
+        raise EOFError
+
+    with pytest.raises(UsageError, match="Nothing was written"):
+        shell.choose(adopted.guesses[0], adopted.graph, ask=leave)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("Grünes Blatt (2)", "gruenes_blatt_2"), ("été", "ete"), ("文生图", "graph"), ("1. Versuch", "graph_1_versuch"), ("x" * 99, "x" * 60)],
+)
+def test_any_file_has_a_name_for_its_output(text: str, name: str) -> None:
+    """Umlauts are written out, other accents fall, and what has no Latin letters is a graph."""
+    assert shell.named(text) == name
+
+
+def test_a_name_that_no_output_can_have_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is written, with one that fits."""
+    home = create(tmp_path / "home")
+    call = ["adopt", str(write(tmp_path / "g.json", chained())), "--home", str(home), "--yes", "--name", "Grünes Blatt"]
+    assert main(call) == 2 and "--name gruenes_blatt" in capsys.readouterr().err
+    assert not list((home / "output_configs").glob("*latt*"))
+
+
+def test_what_comes_next_can_be_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the options that the output needs."""
+    home, output, info = create(tmp_path / "home"), CATALOGUE.outputs, str(WILD.parent / "object_info.json")
+    for name, told in [
+        ("sd35_inpaint", '"a cat in the rain" -o mine0 --image FILE --mask FILE'),
+        ("vector_fusion", '--prompt-2 "a storm" -o mine1'),
+    ]:
+        mine = f"mine{name.startswith('v'):d}"
+        assert (
+            main(
+                [
+                    "adopt",
+                    str(write(tmp_path / "g.json", dict(output[name].nodes))),
+                    "--home",
+                    str(home),
+                    "--yes",
+                    "--name",
+                    mine,
+                    "--object-info",
+                    info,
+                ]
+            )
+            == 0
+        )
+        assert told in capsys.readouterr().out
+
+
+# Kinds of graphs that others make.
+
+
+def sampled(text: dict[str, Any], sampler: dict[str, Any], **more: dict[str, Any]) -> dict[str, str]:
+    """What is found in a small graph of nodes that no server here knows."""
+    return found(adopt({"1": text, "2": sampler, "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}}, **more}, INFO))
+
+
+def test_one_link_may_bring_both_texts() -> None:
+    """As of Wan and of loaders with a pipe: each text in its role."""
+    wan = {"class_type": "WanVideoTextEncode", "inputs": {"positive_prompt": "a cat", "negative_prompt": "dull"}}
+    guessed = sampled(wan, {"class_type": "WanVideoSampler", "inputs": {"text_embeds": ["1", 0], "steps": 6, "seed": 3}})
+    assert (guessed["prompt"], guessed["negative_prompt"], guessed["seed"]) == ("1.positive_prompt", "1.negative_prompt", "2.seed")
+    loader = {"class_type": "easy fullLoader", "inputs": {"ckpt_name": "x", "positive": "a cat", "negative": "dull"}}
+    guessed = sampled(loader, {"class_type": "easy preSampling", "inputs": {"pipe": ["1", 0], "steps": 6, "seed": 3}})
+    assert (guessed["prompt"], guessed["negative_prompt"]) == ("1.positive", "1.negative")
+    piped = {"class_type": "ToBasicPipe", "inputs": {"positive": ["4", 0], "negative": ["5", 0]}}
+    texts = {str(one): {"class_type": "CLIPTextEncode", "inputs": {"text": f"text {one}"}} for one in (4, 5)}
+    guessed = sampled(piped, {"class_type": "ImpactKSamplerBasicPipe", "inputs": {"basic_pipe": ["1", 0], "steps": 6, "seed": 3}}, **texts)
+    assert (guessed["prompt"], guessed["negative_prompt"]) == ("4.text", "5.text")
+
+
+def test_the_text_that_a_language_model_works_on_is_the_prompt() -> None:
+    """Not its instruction, nor what a viewer once showed; whatever its inputs are called."""
+    encoder = {"class_type": "CLIPTextEncode", "inputs": {"text": ["4", 0]}}
+    more = {
+        "4": {"class_type": "ShowText", "inputs": {"text": ["5", 0], "text2": "A cat sits on a long wall in the rain."}},
+        "5": {"class_type": "Some LLM", "inputs": {"user_input": ["6", 0], "system_message": "You write long prompts for pictures."}},
+        "6": {"class_type": "AnyText", "inputs": {"text": "a cat"}},
+    }
+    guessed = sampled(encoder, {"class_type": "KSampler", "inputs": {"positive": ["1", 0], "steps": 6, "seed": 3}}, **more)
+    assert guessed["prompt"] == "6.text" and "negative_prompt" not in guessed
+
+
+def test_a_text_that_waits_to_be_put_in_goes_before_a_longer_one() -> None:
+    """Programs mark the place: {{prompt}}, PROMPT_HERE, PARAM_PROMPT."""
+    for mark in ("{{prompt}}", "PROMPT_HERE", "PARAM_PROMPT", "%prompt%", "your prompt here"):
+        joined = {"class_type": "StringConcatenate", "inputs": {"string_a": "Studio Ghibli, key visual", "string_b": mark}}
+        nodes = chained(**{"3": joined})
+        assert found(adopt(nodes, INFO))["prompt"] == "3.string_b"
+
+
+def test_a_title_tells_more_than_length_but_for_the_usual_one() -> None:
+    """ComfyUI calls both texts "CLIP Text Encode (Prompt)"; a person who writes "Negative prompt" means it."""
+    extra = {
+        "class_type": "CLIPTextEncode",
+        "inputs": {"text": "rude, and much else", "clip": ["1", 1]},
+        "_meta": {"title": "CLIP Text Encode (Prompt)"},
+    }
+    mixed = {"class_type": "ConditioningCombine", "inputs": {"conditioning_1": ["20", 0], "conditioning_2": ["21", 0]}}
+    named = {"class_type": "CLIPTextEncode", "inputs": {"text": "", "clip": ["1", 1]}, "_meta": {"title": "Negative prompt"}}
+    assert found(adopt(chained(**{"5": mixed, "20": extra, "21": named}), INFO))["negative_prompt"] == "21.text"
+
+
+def test_a_sampler_that_mends_a_part_keeps_its_own_text() -> None:
+    """It is offered; one that goes on with the same latent, or stands apart, takes the prompt too."""
+    text = {"class_type": "CLIPTextEncode", "inputs": {"text": "eyes, lashes", "clip": ["1", 1]}}
+    sampler: dict[str, Any] = {
+        "class_type": "KSampler",
+        "inputs": {"positive": ["20", 0], "negative": ["5", 0], "latent_image": ["22", 0], "steps": 9, "seed": 1},
+    }
+    encode = {"class_type": "VAEEncode", "inputs": {"pixels": ["13", 0], "vae": ["1", 2]}}
+    mending = adopt(chained(**{"20": text, "21": sampler, "22": encode}), INFO)
+    assert found(mending)["prompt"] == "2.value" and (("20", "text"),) in mending.guesses[0].others
+    going_on = chained(**{"20": text, "21": {**sampler, "inputs": {**sampler["inputs"], "latent_image": ["12", 0]}}})
+    assert found(adopt(going_on, INFO))["prompt"] == "2.value 20.text"
+
+
+def test_two_texts_whose_vectors_are_mixed_are_two_texts() -> None:
+    """With ComfyUI's own node and with that for extrapolation, whose range is the wider one; 0 is the first text."""
+    fusion = json.loads((REPOSITORY / "tests/graphs/fusion_nodes.json").read_bytes())
+    for name, first, low, high in [("vector_fusion", "4.text", 0, 1), ("vector_fusion_extrapolation", "4.text", -5, 5)]:
+        adopted = adopt(CATALOGUE.outputs[name].nodes, INFO | fusion)
+        config = adopted.config("x")
+        assert (found(adopted)["prompt"], found(adopted)["prompt_2"], config["pipeline"]) == (first, "5.text", "dual_text_media_generation")
+        assert (config["parameters"]["alpha"]["minimum"], config["parameters"]["alpha"]["maximum"]) == (low, high)
+    assert adopt(CATALOGUE.outputs["vector_fusion"].nodes).config("x")["parameters"]["alpha"]["maximum"] == 1
+
+
+# What is set right, and said.
+
+
+def test_numbers_that_a_program_would_put_in_become_numbers() -> None:
+    """The server's default, or the number that stands there as a text; the person is told."""
+    nodes = chained(**{
+        "8": {"class_type": "RandomNoise", "inputs": {"noise_seed": "{{seed}}"}},
+        "11": {"class_type": "EmptySD3LatentImage", "inputs": {"width": "%width%", "height": "512", "batch_size": 1}},
+    })  # fmt: skip
+    for info in (INFO, None):
+        adopted = adopt(nodes, info)
+        assert (adopted.graph["8"]["inputs"]["noise_seed"], adopted.graph["11"]["inputs"]["width"]) == (0, 1024)
+        assert adopted.graph["11"]["inputs"]["height"] == 512 and found(adopted)["seed"] == "8.noise_seed"
+        assert "node 8: noise_seed was '{{seed}}', it is 0 now." in adopted.notes
+
+
+def test_folders_are_written_as_the_server_writes_them() -> None:
+    """Graphs from Windows name them with another stroke; inputs that this server does not know are left out."""
+    info = json.loads(json.dumps(INFO))
+    info["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][0] = ["sd/big.safetensors"]
+    loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd\\big.safetensors", "choose": "x"}}
+    adopted = adopt(chained(**{"1": loader}), info)
+    assert adopted.graph["1"]["inputs"] == {"ckpt_name": "sd/big.safetensors"}
+    assert "node 1: choose was left out, which this server does not know." in adopted.notes
+
+
+def test_a_second_picture_that_the_server_lacks_is_that_of_the_run() -> None:
+    """Else no adopted graph with two would pass the check; one that is there is offered instead."""
+    nodes = chained(**{
+        "20": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+        "21": {"class_type": "LoadImage", "inputs": {"image": "b.png"}},
+        "22": {"class_type": "ImageBatch", "inputs": {"image1": ["20", 0], "image2": ["21", 0]}},
+    })  # fmt: skip
+    info = json.loads(json.dumps(INFO))
+    for there, bound in [(["c.png"], "20.image 21.image"), (["b.png"], "20.image")]:
+        info["LoadImage"]["input"]["required"]["image"][0] = there
+        assert found(adopt(nodes, info))["image"] == bound
+
+
+def test_a_graph_without_a_seed_says_so() -> None:
+    """Its runs differ only by their text."""
+    nodes = chained(**{"8": {"class_type": "DisableNoise", "inputs": {}}})
+    assert "there is no seed in the graph: the same text gives the same result." in adopt(nodes, INFO).notes
+
+
+def test_the_smallest_length_of_a_film_is_the_nodes() -> None:
+    """Mochi takes 7, 13, ...: no choice lies below."""
+    info = json.loads(json.dumps(INFO))
+    info["EmptyMochi"] = {
+        "input": {"required": {"length": ["INT", {"default": 25, "min": 7, "max": 1000, "step": 6}]}},
+        "output": ["LATENT"],
+    }
+    nodes = chained(**{"11": {"class_type": "EmptyMochi", "inputs": {"length": 37}}})
+    choices = adopt(nodes, info).config("x")["parameters"]["frames"]["choices"]
+    assert min(choices) >= 7 and 37 in choices and all(one % 6 == 1 for one in choices)
+
+
+def test_a_number_between_two_steps_is_set_to_the_lower_one() -> None:
+    """Servers do not say so, and the page of ComfyUI would have done it."""
+    nodes = chained(**{"11": {"class_type": "EmptySD3LatentImage", "inputs": {"width": 1000, "height": 768, "batch_size": 1}}})
+    adopted = adopt(nodes, INFO)
+    assert adopted.graph["11"]["inputs"]["width"] == 992 and "node 11: width was 1000, it is 992 now." in adopted.notes
+    assert problems(adopted.graph, INFO) == []
+
+
+def test_a_graph_that_samples_nothing_has_numbers_too() -> None:
+    """Nodes that ask a service, or draw without a model."""
+    nodes = {
+        "1": {"class_type": "AskAService", "inputs": {"prompt": "a cat", "negative_prompt": "dull", "seed": 3, "width": 512}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}},
+    }
+    assert found(adopt(nodes, INFO)) == {"prompt": "1.prompt", "negative_prompt": "1.negative_prompt", "seed": "1.seed", "width": "1.width"}
+
+
+def test_with_a_picture_the_second_of_two_texts_stays_as_it_is() -> None:
+    """The media pipeline of pictures takes one text; the person is told."""
+    nodes = dict(CATALOGUE.outputs["vector_fusion"].nodes)
+    nodes |= {"30": {"class_type": "LoadImage", "inputs": {"image": "a.png"}}}
+    adopted = adopt(nodes, INFO)
+    assert "prompt_2" not in adopted.config("x")["bindings"] and adopted.config("x")["images"] == ["image"]
+    assert "node 5: its text stays as it is, an output with a picture takes one." in adopted.notes
+
+
+def test_a_long_chain_of_texts_is_followed_to_its_end() -> None:
+    """Longer than Python calls itself; links to nodes that are not there lead nowhere."""
+    chain: dict[str, Any] = {str(one): {"class_type": "Join", "inputs": {"string": [str(one + 1), 0]}} for one in range(100, 1500)}
+    chain["1500"] = {"class_type": "PrimitiveString", "inputs": {"value": "a cat"}}
+    chain["90"] = {"class_type": "LoadImage", "inputs": {"image": "a.png"}}
+    chain["91"] = {"class_type": "ControlNetApply", "inputs": {"control_net": ["77", 0], "image": ["77", 0], "conditioning": ["100", 0]}}
+    sampler = {"class_type": "KSampler", "inputs": {"positive": ["91", 0], "steps": 6, "seed": 3}}
+    assert sampled({"class_type": "None", "inputs": {}}, sampler, **chain)["prompt"] == "1500.value"
+
+
+@pytest.mark.parametrize("width", [0, -3, 3, 1e30])
+def test_a_number_out_of_all_bounds_breaks_nothing(width: float) -> None:
+    """The check says what is wrong with it."""
+    nodes = chained(**{"11": {"class_type": "EmptySD3LatentImage", "inputs": {"width": width, "height": 768, "batch_size": 1}}})
+    assert adopt(nodes, INFO).config("x")["parameters"]["width"]["default"] == width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import uuid
@@ -15,9 +16,9 @@ from engines import REPOSITORY, engine_in, small_media
 from devpipe.backends.base import Backend, Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
-from devpipe.cli.graphs import trial, unready
+from devpipe.cli.graphs import saved_info, trial, unready, witnessed
 from devpipe.config import OutputConfig, load_catalogue
-from devpipe.errors import DevpipeError, Rejected, Unavailable
+from devpipe.errors import DevpipeError, Rejected, Unavailable, UsageError
 from devpipe.events import AttemptStarted, RunStarted
 from devpipe.graphs import filled, problems, shape_fault
 from devpipe.settings import Settings
@@ -28,6 +29,7 @@ from devpipe.workspace import create
 CATALOGUE = load_catalogue(REPOSITORY)
 OUTPUTS = [name for name, output in sorted(CATALOGUE.outputs.items()) if output.graph]
 INFO: dict[str, Any] = json.loads((REPOSITORY / "tests/graphs/object_info.json").read_bytes())
+FUSION: dict[str, Any] = json.loads((REPOSITORY / "tests/graphs/fusion_nodes.json").read_bytes())
 Nodes = dict[str, Any]
 
 
@@ -38,7 +40,8 @@ def graph(name: str = "sd35_large") -> Nodes:
 def test_all_promised_graphs_are_there() -> None:
     """Pictures, fusions, films and sounds."""
     assert set(OUTPUTS) == {
-        "sd35_large", "sd35_large_turbo", "flux1_dev", "flux1_schnell", "vector_fusion", "vector_fusion_encoders", "sd35_inpaint",
+        "sd35_large", "sd35_large_turbo", "flux1_dev", "flux1_schnell", "vector_fusion", "vector_fusion_encoders",
+        "vector_fusion_extrapolation", "sd35_inpaint",
         "sd35_controlnet_canny", "sd35_controlnet_depth", "sd35_img2img", "sdxl", "ltx_video", "wan_video", "wan_video_image",
         "stable_audio", "ace_step",
     }  # fmt: skip
@@ -48,7 +51,7 @@ def test_all_promised_graphs_are_there() -> None:
 def test_a_server_takes_each_graph(name: str) -> None:
     """With the files that the config names it has nothing against the graph; all of them have a folder and a source."""
     output = CATALOGUE.outputs[name]
-    assert problems(trial(CATALOGUE, output), INFO) == []
+    assert problems(trial(CATALOGUE, output), INFO | FUSION) == []
     loaded = {value for node in output.nodes.values() for value in node["inputs"].values() if str(value).endswith(".safetensors")}
     assert {one.file for one in output.models} == loaded and all(one.folder and one.from_ for one in output.models)
 
@@ -57,7 +60,7 @@ async def test_all_values_that_parameters_may_have_are_taken_by_their_nodes() ->
     """A limit beyond that of the node would fail in the middle of a run; outputs without a graph are not looked at."""
     backends = Backends(Settings.load(REPOSITORY, environ={}))
     healths = dict.fromkeys(backends.names(), Health(ready=True))
-    assert await unready(CATALOGUE, backends, healths, INFO) == {}
+    assert await unready(CATALOGUE, backends, healths, INFO | FUSION) == {}
     narrow = copy.deepcopy(INFO)
     narrow["EmptySD3LatentImage"]["input"]["required"]["width"][1]["max"] = 1536
     found = await unready(CATALOGUE, backends, healths, narrow)
@@ -76,10 +79,11 @@ async def test_outputs_of_a_backend_that_is_not_there_are_not_ready() -> None:
 class Server(Backend):
     """Says what it has, and refuses what it is told to."""
 
-    def __init__(self, said: list[str] | DevpipeError, info: Nodes | DevpipeError = INFO) -> None:
+    def __init__(self, said: list[str] | DevpipeError, info: Nodes | DevpipeError = INFO | FUSION) -> None:
         super().__init__(Settings.load(REPOSITORY, environ={}))
         self.said, self.info = said, info
         self.asked: list[Nodes] = []
+        self.busy = 0
 
     async def object_info(self) -> Nodes:
         if isinstance(self.info, DevpipeError):
@@ -87,6 +91,10 @@ class Server(Backend):
         return self.info
 
     async def dry_run(self, graph: Nodes) -> list[str]:
+        assert not self.busy
+        self.busy += 1
+        await asyncio.sleep(0)
+        self.busy -= 1
         self.asked.append(graph)
         if isinstance(self.said, DevpipeError):
             raise self.said
@@ -107,9 +115,34 @@ async def test_what_only_the_server_can_say_is_told() -> None:
     assert await looked_at(Server([])) == {}
 
 
+async def test_a_server_is_asked_about_one_graph_after_another() -> None:
+    """Many at once would share the patience meant for each."""
+    server = Server([])
+    assert await looked_at(server) == {} and len(server.asked) == len(OUTPUTS) and not server.busy
+
+
+async def test_absent_custom_nodes_leave_the_other_outputs_usable() -> None:
+    """The one that needs them says what to install."""
+    found = await looked_at(Server([], INFO))
+    assert list(found) == ["vector_fusion_extrapolation"]
+    assert "no node class 'ai4artsed_conditioning_fusion'" in found["vector_fusion_extrapolation"][0]
+    assert "github.com/joeriben/ai4artsed_comfyui_nodes" in found["vector_fusion_extrapolation"][0]
+
+
+def test_an_output_without_a_file_name_of_ours_has_a_witness() -> None:
+    """What it would show is given to a saver too, so that a dry run reaches it; where only texts come out there is nothing to ask."""
+    shown = {"class_type": "MaskPreview", "inputs": {"frames": ["8", 0], "sound": ["1", 9], "title": "x"}}
+    told = INFO | {"MaskPreview": {"input": {"required": {"frames": ["IMAGE", {}]}}, "output": [], "output_node": True}}
+    nodes: Nodes = {"8": {"class_type": "EmptyImage", "inputs": {}}, "9": shown}
+    assert witnessed(nodes, told)["9_frames"] == {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "devpipe"}}
+    assert witnessed({"9": {**shown, "inputs": {"title": "x"}}}, told) == {}
+
+
 async def test_a_server_that_does_not_answer_is_not_trusted() -> None:
-    """Its silence is told; without a word about its nodes nothing can be said of graphs."""
-    assert "did not say" in (await looked_at(Server(Unavailable("gone"))))["sdxl"][0]
+    """Its silence is told, and not waited for again; without a word about its nodes nothing can be said of graphs."""
+    silent = Server(Unavailable("gone"))
+    found = await looked_at(silent)
+    assert "did not say" in found["sdxl"][0] and sorted(found) == OUTPUTS and len(silent.asked) == 1
     assert "did not say" in (await looked_at(Server([], Unavailable("gone"))))["sdxl"][0]
 
 
@@ -356,3 +389,30 @@ def test_a_graph_takes_exactly_its_pictures(tmp_path: Path) -> None:
     assert asker.required_images(asker.output("sd35_img2img")) == ("image",) and asker.optional_images(asker.output("sd35_img2img")) == ()
     assert "mask" in asker.optional_images(asker.output("sketch_control"))
     engine.close()
+
+
+def test_a_node_that_asks_for_more_since_then_gets_it_and_older_servers_ignore_it() -> None:
+    """ImageScaleToTotalPixels: resolution_steps; every server so far takes the graph."""
+    newer = copy.deepcopy(INFO)
+    newer["ImageScaleToTotalPixels"]["input"]["required"]["resolution_steps"] = ["INT", {"default": 1, "min": 1, "max": 256}]
+    graph = trial(CATALOGUE, CATALOGUE.outputs["sd35_img2img"])
+    assert problems(graph, INFO) == problems(graph, newer) == []
+
+
+def test_an_object_info_with_a_note_of_whose_it_is_is_read(tmp_path: Path) -> None:
+    """And anything else is refused with how to save one."""
+    path = tmp_path / "info.json"
+    path.write_text(json.dumps({"server": "ComfyUI", "nodes_on_server": 383, "object_info": INFO}))
+    assert saved_info(str(path)) == INFO
+    for other in ("{}", "[1]", "no json", json.dumps({"object_info": {"KSampler": {}}})):
+        path.write_text(other)
+        with pytest.raises(UsageError, match="is no object_info"):
+            saved_info(str(path))
+
+
+def test_a_picture_that_only_the_server_could_have_is_told_in_plain_words() -> None:
+    """It belongs in input/, not in a list of choices."""
+    info = copy.deepcopy(INFO)
+    info["LoadImage"]["input"]["required"]["image"] = [["other.png"], {"image_upload": True}]
+    (found,) = [one for one in problems(graph("sd35_img2img"), info) if one.input == "image"]
+    assert "is not in the server's folder input/" in found.message

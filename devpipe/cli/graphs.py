@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,9 +18,9 @@ from devpipe.backends.registry import Backends
 from devpipe.cli import EXIT_COMPLETED, Asked
 from devpipe.cli.looking import home
 from devpipe.cli.screen import plain, say, say_json
-from devpipe.config import Catalogue, OutputConfig, load_catalogue
+from devpipe.config import NAME, Catalogue, OutputConfig, load_catalogue
 from devpipe.errors import DevpipeError, UsageError
-from devpipe.graphs import Nodes, filled, input_of, problems, value_problem
+from devpipe.graphs import Nodes, filled, input_of, is_link, problems, title_of, value_problem
 from devpipe.settings import Settings
 from devpipe.values import MediaRequest
 
@@ -28,6 +29,13 @@ UNTOLD = "the server did not say whether it takes the graph."
 STAND_INS: Mapping[str, dict[str, Any]] = {  # for pictures that are there only when a run begins
     "LoadImage": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
     "LoadImageMask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
+}
+UMLAUTS: Mapping[int, str] = {ord("ä"): "ae", ord("ö"): "oe", ord("ü"): "ue", ord("ß"): "ss"}
+SAVERS: Mapping[str, tuple[str, str, dict[str, str]]] = {  # what saves such a thing under a name: node, input, what else it needs
+    "IMAGE": ("SaveImage", "images", {}),
+    "LATENT": ("SaveLatent", "samples", {}),
+    "AUDIO": ("SaveAudio", "audio", {}),
+    "VIDEO": ("SaveVideo", "video", {"format": "auto", "codec": "auto"}),
 }
 
 
@@ -48,11 +56,21 @@ def saved_info(file: str | None) -> dict[str, Any] | None:
         return None
     try:
         told = json.loads(Path(file).read_bytes())
-    except ValueError as error:
-        told = error
-    if not (isinstance(told, dict) and all(isinstance(one, dict) and isinstance(one.get("input"), dict) for one in told.values())):
+    except ValueError:
+        told = None
+    inside = told.values() if isinstance(told, dict) else ()  # some save it with a note of whose it is
+    found = [dict(one) for one in (told, *inside) if _tells_of_nodes(one)]
+    if not found:
         raise UsageError(f"{file} is no object_info.", hint="Save it: curl http://127.0.0.1:8188/object_info > object_info.json")
-    return told
+    return found[0]
+
+
+def _tells_of_nodes(told: Any) -> bool:
+    return (
+        isinstance(told, dict)
+        and bool(told)
+        and all(isinstance(one, dict) and isinstance(one.get("input"), dict) and "output" in one for one in told.values())
+    )
 
 
 async def unready(
@@ -69,9 +87,8 @@ async def unready(
     told = {name: saved or await _told(backends[name]) for name in {one.backend for one in graphs}}
     found = {one.name: list(_wrong(catalogue, one, told[one.backend] or {})) if told[one.backend] else [UNTOLD] for one in graphs}
     if not saved:
-        sound = [one for one in graphs if not found[one.name]]
-        refused = await asyncio.gather(*[_refused(backends[one.backend], trial(catalogue, one)) for one in sound])
-        found |= {one.name: said for one, said in zip(sound, refused, strict=True)}
+        sound = {one.name: witnessed(trial(catalogue, one), told[one.backend] or {}) for one in graphs if not found[one.name]}
+        found |= await _refusals({name: (catalogue.outputs[name].backend, graph) for name, graph in sound.items() if graph}, backends)
     return {name: reasons for name, reasons in sorted((down | found).items()) if reasons}
 
 
@@ -80,6 +97,16 @@ async def _told(backend: object) -> Nodes | None:
     with contextlib.suppress(DevpipeError, TimeoutError):
         return await asyncio.wait_for(backend.object_info(), PATIENCE_S) if isinstance(backend, RunsGraphs) else None
     return None
+
+
+async def _refusals(graphs: Mapping[str, tuple[str, Nodes]], backends: Backends) -> dict[str, list[str]]:
+    """What the servers refuse, one graph after another, so that each has its own time; one that keeps silent is not asked again."""
+    found, silent = dict[str, list[str]](), dict[str, list[str]]()
+    for name, (backend, graph) in graphs.items():
+        found[name] = silent.get(backend) or await _refused(backends[backend], graph)
+        if found[name][:1] and found[name][0].startswith(UNTOLD):
+            silent[backend] = found[name]
+    return found
 
 
 async def _refused(backend: object, graph: Nodes) -> list[str]:
@@ -103,6 +130,27 @@ def trial(catalogue: Catalogue, output: OutputConfig) -> dict[str, Any]:
     return {number: {**node, **STAND_INS.get(node["class_type"], {})} if number in loaders else node for number, node in graph.items()}
 
 
+def witnessed(graph: Nodes, object_info: Nodes) -> dict[str, Any]:
+    """The graph with a saver beside each output that writes no file by a name of ours, so that a dry run reaches what leads to it.
+
+    Empty where nothing can be saved, as with texts: there only what the server says of its nodes is looked at.
+    """
+    found = dict(graph)
+    for number, node in graph.items():
+        told = object_info.get(node["class_type"], {})
+        for name, link in node["inputs"].items() if told.get("output_node") and not _names_files(node, object_info) else ():
+            slots = object_info.get(graph[link[0]]["class_type"], {}).get("output", ()) if is_link(link) and link[0] in graph else ()
+            kind = str(slots[link[1]]) if slots and 0 <= link[1] < len(slots) else ""
+            if kind in SAVERS and SAVERS[kind][0] in object_info:
+                saver, input_, more = SAVERS[kind]
+                found[f"{number}_{name}"] = {"class_type": saver, "inputs": {input_: link, "filename_prefix": "devpipe", **more}}
+    return found if any(_names_files(node, object_info) for node in found.values()) else {}
+
+
+def _names_files(node: Mapping[str, Any], object_info: Nodes) -> bool:
+    return input_of(object_info, node["class_type"], "filename_prefix") is not None
+
+
 def _wrong(catalogue: Catalogue, output: OutputConfig, object_info: Nodes) -> Iterator[str]:
     """What the server's words say against an output: of its graph, and of the values that its parameters may have."""
     yield from map(
@@ -122,8 +170,9 @@ def _wrong(catalogue: Catalogue, output: OutputConfig, object_info: Nodes) -> It
 def command(asked: Asked) -> int:
     """`devpipe adopt GRAPH`: an output config and its graph, written into the workspace."""
     place, path = home(asked), Path(asked.graph)
-    name = asked.name or re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_")
-    name = name if name[:1].isalpha() else f"graph_{name}"
+    name = asked.name or named(path.stem)
+    if not re.fullmatch(NAME, name):
+        raise UsageError(f"{name!r} cannot be the name of an output.", hint=f"Lower-case words joined by _, such as --name {named(name)}.")
     config, nodes = place / "output_configs" / f"{name}.json", place / "output_configs" / "graphs" / f"{name}.json"
     if taken := [str(one) for one in (config, nodes) if one.exists()]:
         raise UsageError(f"There is {taken[0]} already.", hint="Choose another name: --name NAME.")
@@ -139,8 +188,22 @@ def command(asked: Asked) -> int:
         say_json(told | {"notes": list(found.notes), "faults": wrong})
     else:
         lines = [f"{guess.name:<16} {_group(guess.best, found.graph)}" for guess in found.guesses]
-        say(plain("\n".join([*lines, *found.notes, *wrong, f"Wrote {config} and {nodes}. Look through them, then: devpipe check"])))
+        say(plain("\n".join([*lines, *found.notes, *wrong, f"Wrote {config} and {nodes}.", _next(found.config(name))])))
     return EXIT_COMPLETED
+
+
+def named(text: str) -> str:
+    """The name of an output from any text, such as that of a file: Grünes Blatt (2) becomes gruenes_blatt_2."""
+    latin = unicodedata.normalize("NFKD", text.lower().translate(UMLAUTS))
+    words = re.sub(r"[^a-z0-9]+", "_", "".join(one for one in latin if not unicodedata.combining(one))).strip("_")
+    return words[:60].rstrip("_") if words[:1].isalpha() else f"graph_{words[:54]}".rstrip("_")
+
+
+def _next(config: Mapping[str, Any]) -> str:
+    """What a person can do with a new output."""
+    texts = '"a cat" --prompt-2 "a storm"' if "prompt_2" in config["bindings"] else '"a cat in the rain"'
+    pictures = "".join(f" --{name} FILE" for name in config["images"])
+    return f"Next:\n  devpipe check\n  devpipe run {texts} -o {config['name']}{pictures}"
 
 
 async def _asked_server(place: Path) -> Nodes | None:
@@ -153,12 +216,20 @@ async def _asked_server(place: Path) -> Nodes | None:
 
 def _group(group: Group, graph: Nodes) -> str:
     value = " ".join(str(graph[group[0][0]]["inputs"][group[0][1]]).split())
-    return ", ".join(f"{name} of node {number}" for number, name in group) + f": {value[:60]}"
+    return ", ".join(f"{name} of node {number} ({title_of(graph[number])})" for number, name in group) + f": {value[:60]}"
 
 
 def choose(guess: Guess, graph: Nodes, *, ask: Callable[[str], str] = input) -> Group:
-    """The place that the person at the terminal names; the first one where they only press Enter."""
+    """The place that the person at the terminal names; the first one where they only press Enter. Raises UsageError where they leave."""
     places = [guess.best, *guess.others]
-    say(plain("\n".join([f"{guess.name}: which?", *(f"  {index}  {_group(one, graph)}" for index, one in enumerate(places, 1))])))
-    answer = ask(f"1..{len(places)} [1]: ").strip()
-    return places[int(answer) - 1] if answer.isdecimal() and 0 < int(answer) <= len(places) else guess.best
+    what = "The graph has several texts that could be yours. Which one takes the" if guess.name == "prompt" else "Which one takes the"
+    lines = [f"  {index}  {_group(one, graph)}" for index, one in enumerate(places, 1)]
+    say(plain("\n".join([f"{what} {guess.name}? The others stay as they are.", *lines])))
+    while True:
+        try:
+            answer = ask(f"1..{len(places)} (Enter: 1): ").strip() or "1"
+        except EOFError as error:
+            raise UsageError("Nothing was written: the question was not answered.", hint="--yes takes the likeliest place.") from error
+        if answer.isascii() and answer.isdecimal() and 0 < int(answer) <= len(places):
+            return places[int(answer) - 1]
+        say(f"Please type a number from 1 to {len(places)}.")
