@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
 import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import naive_comfyui as naive
 import pytest
 from engines import engine_in, small_picture
+from scripted_comfyui import TROUBLE, Comfy, Play, preview, recorded
+from websockets.asyncio.client import connect
 
 from devpipe.backends import comfyui, comfyui_wire
 from devpipe.backends.base import Piece, Preview, Progress, Queued
 from devpipe.backends.comfyui import ComfyUI, FileMissing, Interrupted, Lost, NodeFailed, PartlyRefused, ServerGone
-from devpipe.backends.comfyui_wire import Server
 from devpipe.errors import BackendError, Rejected, Unavailable
 from devpipe.pictures import attachment
 from devpipe.settings import Settings
 from devpipe.testing import BackendContract, ScriptedBackend
-from devpipe.testing.comfy import Comfy, Play, preview, recorded
 from devpipe.values import Binding, MediaRequest, Workflow
 
 pytestmark = pytest.mark.loopback
@@ -33,9 +38,17 @@ NODES = {
 GRAPH = Workflow(NODES, {"seed": (Binding("1", "color"),)})
 
 
-def client(*servers: Comfy, kind: type[ComfyUI] = ComfyUI, **environ: str) -> ComfyUI:
+class Patient(ComfyUI):
+    """Whose waiting has an end: a test that hangs tells nothing."""
+
+    async def make(self, asked: MediaRequest, emit: Any) -> Any:
+        async with asyncio.timeout(PATIENCE_S):
+            return await super().make(asked, emit)
+
+
+def client(*servers: Comfy, **environ: str) -> ComfyUI:
     urls = ",".join(server.url for server in servers)
-    backend = kind(Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": urls} | environ))
+    backend = Patient(Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": urls} | environ))
     backend.gone_s, backend.lost_s = 0.3, 0.05
     return backend
 
@@ -44,12 +57,11 @@ def request(seed: int = 7, **more: Any) -> MediaRequest:
     return MediaRequest("image", {}, workflow=GRAPH, seed=seed, **more)
 
 
-async def made(server: Comfy, asked: MediaRequest | None = None, *, kind: type[ComfyUI] = ComfyUI) -> tuple[Any, list[Piece]]:
+async def made(server: Comfy, asked: MediaRequest | None = None) -> tuple[Any, list[Piece]]:
     """What comes of one request, and what was said on the way."""
-    backend, pieces = client(server, kind=kind), list[Piece]()
+    backend, pieces = client(server), list[Piece]()
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            return await backend.make(asked or request(), pieces.append), pieces
+        return await backend.make(asked or request(), pieces.append), pieces
     finally:
         await backend.close()
 
@@ -102,26 +114,17 @@ async def test_a_socket_that_is_silent_only_takes_longer(jobs_api: bool) -> None
     )  # read the other way round, it misses a job that ends in between
 
 
-async def test_somebody_who_does_not_read_stalls_the_events_and_not_us() -> None:
-    async with Comfy() as server:
-        server.reads.clear()
-        result, _ = await made(server)
-    assert result.media and server.happened["stalled"]
-
-
-class WaitsForTheMark(ComfyUI):
-    async def _ended(self, server: Server, job: Any) -> Any:
-        async with asyncio.timeout(0.5):
-            await job.news.wait()
-        return await server.history(job)
-
-
-@pytest.mark.parametrize("play", [Play(silent=True), Play(no_end=True)])
-async def test_a_naive_client_that_trusts_the_events_hangs(play: Play) -> None:
-    async with Comfy([play]) as server:
-        with pytest.raises(TimeoutError):
-            await made(server, kind=WaitsForTheMark)
-        assert (await made(server))[0].media
+async def test_a_socket_that_really_is_not_read_stalls_everybody_but_us() -> None:
+    big = preview(small_picture() + bytes(12_000_000))
+    async with Comfy([Play(events=[big, big]), Play()]) as server:
+        sleeper = await connect(f"ws{server.url[4:]}/ws?clientId=sleeper", max_queue=1, max_size=None)
+        backend = client(server)
+        await backend.servers[0].http.post_json("/prompt", {"prompt": NODES}, patience=comfyui_wire.SUBMIT)  # previews for all
+        await eventually(lambda: server.happened["stalled"])
+        result, pieces = await made(server)
+        assert result.media and not pieces
+        sleeper.transport.abort()
+        await backend.close()
 
 
 @pytest.mark.parametrize(
@@ -135,19 +138,99 @@ async def test_odd_orders_of_events_and_answers_do_no_harm(play: Play) -> None:
     assert result.media and server.happened[fault] and len(server.prompts()) == 1
 
 
-class BelievesOneLook(ComfyUI):
-    lost_s = 0.0
-
-    async def make(self, asked: MediaRequest, emit: Any) -> Any:
-        self.lost_s = 0.0
-        return await self._made(asked, ID, emit)
+# What others' clients did, and ours on the same server.
 
 
-async def test_a_naive_client_that_believes_one_look_loses_a_fast_job() -> None:
-    async with Comfy([Play(nowhere=2, silent=True)]) as server:
-        with pytest.raises(Lost):
-            await made(server, kind=BelievesOneLook)
-        assert server.happened["nowhere"] and ID in server.history
+@dataclass
+class Pitfall:
+    """A fault, a client that falls into it with what it then tells its user, and what ours tells.
+
+    `met`: whether our client meets the fault at all; from some it keeps away. Where `ours` is empty, it has a test of its own below.
+    """
+
+    name: str
+    naive: Callable[[naive.Naive], Awaitable[str]]
+    told: str
+    fault: str
+    plays: Callable[[], list[Play]] = lambda: [Play()]
+    ours: str = "completed"
+    met: bool = True
+
+
+def error() -> list[Play]:
+    return [next(one for one in recorded(WIRE / "runtime_error.json") if one.ending == "execution_error")]
+
+
+def soon() -> asyncio.Event:
+    event = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.3, event.set)
+    return event
+
+
+REFUSED: list[tuple[int, Any, str]] = [
+    (400, {"error": {"type": "x", "message": "x"}, "node_errors": {}}, "KeyError"), (500, TROUBLE, "JSONDecodeError"),
+    (413, b"Maximum request body size exceeded", "JSONDecodeError"), (403, b"", "JSONDecodeError"),
+]  # fmt: skip
+PITFALLS = [
+    Pitfall("1 a socket that nobody reads stalls all", naive.waits_for_the_mark, "hangs", "stalled"),
+    Pitfall("2 the old socket takes the new one with it", naive.reconnects_under_its_id, "hangs", "unregistered",
+            lambda: [Play(cut="lost"), Play()], met=False),
+    Pitfall("3 success before the history", naive.looks_once_after_the_success, "lost", "late", lambda: [Play(late=1)]),
+    Pitfall("3 the job ends between two looks", naive.reads_the_history_before_the_queue, "lost", "between",
+            lambda: [Play(between=True, silent=True)]),
+    Pitfall("3 for a moment it is nowhere", naive.believes_one_look, "lost", "nowhere", lambda: [Play(nowhere=2)]),
+    Pitfall("3 no end mark without a client id", naive.waits_without_a_client_id, "hangs", "unheard", met=False),
+    Pitfall("3 an empty queue is no ending", naive.waits_for_an_empty_queue, "completed, and it runs", "idle",
+            lambda: [Play(hold=soon())]),
+    Pitfall("4 nothing for ever after a restart", naive.polls_the_history_for_ever, "hangs", "forget",
+            lambda: [Play(forget=True), Play()]),
+    Pitfall("4 a lost job looks like one that is over", naive.takes_what_is_not_queued_for_done, "completed", "forget",
+            lambda: [Play(forget=True)], "Lost"),
+    Pitfall("4 the socket ends with 1006", naive.waits_for_the_mark, "ConnectionClosedError", "cut lost", lambda: [Play(cut="lost")]),
+    Pitfall("5 the old name of a deleted file", naive.asks_for_the_same_again, "404", "cached", ours=""),
+    Pitfall("6 numbers of files come again", naive.keeps_the_name_only, "somebody else's picture", "reused", met=False),
+    Pitfall("6 a path outside", naive.saves_where_the_person_says, "error", "outside", met=False),
+    *(Pitfall(f"7 answer {status}", naive.reads_every_answer_as_its_prompt, told, "refused",
+              lambda status=status, body=body: [Play(reply=(status, body))], "Rejected") for status, body, told in REFUSED),
+    Pitfall("7 403 for a page", naive.sends_an_origin, "JSONDecodeError", "403", met=False),
+    Pitfall("7 413 for a picture", naive.sends_a_big_picture, "JSONDecodeError", "413", ours=""),
+    Pitfall("7 paths of the server", naive.shows_what_the_server_says, "a path of the server", "execution_error", error, "NodeFailed"),
+    Pitfall("8 what is over is still listed", naive.takes_what_is_listed_for_running, "hangs", "listed"),
+    Pitfall("8 all nodes again and again", naive.counts_the_states, "step 4 of 2", "listed"),
+    Pitfall("9 recv() without an end", naive.waits_for_the_mark, "hangs", "silent", lambda: [Play(silent=True)]),
+    Pitfall("9 the end mark never comes", naive.waits_for_the_mark, "hangs", "no_end", lambda: [Play(no_end=True)]),
+    Pitfall("200 for a part of the graph", naive.ignores_what_comes_with_200, "success", "partly",
+            lambda: [Play(node_errors={"1": {"errors": [{"message": "x"}]}})], "PartlyRefused"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pitfall", PITFALLS, ids=[one.name for one in PITFALLS])
+async def test_a_naive_client_falls_into_each_pitfall_and_ours_into_none(pitfall: Pitfall) -> None:
+    async with troubled(pitfall) as server:
+        patience = naive.HANGS_S if pitfall.told == "hangs" else PATIENCE_S
+        assert await naive.said(server, pitfall.naive, patience=patience) == pitfall.told
+        assert server.happened[pitfall.fault]
+    async with troubled(pitfall) as server:
+        assert not pitfall.ours or (await told(server), bool(server.happened[pitfall.fault])) == (pitfall.ours, pitfall.met)
+
+
+def troubled(pitfall: Pitfall) -> Comfy:
+    server = Comfy(pitfall.plays())
+    if pitfall.fault == "stalled":
+        server.reads.clear()
+    server.upload_limit = 1000 if pitfall.fault == "413" else server.upload_limit
+    return server
+
+
+async def told(server: Comfy) -> str:
+    """What our client tells its user, whose graph would save outside of the server's folder."""
+    outside = {**NODES["9"], "inputs": {"images": ["1", 0], "filename_prefix": "/home/me/picture"}}
+    graph = Workflow({**NODES, "9": outside}, GRAPH.bindings)
+    try:
+        return "completed" if (await made(server, MediaRequest("image", {}, workflow=graph, seed=7)))[0].media else "nothing"
+    except BackendError as error:
+        assert "/srv/" not in f"{error} {error.hint}"
+        return type(error).__name__
 
 
 # Sockets.
@@ -164,21 +247,18 @@ async def test_after_a_lost_socket_the_run_goes_on_and_the_next_one_has_events_a
     assert pieces
 
 
-class SameIdAgain(Server):
-    async def _open(self) -> None:
-        self._socket = None  # whether its close was confirmed does not matter to this one
-        await super()._open()
-
-
-async def test_a_naive_client_that_reconnects_under_its_id_hears_nothing_more() -> None:
-    async with Comfy([Play(cut="lost"), Play()]) as server:
+async def test_a_socket_that_said_nothing_all_the_time_is_given_up_and_the_next_run_has_a_new_one() -> None:
+    async with Comfy([Play(), Play(silent=True), Play()]) as server:
         backend, pieces = client(server), list[Piece]()
-        backend.servers = [SameIdAgain(one.http) for one in backend.servers]
         await backend.make(request(1), pieces.append)
+        assert pieces and server.sockets  # kept for the next run
         pieces.clear()
         await backend.make(request(2), pieces.append)
+        await eventually(lambda: not server.sockets)
+        assert server.happened["left"] and not pieces
+        await backend.make(request(3), pieces.append)
         await backend.close()
-    assert server.happened["unregistered"] and not pieces
+    assert pieces
 
 
 async def test_after_a_confirmed_close_it_follows_the_same_run_again() -> None:
@@ -201,11 +281,16 @@ async def eventually(condition: Any) -> None:
 
 
 async def test_frames_of_any_size_are_read() -> None:
-    big = preview(small_picture() + b"\0" * 12_600_000)
-    running = {"type": "executing", "data": {"node": "1"}}
-    async with Comfy([Play(events=[running, big, big])]) as server:
-        result, pieces = await made(server)
-    assert result.media and [len(piece.data) for piece in pieces if isinstance(piece, Preview)] == [len(big) - 8] * 2
+    big, pieces = preview(small_picture() + b"\0" * 12_600_000), list[Piece]()
+    play = Play(events=[{"type": "executing", "data": {"node": "1"}}, big, big], hold=asyncio.Event())
+    async with Comfy([play]) as server:
+        backend = client(server)
+        making = asyncio.ensure_future(backend.make(request(), pieces.append))
+        await eventually(lambda: [len(piece.data) for piece in pieces if isinstance(piece, Preview)] == [len(big) - 8] * 2)
+        assert play.hold
+        play.hold.set()
+        assert (await making).media
+        await backend.close()
 
 
 @pytest.mark.parametrize("name", ["sd15_t2i_previews_type1", "sd15_t2i_previews_type4"])
@@ -244,6 +329,60 @@ async def test_pictures_that_come_by_the_socket_alone_are_results_and_no_preview
             graph = Workflow(nodes, {"seed": (Binding("1", "color"),)})
             result, pieces = await made(server, MediaRequest("image", {}, workflow=graph))
         assert [media.width for media in result.media] == [64, 64] and not any(isinstance(piece, Preview) for piece in pieces)
+
+
+STREAMING = Workflow({"1": NODES["1"], "9": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}}}, GRAPH.bindings)
+
+
+async def test_a_left_job_whose_pictures_went_by_the_socket_is_run_again() -> None:
+    async with Comfy([Play(events=[preview(small_picture(), metadata={"node_id": "9"})])]) as server:
+        asked = MediaRequest("image", {}, workflow=STREAMING, request_id=ID)
+        await made(server, asked)
+        result, _ = await made(server, replace(asked, sent_before=True))
+        assert result.media and [one["prompt_id"] for one in server.prompts()] == [ID, ID]
+
+
+async def test_a_picture_by_the_socket_that_says_its_node_needs_no_other_event() -> None:
+    """Who comes back in the middle of a node has missed its beginning."""
+    async with Comfy([Play(events=[preview(small_picture(), metadata={"node_id": "9"})])]) as server:
+        result, pieces = await made(server, MediaRequest("image", {}, workflow=STREAMING))
+    assert len(result.media) == 1 and not any(isinstance(piece, Preview) for piece in pieces)
+
+
+async def test_pictures_by_the_socket_are_waited_for_while_somebody_stalls_it() -> None:
+    frame = preview(small_picture(), metadata={"node_id": "9"})
+    async with Comfy([Play(events=[frame])]) as server:
+        backend = client(server)
+        server.reads.clear()
+        making = asyncio.ensure_future(backend.make(MediaRequest("image", {}, workflow=STREAMING, request_id=ID), lambda _: None))
+        await server.until(lambda: ID in server.history and any(ID in path for _, path, _ in server.asked))
+        await asyncio.wait({making}, timeout=0.1)
+        server.reads.set()
+        assert len((await making).media) == 1 and server.happened["stalled"]
+        await backend.close()
+
+
+async def test_a_picture_by_the_socket_that_never_comes_is_missing() -> None:
+    async with Comfy([Play(events=[])]) as server:
+        with pytest.raises(FileMissing, match="SaveImageWebsocket"):
+            await made(server, MediaRequest("image", {}, workflow=STREAMING))
+    assert server.happened["idle"]
+
+
+class Crowded(Comfy):
+    """While a file is fetched, a preview of somebody's prompt without a client comes to all."""
+
+    async def _routed(self, method: str, path: str, query: Any, told: Any, body: bytes) -> Any:
+        if path == "/view":
+            self.happened["crowded"] += 1
+            await self._send(None, preview(small_picture((1, 2, 3))), Play())
+        return await super()._routed(method, path, query, told, body)
+
+
+async def test_a_preview_of_others_is_not_taken_for_one_of_the_job_that_was_the_last() -> None:
+    async with Crowded() as server:
+        result, pieces = await made(server)
+    assert result.media and server.happened["crowded"] and not any(isinstance(piece, Preview) for piece in pieces)
 
 
 async def test_events_of_others_are_nobodys() -> None:
@@ -424,6 +563,99 @@ async def test_more_bytes_than_allowed_are_not_read(monkeypatch: pytest.MonkeyPa
             await made(server)
 
 
+async def test_files_are_found_under_any_name() -> None:
+    names = ["mit Ümläut.png", "a b.png", "a&b.png", "a+b.png", "a#b.png", "100%.png", "a?b=c.png", "a%20b.png"]
+    output = {"images": [{"filename": name, "subfolder": "ä & b", "type": "output"} for name in names]}
+    async with Comfy([Play(outputs={"9": output})]) as server:
+        server.files = {f"ä & b/{name}": small_picture((at, 0, 0)) for at, name in enumerate(names)}
+        result, _ = await made(server)
+    assert [media.data for media in result.media] == [*server.files.values()]
+
+
+async def test_a_result_of_a_hundred_files_has_them_all_in_order() -> None:
+    files = {f"{at}.png": small_picture((at, 0, 0), 8) for at in range(100)}
+    output = {"images": [{"filename": name, "subfolder": "m", "type": "output"} for name in files]}
+    async with Comfy([Play(outputs={"9": output})]) as server:
+        server.files = {f"m/{name}": data for name, data in files.items()}
+        result, _ = await made(server)
+    assert [media.data for media in result.media] == [*files.values()]
+
+
+class Odd(Comfy):
+    """Its history has 30 MB, and a text in another encoding with half an emoji."""
+
+    def _past(self, id: str) -> Any:
+        found = super()._past(id)
+        if not found:
+            return found
+        found[id]["outputs"] = {"9": {**found[id]["outputs"]["9"], "text": ["gr@n \ud83d"]}}
+        self.happened["odd"] += 1
+        return json.dumps(found | {"more": "x" * 30_000_000}).encode().replace(b"@", b"\xfc")
+
+
+async def test_a_large_history_and_a_text_of_another_encoding_are_read() -> None:
+    async with Odd() as server:
+        result, _ = await made(server)
+    assert [media.media_type for media in result.media] == ["image/png", "text/plain"] and server.happened["odd"]
+    assert result.media[1].data.decode() == "gr\ufffdn \ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("größer\n".encode(), "text/plain"), ("größer\n".encode("latin-1"), "application/octet-stream")]
+)
+async def test_a_file_of_text_is_text_if_its_bytes_are(text: bytes, kind: str) -> None:
+    output = {"files": [{"filename": "a.txt", "subfolder": "m", "type": "output"}]}
+    async with Comfy([Play(outputs={"9": output})]) as server:
+        server.files["m/a.txt"] = text
+        result, _ = await made(server)
+    assert [(media.media_type, media.data) for media in result.media] == [(kind, text)]
+
+
+# Something in between.
+
+
+@pytest.mark.parametrize("path", ["/queue", "/history", "/view", "/api/jobs"])
+async def test_a_proxy_that_fails_for_a_while_costs_no_job(path: str) -> None:
+    async with Comfy([Play(silent=True)], jobs_api=path.startswith("/api")) as server:
+        server.proxy[path] = 2
+        result, _ = await made(server)
+    assert result.media and server.happened["502"] == 2 and len(server.prompts()) == 1
+
+
+async def test_a_file_that_a_restart_interrupts_is_fetched_afterwards() -> None:
+    async with Comfy() as server:
+        backend = client(server)
+        backend.gone_s = 10.0
+        server.proxy["/view"] = 1
+        making = asyncio.ensure_future(backend.make(request(), lambda _: None))
+        await server.until(lambda: server.happened["502"])
+        await server.kill()
+        await server.start()
+        assert (await making).media and len(server.prompts()) == 1
+        await backend.close()
+
+
+async def test_a_file_that_never_comes_is_an_error() -> None:
+    async with Comfy() as server:
+        server.proxy["/view"] = 1000
+        with pytest.raises(Unavailable, match="502"):
+            await made(server)
+    assert server.happened["502"] > 1
+
+
+async def test_a_prompt_that_arrived_though_a_proxy_gave_up_is_run_once() -> None:
+    async with Comfy([Play(gateway=True)]) as server:
+        result, _ = await made(server, request(request_id=ID))
+    assert server.happened["504"] == 1 == len(server.prompts()) and result.sent["prompt_id"] == ID
+
+
+async def test_a_prompt_that_a_proxy_did_not_let_through_is_sent_again() -> None:
+    async with Comfy() as server:
+        server.proxy["/prompt"] = 1
+        result, _ = await made(server, request(request_id=ID))
+    assert result.media and server.happened["502"] == 1 and len(server.executed) == 1
+
+
 # Pictures.
 
 
@@ -440,6 +672,10 @@ async def test_pictures_go_up_under_names_of_ours_and_once() -> None:
         names = [server.prompts()[0]["prompt"][node]["inputs"]["image"] for node in "45"]
         assert [server.files[f"/{name}"] for name in names] == [picture.data, mask.data]
         assert all(name.startswith("devpipe-") for name in names)
+        server.files[f"/{names[0]}"] = b"somebody's"
+        await made(server, asked)
+        renamed = server.prompts()[1]["prompt"]["4"]["inputs"]["image"]
+        assert renamed != names[0] and server.files[f"/{renamed}"] == picture.data
         server.upload_limit = 10
         with pytest.raises(Rejected, match="takes no picture"):
             await made(server, asked)
@@ -467,6 +703,21 @@ async def test_a_cancelled_run_is_stopped_at_the_server_and_only_it() -> None:
         async with server.changed:
             server.changed.notify_all()
         assert (await runs[1]).media
+        await backend.close()
+
+
+async def test_a_run_that_is_cancelled_while_its_prompt_is_on_its_way_is_stopped_when_it_is_there() -> None:
+    play = Play(slow=asyncio.Event(), hold=asyncio.Event())
+    async with Comfy([play]) as server:
+        backend = client(server)
+        run = asyncio.ensure_future(backend.make(request(request_id=ID), lambda _: None))
+        await eventually(lambda: server.happened["slow"])
+        run.cancel()
+        await asyncio.wait({run}, timeout=0.1)
+        assert play.slow and not run.done()
+        play.slow.set()
+        await asyncio.wait({run})
+        assert not server.pending and (server.interrupted == {ID} or not server.executed)
         await backend.close()
 
 
@@ -505,6 +756,26 @@ async def test_what_waits_says_how_many_come_first_and_how_long_it_may_take() ->
     assert next(piece for piece in pieces if isinstance(piece, Queued)) == Queued(1, 4.0)
 
 
+@pytest.mark.parametrize("jobs_api", [False, True])
+async def test_a_job_that_waits_behind_others_says_each_change_of_its_place(jobs_api: bool) -> None:
+    others = [Play(hold=asyncio.Event()), Play(hold=asyncio.Event())]
+    async with Comfy([*others, Play()], jobs_api=jobs_api) as server:
+        for name in ("a", "b"):
+            await naive_post(server, NODES, name)
+        backend, pieces = client(server), list[Piece]()
+        making = asyncio.ensure_future(backend.make(request(), pieces.append))
+        for place, other in ((2, others[0]), (1, others[1])):
+            await eventually(lambda place=place: Queued(place) in pieces)
+            await eventually(lambda: sum("jobs" in path or path == "/queue" for _, path, _ in server.asked) > 2)
+            assert other.hold is not None
+            other.hold.set()
+            async with server.changed:
+                server.changed.notify_all()
+        assert (await making).media
+        await backend.close()
+    assert [piece for piece in pieces if isinstance(piece, Queued)] == [Queued(2), Queued(1)] and len(server.prompts()) == 3
+
+
 async def test_of_several_servers_the_least_busy_one_gets_the_run_and_a_dead_one_none() -> None:
     busy = Play(hold=asyncio.Event())
     async with Comfy([busy]) as one, Comfy() as other, Comfy() as dead:
@@ -530,6 +801,15 @@ async def test_runs_that_begin_together_are_spread() -> None:
         await asyncio.gather(*(backend.make(request(seed), lambda _: None) for seed in range(1, 9)))
         await backend.close()
         assert len(one.prompts()) == len(other.prompts()) == 4
+
+
+async def test_a_server_that_takes_nothing_passes_the_run_on_and_is_left_alone_for_a_while() -> None:
+    async with Comfy([Play(reply=(503, b""))]) as full, Comfy() as other:
+        backend = client(full, other)
+        for seed in (1, 2):
+            assert (await backend.make(request(seed), lambda _: None)).sent["server"] == other.url
+        await backend.close()
+    assert full.happened["refused"] == 1 and len(other.prompts()) == 2
 
 
 async def test_where_no_server_answers_the_error_says_so() -> None:
@@ -566,6 +846,21 @@ async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
     assert sent["8"]["class_type"] == "SaveImage" and sent["8"]["inputs"]["filename_prefix"] == comfyui._SENTINEL and not server.executed
 
 
+async def test_many_dry_runs_ask_once_what_the_server_has() -> None:
+    """With many custom nodes the answer has megabytes; asked anew, it is the latest."""
+    known = {"SaveImage": {"input": {"required": {"filename_prefix": ["STRING"]}}, "output_node": True}}
+    refused = Play(reply=(400, {"error": {"type": "prompt_outputs_failed_validation", "message": "x"}, "node_errors": {}}))
+    async with Comfy([refused] * 3, object_info=known) as server:
+        backend = client(server)
+        assert await backend.object_info() == known
+        for _ in range(3):
+            await backend.dry_run(NODES)
+        assert len(server.prompts()) == 3 and [path for _, path, _ in server.asked].count("/object_info") == 1
+        server.object_info = {}
+        assert await backend.object_info() == {}
+        await backend.close()
+
+
 async def test_a_token_goes_to_the_server_and_its_socket_and_nowhere_into_the_result() -> None:
     async with Comfy() as server:
         backend = client(server, COMFYUI_TOKEN="sesame-123456")
@@ -575,14 +870,43 @@ async def test_a_token_goes_to_the_server_and_its_socket_and_nowhere_into_the_re
     assert headers["Authorization"] == "Bearer sesame-123456" and "sesame" not in repr(result) + address
 
 
+async def test_nodes_that_are_not_run_again_count_as_done() -> None:
+    """Else a run that repeats most of the one before it ends at 1 of 2."""
+    saving, picture = {"type": "executing", "data": {"node": "9"}}, {"filename": "p.png", "subfolder": "m", "type": "output"}
+    async with Comfy([Play(cached=["1"], events=[saving], outputs={"9": {"images": [picture]}})]) as server:
+        server.files["m/p.png"] = small_picture()
+        _, pieces = await made(server)
+    assert [piece for piece in pieces if isinstance(piece, Progress)] == [Progress(2, 2, "Keep it")]
+
+
+async def test_files_that_were_saved_come_before_passing_previews() -> None:
+    """A graph that shows the edges it draws by runs that node first; the picture is what was asked for."""
+    edges, picture = ({"filename": f"{name}.png", "subfolder": "m", "type": kind} for name, kind in (("e", "temp"), ("p", "output")))
+    async with Comfy([Play(outputs={"8": {"images": [edges]}, "9": {"images": [picture]}})]) as server:
+        server.files |= {"m/e.png": small_picture((0, 0, 0)), "m/p.png": small_picture((9, 9, 9))}
+        result, _ = await made(server)
+    assert [media.data for media in result.media] == [small_picture((9, 9, 9)), small_picture((0, 0, 0))]
+
+
+async def test_a_token_does_not_follow_a_socket_that_is_said_to_be_elsewhere() -> None:
+    async with Comfy() as server, Comfy() as other:
+        server.moved = f"ws{other.url[4:]}"
+        backend = client(server, COMFYUI_TOKEN="sesame-123456")
+        result = await backend.make(request(), lambda _: None)
+        await backend.close()
+    assert result.media and server.happened["moved"] and not other.clients and not other.asked
+
+
 # In a run.
 
 
-async def test_in_a_run_previews_come_after_the_verdict_and_the_queue_and_steps_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("level", ["kids", "youth"])
+async def test_in_a_run_previews_come_after_the_verdict_and_are_kept_by_nobody(tmp_path: Path, level: str) -> None:
+    pictures = [small_picture((5, 5, 5)), small_picture((9, 9, 9))]
+    running: Any = {"type": "executing", "data": {"node": "3"}}
     step = {"type": "progress", "data": {"node": "3", "value": 2, "max": 4}}
-    running = {"type": "executing", "data": {"node": "3"}}
-    async with Comfy([Play(events=[running, step, preview(small_picture())])]) as server:
-        environ = {"COMFYUI_URL": server.url, "DEVPIPE_MODEL_JUDGE": "judge/x", "DEVPIPE_SAFETY": "kids"}
+    async with Comfy([Play(events=[running, step, *map(preview, pictures)])]) as server:
+        environ = {"COMFYUI_URL": server.url, "DEVPIPE_MODEL_JUDGE": "judge/x", "DEVPIPE_SAFETY": level}
         engine = engine_in(tmp_path, backends={"judge": ScriptedBackend(["SAFE"])}, **environ)
         run = engine.start("a cat", pipeline="overdrive", output="sd35_large", seed=7)
         happened = [one async for one in run]
@@ -592,10 +916,31 @@ async def test_in_a_run_previews_come_after_the_verdict_and_the_queue_and_steps_
     kinds = [event.type for event in events]
     assert run.outcome == "completed", run.error
     assert kinds.index("previewed") > max(at for at, kind in enumerate(kinds) if kind == "verdict_given")
-    assert any(event.type == "progressed" and (event.step, event.steps) == (2, 4) for event in events)
+    assert [event.data for event in events if event.type == "previewed"] == pictures
+    title = sent_title(server, "3")
+    assert [(event.step, event.steps, event.message) for event in events if event.type == "progressed"][1:] == [(2, 4, title)]
     started = next(event for event in events if event.type == "attempt_started" and event.stage == "generation")
     assert [started.request_id] == [one["prompt_id"] for one in server.prompts()]
-    assert not any(one.event.type == "previewed" for one in run.recording.events)
+    stored = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    for picture in pictures:
+        assert not any(one in data for data in stored for one in (picture, base64.b64encode(picture), picture[40:60]))
+    assert any(data.startswith(b"\x89PNG") for data in stored)  # the picture itself
+
+
+def sent_title(server: Comfy, node: str) -> str:
+    found = server.prompts()[0]["prompt"][node]
+    return str(found.get("_meta", {}).get("title", found["class_type"]))
+
+
+async def test_a_prompt_that_is_blocked_reaches_no_server(tmp_path: Path) -> None:
+    async with Comfy() as server:
+        environ = {"COMFYUI_URL": server.url, "DEVPIPE_MODEL_JUDGE": "judge/x", "DEVPIPE_SAFETY": "kids"}
+        engine = engine_in(tmp_path, backends={"judge": ScriptedBackend(["UNSAFE"])}, **environ)
+        run = engine.start("a cat", pipeline="overdrive", output="sd35_large", seed=7)
+        happened = [one async for one in run]
+        engine.close()
+    kinds = [getattr(one, "event", one).type for one in happened]
+    assert run.outcome == "blocked" and "previewed" not in kinds and not server.prompts()
 
 
 async def test_what_the_person_sees_of_a_queue() -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from engines import engine_in
-
-from devpipe.testing.comfy import Comfy, Play
+from scripted_comfyui import Comfy, Play
 
 pytestmark = [pytest.mark.loopback, pytest.mark.skipif(os.name != "posix", reason="kills a process")]
 

@@ -26,7 +26,9 @@ from devpipe.values import LOCAL_COST, Attachment, Boundary, Cost, Media, MediaR
 
 FETCH = Patience(30, 900)
 MAX_FILE, MAX_FILES = 2**29, 2**30  # bytes: of one, and of all of a job
+NODES_S = 30.0  # so old may be what a server said of its nodes, where many graphs are checked
 FIRST_LOOK_S, LONGEST_LOOK_S, HEARD_LOOK_S = 0.005, 1.0, 0.25
+BETWEEN = (502, 504)  # says something in between; ComfyUI itself never does
 START = "Start it (python main.py), or set COMFYUI_URL to where it runs."
 
 
@@ -60,6 +62,7 @@ class ComfyUI(Backend):
     gone_s = 60.0  # so long may a server be away: a restart takes 14 s and more
     stalled_s = 180.0  # so long may it accept connections and answer nothing
     lost_s = 0.5  # so long must a job be nowhere
+    late_s = 10.0  # so long may the socket be behind what HTTP tells
 
     def __init__(self, settings: Settings, *, transport: object | None = None) -> None:
         super().__init__(settings)
@@ -93,6 +96,8 @@ class ComfyUI(Backend):
     async def _left(self, request: MediaRequest, ids: Iterable[str], emit: Emit) -> MediaResult | None:
         """The result of a job that one of the servers has under one of these ids; None where none knows of it."""
         assert request.workflow is not None
+        if Job("", emit, request.workflow.nodes).streaming:
+            return None  # its pictures went to a socket that is no more
         for server in await self._by_load():
             for id in ids:
                 async with self._at(server, Job(id, emit)) as job:
@@ -157,7 +162,7 @@ class ComfyUI(Backend):
             await asyncio.wait({posting}, timeout=0.5)  # what is on its way cannot be stopped before it is there
             raise
         except Unavailable as error:
-            if error.vendor is None and error.sent:
+            if error.sent and (error.vendor is None or error.vendor.status in BETWEEN):
                 return  # it may have arrived: its id will tell
             job.over = True
             if error.vendor is None or error.vendor.status != 500:
@@ -173,6 +178,7 @@ class ComfyUI(Backend):
 
     async def _result(self, server: Server, job: Job, request: MediaRequest) -> MediaResult:
         entry = await self._ended(server, job)
+        await self._heard(server, job)
         job.over, took, compute = True, time.monotonic() - job.sent_at, _seconds(entry)
         _check(entry, job)
         media = [_media(data, kind, request) async for data, kind in self._files(server, job, entry)]
@@ -215,29 +221,47 @@ class ComfyUI(Backend):
             server.tell(job)
             delay = min(delay * 1.5, LONGEST_LOOK_S)
 
+    async def _heard(self, server: Server, job: Job) -> None:
+        """Wait for the pictures that come by the socket alone: where somebody stalls it, the history is there before them."""
+        until = time.monotonic() + self.late_s
+        while job.streaming and not job.ended and server.listens and time.monotonic() < until:
+            await _news(job, LONGEST_LOOK_S)
+
     async def _files(self, server: Server, job: Job, entry: Mapping[str, Any]) -> AsyncIterator[tuple[bytes, str]]:
         """Every file and text of the job with the type that its bytes show."""
         left = MAX_FILES
         for picture in job.streamed:
             yield picture, sniff(picture)
-        for node, output in _outputs(entry):
+        for node, output in _in_order(entry):
             if isinstance(output, str):
                 yield output.encode(), "text/plain"
                 continue
             path = "/view?" + urlencode({key: output.get(key, "") for key in ("filename", "subfolder", "type")})
             try:
-                data = await server.http.get_bytes(path, limit=min(MAX_FILE, left), patience=FETCH)
+                data = await self._file(server, path, min(MAX_FILE, left))
             except Rejected as error:
                 raise FileMissing(
                     f"ComfyUI no longer has {output['filename']} of node {node} ({job.title(node)}).", hint="Start the run again.",
                     vendor=error.vendor,
                 ) from error  # fmt: skip
             left -= len(data)
-            yield data, sniff(data)
+            yield data, _kind(data)
+
+    async def _file(self, server: Server, path: str, limit: int) -> bytes:
+        """A file, also where the server is away for a while: a restart leaves its files."""
+        delay, until = 10 * FIRST_LOOK_S, time.monotonic() + self.gone_s
+        while True:
+            try:
+                return await server.http.get_bytes(path, limit=limit, patience=FETCH)
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, LONGEST_LOOK_S)
 
     async def object_info(self) -> dict[str, Any]:
         """What the first server that answers says of all its nodes."""
-        return await (await self._by_load())[0].http.get_json("/object_info", patience=SUBMIT)
+        return await (await self._by_load())[0].nodes(time.monotonic())
 
     async def dry_run(self, graph: Mapping[str, Any]) -> list[str]:
         """What the server finds wrong in the graph; nothing is queued.
@@ -245,7 +269,7 @@ class ComfyUI(Backend):
         There is no call for that. But an output whose file prefix is no link and no text fails, after all before it was checked.
         """
         server = (await self._by_load())[0]
-        known = await server.http.get_json("/object_info", patience=SUBMIT)
+        known = await server.nodes(time.monotonic() - NODES_S)
         job = Job(str(uuid.uuid4()), lambda _: None, _sentinels(graph, known))
         if not any(fields(node["inputs"]).get("filename_prefix") == _SENTINEL for node in job.graph.values()):
             return ["no output can be checked without running it: the graph saves no file."]
@@ -311,8 +335,8 @@ def _check(entry: Mapping[str, Any], job: Job) -> None:
     if status and status.get("completed") is not True:
         raise _node_failed(fields(noted.get("execution_error")), job)
     for node in job.graph:
-        inputs = fields(job.graph[node].get("inputs"))
-        if "filename_prefix" in inputs and not fields(entry.get("outputs")).get(node):
+        saves = "filename_prefix" in fields(job.graph[node].get("inputs")) and not fields(entry.get("outputs")).get(node)
+        if saves or (node in job.streaming and not job.streamed):
             raise FileMissing(f"ComfyUI made no file at node {node} ({job.title(node)}).", hint="Look into the log of ComfyUI.")
 
 
@@ -325,6 +349,11 @@ def _node_failed(told: Mapping[str, Any], job: Job) -> NodeFailed:
     return NodeFailed(f"ComfyUI failed at node {node} ({job.title(node)}): {kind}: {words.rstrip('.')}.", hint=hint)
 
 
+def _in_order(entry: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | str]]:
+    """What was saved goes before what the graph only shows on its way, such as the edges it draws by; that may be made first."""
+    return sorted(_outputs(entry), key=lambda one: isinstance(one[1], Mapping) and one[1].get("type") == "temp")
+
+
 def _outputs(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
     """Every file and every text that the nodes gave, with their node."""
     for node, told in fields(entry.get("outputs")).items():
@@ -332,6 +361,14 @@ def _outputs(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] 
             for item in items if isinstance(items, list) else ():
                 if (isinstance(item, Mapping) and item.get("filename")) or (kind == "text" and isinstance(item, str)):
                     yield node, item
+
+
+def _kind(data: bytes) -> str:
+    """The media type by the bytes; of what has no mark, text is told by being UTF-8."""
+    if (kind := sniff(data)) == "application/octet-stream" and b"\0" not in data:
+        with suppress(UnicodeDecodeError):
+            return "text/plain" if data.decode() else kind
+    return kind
 
 
 def _media(data: bytes, kind: str, request: MediaRequest) -> Media:

@@ -29,7 +29,7 @@ IDLE_S = 30.0  # a socket nobody needs is closed: one that is not read (a sleepi
 DEAD_S = 30.0
 STOP_S = 1.0
 BY_ID = (0, 3, 57)  # older servers stop whatever runs, whoever's it is
-_STREAMED = "SaveImageWebsocket"  # this node's pictures come by the socket and nowhere else
+_STREAMED = "SaveImageWebsocket"
 
 
 @dataclass(eq=False)
@@ -48,6 +48,11 @@ class Job:
     streamed: list[bytes] = field(default_factory=list)
     position: int = 0  # how many come first
     told: int = 0  # what was last said of that
+
+    @property
+    def streaming(self) -> list[str]:
+        """The nodes whose pictures come by the socket and nowhere else."""
+        return [node for node, told in self.graph.items() if fields(told).get("class_type") == _STREAMED]
 
     def title(self, node: object) -> str:
         """What the person calls a node of the graph; nodes that others put into it have no name here."""
@@ -79,6 +84,7 @@ class Server:
         self._heard_at = 0.0
         self._running: Job | None = None  # which the frames without an id belong to
         self._queue: tuple[float, Mapping[str, Any]] = (0.0, {})
+        self._nodes: tuple[float, dict[str, Any]] = (0.0, {})
 
     # The socket.
 
@@ -99,6 +105,7 @@ class Server:
         old socket has gone, it unregisters the new one, and all is silence."""
         if self._socket is not None and self._socket.protocol.close_rcvd is None:
             self._client_id = str(uuid.uuid4())
+        self._running = None  # it may have ended meanwhile
         address, headers = self.http.websocket(f"/ws?clientId={self._client_id}")
         with suppress(OSError, TimeoutError, WebSocketException):  # then HTTP alone tells
             self._socket = await _Connect(
@@ -135,9 +142,12 @@ class Server:
         match told.get("type"):
             case "execution_start":
                 job.position = 0
+            case "execution_cached":
+                job.begun.update(str(node) for node in data.get("nodes") or ())
             case "executing" if data.get("node") is None:
                 job.ended = True
                 job.news.set()
+                self._running = None if self._running is job else self._running
             case "executing":
                 self._running, job.node = job, str(data["node"])
                 job.begun.add(job.node)
@@ -150,14 +160,14 @@ class Server:
     def _frame(self, frame: bytes) -> None:
         """A picture on its way: type 1 is the running job's, type 4 says whose it is. Others are for pages of ComfyUI's own."""
         kind, size = struct.unpack_from(">II", frame) if len(frame) >= 8 else (0, 0)
-        job, picture = self._running, frame[8:]
+        job, picture, node = self._running, frame[8:], self._running.node if self._running else ""
         if kind == 4:
             with suppress(ValueError):
                 told = fields(json.loads(frame[8 : 8 + size]))
-                job, picture = self.jobs.get(str(told.get("prompt_id"))), frame[8 + size :]
+                job, picture, node = self.jobs.get(str(told.get("prompt_id"))), frame[8 + size :], str(told.get("node_id"))
         if kind not in (1, 4) or job is None or job.id not in self.jobs or not sniff(picture).startswith("image/"):
             return
-        if fields(job.graph.get(job.node)).get("class_type") == _STREAMED:
+        if node in job.streaming:
             job.streamed.append(picture)
         else:
             job.emit(Preview(picture, sniff(picture)))
@@ -167,9 +177,13 @@ class Server:
         if self._socket is not None and self._socket.protocol.close_rcvd is not None:
             await self.listen()
 
+    @property
+    def listens(self) -> bool:
+        return self._reader is not None and not self._reader.done()
+
     def hears(self, job: Job) -> bool:
         """Whether the socket has said anything since the job was sent: each prompt makes it say so."""
-        return self._heard_at > job.sent_at and self._reader is not None and not self._reader.done()
+        return self._heard_at > job.sent_at and self.listens
 
     def leave(self, job: Job) -> None:
         """The job is over. A socket that was silent all the time is given up, an idle one is closed after a while."""
@@ -265,6 +279,12 @@ class Server:
         lists = (self._queue[1].get(name) or () for name in ("queue_running", "queue_pending"))
         running, pending = ([one for one in some if isinstance(one, list) and len(one) > 1] for some in lists)
         return [str(one[1]) for one in running], [str(one[1]) for one in sorted(pending, key=lambda one: one[0])]
+
+    async def nodes(self, since: float) -> dict[str, Any]:
+        """What it says of all its nodes, at some moment after `since`: one answer of megabytes serves many checks."""
+        if self._nodes[0] <= since:
+            self._nodes = time.monotonic(), await self.http.get_json("/object_info", patience=SUBMIT)
+        return self._nodes[1]
 
     async def version(self) -> tuple[int, ...]:
         """(0, 3, 64), or () where it does not say."""

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from engines import small_picture
 from playwright.sync_api import Page, expect
+from scripted_comfyui import Comfy, Play, preview
 
 from devpipe import workspace
 from devpipe.loop import LoopThread
-from devpipe.testing.comfy import Comfy, Play, preview
 from tests.browser.conftest import Server
 from tests.browser.test_dashboard import Dash, shot
 
