@@ -65,6 +65,7 @@ GUARD = pytest.StashKey[NetworkGuard]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--comfyui-url", default="", help="a real ComfyUI, for tests/test_comfyui_real.py")
+    parser.addoption("--comfyui-command", default="", help="starts another ComfyUI on {port}, to be killed and restarted by one of them")
 
 
 def pytest_configure(config: pytest.Config) -> None:
