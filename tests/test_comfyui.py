@@ -476,6 +476,16 @@ async def test_a_recorded_bad_ending_is_an_error_of_its_own(name: str) -> None:
     assert "/srv" not in str(caught.value) and "Traceback" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "hint"), [("torch.OutOfMemoryError", "smaller"), ("safetensors.SafetensorError", "download it again"), ("ValueError", "log")]
+)
+async def test_a_node_that_failed_says_what_to_do(kind: str, hint: str) -> None:
+    async with Comfy([Play(ending="execution_error", error={"node_id": "1", "exception_type": kind})]) as server:
+        with pytest.raises(NodeFailed) as caught:
+            await made(server)
+    assert hint in caught.value.hint
+
+
 async def test_a_graph_that_is_refused_names_every_fault() -> None:
     plays = recorded(WIRE / "validation_errors.json")
     refused = [play for play in plays if play.reply]

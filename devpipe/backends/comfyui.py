@@ -29,6 +29,7 @@ MAX_FILE, MAX_FILES = 2**29, 2**30  # bytes: of one, and of all of a job
 NODES_S = 30.0  # so old may be what a server said of its nodes, where many graphs are checked
 FIRST_LOOK_S, LONGEST_LOOK_S, HEARD_LOOK_S = 0.005, 1.0, 0.25
 BETWEEN = (502, 504)  # says something in between; ComfyUI itself never does
+HINTS = {"OutOfMemory": "Make it smaller, or free its memory.", "SafetensorError": "Its model file is not whole: download it again."}
 START = "Start it (python main.py), or set COMFYUI_URL to where it runs."
 
 
@@ -345,7 +346,7 @@ def _node_failed(told: Mapping[str, Any], job: Job) -> NodeFailed:
     node, words = told.get("node_id"), " ".join(str(told.get("exception_message", "")).split())
     words = re.sub(r"(?:[A-Za-z]:)?[\\/](?:[^\s'\"\\/]+[\\/])+", "", words)[:300]
     kind = str(told.get("exception_type", "")).rpartition(".")[2]
-    hint = "Make it smaller, or free its memory." if "OutOfMemory" in kind else "Look into the log of ComfyUI."
+    hint = next((hint for sign, hint in HINTS.items() if sign in kind), "Look into the log of ComfyUI.")
     return NodeFailed(f"ComfyUI failed at node {node} ({job.title(node)}): {kind}: {words.rstrip('.')}.", hint=hint)
 
 

@@ -24,7 +24,8 @@ from devpipe.graphs import Nodes, filled, input_of, is_link, problems, title_of,
 from devpipe.settings import Settings
 from devpipe.values import MediaRequest
 
-PATIENCE_S = 2.0
+NODES_S = 20.0  # a server with many custom nodes has megabytes to say of them
+PATIENCE_S = 8.0
 UNTOLD = "the server did not say whether it takes the graph."
 STAND_INS: Mapping[str, dict[str, Any]] = {  # for pictures that are there only when a run begins
     "LoadImage": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
@@ -95,7 +96,7 @@ async def unready(
 async def _told(backend: object) -> Nodes | None:
     """What the backend's server says of its nodes; None where there is none, or it does not answer."""
     with contextlib.suppress(DevpipeError, TimeoutError):
-        return await asyncio.wait_for(backend.object_info(), PATIENCE_S) if isinstance(backend, RunsGraphs) else None
+        return await asyncio.wait_for(backend.object_info(), NODES_S) if isinstance(backend, RunsGraphs) else None
     return None
 
 
@@ -112,7 +113,7 @@ async def _refusals(graphs: Mapping[str, tuple[str, Nodes]], backends: Backends)
 async def _refused(backend: object, graph: Nodes) -> list[str]:
     assert isinstance(backend, RunsGraphs)
     try:
-        return await asyncio.wait_for(backend.dry_run(graph), 4 * PATIENCE_S)
+        return await asyncio.wait_for(backend.dry_run(graph), PATIENCE_S)
     except (DevpipeError, TimeoutError) as error:
         return [f"{UNTOLD} {error}".strip()]
 
