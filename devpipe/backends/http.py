@@ -424,7 +424,7 @@ def base_url(text: str, default_port: int, *, variable: str = "The address") -> 
         url = httpx.URL(f"{scheme}://{user}{at}{host}/{path}".rstrip("/"))
         here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(url.host, url.host)
         port = url.port if mark or re.search(r":\d+$", host) else default_port  # httpx forgets a :80
-        odd = url.query or url.fragment or re.search(r"[\s%]|^\d+$", here) or (port or 1) > 65535
+        odd = url.query or url.fragment or re.search(r"[\s%]", here) or (port or 1) > 65535 or text.strip().isdigit()
         if url.scheme in ("http", "https") and not odd:
             return str(url.copy_with(host=here, port=port)).rstrip("/")
     raise UsageError(f"{variable} is not the address of a server.", hint=f"Write it like http://127.0.0.1:{default_port}.")
