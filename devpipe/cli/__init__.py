@@ -7,10 +7,12 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from devpipe.cli.stops import EXIT_INTERRUPTED, Stops
 from devpipe.errors import UsageError
+from devpipe.workspace import find_home, is_workspace
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_BLOCKED = 0, 1, 2, 3
 
@@ -22,6 +24,14 @@ class Asked(argparse.Namespace):
     json: bool = False
     home: str | None = None
     wait: Callable[[Coroutine[Any, Any, Any]], Any]
+
+    def workspace(self) -> Path:
+        """The workspace of this command. Raises UsageError where there is none."""
+        if not self.home:
+            return find_home()
+        if not is_workspace(Path(self.home)):
+            raise UsageError(f"--home {self.home!r} is no workspace.", hint=f"Correct it, or run `devpipe init {self.home}`.")
+        return Path(self.home)
 
 
 class _Parser(argparse.ArgumentParser):

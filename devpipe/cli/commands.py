@@ -68,7 +68,7 @@ def error_json(error: DevpipeError) -> dict[str, object]:
 def _engine(asked: Asked) -> Iterator[Engine]:
     from devpipe.engine import Engine
 
-    engine = Engine(looking.home(asked))
+    engine = Engine(asked.workspace())
     try:
         yield engine
     finally:

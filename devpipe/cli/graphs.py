@@ -16,7 +16,6 @@ from devpipe.adopt import Group, Guess, adopt, read
 from devpipe.backends.base import Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import EXIT_COMPLETED, Asked
-from devpipe.cli.looking import home
 from devpipe.cli.screen import plain, say, say_json
 from devpipe.config import NAME, Catalogue, OutputConfig, load_catalogue
 from devpipe.errors import DevpipeError, UsageError
@@ -170,7 +169,7 @@ def _wrong(catalogue: Catalogue, output: OutputConfig, object_info: Nodes) -> It
 
 def command(asked: Asked) -> int:
     """`devpipe adopt GRAPH`: an output config and its graph, written into the workspace."""
-    place, path = home(asked), Path(asked.graph)
+    place, path = asked.workspace(), Path(asked.graph)
     name = asked.name or named(path.stem)
     if not re.fullmatch(NAME, name):
         raise UsageError(f"{name!r} cannot be the name of an output.", hint=f"Lower-case words joined by _, such as --name {named(name)}.")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from devpipe.cli import EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, Asked
 from devpipe.cli.screen import Screen, complain, plain, say, say_json
 from devpipe.errors import UsageError
-from devpipe.workspace import find_home, is_workspace
 
 if TYPE_CHECKING:
     from devpipe.analysis.tables import Tables
@@ -20,20 +19,11 @@ if TYPE_CHECKING:
 _WIDTH = 100  # characters of one value in a list
 
 
-def home(asked: Asked) -> Path:
-    """The workspace of this command. Raises UsageError where there is none."""
-    if not asked.home:
-        return find_home()
-    if not is_workspace(Path(asked.home)):
-        raise UsageError(f"--home {asked.home!r} is no workspace.", hint=f"Correct it, or run `devpipe init {asked.home}`.")
-    return Path(asked.home)
-
-
 def _tables(asked: Asked) -> Tables:
     from devpipe.analysis.tables import Tables
     from devpipe.settings import Settings
 
-    return Tables(Settings.load(home(asked)).recordings)
+    return Tables(Settings.load(asked.workspace()).recordings)
 
 
 def show(asked: Asked) -> int:
@@ -104,7 +94,7 @@ def _recordings(asked: Asked) -> list[dict[str, Any]]:
 def _configs(asked: Asked) -> list[dict[str, Any]]:
     from devpipe.engine import Engine
 
-    engine = Engine(home(asked))
+    engine = Engine(asked.workspace())
     language = "de" if os.environ.get("LC_ALL", os.environ.get("LANG", "")).startswith("de") else "en"
     if asked.what == "backends":
         return [{"name": name} for name in engine.backends.names()]
@@ -119,7 +109,7 @@ def check(asked: Asked) -> int:
     from devpipe.cli.check import checked
     from devpipe.cli.graphs import saved_info
 
-    report = asked.wait(checked(home(asked), saved_info(asked.object_info)))
+    report = asked.wait(checked(asked.workspace(), saved_info(asked.object_info)))
     say_json(report.to_json()) if asked.json else say(plain(str(report)))
     return EXIT_USAGE if report.faults else EXIT_COMPLETED
 
@@ -135,7 +125,7 @@ def export(asked: Asked) -> int:
 
 def lab(asked: Asked) -> int:
     """JupyterLab in place of this process."""
-    place = home(asked).resolve()
+    place = asked.workspace().resolve()
     try:
         import jupyterlab  # noqa: F401  # only to say what is missing
     except ImportError as error:
