@@ -59,7 +59,11 @@ class DevpipeMagics:
         with _one_line_errors():
             look, *names = shlex.split(line) or ["check"]
             if look == "check":
-                self._check()
+                from devpipe.cli.check import checked
+
+                home = self.engine.settings.home
+                with ThreadPoolExecutor(1) as elsewhere:  # a kernel's own thread has a running loop already
+                    print(elsewhere.submit(lambda: asyncio.run(checked(home))).result())
                 return None
             if look == "list":
                 return self._list(names[0] if names else "pipelines")
@@ -80,13 +84,7 @@ class DevpipeMagics:
 
     def _expanded(self, text: str) -> str:
         """The text with the notebook's variables in the place of {name} and $name; other braces stay: a text is not code."""
-        known = self.shell.user_ns
-
-        def value(found: re.Match[str]) -> str:
-            name = found[1] or found[2]
-            return str(known[name]) if name in known else found[0]
-
-        return _VARIABLE.sub(value, text)
+        return _VARIABLE.sub(lambda found: str(self.shell.user_ns.get(found[1] or found[2], found[0])), text)
 
     def _set(self, output: str, setting: str) -> tuple[str, Any]:
         name, equals, value = setting.partition("=")
@@ -115,13 +113,6 @@ class DevpipeMagics:
                 said = now
         show(say(run.outcome or "failed", f"{run.summary.duration_s:.1f}"))
         return run.wait()
-
-    def _check(self) -> None:
-        from devpipe.cli.check import checked
-
-        home = self.engine.settings.home
-        with ThreadPoolExecutor(1) as elsewhere:  # a kernel's own thread has a running loop already
-            print(elsewhere.submit(lambda: asyncio.run(checked(home))).result())
 
     def _list(self, what: str) -> pd.DataFrame:
         import pandas as pd

@@ -66,16 +66,17 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def size_of(data: bytes) -> tuple[int, int]:
     """Width and height as the header of a PNG, JPEG or WEBP says them, nothing decoded; (0, 0) where it says none."""
-    readers = {"image/png": _png_size, "image/jpeg": _jpeg_size, "image/webp": _webp_size}
-    reader = readers.get(sniff(data))
+    width = height = 0
     try:
-        return reader(data) if reader else (0, 0)
-    except (struct.error, IndexError):
-        return 0, 0
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    width, height = struct.unpack_from(">II", data, 16)
+        match sniff(data):
+            case "image/png":
+                width, height = struct.unpack_from(">II", data, 16)
+            case "image/jpeg":
+                width, height = _jpeg_size(data)
+            case "image/webp":
+                width, height = _webp_size(data)
+    except (struct.error, IndexError):  # cut off in its header
+        pass
     return width, height
 
 
@@ -205,8 +206,12 @@ def thumbnail(data: bytes) -> bytes:
     """The picture, or the first frame of an animated one, as a WEBP of at most 256 pixels a side."""
     image = _open(data, what="picture", error=UsageError)
     image.draft("RGB", (THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE * 2))  # a JPEG is then decoded at a fraction of its size
-    small = _pixels(image, what="picture", error=UsageError)
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return encode_small(_pixels(image, what="picture", error=UsageError), THUMBNAIL_SIDE, method=4)
+
+
+def encode_small(image: Image.Image, side: int, *, method: int) -> bytes:
+    """WEBP bytes of at most so many pixels a side; `method` 0 is the quickest, 6 the smallest. The picture itself is changed."""
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     out = io.BytesIO()
-    small.save(out, "WEBP", quality=80, method=4)
+    image.save(out, "WEBP", quality=80, method=method)
     return out.getvalue()

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -26,9 +26,9 @@ MAX_DEPTH = 32
 
 _MAX_PACKET = 1_000_000
 _MAX_JPEG_PACKET = 65_502  # one APP1 segment
-_PNG_KEY = b"XML:com.adobe.xmp\0"
+_PNG_KEY = b"iTXtXML:com.adobe.xmp\0"
 _JPEG_KEY = b"http://ns.adobe.com/xap/1.0/\0"
-_MP4_KEY = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
+_MP4_KEY = b"uuid" + bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _SPACES = {
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
@@ -65,23 +65,23 @@ def stamp(data: bytes, media_type: str, provenance: Provenance) -> bytes:
     PNG, JPEG, WEBP, WAV and MP4 can carry it; other bytes come back as they are. A request too long for the
     file (256 KB, 64 KB in a JPEG) is left out, the mark stays.
     """
-    writer = _WRITERS.get(media_type)
-    if writer is None or sniff(data) != media_type:
+    if media_type not in _KINDS or sniff(data) != media_type:
         return data
     packet = _packet(provenance)
     if len(packet) > (_MAX_JPEG_PACKET if media_type == "image/jpeg" else _MAX_PACKET):
         packet = _packet(replace(provenance, request=None))
-    return writer(data, packet)
+    return _KINDS[media_type][0](data, packet)
 
 
 def read(data: bytes) -> Provenance | None:
     """What a file says of itself; None where it says nothing, or nothing that can be read safely."""
-    packet = next((_READERS[kind](data) for kind in [sniff(data)] if kind in _READERS), None)
+    kind = sniff(data)
+    packet = _KINDS[kind][1](data) if kind in _KINDS else None
     if packet is None or len(packet) > _MAX_PACKET:
         return None
     try:
         fields = _parsed(packet)
-    except (expat.ExpatError, _HasDoctype, ValueError, LookupError):  # the last two: unknown encodings
+    except (expat.ExpatError, ValueError, LookupError):  # the last two: unknown encodings, too
         return None
     if not fields.get("source_type"):
         return None
@@ -116,8 +116,9 @@ def _json(request: dict[str, Any] | None) -> str:
     return text if len(text.encode()) <= MAX_REQUEST_BYTES else ""
 
 
-class _HasDoctype(Exception):
-    """XMP has no document type; only an attack on the parser has."""
+def _refused(*_: object) -> NoReturn:
+    """JSON knows no NaN, XMP no document type: only an attack on the parser has one."""
+    raise ValueError
 
 
 def _parsed(packet: bytes) -> dict[str, str]:
@@ -135,11 +136,8 @@ def _parsed(packet: bytes) -> dict[str, str]:
         if field and (field == "note") == (owner != path[-1]):  # a description's text stands in its list item
             fields[field] = fields.get(field, "") + value
 
-    def doctype(*_: object) -> None:
-        raise _HasDoctype
-
     parser = expat.ParserCreate(namespace_separator=" ")
-    parser.StartElementHandler, parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = start, text, doctype
+    parser.StartElementHandler, parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = start, text, _refused
     parser.EndElementHandler = lambda name: path.pop()
     parser.buffer_text = True
     parser.Parse(packet, True)
@@ -150,14 +148,10 @@ def _request(text: str) -> dict[str, Any] | None:
     if not text or len(text.encode("utf-8", "replace")) > MAX_REQUEST_BYTES:
         return None
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = json.loads(text, parse_constant=_refused)
     except (ValueError, RecursionError):  # ValueError also for integers of thousands of digits
         return None
     return value if isinstance(value, dict) and _shallow(value, MAX_DEPTH) else None
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _shallow(value: object, depth: int) -> bool:
@@ -165,38 +159,35 @@ def _shallow(value: object, depth: int) -> bool:
     return depth > 0 and all(_shallow(item, depth - 1) for item in inner)
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name, start and end of each whole chunk."""
-    at = 8
-    while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
-        if end > len(data):
-            return
-        yield data[at + 4 : at + 8], at, end
-        at = end
+def _pieces(data: bytes, at: int, length: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+    """Start and end of each whole piece from `at` on; `length` says how long the one there is, 0 where none can be."""
+    while (size := length(at)) and at + size <= len(data):
+        yield at, at + size
+        at += size
 
 
-def _is_png_xmp(data: bytes, name: bytes, start: int) -> bool:
-    return name == b"iTXt" and data.startswith(_PNG_KEY, start + 8)
+def _png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
+    return _pieces(data, 8, lambda at: 12 + int.from_bytes(data[at : at + 4], "big"))
 
 
 def _write_png(data: bytes, packet: bytes) -> bytes:
-    body = b"iTXt" + _PNG_KEY + b"\0\0\0\0" + packet
+    body = _PNG_KEY + b"\0\0\0\0" + packet
     ours = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    pieces, at = [data[:8]], 8
-    for name, start, at in _png_chunks(data):
-        if name == b"IDAT" and ours:
+    pieces, end = [data[:8]], 8
+    for start, end in _png_chunks(data):
+        if data.startswith(b"IDAT", start + 4) and ours:
             pieces.append(ours)
             ours = b""
-        if not _is_png_xmp(data, name, start):
-            pieces.append(data[start:at])
-    return b"".join([*pieces, data[at:]])
+        if not data.startswith(_PNG_KEY, start + 4):
+            pieces.append(data[start:end])
+    return b"".join([*pieces, data[end:]])
 
 
 def _read_png(data: bytes) -> bytes | None:
-    for name, start, end in _png_chunks(data):
-        if _is_png_xmp(data, name, start) and data[start + 8 + len(_PNG_KEY)] == 0:  # a compressed one is not ours
-            return data[start + 8 + len(_PNG_KEY) + 2 : end - 4].split(b"\0", 2)[-1]
+    for start, end in _png_chunks(data):
+        at = start + 4 + len(_PNG_KEY)
+        if data.startswith(_PNG_KEY, start + 4) and data[at] == 0:  # a compressed one is not ours
+            return data[at + 2 : end - 4].split(b"\0", 2)[-1]
     return None
 
 
@@ -230,50 +221,44 @@ def _read_riff(data: bytes) -> bytes | None:
     return next((data[at : at + size] for name, at, size in riff_chunks(data) if name in (b"XMP ", b"_PMX")), None)
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment before the picture itself."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xDA, 0xD9):
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if end > len(data):
-            return
-        yield data[at + 1], at, end
-        at = end
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Those before the picture itself."""
+
+    def length(at: int) -> int:
+        begins = at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xDA, 0xD9)
+        return 2 + int.from_bytes(data[at + 2 : at + 4], "big") if begins else 0
+
+    return _pieces(data, 2, length)
 
 
 def _write_jpeg(data: bytes, packet: bytes) -> bytes:
     ours = b"\xff\xe1" + struct.pack(">H", len(_JPEG_KEY) + len(packet) + 2) + _JPEG_KEY + packet
     leading: list[bytes] = [data[:2]]
     rest: list[bytes] = []
-    at = 2
-    for marker, start, at in _jpeg_segments(data):
+    end = 2
+    for start, end in _jpeg_segments(data):
         if data.startswith(_JPEG_KEY, start + 4):
             continue
         # JFIF and Exif must stay in front of it.
-        first = not rest and (marker == 0xE0 or data.startswith(b"Exif\0", start + 4))
-        (leading if first else rest).append(data[start:at])
-    return b"".join([*leading, ours, *rest, data[at:]])
+        first = not rest and (data[start + 1] == 0xE0 or data.startswith(b"Exif\0", start + 4))
+        (leading if first else rest).append(data[start:end])
+    return b"".join([*leading, ours, *rest, data[end:]])
 
 
 def _read_jpeg(data: bytes) -> bytes | None:
-    found = (data[start + 4 + len(_JPEG_KEY) : end] for _, start, end in _jpeg_segments(data) if data.startswith(_JPEG_KEY, start + 4))
-    return next(found, None)
+    at = 4 + len(_JPEG_KEY)
+    return next((data[start + at : end] for start, end in _jpeg_segments(data) if data.startswith(_JPEG_KEY, start + 4)), None)
 
 
 def _mp4_boxes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each box at the top."""
-    at = 0
-    while at + 8 <= len(data):
+    """Those at the top."""
+
+    def length(at: int) -> int:
         size = int.from_bytes(data[at : at + 4], "big")
         size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at
-        if size < 8 or at + size > len(data):
-            return
-        yield at, at + size
-        at += size
+        return size if size >= 8 else 0
 
-
-def _is_mp4_xmp(data: bytes, start: int) -> bool:
-    return data[start + 4 : start + 8] == b"uuid" and data.startswith(_MP4_KEY, start + 8)
+    return _pieces(data, 0, length)
 
 
 def _write_mp4(data: bytes, packet: bytes) -> bytes:
@@ -281,26 +266,19 @@ def _write_mp4(data: bytes, packet: bytes) -> bytes:
     if last[1] != len(data) or data[last[0] : last[0] + 4] == b"\0\0\0\0":  # cut off, or open-ended: nothing can follow
         return data
     # Only a box at the end may go: offsets into the film would shift behind any other.
-    film = data[: last[0]] if _is_mp4_xmp(data, last[0]) else data
-    return film + struct.pack(">I", 24 + len(packet)) + b"uuid" + _MP4_KEY + packet
+    film = data[: last[0]] if data.startswith(_MP4_KEY, last[0] + 4) else data
+    return film + struct.pack(">I", 24 + len(packet)) + _MP4_KEY + packet
 
 
 def _read_mp4(data: bytes) -> bytes | None:
-    found = [data[start + 24 : end] for start, end in _mp4_boxes(data) if _is_mp4_xmp(data, start)]
+    found = [data[start + 24 : end] for start, end in _mp4_boxes(data) if data.startswith(_MP4_KEY, start + 4)]
     return found[-1] if found else None
 
 
-_WRITERS: Mapping[str, Callable[[bytes, bytes], bytes]] = {
-    "image/png": _write_png,
-    "image/webp": _write_webp,
-    "image/jpeg": _write_jpeg,
-    "audio/wav": _write_wav,
-    "video/mp4": _write_mp4,
-}
-_READERS: Mapping[str, Callable[[bytes], bytes | None]] = {
-    "image/png": _read_png,
-    "image/webp": _read_riff,
-    "image/jpeg": _read_jpeg,
-    "audio/wav": _read_riff,
-    "video/mp4": _read_mp4,
+_KINDS: Mapping[str, tuple[Callable[[bytes, bytes], bytes], Callable[[bytes], bytes | None]]] = {
+    "image/png": (_write_png, _read_png),
+    "image/webp": (_write_webp, _read_riff),
+    "image/jpeg": (_write_jpeg, _read_jpeg),
+    "audio/wav": (_write_wav, _read_riff),
+    "video/mp4": (_write_mp4, _read_mp4),
 }

@@ -9,38 +9,6 @@ from pathlib import Path
 from devpipe.errors import UsageError
 
 COPIED = ("pipelines", "output_configs", "schemas", "notebooks", "recordings/README.md")
-SETTINGS_FILE = """\
-# Settings of this workspace. Environment variables (DEVPIPE_SAFETY, ...) go before this file.
-# Keys never stand here: they belong in the environment (OPENAI_API_KEY, ...) or the system keyring.
-
-# How strict the safety checks are: "kids", "youth", "adult" or "research". A run may be stricter, never looser.
-# Wie streng geprüft wird: "kids", "youth", "adult" oder "research". Ein Lauf darf strenger sein, nie lockerer.
-safety = "youth"
-
-# What each picture carries: "full" (how it was made, with its text) or "mark" (only that a machine made it).
-# provenance = "full"
-
-# Where recordings are written: a folder, seen from this file.
-# recordings = "recordings"
-
-# The most that paid backends may cost in one batch, in US dollars.
-# budget_usd = 5.0
-
-# How far a text may travel to a text model, whatever fails: "local" (this machine and its network), "eu" or "world".
-# Wie weit ein Text reisen darf, was immer ausfällt: "local" (dieser Rechner und sein Netz), "eu" oder "world".
-# boundary = "local"
-
-# How many seconds a judge may take; without its answer nothing passes.
-# judge_seconds = 8
-
-# Which text model does what, as "backend/model". Without a line: "procedural", and no judge.
-# Several, in the order in which they are asked: "local: ollama/mistral-nemo, ollama/llama3, procedural".
-[models]
-# interception = "ollama/mistral-nemo"
-# translate = "ollama/mistral-nemo"
-# split = "ollama/mistral-nemo"
-# judge = "ollama/llama-guard3:1b"
-"""
 GITIGNORE = "recordings/*\n!recordings/README.md\n.ipynb_checkpoints/\n"
 
 
@@ -100,5 +68,5 @@ def _files(source: Path) -> Iterator[tuple[Path, bytes]]:
             place = path.relative_to(source)
             if path.is_file() and not any(part.startswith((".", "__")) for part in place.parts):
                 yield place, path.read_bytes()
-    yield Path("devpipe.toml"), SETTINGS_FILE.encode()
+    yield Path("devpipe.toml"), Path(__file__).with_name("workspace.toml").read_bytes()
     yield Path(".gitignore"), GITIGNORE.encode()

@@ -77,9 +77,8 @@ class Grid:
     cells: dict[tuple[str, str], list[Tile]]
 
     def __repr__(self) -> str:
-        return (
-            f"Grid({len(self._labels(0))} {self.rows} x {len(self._labels(1))} {self.columns}, {sum(map(len, self.cells.values()))} runs)"
-        )
+        runs = sum(map(len, self.cells.values()))
+        return f"Grid({len(self._labels(0))} {self.rows} x {len(self._labels(1))} {self.columns}, {runs} runs)"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
@@ -142,10 +141,7 @@ def grid(runs: pd.DataFrame | Iterable[HasRecording | Recording], *, rows: str =
         if name not in frame.columns:
             raise UnknownName("column", name, frame.columns)
     order = [sorted(_known(frame[name])) if pd.api.types.is_numeric_dtype(frame[name]) else _known(frame[name]) for name in (rows, columns)]
-    cells: dict[tuple[str, str], list[Tile]] = {}
-    for row in order[0]:
-        for column in order[1]:
-            cells[_label(row), _label(column)] = []
+    cells: dict[tuple[str, str], list[Tile]] = {(_label(row), _label(column)): [] for row in order[0] for column in order[1]}
     for values in frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None):
         row = dict(zip(frame.columns, values, strict=True))
         cells.setdefault((_label(row[rows]), _label(row[columns])), []).append(Tile.of(row))

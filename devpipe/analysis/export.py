@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
 _EXCEL_CELL = 32_000  # characters: Excel holds 32,767
-_README = """# Recordings of devpipe
-
-`recordings/<date>/<run_id>/events.jsonl` tells everything that happened in a run, one line of JSON each; the numbered files beside it
-are the texts and pictures. `runs.csv` has one row per run, `ro-crate-metadata.json` describes the folder for machines (RO-Crate 1.1).
-Recordings hold what people wrote: ask them before you pass this on.
-
-Check every byte after unpacking: `unzip` keeps the files private, then `DEVPIPE_RECORDINGS=recordings devpipe verify --all`.
-
-*Auf Deutsch: `events.jsonl` sagt Zeile für Zeile, was in einem Lauf geschah; die nummerierten Dateien daneben sind seine Texte und
-Bilder, `runs.csv` hat eine Zeile je Lauf. Aufnahmen enthalten, was Menschen geschrieben haben: Frage sie, bevor du dies weitergibst.*
-"""
 
 
 def export(tables: Tables, out: Path, *, runs: Sequence[str] = ()) -> list[Path]:
@@ -108,7 +97,7 @@ def _zip(tables: Tables, file: Path, ids: Sequence[str]) -> None:
         packed = {recording.id: list(_pack(out, recording)) for recording in recordings}
         table = _frame(tables, "runs", list(packed) or [""])
         out.writestr(_entry("runs.csv"), _as_csv(table))
-        out.writestr(_entry("README.md"), _README)
+        out.writestr(_entry("README.md"), Path(__file__).with_name("export.md").read_bytes())
         out.writestr(_entry("ro-crate-metadata.json"), json.dumps(_crate(packed, table), ensure_ascii=False, indent=1))
 
 

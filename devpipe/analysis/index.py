@@ -20,7 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from devpipe.analysis.columns import TIME, Column, DType, Seen, Table
+from devpipe.analysis.columns import TIME, DType, Seen, Table
 from devpipe.errors import UsageError
 from devpipe.recordings import EVENTS, Recording, Recordings, run_folder
 from devpipe.values import Outcome
@@ -33,26 +33,25 @@ if TYPE_CHECKING:
 
 FOLDER = ".index"
 _ALIGNED = 64  # bytes
+# A run's events.jsonl as we know it (size and time of its last change), its rows, and whether it has its ending and so will not change.
+_RUN = [("id", "S24"), ("size", "i8"), ("time", "i8"), ("rows", "i8"), ("ended", "?")]
 _WORTH_SAVING = 100  # reading one run again takes as long as writing so many rows
 _READERS = ("analysis/columns.py", "analysis/index.py", "summary.py", "events.py", "recordings.py")
 
 
 def read_table(recordings: Recordings, table: Table[Any]) -> pd.DataFrame:
     """The table over all recordings, oldest first; only new and changed ones are opened."""
-    import numpy as np
-
     file = recordings.root / FOLDER / table.name
-    now, stored = _scan(recordings), _load(file, table)
-    if stored is not None and stored.keys.same(now):
+    now = _scan(recordings)
+    stored = _load(file, table) or _Part.of([], now[:0], table)
+    if len(stored.runs) == len(now) and _among(now, stored.runs).all():
         return stored.frame
-    stored = stored or _Part.of([], now.only(np.zeros(len(now.ids), bool)), table)
-    kept = stored.only(stored.keys.among(now))
-    new = now.only(~now.among(kept.keys))
-    fresh = _Part.of((Seen.of(Recording(run_folder(recordings.root, run_id.decode()))) for run_id in new.ids), new, table)
+    kept = stored.only(_among(stored.runs, now))
+    new = now[~_among(now, kept.runs)]
+    fresh = _Part.of((Seen.of(Recording(run_folder(recordings.root, run_id.decode()))) for run_id in new["id"]), new, table)
     whole = kept.joined(fresh)
-    dropped, ended = len(stored.keys.ids) - len(kept.keys.ids), int(fresh.ended.sum())
-    if dropped or ended * _WORTH_SAVING > len(whole.keys.ids):
-        _save(file, whole.only(whole.ended), table)
+    if len(kept.runs) < len(stored.runs) or int(fresh.runs["ended"].sum()) * _WORTH_SAVING > len(whole.runs):
+        _save(file, whole.only(whole.runs["ended"]), table)
     return whole.frame
 
 
@@ -73,57 +72,32 @@ def frame_of(rows: Iterable[Any], table: Table[Any]) -> pd.DataFrame:
     except Exception as error:  # any: a column's function is whatever its author wrote
         if column is None:
             raise  # the rows themselves
-        raise _wrong(table, column, error) from error
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        hint = f"Mend its line in devpipe/analysis/columns.py: it must give a {column.dtype} or None."
+        raise UsageError(f"Column {column.name!r} of the table {table.name} fails: {why}.", hint=hint) from error
     return pd.DataFrame(found)
 
 
-def _wrong(table: Table[Any], column: Column[Any], error: Exception) -> UsageError:
-    why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    hint = f"Mend its line in devpipe/analysis/columns.py: it must give a {column.dtype} or None."
-    return UsageError(f"Column {column.name!r} of the table {table.name} fails: {why}.", hint=hint)
+def _among(ours: Array, other: Array) -> Array:
+    """For each of our runs, whether it stands in the other, unchanged."""
+    import numpy as np
 
-
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """What says whether an events.jsonl is the one we know: its run, size and time of change."""
-
-    ids: Array  # ascending
-    sizes: Array
-    times: Array
-
-    def only(self, keep: Array) -> _Keys:
-        return _Keys(self.ids[keep], self.sizes[keep], self.times[keep])
-
-    def same(self, other: _Keys) -> bool:
-        import numpy as np
-
-        pairs = ((self.ids, other.ids), (self.sizes, other.sizes), (self.times, other.times))
-        return all(np.array_equal(ours, theirs) for ours, theirs in pairs)
-
-    def among(self, other: _Keys) -> Array:
-        """For each of ours, whether it stands in the other, unchanged."""
-        import numpy as np
-
-        if not len(other.ids):
-            return np.zeros(len(self.ids), bool)
-        at = np.searchsorted(other.ids, self.ids).clip(max=len(other.ids) - 1)
-        found: Array = (other.ids[at] == self.ids) & (other.sizes[at] == self.sizes) & (other.times[at] == self.times)
-        return found
+    if not len(other):
+        return np.zeros(len(ours), bool)
+    near = other[np.searchsorted(other["id"], ours["id"]).clip(max=len(other) - 1)]
+    found: Array = (near["id"] == ours["id"]) & (near["size"] == ours["size"]) & (near["time"] == ours["time"])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The rows of some runs: how many each has, and whether the run has its ending (and so will not change)."""
+    """Some runs (as _RUN, by id), and their rows."""
 
-    keys: _Keys
-    counts: Array
-    ended: Array
+    runs: Array
     frame: pd.DataFrame
 
     @classmethod
-    def of(cls, seen: Iterable[Seen], keys: _Keys, table: Table[Any]) -> _Part:
-        import numpy as np
-
+    def of(cls, seen: Iterable[Seen], runs: Array, table: Table[Any]) -> _Part:
         counts, ended = [], []
 
         def rows() -> Iterator[Any]:  # one run at a time: all events of all runs would fill the memory
@@ -134,36 +108,32 @@ class _Part:
                 yield from of_run
 
         frame = frame_of(rows(), table)
-        return cls(keys, np.array(counts, np.int64), np.array(ended, bool), frame)
+        runs["rows"], runs["ended"] = counts, ended
+        return cls(runs, frame)
 
     def only(self, keep: Array) -> _Part:
         import numpy as np
 
         if keep.all():
             return self
-        frame = self.frame[np.repeat(keep, self.counts)].reset_index(drop=True)
-        return _Part(self.keys.only(keep), self.counts[keep], self.ended[keep], frame)
+        return _Part(self.runs[keep], self.frame[np.repeat(keep, self.runs["rows"])].reset_index(drop=True))
 
     def joined(self, other: _Part) -> _Part:
         """Both, by time of run."""
         import numpy as np
         import pandas as pd
 
-        if not len(self.keys.ids) or not len(other.keys.ids):
-            return self if len(self.keys.ids) else other
-        both = [(self.keys.ids, other.keys.ids), (self.keys.sizes, other.keys.sizes), (self.keys.times, other.keys.times)]
-        ids, sizes, times, counts, ended = (
-            np.concatenate(pair) for pair in (*both, (self.counts, other.counts), (self.ended, other.ended))
-        )
-        order = np.argsort(ids, kind="stable")
-        rows = np.argsort(np.repeat(ids, counts), kind="stable")
+        if not len(self.runs) or not len(other.runs):
+            return self if len(self.runs) else other
+        runs = np.concatenate([self.runs, other.runs])
+        rows = np.argsort(np.repeat(runs["id"], runs["rows"]), kind="stable")
         frame = pd.concat([self.frame, other.frame], ignore_index=True)
         if (np.diff(rows) < 0).any():
             frame = frame.take(rows).reset_index(drop=True)
-        return _Part(_Keys(ids[order], sizes[order], times[order]), counts[order], ended[order], frame)
+        return _Part(runs[np.argsort(runs["id"], kind="stable")], frame)
 
 
-def _scan(recordings: Recordings) -> _Keys:
+def _scan(recordings: Recordings) -> Array:
     """The runs that lie there now. A folder without events is one, too."""
     import numpy as np
 
@@ -180,7 +150,9 @@ def _scan(recordings: Recordings) -> _Keys:
                 sizes[number], times[number] = known.st_size, known.st_mtime_ns
         finally:
             os.close(folder)
-    return _Keys(np.array(ids, "S24"), np.array(sizes, np.int64), np.array(times, np.int64))
+    found = np.zeros(len(ids), _RUN)
+    found["id"], found["size"], found["time"] = ids, sizes, times
+    return found
 
 
 def series(values: list[object], dtype: DType) -> pd.Series[Any]:
@@ -210,10 +182,9 @@ def _fingerprint(table: Table[Any]) -> str:
 
 def _save(file: Path, part: _Part, table: Table[Any]) -> None:
     """Write the index anew; where the folder cannot be written, the next reader reads the runs again."""
-    keys = {"ids": part.keys.ids, "sizes": part.keys.sizes, "times": part.keys.times, "counts": part.counts}
-    blocks = keys | {
-        f"{column.name}:{name}": block for column in table.columns for name, block in _blocks(part.frame[column.name], column.dtype)
-    }
+    blocks = {"runs": part.runs}
+    for column in table.columns:
+        blocks |= {f"{column.name}:{name}": block for name, block in _blocks(part.frame[column.name], column.dtype)}
     body = [json.dumps([_fingerprint(table), [[name, block.dtype.str, len(block)] for name, block in blocks.items()]]).encode() + b"\n"]
     for block in blocks.values():
         data = block.tobytes()
@@ -256,9 +227,8 @@ def _load(file: Path, table: Table[Any]) -> _Part | None:
     for name, dtype, length in described:
         blocks[name] = np.frombuffer(data, dtype, length, at)
         at += -(-blocks[name].nbytes // _ALIGNED) * _ALIGNED
-    keys = _Keys(blocks["ids"], blocks["sizes"], blocks["times"])
     columns = {column.name: _from_blocks(column.name, blocks, column.dtype) for column in table.columns}
-    return _Part(keys, blocks["counts"], np.ones(len(keys.ids), bool), pd.DataFrame(columns, copy=False))
+    return _Part(blocks["runs"].view(_RUN), pd.DataFrame(columns, copy=False))
 
 
 def _blocks(column: pd.Series[Any], dtype: DType) -> Iterator[tuple[str, Array]]:

@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import hashlib
 import html
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -24,36 +25,9 @@ from devpipe.summary import RunSummary, StageSummary
 Change = Literal["same", "gone", "new"]
 
 EMBEDDED = 1_000_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
-STYLE = """<style>
-.devpipe{font-family:system-ui,sans-serif;line-height:1.45;color:inherit;background:transparent;max-width:72rem}
-.devpipe .run{display:flex;flex-wrap:wrap;gap:1.5rem;align-items:flex-start}.devpipe .run>dl{flex:1 1 24rem;margin:0}
-.devpipe dt{font-weight:600;margin-top:.6rem}.devpipe dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
-.devpipe figure{margin:0 0 1rem}.devpipe figcaption,.devpipe small{font-size:.8rem;opacity:.8;overflow-wrap:anywhere}
-.devpipe small{font-weight:normal}.devpipe a{color:inherit}.devpipe .tile p{margin:0}
-.devpipe img,.devpipe video{display:block;max-width:100%;height:auto;border-radius:3px}.devpipe audio{width:16rem;max-width:100%}
-.devpipe ins{background:rgba(0,150,80,.22);text-decoration:underline}.devpipe del{background:rgba(220,60,40,.2)}
-.devpipe .tile{border:1px dashed rgba(128,128,128,.8);border-radius:3px;padding:.5rem;box-sizing:border-box}
-.devpipe .scroll{overflow-x:auto}.devpipe table{border-collapse:collapse}.devpipe summary{cursor:pointer}
-.devpipe th,.devpipe td{padding:.3rem;vertical-align:top;text-align:left;border:1px solid rgba(128,128,128,.3);background:transparent}
-.devpipe caption{text-align:left;font-weight:600;padding:.3rem 0}.devpipe td>*{width:16rem;max-width:16rem}
-</style>"""
-WORDS = {
-    "en": {
-        "input": "1 Input", "interception": "2 Interception", "pre_output": "3 Check before output", "generation": "4 Generation",
-        "completed": "completed", "blocked": "blocked", "failed": "failed", "cancelled": "cancelled", "running": "running",
-        "interrupted": "interrupted", "damaged": "damaged", "allowed": "allowed", "for adults": "The cause, for adults",
-        "steps": "all texts on the way", "seed": "seed", "text_seed": "text seed", "cost": "cost", "unknown": "unknown",
-        "reused": "taken over from", "picture": "The picture", "no file": "no file", "more": "more", "missing": "is missing or changed",
-    },
-    "de": {
-        "input": "1 Eingabe", "interception": "2 Interception", "pre_output": "3 Prüfung vor der Ausgabe", "generation": "4 Erzeugung",
-        "completed": "fertig", "blocked": "blockiert", "failed": "fehlgeschlagen", "cancelled": "abgebrochen", "running": "läuft",
-        "interrupted": "unterbrochen", "damaged": "beschädigt", "allowed": "erlaubt", "for adults": "Die Ursache, für Erwachsene",
-        "steps": "alle Texte auf dem Weg", "seed": "Seed", "text_seed": "Text-Seed", "cost": "Kosten", "unknown": "unbekannt",
-        "reused": "übernommen von", "picture": "Das Bild", "no file": "keine Datei",
-        "more": "weitere", "missing": "fehlt oder wurde verändert",
-    },
-}  # fmt: skip
+_BESIDE = Path(__file__).parent
+STYLE = f"<style>\n{(_BESIDE / 'style.css').read_text('utf-8')}</style>"
+WORDS: dict[str, dict[str, str]] = json.loads((_BESIDE / "words.json").read_text("utf-8"))
 
 
 def run_html(summary: RunSummary, folder: Path) -> str:
@@ -149,9 +123,9 @@ def media_html(
     if data is None:
         return f'<p class="tile" role="note">{h(artifact.path)} {h(words["missing"])}.</p>'
     if kind == "image":
-        shown = f'<img alt="{h(alt)}" src="{_data_uri("image/webp", data)}">'
+        shown = f'<img alt="{h(alt)}" src="{data_uri("image/webp", data)}">'
     elif kind in ("video", "audio") and re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):
-        shown = f'<{kind} controls aria-label="{h(alt)}" src="{_data_uri(artifact.media_type, data)}"></{kind}>'
+        shown = f'<{kind} controls aria-label="{h(alt)}" src="{data_uri(artifact.media_type, data)}"></{kind}>'
     else:
         shown = f"<p>{h(alt)}</p>"
     return f"<figure>{shown}<figcaption>{link}</figcaption></figure>"
@@ -220,7 +194,7 @@ def _matcher(a: Sequence[str], b: Sequence[str]) -> difflib.SequenceMatcher[str]
     return difflib.SequenceMatcher(None, [word.strip() for word in a], [word.strip() for word in b])
 
 
-def _data_uri(media_type: str, data: bytes) -> str:
+def data_uri(media_type: str, data: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 

@@ -65,7 +65,11 @@ class Tables(Recordings):
         return pd.DataFrame([(c.name, c.dtype, c.doc) for c in found.columns], columns=["column", "dtype", "doc"])
 
     def _read(self, table: Table[Any]) -> pd.DataFrame:
-        return _located(read_table(self, table), self)
+        """With whole paths: the index holds them below the folder, so that it may be moved."""
+        frame = read_table(self, table)
+        for name in frame.columns.intersection(list(columns.PATHS)):
+            frame[name] = f"{os.path.abspath(self.root)}/" + frame[name]
+        return frame
 
 
 def runs_frame(recordings: Iterable[Recording]) -> pd.DataFrame:
@@ -76,13 +80,6 @@ def runs_frame(recordings: Iterable[Recording]) -> pd.DataFrame:
         if isinstance(path, str):
             frame.loc[at, "artifact"] = str(recording.folder.absolute() / Path(path).name)
     return _expanded(frame)
-
-
-def _located(frame: pd.DataFrame, recordings: Recordings) -> pd.DataFrame:
-    """With whole paths: the index holds them below the folder, so that it may be moved."""
-    for name in frame.columns.intersection(list(columns.PATHS)):
-        frame[name] = f"{os.path.abspath(recordings.root)}/" + frame[name]
-    return frame
 
 
 def _expanded(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from devpipe.errors import DevpipeError, UnknownName, UsageError
 
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
+_HOW: dict[str, Any] = {"kernel_name": "python3", "language": "python", "progress_bar": False}
 _STRICT = ConfigDict(strict=True)
 
 
@@ -30,7 +31,8 @@ def parameters(namespace: Mapping[str, Any], **kinds: Any) -> dict[str, Any]:
     another kind is a UsageError.
     """
     for name, value in namespace.items():
-        if name not in kinds and not _is_ours(name, value):
+        ours = name.startswith("_") or name in _IPYTHON or isinstance(value, ModuleType | FunctionType | type)
+        if name not in kinds and not ours:
             raise UnknownName("parameter", name, kinds)
     missing = [name for name in kinds if name not in namespace]
     if missing:
@@ -38,19 +40,13 @@ def parameters(namespace: Mapping[str, Any], **kinds: Any) -> dict[str, Any]:
     return {name: _checked(name, namespace[name], kind) for name, kind in kinds.items()}
 
 
-def _is_ours(name: str, value: object) -> bool:
-    """Whether a name is no parameter: IPython's, an import, a function, or private."""
-    return name.startswith("_") or name in _IPYTHON or isinstance(value, ModuleType | FunctionType | type)
-
-
 def _checked(name: str, value: Any, kind: Any) -> Any:
     try:
         return TypeAdapter(kind, config=_STRICT).validate_python(value)
     except ValidationError as error:
         wanted = getattr(kind, "__name__", str(kind)) if not getattr(kind, "__args__", ()) else str(kind)
-        hint = (
-            "In the shell, lists are given with -y: papermill ... -y 'seeds: [1, 2]'." if isinstance(value, str) else "Correct its value."
-        )
+        in_shell = "In the shell, lists are given with -y: papermill ... -y 'seeds: [1, 2]'."
+        hint = in_shell if isinstance(value, str) else "Correct its value."
         raise UsageError(f"The parameter {name} is {value!r}, not of the kind {wanted}.", hint=hint) from error
 
 
@@ -59,12 +55,9 @@ def declared(notebook: Path) -> list[str]:
     cells = [cell for cell in _read(notebook).cells if "parameters" in cell.metadata.get("tags", ())]
     if not cells:
         raise UsageError(f"{notebook} has no cell tagged `parameters`.", hint="Tag the one that sets them.")
-    targets = [target for line in ast.parse(cells[0].source).body for target in _targets(line)]
+    lines = [line for line in ast.parse(cells[0].source).body if isinstance(line, ast.Assign | ast.AnnAssign)]
+    targets = [target for line in lines for target in (line.targets if isinstance(line, ast.Assign) else [line.target])]
     return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-def _targets(line: ast.stmt) -> list[ast.expr]:
-    return line.targets if isinstance(line, ast.Assign) else [line.target] if isinstance(line, ast.AnnAssign) else []
 
 
 def _read(notebook: Path) -> Any:
@@ -92,15 +85,7 @@ def run_notebook(notebook: Path, output: Path, given: Mapping[str, Any]) -> Path
             raise UnknownName("parameter", name, known)
     part = output.with_name(f".{output.stem}.part.ipynb")
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(part),
-            parameters=dict(given),
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            cwd=str(notebook.parent),
-        )
+        papermill.execute_notebook(str(notebook), str(part), parameters=dict(given), cwd=str(notebook.parent), **_HOW)
     except papermill.PapermillExecutionError as error:
         os.replace(part, output)
         hint = f"See cell {error.cell_index} of {output}."

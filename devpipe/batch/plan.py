@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -111,7 +112,10 @@ class Plan(BaseModel):
 
     def items(self) -> list[Item]:
         """Every cell of the grid. Raises UsageError where the plan does not say one."""
-        axes = self._axes()
+        axes: dict[str, Sequence[Any]] = {
+            "prompts": self.prompts, "pipelines": self.pipelines, "text_seeds": self.text_seeds, "outputs": self.outputs,
+            "seeds": self.seeds, "images": self.images or [""], **self.parameters,
+        }  # fmt: skip
         found = [self._item(chosen, repeat) for chosen in self._chosen(axes) for repeat in range(self.repeats)]
         if not found:
             raise UsageError(f"Plan {self.name!r} has no cell left.", hint="Exclude less.")
@@ -126,13 +130,6 @@ class Plan(BaseModel):
             "pipeline": item.pipeline, "output": item.output, "seed": item.seed, "text_seed": item.text_seed,
             "parameters": dict(item.parameters), "safety": self.safety, "labels": self.labels, "batch": self.batch, **images,
         }  # fmt: skip
-
-    def _axes(self) -> dict[str, Sequence[Any]]:
-        axes: dict[str, Sequence[Any]] = {
-            "prompts": self.prompts, "pipelines": self.pipelines, "text_seeds": self.text_seeds, "outputs": self.outputs,
-            "seeds": self.seeds, "images": self.images or [""],
-        }  # fmt: skip
-        return axes | self.parameters
 
     def _zipped(self, axes: Mapping[str, Sequence[Any]]) -> list[list[str]]:
         """All axes in groups; the axes of a group go side by side."""
@@ -153,9 +150,7 @@ class Plan(BaseModel):
             if _COLUMNS.get(name, name) not in axes:
                 raise UnknownName(f"list to exclude by in plan {self.name!r}:", name, [*_COLUMNS, *self.parameters])
         groups = self._zipped(axes)
-        size = self.repeats
-        for group in groups:
-            size *= len(axes[group[0]])
+        size = self.repeats * math.prod(len(axes[group[0]]) for group in groups)
         if size > MAX_ITEMS:
             raise UsageError(f"Plan {self.name!r} has {size:,} cells; at most {MAX_ITEMS:,} are possible.", hint="Split it.")
         for indices in itertools.product(*(range(len(axes[group[0]])) for group in groups)):

@@ -100,20 +100,6 @@ class Forecast:
 
 
 @dataclass
-class _Budget:
-    """Reserve before spending; what is reserved counts as spent until the run tells its cost."""
-
-    limit: float | None
-    spent: float = 0.0
-
-    def reserve(self, usd: float) -> bool:
-        if self.limit is not None and usd > 0 and self.spent + usd > self.limit + 1e-9:
-            return False
-        self.spent += usd
-        return True
-
-
-@dataclass
 class _Group:
     """Cells that share one interception: one makes it, the others wait for it and take it over from `source`."""
 
@@ -124,13 +110,6 @@ class _Group:
         """Those that may go now."""
         count = len(self.waiting) if self.source else min(1, len(self.waiting))
         return [self.waiting.popleft() for _ in range(count)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Earlier:
-    run_id: str
-    state: str
-    cost_usd: float | None
 
 
 class Batch:
@@ -150,7 +129,8 @@ class Batch:
         self.report = Report(plan.batch, [Row(item) for item in plan.items()])
         self._check_requests()
         self._prices = {name: price(engine, name) for name in plan.outputs}
-        self._budget = _Budget(self._limit(budget_usd))
+        self._budget = self._limit(budget_usd)
+        self._spent = 0.0  # what is reserved counts as spent until the run tells its cost
         self._earlier = self._seen_before()
         self._groups = self._grouped()
 
@@ -186,10 +166,10 @@ class Batch:
             raise UsageError(f"The price of {', '.join(unknown)} is unknown, so no budget can hold.", hint="Set price_usd, or no budget.")
         return limit
 
-    def _seen_before(self) -> dict[str, _Earlier]:
+    def _seen_before(self) -> dict[str, Row]:
         """What earlier tries made of each cell; a result counts more than a later failure. Raises UsageError while another try goes on."""
         items = {row.item.key: row.item for row in self.report.rows}
-        found: dict[str, _Earlier] = {}
+        found: dict[str, Row] = {}
         for run in self._recorded():
             item = items.get(run[f"labels.{LABEL}"])
             if item is None or (item.pipeline, item.output, item.seed) != (run["pipeline"], run["output"], run["seed"]):
@@ -197,9 +177,9 @@ class Batch:
             if run["state"] == "running":
                 raise UsageError(f"Batch {self.plan.batch} is under way (run {run['run_id']}).", hint="Wait for it, or end that process.")
             cost = run["cost_usd"] if run["cost_usd"] == run["cost_usd"] else self._prices[item.output]  # NaN: unknown
-            self._budget.spent += cost or 0.0
-            if item.key not in found or found[item.key].state not in _OVER:
-                found[item.key] = _Earlier(run["run_id"], run["state"], cost)
+            self._spent += cost or 0.0
+            if item.key not in found or found[item.key].outcome not in _OVER:
+                found[item.key] = Row(item, run["run_id"], run["state"], earlier=True)
         return found
 
     def _recorded(self) -> list[dict[Hashable, Any]]:
@@ -218,8 +198,8 @@ class Batch:
             earlier = self._earlier.get(row.item.key)
             if earlier and not group.source and _has_texts(self.engine.recordings.find(earlier.run_id).summary):
                 group.source = earlier.run_id
-            if earlier and earlier.state in _OVER:
-                row.run_id, row.outcome, row.earlier = earlier.run_id, earlier.state, True
+            if earlier and earlier.outcome in _OVER:
+                row.run_id, row.outcome, row.earlier = earlier.run_id, earlier.outcome, True
             else:
                 group.waiting.append(row)
         return groups
@@ -247,7 +227,7 @@ class Batch:
             for task in (joined, *workers):
                 task.cancel()
             ended = await asyncio.gather(*workers, return_exceptions=True)
-            self.report.spent_usd = self._budget.spent
+            self.report.spent_usd = self._spent
         for fault in (one for one in ended if isinstance(one, Exception)):
             raise fault  # a worker ends by itself only where devpipe has a fault
         return self.report
@@ -265,9 +245,10 @@ class Batch:
     async def _cell(self, row: Row, source: str) -> bool:
         """One run, if the budget allows it. Says whether others can take its texts over."""
         usd = self._prices[row.item.output] or 0.0
-        if not self._budget.reserve(usd):
-            row.error = f"Budget of {self._budget.limit} USD reached. Run the plan again with a higher one."
+        if self._budget is not None and usd > 0 and self._spent + usd > self._budget + 1e-9:
+            row.error = f"Budget of {self._budget} USD reached. Run the plan again with a higher one."
             return False
+        self._spent += usd
         run = None
         try:
             run = self._started(row, source)
@@ -279,7 +260,7 @@ class Batch:
         finally:
             summary = run.summary if run else None
             cost = summary.cost_usd if summary else 0.0
-            self._budget.spent += 0.0 if cost is None else cost - usd
+            self._spent += 0.0 if cost is None else cost - usd
             if run and summary:
                 row.run_id, row.outcome = run.id, summary.outcome or row.outcome
         return summary is not None and _has_texts(summary)
@@ -289,7 +270,7 @@ class Batch:
         asked: dict[str, Any] = self.plan.asked(row.item)
         asked["labels"] = {**asked["labels"], LABEL: row.item.key}
         try:
-            if earlier and earlier.state == "interrupted":
+            if earlier and earlier.outcome == "interrupted":
                 return self.engine.start_resumed(earlier.run_id)
             if source:
                 return self.engine.start_shared(row.item.prompt, source, **asked)

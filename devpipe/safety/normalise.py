@@ -6,35 +6,27 @@ import base64
 import binascii
 import codecs
 import html
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import unquote
 
 VERSION = "normalise-2"
 REACH = 25  # words to either side that may tell how a word is meant
 
-# Letters of other scripts that are drawn like Latin ones, by the Latin letter; from the shapes in the Unicode charts.
-_LOOKALIKES = {
-    "a": "аαΑАᎪꓮᗩ卂∂λΛ", "ae": "æӕ", "b": "вβΒВьЬъбБᏏᏴꓐᗷ乃฿", "c": "сСϲᏟꓚᑕ匚¢ͼ", "d": "ԁԀᎠᏧꓓᗪδђ", "e": "еЕεΕєЄэЭΣ∑Ꭼꓰᗴᕮəξ€℮",
-    "f": "ϝꓝᖴғҒ", "g": "ԍᏀꓖᘜցɡ", "h": "һҺнНΗՀհᎻꓧᕼђћ", "i": "іІιΙӀᎥꓲɩյ", "j": "јЈᎫꓙᒍϳ", "k": "кКκΚᏦꓗᛕқҚҝ₭", "l": "ӏᏞꓡᒪ£ⅼ",
-    "m": "мМΜᎷꓟᗰ", "n": "пПиИηΝꓠᑎոռπ几₦ŋ", "o": "оОοΟσՕօᎾꓳᗝ〇口θΘσφѳ", "oe": "œ", "p": "рРρΡᏢꓑᑭ卩þ₱", "q": "ԛԚᑫզ", "r": "гГяЯᎡᏒꓣᖇ尺",
-    "ss": "ßẞ", "s": "ѕЅςᏕᏚꓢᔕ§Տ", "t": "тТτΤᎢꓔ丅₮", "u": "υսμцЦꓴᑌՍ", "v": "ѵѴνꓦᏙᐯ", "w": "ԝԜωшШщЩᎳᏔꓪᗯ₩ա", "x": "хХχΧжЖꓫ乂×",
-    "y": "уУγΥүҮᎩꓬ¥ч", "z": "ΖζᏃꓜ乙",
-}  # fmt: skip
-_LATIN = {look: letter for letter, looks in _LOOKALIKES.items() for look in looks}
+# By the Latin letter those of other scripts that are drawn like it (from the shapes in the Unicode charts); letters drawn of signs;
+# letters turned by half.
+_LOOKALIKES = json.loads(Path(__file__).with_name("lookalikes.json").read_text("utf-8"))
+_LATIN: dict[str, str] = {look: letter for letter, looks in _LOOKALIKES["letters"].items() for look in looks}
 _NAMED = re.compile(r"(?:LATIN|REGIONAL|NEGATIVE|SQUARED|CIRCLED).* (?:LETTER|LIGATURE|SYMBOL) (?:[A-Z]{4,} )*([A-Z])(?: WITH .*)?")
 _BLANK = "\u115f\u1160\u3164\uffa0\u2800\ufffc\ufffd"  # letters and signs that are drawn as nothing
 _LEET = (("oizeasgtbg", "il"), ("olreasbtbp", "li"), ("oizeasgtbg", "ii"))  # what 0..9 and ! | may stand for, in three readings
 _SIGNS = {"@": "a", "$": "s", "+": "t", "(": "c", "<": "c", "{": "c", "^": "a", "&": "a", "°": "o"}
 _MAPS = tuple(str.maketrans("0123456789!|", digits + bars) | str.maketrans(_SIGNS) for digits, bars in _LEET)
-_DRAWN = (
-    ("|\\/|", "m"), ("/\\/\\", "m"), ("\\/\\/", "w"), ("|\\|", "n"), ("|_|", "u"), ("(_)", "u"), ("|-|", "h"), ("/-\\", "a"),
-    ("/\\", "a"), ("\\/", "v"), ("|<", "k"), ("|{", "k"), ("|)", "d"), ("|>", "p"), ("|3", "b"), ("|2", "r"), ("|=", "f"),
-    ("()", "o"), ("[]", "o"), ("|_", "l"),
-)  # fmt: skip
 _LETTERS = re.compile(r"[^\W\d_]+|\d+")
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
 _MIXED = re.compile(
@@ -54,8 +46,7 @@ _DOTS = re.compile(r"(?:[.-]{1,4}[ /\n]{1,3}){2,}[.-]{1,4}")
 _BASE = re.compile(r"[A-Za-z0-9+/_-]{6,}={0,6}")
 _OPAQUE = re.compile(r"(?<![\w./:#?&=%-])[A-Za-z0-9+/]{20,}={0,2}(?![\w./:])")
 
-
-_FLIPPED = str.maketrans("ɐqɔpǝɟƃɥᴉıɾʞןʅɯuodbɹsʇnʌʍxʎzßäöü", "abcdefghiijkllmnopqrstuvwxyzßäöü")  # letters turned by half
+_FLIPPED = str.maketrans(*_LOOKALIKES["flipped"])
 _ALIKE = str.maketrans("czv", "ksu")
 _TURNED = re.compile("[ɐɔǝɟƃɥᴉɾʞןʅɯɹʇʌʍʎ]")
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,80}>|<!--[^<>]{0,80}-->")
@@ -134,7 +125,7 @@ def _around(places: list[int]) -> list[tuple[int, int]]:
 def _unleet(chunk: str, table: dict[int, int | str]) -> str:
     if chunk.isalpha() or (table is not _MAPS[2] and len(chunk) > 1 and chunk.strip(_EDGES).isdigit()):
         return chunk if chunk.isalpha() else ""
-    for drawn, letter in _DRAWN if not chunk.isalnum() else ():
+    for drawn, letter in _LOOKALIKES["drawn"] if not chunk.isalnum() else ():
         chunk = chunk.replace(drawn, letter)
     chunk = chunk.rstrip(_EDGES if table is not _MAPS[2] else ".,;:?") if len(chunk) > 1 else chunk
     return _NOT_LETTERS.sub("", chunk.lstrip("\"'").translate(table))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from devpipe.backends.base import Backend, Delta, Health, Piece
+from devpipe.backends.base import Backend, Delta, Emit, Health, Piece
 from devpipe.errors import BackendError
 from devpipe.pictures import sniff
 from devpipe.settings import Settings
@@ -33,9 +33,7 @@ class BackendContract:
         async def ask() -> TextResult | MediaResult:
             backend = self.backend(settings_for_tests(home))
             try:
-                if isinstance(request, TextRequest):
-                    return await backend.write(request, pieces.append)
-                return await backend.make(request, pieces.append)
+                return await _asked(backend, request, pieces.append)
             finally:
                 await backend.close()
 
@@ -46,7 +44,6 @@ class BackendContract:
         assert self.text_request or self.media_request, "set text_request or media_request"
 
     def test_text_is_answered_with_its_model_and_what_it_cost(self, tmp_path: Path) -> None:
-        """A text comes back with the model's name and a source for its cost."""
         if self.text_request:
             result, _ = self._ask(tmp_path, self.text_request)
             assert isinstance(result, TextResult) and (result.text or result.parts or result.refused)
@@ -54,7 +51,6 @@ class BackendContract:
             assert result.cost.usd is not None or result.cost.source == "unknown"
 
     def test_streamed_pieces_are_the_text(self, tmp_path: Path) -> None:
-        """What followers saw while it was written is what comes back."""
         if self.text_request:
             result, pieces = self._ask(tmp_path, self.text_request)
             streamed = "".join(piece.text for piece in pieces if isinstance(piece, Delta))
@@ -78,10 +74,9 @@ class BackendContract:
 
     def test_what_it_cannot_do_is_rejected(self, tmp_path: Path) -> None:
         """A text backend asked for a medium, or the other way round, answers with one of our errors that says what to do."""
-        text, media = TextRequest("interception", "x"), MediaRequest("image", {"prompt": "x"})
-        other = media if self.text_request else text
         if self.text_request and self.media_request:
             return
+        other = MediaRequest("image", {"prompt": "x"}) if self.text_request else TextRequest("interception", "x")
         try:
             self._ask(tmp_path, other)
         except BackendError as error:
@@ -107,8 +102,7 @@ class BackendContract:
 
         async def cancel(request: TextRequest | MediaRequest) -> None:
             backend = self.backend(settings_for_tests(tmp_path))
-            asked = backend.write(request, _ignore) if isinstance(request, TextRequest) else backend.make(request, _ignore)
-            task = asyncio.ensure_future(asked)
+            task = asyncio.ensure_future(_asked(backend, request, lambda piece: None))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task], timeout=10)
@@ -120,5 +114,5 @@ class BackendContract:
                 asyncio.run(cancel(request))
 
 
-def _ignore(_: Piece) -> None:
-    """Nobody follows."""
+async def _asked(backend: Backend, request: TextRequest | MediaRequest, emit: Emit) -> TextResult | MediaResult:
+    return await (backend.write(request, emit) if isinstance(request, TextRequest) else backend.make(request, emit))

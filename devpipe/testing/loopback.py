@@ -81,7 +81,8 @@ class Loopback:
     @property
     def connections(self) -> int:
         """How often anybody has connected until now."""
-        self._thread.submit(_turns()).result(PATIENCE_S)
+        for _ in range(5):  # turns of the loop, in which it accepts whoever waits
+            self._thread.submit(asyncio.sleep(0)).result(PATIENCE_S)
         return self._accepted
 
     def environment(self, backend: str, *, tasks: Sequence[str] = ("interception",), model: str = "test") -> dict[str, str]:
@@ -209,9 +210,3 @@ async def _write(wire: h11.Connection, writer: asyncio.StreamWriter, data: bytes
         part = data[start : start + size]  # a chunk of its own: the client's reader gets just this, whatever TCP joins
         writer.write((wire.send(h11.Data(part)) or b"") if answer.head else part)
         await writer.drain()
-
-
-async def _turns() -> None:
-    """A few turns of the loop, in which it accepts whoever waits."""
-    for _ in range(5):
-        await asyncio.sleep(0)

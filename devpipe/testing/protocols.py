@@ -168,11 +168,7 @@ class OpenRouter(OpenAICompatible):
         return {"error": {"code": status, "message": text, "metadata": {"error_type": "provider_unavailable"}}}
 
 
-CHATS: Mapping[str, type[Ollama]] = {
-    "/api/chat": Ollama,
-    "/v1/chat/completions": OpenAICompatible,
-    "/api/v1/chat/completions": OpenRouter,
-}
+CHATS: Mapping[str, type[Ollama]] = {"/api/chat": Ollama, "/v1/chat/completions": OpenAICompatible, "/api/v1/chat/completions": OpenRouter}
 
 
 def told(path: str, asked: Json, models: Sequence[str]) -> tuple[int, Json]:

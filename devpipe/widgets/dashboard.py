@@ -43,7 +43,11 @@ class Dashboard:
         self.run: Run | None = None  # the latest one started here
         self.shown: Run | Recording | None = None
         self._from_picture: dict[str, str] = {}
-        self.buttons = {name: self._button(name, act) for name, act in self._acts().items()}
+        acts: dict[str, Callable[[], None]] = {
+            "run": self._start, "stop": self._stop, "again_same": lambda: self._again(same_seed=True),
+            "again_new": lambda: self._again(same_seed=False), "go_on": self._go_on,
+        }  # fmt: skip
+        self.buttons = {name: self._button(name, act) for name, act in acts.items()}
         self.buttons["run"].button_style = "primary"
         self.stepwise = ui.Checkbox(description=self.say("steps"), indent=False).add_class("dp-steps")
         self.edits = {part: ui.Textarea(rows=4, description=self.say(part.replace("prompt", "edit"))) for part in PARTS}
@@ -76,12 +80,6 @@ class Dashboard:
 
     # Building.
 
-    def _acts(self) -> dict[str, Callable[[], None]]:
-        return {
-            "run": self._start, "stop": self._stop, "again_same": lambda: self._again(same_seed=True),
-            "again_new": lambda: self._again(same_seed=False), "go_on": self._go_on,
-        }  # fmt: skip
-
     def _button(self, name: str, act: Callable[[], None]) -> Any:
         button = ui.Button(description=self.say(name))
         button.on_click(self._guarded(lambda _: act()))
@@ -105,20 +103,9 @@ class Dashboard:
         safety = f'<p class="dp-safety" title="{self.say("safety_where")}">{self.say("safety", self.engine.settings.safety)}</p>'
         pressed = ui.HBox([self.buttons["run"], self.buttons["stop"]]).add_class("dp-buttons")
         again = ui.HBox([self.buttons["again_same"], self.buttons["again_new"]]).add_class("dp-buttons")
-        asked = ui.VBox(
-            [
-                *self.form.rows,
-                pressed,
-                self.stepwise,
-                self.form.seed,
-                again,
-                self.form.settings,
-                self.history,
-                self.picture,
-                ui.HTML(safety),
-            ]
-        ).add_class("dp-form")
-        return ui.Box([asked, self.panel.widget]).add_class("dp-dashboard")
+        asked = [*self.form.rows, pressed, self.stepwise, self.form.seed, again, self.form.settings, self.history, self.picture]
+        form = ui.VBox([*asked, ui.HTML(safety)]).add_class("dp-form")
+        return ui.Box([form, self.panel.widget]).add_class("dp-dashboard")
 
     # What people do.
 

@@ -48,23 +48,17 @@ def guarded(callback: Callable[P, object], alert: Alert) -> Callable[P, None]:
     return shown
 
 
-def _alert_below() -> Alert:
-    """An HTML below the cell that runs now; empty, and so unseen, until something goes wrong."""
-    from IPython.display import display
-    from ipywidgets import HTML
-
-    alert = HTML()
-    display(alert)  # type: ignore[no-untyped-call]
-    return alert
-
-
 def follow(run: Run | Recording, on_event: OnEvent, *, alert: Alert | None = None) -> Callable[[], None]:
     """Call `on_event(summary, event)` for each event of a run, the past ones first; gives back what ends it.
 
     The summary is the state after the event, by the fold that reads recordings. Errors of the callback, and that of a run that
     could not write its ending (a full disk), are shown in `alert`, an ipywidgets.HTML; without one, below the cell.
     """
-    alert = _alert_below() if alert is None else alert
+    if alert is None:
+        from IPython.display import display
+        from ipywidgets import HTML
+
+        display(alert := HTML())  # type: ignore[no-untyped-call]  # empty, and so unseen, until something goes wrong
     summary = RunSummary()
 
     def take(happening: Happening) -> None:

@@ -9,7 +9,7 @@ import ipywidgets as ui
 from pydantic import BaseModel, ConfigDict, Field
 
 from devpipe.analysis.show import h
-from devpipe.config import Catalogue, OutputConfig, Parameter
+from devpipe.config import Catalogue, Parameter
 from devpipe.stages.prompts import seed_in_range
 from devpipe.summary import RunSummary
 from devpipe.values import Scalar
@@ -80,22 +80,15 @@ class Form:
         chosen = [self.pipeline, self.about["pipeline"], self.instruction, self.output, self.about["output"]]
         return [*self.texts.values(), *chosen, *self.uploads.values()]
 
-    @property
-    def chosen(self) -> OutputConfig:
-        return self._catalogue.output(self.output.value)
-
     def _fit(self) -> None:
         """Show what the choice needs, hide the rest."""
-        pipeline, output = self._catalogue.interception(self.pipeline.value), self.chosen
+        pipeline, output = self._catalogue.interception(self.pipeline.value), self._catalogue.output(self.output.value)
         media, needed = self._catalogue.media_pipeline(output.pipeline), self._catalogue.required_images(output)
         for entry, name in ((pipeline, "pipeline"), (output, "output")):
             self.about[name].value = f"<p>{h(entry.description.in_(self._language))}</p>"
-        shown = {
-            self.instruction: pipeline.user_instruction,
-            self.texts["prompt_2"]: "prompt_2" in media.texts,
-            self.settings: output.parameters,
-        }
-        for widget, wanted in (shown | {self.uploads[name]: name in needed for name in PICTURES}).items():
+        shown = {self.instruction: pipeline.user_instruction, self.texts["prompt_2"]: "prompt_2" in media.texts}
+        shown |= {self.settings: bool(output.parameters)} | {self.uploads[name]: name in needed for name in PICTURES}
+        for widget, wanted in shown.items():
             widget.layout.display = None if wanted else "none"
         if output.name not in self._controls:
             self._controls[output.name] = {name: self._control(name, parameter) for name, parameter in output.parameters.items()}
@@ -120,15 +113,12 @@ class Form:
         seen = {name: area for name, area in self.texts.items() if area.layout.display != "none"}
         prompt = {name: area.value for name, area in seen.items() if name == "prompt" or area.value.strip()}
         pictures = {name: bytes(up.value[0]["content"]) for name, up in self.uploads.items() if up.layout.display != "none" and up.value}
+        parameters = {name: control.value for name, control in self._controls[self.output.value].items()}
         return {
-            "prompt": prompt,
-            "pipeline": self.pipeline.value,
-            "output": self.output.value,
-            "seed": seed_in_range(self.seed.value.strip() or None),
-            "parameters": {name: control.value for name, control in self._controls[self.output.value].items()},
-            "instruction": self.instruction.value if self.instruction.layout.display != "none" else "",
-            **pictures,
-        }
+            "prompt": prompt, "pipeline": self.pipeline.value, "output": self.output.value,
+            "seed": seed_in_range(self.seed.value.strip() or None), "parameters": parameters,
+            "instruction": self.instruction.value if self.instruction.layout.display != "none" else "", **pictures,
+        }  # fmt: skip
 
     def fill(self, asked: Filled) -> None:
         """Set the controls to this request. Raises UsageError, and changes nothing, where this workspace lacks what it names."""

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as ui
-from PIL import Image
 
+from devpipe import events
 from devpipe.analysis import show
 from devpipe.analysis.show import h
 from devpipe.errors import DevpipeError
-from devpipe.events import (
-    ArtifactWritten,
-    Event,
-    Previewed,
-    Progressed,
-    Queued,
-    RunFinished,
-    RunStarted,
-    StageFinished,
-    StageStarted,
-    TextStreamed,
-    TextWritten,
-    VerdictGiven,
-)
-from devpipe.pictures import decode
+from devpipe.pictures import decode, encode_small
 from devpipe.recordings import Recording
 from devpipe.run import OpenRun, Run
 from devpipe.summary import RunSummary, StageSummary
@@ -56,11 +40,9 @@ class RunPanel:
             self.cards[stage].layout.order = str(at)
         self.stages = ui.VBox([self.cards[stage] for stage in STAGES[:3]]).add_class("dp-stages")
         made = ui.VBox([self.cards["generation"]]).add_class("dp-made")
-        self.widget = ui.VBox(
-            [ui.HTML(f"<style>{STYLE}</style>"), self.status, self.alert, ui.Box([self.stages, made]).add_class("dp-columns")]
-        )
-        self.widget.add_class("dp-panel")
-        self._unfollow: Callable[[], None] = _nothing
+        columns = ui.Box([self.stages, made]).add_class("dp-columns")
+        self.widget = ui.VBox([ui.HTML(f"<style>{STYLE}</style>"), self.status, self.alert, columns]).add_class("dp-panel")
+        self._unfollow: Callable[[], None] = lambda: None
         self.run: Run | Recording | None = None
         self.clear()
         if run is not None:
@@ -83,11 +65,11 @@ class RunPanel:
     def clear(self) -> None:
         """As if nothing had happened yet."""
         self._unfollow()
-        self.run, self._unfollow = None, _nothing
+        self.run, self._unfollow = None, lambda: None
         self._streamed: dict[Stage, str] = {}
         self._streaming: tuple[object, ...] = ()  # which text that is
-        self._progress: Progressed | Queued | None = None
-        self._preview: Previewed | None = None
+        self._progress: events.Progressed | events.Queued | None = None
+        self._preview: events.Previewed | None = None
         self._repainted = 0.0
         self._due: object | None = None  # the repaint that is waited for
         self.alert.value = ""
@@ -101,7 +83,7 @@ class RunPanel:
 
     # Events, in the engine's thread.
 
-    def _take(self, run: Run | Recording, summary: RunSummary, event: Event) -> None:
+    def _take(self, run: Run | Recording, summary: RunSummary, event: events.Event) -> None:
         if run is not self.run:
             return  # an event that was under way while the panel turned to another run
         self._remember(event)
@@ -110,7 +92,7 @@ class RunPanel:
         else:
             self._soon(summary, event)
 
-    def _soon(self, summary: RunSummary, event: Event) -> None:
+    def _soon(self, summary: RunSummary, event: events.Event) -> None:
         """Show it now, or together with what comes within BETWEEN_REPAINTS_S: the last piece before a pause is seen, too."""
         wait = self._repainted + BETWEEN_REPAINTS_S - time.monotonic()
         if wait > 0 and self._due is not None:
@@ -127,43 +109,37 @@ class RunPanel:
         else:
             show()
 
-    def _show(self, summary: RunSummary, event: Event) -> None:
+    def _show(self, summary: RunSummary, event: events.Event) -> None:
         match event:
-            case RunStarted(first_stage=first):
+            case events.RunStarted(first_stage=first):
                 self._paint(summary, first, "running")
-            case RunFinished():
+            case events.RunFinished():
                 self._finish(summary)
-            case (
-                StageStarted(stage=stage)
-                | Progressed(stage=stage)
-                | Queued(stage=stage)
-                | TextStreamed(stage=stage)
-                | TextWritten(stage=stage)
-            ):
-                self._paint(summary, stage, "running")
-            case VerdictGiven(stage=stage):
+            case events.VerdictGiven(stage=stage):
                 self._paint(summary, stage, summary.stages[stage].outcome or "running")
-            case ArtifactWritten() | Previewed():
+            case events.ArtifactWritten() | events.Previewed():
                 self._paint(summary, "generation", "running")
-            case StageFinished(stage=stage, outcome=outcome):
+            case events.StageStarted() | events.Progressed() | events.Queued() | events.TextStreamed() | events.TextWritten():
+                self._paint(summary, event.stage, "running")
+            case events.StageFinished(stage=stage, outcome=outcome):
                 self._paint(summary, stage, outcome)
                 if outcome == "completed" and stage != "generation" and not isinstance(self.run, OpenRun):
                     self._paint(summary, STAGES[STAGES.index(stage) + 1], "running")
 
-    def _remember(self, event: Event) -> None:
+    def _remember(self, event: events.Event) -> None:
         """Keep what is never stored, for as long as it is the latest."""
         match event:
-            case TextStreamed(stage=stage, text=text):
+            case events.TextStreamed(stage=stage, text=text):
                 key = (stage, event.part, event.step, event.iteration)
                 begun = self._streamed.get(stage, "") if key == self._streaming else ""
                 self._streamed[stage], self._streaming = begun + text, key
-            case Progressed() | Queued():
+            case events.Progressed() | events.Queued():
                 self._progress = event
-            case Previewed():
+            case events.Previewed():
                 self._preview = event
-            case TextWritten(stage=stage, partial=True):
+            case events.TextWritten(stage=stage, partial=True):
                 self._streamed.pop(stage, None)  # as recorded, it is marked
-            case StageFinished() | RunFinished():
+            case events.StageFinished() | events.RunFinished():
                 self._due = None
 
     def _finish(self, summary: RunSummary) -> None:
@@ -189,9 +165,9 @@ class RunPanel:
 
     def _how_far(self, stage: Stage) -> str:
         match self._progress:
-            case Progressed(stage=where, step=step, steps=steps, message=message) if where == stage and steps > 1:
+            case events.Progressed(stage=where, step=step, steps=steps, message=message) if where == stage and steps > 1:
                 return f" {self.say('progress', step, steps)} {message}".rstrip()
-            case Queued(stage=where, position=position, seconds=seconds) if where == stage:
+            case events.Queued(stage=where, position=position, seconds=seconds) if where == stage:
                 return " " + (self.say("queued", position) if seconds is None else self.say("queued_s", position, f"{seconds:.0f}"))
         return ""
 
@@ -209,7 +185,7 @@ class RunPanel:
         between = [text for text in told.written if text is not last.get(text.part)]
         return "".join(shown) + "".join(f'<p class="dp-note">{note}</p>' for note in notes) + self._versions(between)
 
-    def _versions(self, between: list[TextWritten]) -> str:
+    def _versions(self, between: list[events.TextWritten]) -> str:
         if not between:
             return ""
         note = f' <span class="dp-note">({self.say("partial")})</span>'
@@ -233,37 +209,22 @@ class RunPanel:
         reason = summary.stages["generation"].reason
         if state != "running":
             return f'<div class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p></div>'
-        at = self._progress if isinstance(self._progress, Progressed) else None
+        at = self._progress if isinstance(self._progress, events.Progressed) else None
         bar = f'<progress aria-label="{self.say("generation")}" {f"value={at.step} max={at.steps}" if at else ""}></progress>'
         seen = self._preview
-        before = f'<img alt="" src="{_uri(seen.data, seen.media_type)}">' if seen else f"<p>{self.say('no_picture')}</p>"
+        before = f'<img alt="" src="{show.data_uri(seen.media_type, seen.data)}">' if seen else f"<p>{self.say('no_picture')}</p>"
         return f'<div class="dp-empty">{before}{bar}</div>'
 
 
-def _nothing() -> None:
-    """Nobody is followed."""
-
-
-def media_html(folder: Path, artifact: ArtifactWritten) -> str:
+def media_html(folder: Path, artifact: events.ArtifactWritten) -> str:
     """A file that a run made, to be seen or heard, with its alternative text and where it lies."""
     if not artifact.media_type.startswith("image/") or artifact.seconds is not None:
         return show.media_html(folder, artifact, show.words_of(""), limit=LARGEST_INLINE)
     alt, path = h(artifact.alt), h(Path(*folder.parts[-3:], artifact.path))
     try:
-        shown = f'<img alt="{alt}" src="{_uri(_smaller(Recording(folder).read(artifact.path)), "image/webp")}">'
+        image = decode(Recording(folder).read(artifact.path), error=DevpipeError)
+        small = encode_small(image, SHOWN_SIDE, method=2)
+        shown = f'<img alt="{alt}" src="{show.data_uri("image/webp", small)}">'
     except DevpipeError as error:
         shown = f'<p class="dp-blocked">{h(error)}</p>'
     return f"<figure>{shown}<figcaption>{alt}<br><code>{path}</code></figcaption></figure>"
-
-
-def _smaller(data: bytes) -> bytes:
-    """A still picture as a WEBP for the page."""
-    image = decode(data, error=DevpipeError)
-    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    out = io.BytesIO()
-    image.save(out, "WEBP", quality=80, method=2)
-    return out.getvalue()
-
-
-def _uri(data: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
