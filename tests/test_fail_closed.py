@@ -396,10 +396,10 @@ def let_take_negative(engine: Engine, name: str) -> None:
     engine.catalogue.outputs[name] = OutputConfig.restore(spec)  # type: ignore[index]
 
 
-def test_the_hash_covers_every_field_but_the_seed_and_the_id() -> None:
+def test_the_hash_covers_every_field_but_the_seed_and_what_names_the_job() -> None:
     """A field that is added to the request cannot be forgotten: each one changes the hash."""
     request = MediaRequest("image", {"prompt": "a"}, workflow=Workflow({}, {}))
-    assert set(request.described()) == {field.name for field in fields(MediaRequest)} - {"seed", "request_id"}
+    assert set(request.described()) == {field.name for field in fields(MediaRequest)} - {"seed", "request_id", "sent_before"}
 
 
 @pytest.mark.parametrize(("first", "then"), [("SAFE", "SAFE"), ("SAFE", RateLimited("wait.", retry_after=99.0))])

@@ -451,6 +451,18 @@ async def test_the_text_is_translated_for_the_output_and_then_checked() -> None:
     assert [(one.step, one.final, one.by) for one in desk.all(TextWritten)] == [("translate", False, "model"), ("", True, "rule")]
 
 
+@pytest.mark.parametrize(("language", "noted"), [("de", 1), ("en", 0)])
+async def test_an_output_that_gets_another_language_than_its_own_says_so(language: str, noted: int) -> None:
+    """Without a model to translate the text goes on as it is, and a reader of the recording knows."""
+    desk = Desk({})
+    output_with(desk, translate_to="en")
+    request, _ = await stage_3(desk, {"prompt": GERMAN}, language)
+    await desk.record()
+    notes = [one.message for one in desk.all(Warned)]
+    assert request.texts == {"prompt": GERMAN} and len(notes) == noted
+    assert all("skipped" in note and "DEVPIPE_MODEL_TRANSLATE" in note for note in notes)
+
+
 async def test_a_bad_translation_for_the_output_is_blocked() -> None:
     """The words of the translation decide."""
     desk = Desk({"translate": "near/x"}, near=Written("Heil Hitler"))

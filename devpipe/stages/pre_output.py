@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from devpipe.errors import UsageError
-from devpipe.events import VerdictGiven
+from devpipe.events import VerdictGiven, Warned
 from devpipe.safety.check import covers, is_strict, policy_version
 from devpipe.safety.policy import NEGATIVE
 from devpipe.stages.context import Context, Where
@@ -23,7 +23,7 @@ async def run(
     `ready`: the texts as an earlier run has fitted and translated them for this output.
     """
     fitted = ready or fit(texts, context.media_pipeline.texts, original)
-    if ready is None and _to_translate(context, fitted):
+    if ready is None and _is_foreign(context, fitted):
         before = await context.verdict(fitted.by_part, stage="pre_output", sha256=canonical_sha256(fitted.by_part), needs_judge=False)
         if not before.allowed:  # no model is asked to translate what may not be made
             context.hold(before)
@@ -91,10 +91,16 @@ def _request(context: Context, texts: Texts, images: Mapping[str, Attachment], p
     )
 
 
-def _to_translate(context: Context, texts: Texts) -> bool:
-    """Whether the output asks for another language and a text model is there to translate."""
+def _is_foreign(context: Context, texts: Texts) -> bool:
+    """Whether the output asks for another language, and a text model is there to translate. Where it is not, that is recorded."""
     target = context.output.translate_to
-    return bool(target) and context.has_model("translate") and any(language != target for language in texts.languages.values())
+    if not target or all(language == target for language in texts.languages.values()):
+        return False
+    if not context.has_model("translate"):
+        skipped = f"Translation to {target!r}, which {context.output.name} is made for, skipped: no text model is set"
+        context.hold(Warned(stage="pre_output", message=f"{skipped} (DEVPIPE_MODEL_TRANSLATE)."))
+        return False
+    return True
 
 
 async def still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) -> VerdictGiven | None:
