@@ -48,6 +48,7 @@ TO_LATENT = re.compile(r"latent.*|samples?|latents|positive|guider|input\d*")
 NUMBERS: Mapping[str, float] = {  # for inputs that hold no number yet, where no server says better
     **dict.fromkeys(SEEDS, 0), "steps": 20, "cfg": 7.0, "denoise": 1.0, "width": 1024, "height": 1024, "batch_size": 1, "length": 81,
 }  # fmt: skip
+SAVES = re.compile("Save(?!Text)|Preview(?!Any|Text)|Combine$|Output|Export|Send|Upload|Display|Write")  # in the names of nodes
 VIDEO, SOUND = re.compile(r"Save(Video|WEBM|Animated)|VideoCombine"), re.compile(r"(Save|Preview)Audio")
 
 
@@ -145,7 +146,8 @@ class Adoption:
         value = int(value) if known.type == "integer" else float(value)
         low, high = max(known.limits[0], told.get("min", 0)), min(known.limits[1], told.get("max", known.limits[1]))
         fits: dict[str, Any] = {"minimum": min(low, value), "maximum": max(high, value)}
-        step = int(told.get("step", 1)) if known.type == "integer" else 1
+        usual = next(one for one in (16, 8, 1) if value % one == 0) if guess.name in ("width", "height") else 1  # where no server says
+        step = int(told.get("step", usual)) if known.type == "integer" else 1
         if step > 1 and not (value % step or told.get("min", 0) % step):
             fits |= {"minimum": min(-(-low // step) * step, value), "multiple_of": step}
         elif step > 1:  # one more than a multiple: no limits can say that
@@ -202,7 +204,7 @@ def _prompt_of(data: bytes) -> str:
         with Image.open(io.BytesIO(data)) as image:
             return str(image.info["prompt"])
     except (KeyError, OSError, SyntaxError) as error:
-        raise ValueError("the PNG carries none; ComfyUI did not write it, or somebody took it out") from error
+        raise ValueError("the PNG carries none that can be run; ComfyUI did not write it, or somebody took it out") from error
 
 
 def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:
@@ -288,6 +290,8 @@ def _needs(graph: Nodes, object_info: Nodes | None) -> Iterator[str]:
             f"{one} ({module.removeprefix('custom_nodes.')})" for one, module in modules.items() if module.startswith("custom_nodes")
         ]:
             yield f"custom nodes: {', '.join(custom)}."
+    if not any(map(SAVES.search, classes)):
+        yield "no node seems to save a picture, film or sound: add one that does, such as SaveImage."
     yield from (f"model file: models/{folder}/{file}" for file, folder in model_files(graph).items())
 
 

@@ -93,6 +93,8 @@ def _binding_fault(one: Mapping[str, str], nodes: Nodes, kind: str) -> tuple[str
     if one["title"] and one["title"] != title_of(node):
         return "title", f"node {one['node']!r} is {title_of(node)!r}, not {one['title']!r}. Is it another node now? Correct one of the two."
     value = node["inputs"][one["input"]]
+    if one["input"] == "filename_prefix":
+        return "input", "'filename_prefix' is ours: the files of each run get a name of their own. Bind another input."
     if isinstance(value, list):
         return "input", f"{one['input']!r} comes from node {value[0]!r} by a link: bind an input of that node."
     if kind and not _alike(kind, _kind(value)):
@@ -335,12 +337,12 @@ def value_problem(kind: str, limits: Mapping[str, Any], value: Any) -> str:
         return f"must be {NUMBERS[kind]}, not {_shown(value)}."
     low, high, step = limits.get("min"), limits.get("max"), limits.get("step")
     if not math.isfinite(number) or (kind == "INT" and number != int(number)):
-        return f"must be {NUMBERS[kind]}, not {_shown(value)}: servers do not say so."
+        return f"must be {NUMBERS[kind]}, not {_shown(value)}; no server checks that."
     exact = value if isinstance(value, int) else number
     if (low is not None and exact < low) or (high is not None and exact > high):
         return f"must be {low}..{high}, not {_shown(value)}."
     if kind == "INT" and step and step > 1 and (int(exact) - (low or 0)) % step:
-        return f"must be {low or 0} or a multiple of {step} more, not {_shown(value)}: servers do not say so."
+        return f"must be {low or 0} or a multiple of {step} more, not {_shown(value)}; no server checks that."
     return ""
 
 

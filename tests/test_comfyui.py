@@ -455,7 +455,7 @@ async def test_a_file_of_another_kind_is_kept_beside_those_asked_for(tmp_path: P
         engine = engine_in(tmp_path, COMFYUI_URL=server.url, DEVPIPE_SAFETY="research")
         run = await engine.run("a cat", pipeline="overdrive", output="sd35_large", seed=7)
         assert [artifact.media_type for artifact in run.artifacts] == ["image/png", "text/plain"]
-        with pytest.raises(Rejected, match="text/plain for image"):
+        with pytest.raises(Rejected, match="made text/plain, and nothing that is image"):
             await engine.run("a cat", pipeline="overdrive", output="sd35_large", seed=7)
         engine.close()
 

@@ -64,7 +64,9 @@ async def test_all_values_that_parameters_may_have_are_taken_by_their_nodes() ->
     narrow = copy.deepcopy(INFO)
     narrow["EmptySD3LatentImage"]["input"]["required"]["width"][1]["max"] = 1536
     found = await unready(CATALOGUE, backends, healths, narrow)
-    assert "the parameter width may be 2048, but width of node 6 must be 16..1536, not 2048." in found["sd35_large"]
+    (told,) = [one for one in found["sd35_large"] if "width" in one]
+    assert "the parameter width may be 2048, but width of node 6 must be 16..1536, not 2048." in told
+    assert "output_configs/sd35_large.json" in told
     assert "sketch" not in found and "sdxl" not in found
 
 

@@ -319,5 +319,6 @@ def complaints(node_errors: object, job_title: Any) -> list[str]:
     for node, told in fields(node_errors).items():
         for error in fields(told).get("errors") or ():
             said = fields(error)
-            found.append(f"node {node} ({job_title(node)}): {said.get('message', '')}: {said.get('details', '')}"[:300])
+            details = str(said.get("details", "")).partition(" not in [")  # and all that there is
+            found.append(f"node {node} ({job_title(node)}): {said.get('message', '')}: {details[0]}"[:300])
     return found

@@ -16,6 +16,7 @@ from devpipe.cli.graphs import unready
 from devpipe.config import Catalogue, load_catalogue
 from devpipe.errors import ConfigError, DevpipeError, Fault
 from devpipe.lint import lint
+from devpipe.safety.check import is_strict
 from devpipe.settings import Settings
 from devpipe.values import Boundary
 
@@ -74,13 +75,20 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
     looking = asyncio.create_task(asyncio.to_thread(_catalogue, home))
     healths = await asyncio.gather(*[_health(backends, name) for name in names])
     catalogue, linted = await looking
-    waiting = await unready(catalogue, backends, dict(zip(names, healths, strict=True)), object_info)
+    health = dict(zip(names, healths, strict=True))
+    waiting = await unready(catalogue, backends, health, object_info)
+    makers = sorted({one.backend for one in catalogue.outputs.values() if health[one.backend].ready})
     usable = {"interceptions": catalogue.interceptions, "media pipelines": catalogue.media, "outputs": catalogue.outputs}
     found = Checked(
         usable={kind: sorted(found) for kind, found in usable.items()},
         faults=(*faults, *catalogue.faults, *linted),
-        warnings=(*map(str, settings.faults()), *_outside(settings, backends), *_unwritable(settings.recordings)),
-        backends=dict(zip(names, healths, strict=True)),
+        warnings=(
+            *map(str, settings.faults()),
+            *_outside(settings, backends),
+            *_judgeless(settings, backends, makers),
+            *_unwritable(settings.recordings),
+        ),
+        backends=health,
         unready=waiting,
     )
     await backends.close()
@@ -118,6 +126,14 @@ def _outside(settings: Settings, backends: Backends) -> list[str]:
         if chain.candidates and all(leaves(_place(backends, one), chain.boundary) for one in chain.candidates):
             found.append(f"models.{task}: nothing will be asked, all of {chain} lies outside of {chain.boundary!r}.")
     return found
+
+
+def _judgeless(settings: Settings, backends: Backends, names: Sequence[str]) -> list[str]:
+    """The media backends that make nothing at this level until there is a judge."""
+    if settings.models["judge"] or not is_strict(settings.safety):
+        return []
+    need = f"at level {settings.safety} it makes nothing without a judge: set DEVPIPE_MODEL_JUDGE=backend/model."
+    return [f"{name}: {need}" for name in names if not backends[name].by_rule]
 
 
 def _place(backends: Backends, candidate: Candidate) -> Boundary:

@@ -21,7 +21,7 @@ from devpipe.config import NAME, Catalogue, OutputConfig, load_catalogue
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.graphs import Nodes, filled, input_of, is_link, problems, title_of, value_problem
 from devpipe.settings import Settings
-from devpipe.values import MediaRequest
+from devpipe.values import MAX_SEED, MediaRequest, Scalar
 
 NODES_S = 20.0  # a server with many custom nodes has megabytes to say of them
 PATIENCE_S = 8.0
@@ -156,15 +156,24 @@ def _wrong(catalogue: Catalogue, output: OutputConfig, object_info: Nodes) -> It
     yield from map(
         str, problems(trial(catalogue, output), object_info, sources={one.file: one.from_ for one in output.models if one.from_})
     )
+    file = f"output_configs/{output.name}.json"
     for name, parameter in output.parameters.items():
         step = parameter.multiple_of or (1 if parameter.type == "integer" else 0)
         low = parameter.minimum
-        values = [low, None if low is None else low + step, parameter.maximum, *parameter.choices]
-        for one in output.bindings.get(name, ()):
-            told = input_of(object_info, output.nodes[one.node]["class_type"], one.input)
-            for value in values if told and told.kind in ("INT", "FLOAT") else ():
-                if told and value is not None and (problem := value_problem(told.kind, told.limits, parameter.cast(value))):
-                    yield f"the parameter {name} may be {value:g}, but {one.input} of node {one.node} {problem}"
+        values = [parameter.cast(one) for one in (low, None if low is None else low + step, parameter.maximum, *parameter.choices) if one]
+        for problem in _refused_values(output, name, values, object_info):
+            yield f"the parameter {name} {problem} Narrow its minimum, maximum, multiple_of or choices in {file}."
+    for problem in _refused_values(output, "seed", [1, MAX_SEED], object_info):
+        yield f"the seed {problem} Bind it to another input in {file}."
+
+
+def _refused_values(output: OutputConfig, name: str, values: Sequence[Scalar], object_info: Nodes) -> Iterator[str]:
+    """Which of these values the inputs would not take that they are bound to."""
+    for one in output.bindings.get(name, ()):
+        told = input_of(object_info, output.nodes[one.node]["class_type"], one.input)
+        for value in values if told and told.kind in ("INT", "FLOAT") else ():
+            if told and (problem := value_problem(told.kind, told.limits, value)):
+                yield f"may be {value:g}, but {one.input} of node {one.node} {problem}"
 
 
 def command(asked: Asked) -> int:
@@ -178,6 +187,8 @@ def command(asked: Asked) -> int:
         raise UsageError(f"There is {taken[0]} already.", hint="Choose another name: --name NAME.")
     found = adopt(read(path), saved_info(asked.object_info) or asked.wait(_asked_server(place)))
     asking = not (asked.yes or asked.json) and sys.stdin is not None and sys.stdin.isatty()
+    open_ = [] if asking else [(guess.name, one) for guess in found.guesses for one in guess.others]
+    others = [f"{name} could also go to: {_group(one, found.graph)}" for name, one in open_]
     found = found.chosen(lambda guess: choose(guess, found.graph) if asking else guess.best)
     nodes.parent.mkdir(exist_ok=True)
     nodes.write_text(json.dumps(found.graph, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -185,10 +196,10 @@ def command(asked: Asked) -> int:
     wrong = [str(fault) for fault in load_catalogue(place).faults if fault.file == f"output_configs/{name}.json"]
     if asked.json:
         told = {"name": name, "config": str(config), "graph": str(nodes), "bindings": found.config(name)["bindings"]}
-        say_json(told | {"notes": list(found.notes), "faults": wrong})
+        say_json(told | {"notes": [*others, *found.notes], "faults": wrong})
     else:
         lines = [f"{guess.name:<16} {_group(guess.best, found.graph)}" for guess in found.guesses]
-        say(plain("\n".join([*lines, *found.notes, *wrong, f"Wrote {config} and {nodes}.", _next(found.config(name))])))
+        say(plain("\n".join([*lines, *others, *found.notes, *wrong, f"Wrote {config} and {nodes}.", _next(found.config(name))])))
     return EXIT_COMPLETED
 
 

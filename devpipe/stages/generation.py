@@ -68,8 +68,8 @@ def _stamped(context: Context, backend: Backend, request: MediaRequest, result: 
     )  # fmt: skip
     kinds = [_kind(media) for media in result.media]
     if not any(kind in EXTENSIONS and kind.startswith(FITTING.get(request.medium, ())) for kind in kinds):  # the others came with it
-        problem = f"The backend sent {kinds[0]} for {request.medium}, and called it {result.media[0].media_type}."
-        raise Rejected(problem, hint="Correct the output config's medium.")
+        problem = f"The backend made {', '.join(dict.fromkeys(kinds))}, and nothing that is {request.medium}."
+        raise Rejected(problem, hint="Correct the output config's medium, or what it is made by.")
     return [_identified(media, kind, stamp(media.data, kind, provenance)) for media, kind in zip(result.media, kinds, strict=True)]
 
 
