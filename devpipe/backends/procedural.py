@@ -10,7 +10,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from devpipe import pictures
@@ -23,17 +23,20 @@ if TYPE_CHECKING:
 
 _BY_TASK = {"translate": "translate_en", "split": "split", "interception": "keep"}
 _RANGES: Mapping[str, tuple[float, float, float]] = {  # default, least, most
-    "width": (768, 64, 2048),
-    "height": (768, 64, 2048),
-    "count": (1, 1, 16),
-    "frames": (24, 2, 120),
-    "fps": (12, 1, 30),
-    "alpha": (0.5, 0, 1),
-    "strength": (0.8, 0, 1),
-    "seconds": (6.0, 1, 60),
-}
+    "width": (768, 64, 2048), "height": (768, 64, 2048), "count": (1, 1, 16), "frames": (24, 2, 120), "fps": (12, 1, 30),
+    "alpha": (0.5, 0, 1), "strength": (0.8, 0, 1), "seconds": (6.0, 1, 60),
+}  # fmt: skip
 _FORMATS = ("webp", "mp4")
+_HEARS: Mapping[str, tuple[str, ...]] = {  # each model and its parameters
+    "sketch": ("width", "height", "count"),
+    "sketch_fusion": ("width", "height", "alpha", "count"),
+    "sketch_inpaint": ("strength", "count"),
+    "sketch_control": ("width", "height", "strength", "count"),
+    "sketch_video": ("width", "height", "frames", "fps", "format", "count"),
+    "sketch_sound": ("seconds", "count"),
+}
 
+_Numbers = Mapping[str, float]
 Tell = Callable[[int, int], None]  # step, steps; raises where nobody waits any more
 
 
@@ -54,7 +57,7 @@ class Procedural(Backend):
 
     async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
         """The pictures, film or sound, drawn in a thread; cancelling stops the drawing at its next step."""
-        order = _order(request)
+        numbers = _checked(request)
         loop, left = asyncio.get_running_loop(), threading.Event()
 
         def tell(step: int, steps: int) -> None:
@@ -63,7 +66,7 @@ class Procedural(Backend):
             loop.call_soon_threadsafe(emit, Progress(step, steps))
 
         try:
-            return await asyncio.to_thread(_make, order, tell)
+            return await asyncio.to_thread(_make, request, numbers, tell)
         finally:
             left.set()
 
@@ -72,7 +75,7 @@ class Procedural(Backend):
 
     async def check(self) -> Health:
         """Always ready."""
-        return Health(ready=True, detail="embedded", models=tuple(_MODELS))
+        return Health(ready=True, detail="embedded", models=tuple(_HEARS))
 
 
 def _rewrite(name: str, request: TextRequest) -> TextResult:
@@ -82,13 +85,11 @@ def _rewrite(name: str, request: TextRequest) -> TextResult:
         chosen = procedure(name)
     except UnknownName as error:
         raise Rejected(error.message, hint=error.hint) from error
-    parts: dict[str, str] = {}
     if request.parts:
         parts = chosen.split(request.text, seed=request.seed, language=request.language, parts=request.parts)
-        text = "\n".join(parts.values())
-    else:
-        text = chosen.rewrite(request.text, seed=request.seed, language=request.language, output_language=request.output_language)
-    return TextResult(text, parts=parts, model=name, digest=VERSION, cost=LOCAL_COST)
+        return TextResult("\n".join(parts.values()), parts=parts, model=name, digest=VERSION, cost=LOCAL_COST)
+    text = chosen.rewrite(request.text, seed=request.seed, language=request.language, output_language=request.output_language)
+    return TextResult(text, model=name, digest=VERSION, cost=LOCAL_COST)
 
 
 class _Manner(TypedDict):
@@ -97,52 +98,39 @@ class _Manner(TypedDict):
     language: str
 
 
-class _Canvas(_Manner):
-    width: int
-    height: int
+def _texts(request: MediaRequest) -> tuple[str, ...]:
+    """The names of the texts that the model reads."""
+    return ("prompt", "prompt_2") if request.model == "sketch_fusion" else ("prompt",)
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """A request as the drawers need it: every value present and in range."""
-
-    request: MediaRequest
-    seed: int
-    numbers: Mapping[str, float]
-    format: str
-
-    @property
-    def prompt(self) -> str:
-        return self.request.texts["prompt"]
-
-    @property
-    def manner(self) -> _Manner:
-        said = {self.request.languages.get(name, "") for name in _MODELS[self.request.model].texts}
-        language = said.pop() if len(said) == 1 else ""  # two texts in two languages: each is looked at by itself
-        return {"seed": self.seed, "style": self.request.style, "language": language}
-
-    @property
-    def canvas(self) -> _Canvas:
-        return {**self.manner, "width": int(self.numbers["width"]), "height": int(self.numbers["height"])}
-
-    def image(self, name: str) -> Image:
-        if name not in self.request.images:
-            raise Rejected(f"{self.request.model} needs the picture {name!r}.", hint=f"Give it: --{name} FILE.")
-        return pictures.decode(self.request.images[name].data, what=name, error=Rejected)
+def _manner(request: MediaRequest) -> _Manner:
+    said = {request.languages.get(name, "") for name in _texts(request)}
+    language = said.pop() if len(said) == 1 else ""  # two texts in two languages: each is looked at by itself
+    return {"seed": request.seed, "style": request.style, "language": language}
 
 
-def _order(request: MediaRequest) -> _Order:
-    if request.model not in _MODELS:
-        near = nearest(request.model, _MODELS) or list(_MODELS)
+def _image(request: MediaRequest, name: str) -> Image:
+    if name not in request.images:
+        raise Rejected(f"{request.model} needs the picture {name!r}.", hint=f"Give it: --{name} FILE.")
+    return pictures.decode(request.images[name].data, what=name, error=Rejected)
+
+
+def _format(request: MediaRequest) -> str:
+    return str(request.parameters.get("format", _FORMATS[0]))
+
+
+def _checked(request: MediaRequest) -> _Numbers:
+    """The numbers that the drawers need, every one present and in range."""
+    if request.model not in _HEARS:
+        near = nearest(request.model, _HEARS) or list(_HEARS)
         raise Rejected(f"There is no sketch model {request.model!r}.", hint=f"Choose one of: {', '.join(near)}.")
-    for name in _MODELS[request.model].texts:
+    for name in _texts(request):
         if name not in request.texts:
             raise Rejected(f"{request.model} needs the text {name!r}.", hint="Give one text for each input of the media pipeline.")
     numbers = {name: _number(request.parameters, name) for name in _RANGES}
-    chosen = str(request.parameters.get("format", _FORMATS[0]))
-    if chosen not in _FORMATS:
-        raise Rejected(f"There is no format {chosen!r}.", hint=f"Choose one of: {', '.join(_FORMATS)}.")
-    return _Order(request, request.seed, numbers, chosen)
+    if _format(request) not in _FORMATS:
+        raise Rejected(f"There is no format {_format(request)!r}.", hint=f"Choose one of: {', '.join(_FORMATS)}.")
+    return numbers
 
 
 def _number(given: Mapping[str, Scalar], name: str) -> float:
@@ -154,92 +142,56 @@ def _number(given: Mapping[str, Scalar], name: str) -> float:
     return value
 
 
-def _make(order: _Order, tell: Tell) -> MediaResult:
+def _make(request: MediaRequest, numbers: _Numbers, tell: Tell) -> MediaResult:
     from devpipe.sketch import VERSION
 
-    model, count = _MODELS[order.request.model], int(order.numbers["count"])
-    media = []
+    media, count = [], int(numbers["count"])
     for index in range(count):
-        seed = derived_seed(order.seed, index) if index else order.seed
-        media.append(_media(model.draw(replace(order, seed=seed), tell), order))
+        seed = derived_seed(request.seed, index) if index else request.seed
+        media.append(_media(_drawn(replace(request, seed=seed), numbers, tell), request, numbers))
         tell(index + 1, count)
-    used = {**order.numbers, "format": order.format}
-    return MediaResult(
-        tuple(media),
-        model=order.request.model,
-        digest=VERSION,
-        sent={"model": order.request.model, "seed": order.seed, "parameters": {name: used[name] for name in model.hears}},
-        cost=LOCAL_COST,
-    )
+    used = {**numbers, "format": _format(request)}
+    sent = {"model": request.model, "seed": request.seed, "parameters": {name: used[name] for name in _HEARS[request.model]}}
+    return MediaResult(tuple(media), model=request.model, digest=VERSION, sent=sent, cost=LOCAL_COST)
 
 
-def _media(drawn: Image | bytes, order: _Order) -> Media:
+def _media(drawn: Image | bytes, request: MediaRequest, numbers: _Numbers) -> Media:
     from devpipe.sketch import caption, read
 
-    manner = order.manner
-    readings = [read(order.request.texts[name], manner["language"]) for name in _MODELS[order.request.model].texts]
-    alt = " / ".join(caption(reading, manner["style"], manner["language"]) for reading in readings)
+    language = _manner(request)["language"]
+    alt = " / ".join(caption(read(request.texts[name], language), request.style, language) for name in _texts(request))
     if not isinstance(drawn, bytes):
         return Media(pictures.encode_png(drawn), "image/png", drawn.width, drawn.height, alt=alt)
     kind = pictures.sniff(drawn)
     if kind == "audio/wav":
         return Media(drawn, kind, seconds=pictures.seconds_of(drawn), alt=alt)
-    width, height = order.canvas["width"], order.canvas["height"]
+    width, height = int(numbers["width"]), int(numbers["height"])
     even = 2 if kind == "video/mp4" else 1  # H.264 has no odd sides
-    return Media(drawn, kind, width - width % even, height - height % even, order.numbers["frames"] / order.numbers["fps"], alt=alt)
+    return Media(drawn, kind, width - width % even, height - height % even, numbers["frames"] / numbers["fps"], alt=alt)
 
 
-def _sketch(order: _Order, tell: Tell) -> Image:
+def _drawn(request: MediaRequest, numbers: _Numbers, tell: Tell) -> Image | bytes:
+    """One file of the model that the request names."""
     from devpipe.sketch import compose
-
-    return compose(order.prompt, **order.canvas)
-
-
-def _fusion(order: _Order, tell: Tell) -> Image:
-    from devpipe.sketch.fusion import fuse
-
-    return fuse(order.prompt, order.request.texts["prompt_2"], alpha=order.numbers["alpha"], **order.canvas)
-
-
-def _inpaint(order: _Order, tell: Tell) -> Image:
-    from devpipe.sketch.inpaint import inpaint
-
-    return inpaint(order.image("image"), order.image("mask"), order.prompt, strength=order.numbers["strength"], **order.manner)
-
-
-def _control(order: _Order, tell: Tell) -> Image:
     from devpipe.sketch.control import follow
-
-    return follow(order.image("control"), order.prompt, strength=order.numbers["strength"], **order.canvas)
-
-
-def _film(order: _Order, tell: Tell) -> bytes:
     from devpipe.sketch.film import film
-
-    frames, fps = int(order.numbers["frames"]), int(order.numbers["fps"])
-    return film(order.prompt, frames=frames, fps=fps, format=order.format, tell=tell, **order.canvas)
-
-
-def _sound(order: _Order, tell: Tell) -> bytes:
+    from devpipe.sketch.fusion import fuse
+    from devpipe.sketch.inpaint import inpaint
     from devpipe.sketch.sound import sound
 
-    return sound(order.prompt, seed=order.seed, seconds=order.numbers["seconds"], language=order.manner["language"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """How one model draws one file, which parameters it hears and which texts it reads."""
-
-    draw: Callable[[_Order, Tell], Image | bytes]
-    hears: tuple[str, ...]
-    texts: tuple[str, ...] = ("prompt",)
-
-
-_MODELS: Mapping[str, _Model] = {
-    "sketch": _Model(_sketch, ("width", "height", "count")),
-    "sketch_fusion": _Model(_fusion, ("width", "height", "alpha", "count"), ("prompt", "prompt_2")),
-    "sketch_inpaint": _Model(_inpaint, ("strength", "count")),
-    "sketch_control": _Model(_control, ("width", "height", "strength", "count")),
-    "sketch_video": _Model(_film, ("width", "height", "frames", "fps", "format", "count")),
-    "sketch_sound": _Model(_sound, ("seconds", "count")),
-}
+    texts, manner = [request.texts[name] for name in _texts(request)], _manner(request)
+    width, height, strength = int(numbers["width"]), int(numbers["height"]), numbers["strength"]
+    match request.model:
+        case "sketch":
+            return compose(*texts, width=width, height=height, **manner)
+        case "sketch_fusion":
+            return fuse(*texts, alpha=numbers["alpha"], width=width, height=height, **manner)
+        case "sketch_inpaint":
+            return inpaint(_image(request, "image"), _image(request, "mask"), *texts, strength=strength, **manner)
+        case "sketch_control":
+            return follow(_image(request, "control"), *texts, strength=strength, width=width, height=height, **manner)
+        case "sketch_video":
+            frames, fps = int(numbers["frames"]), int(numbers["fps"])
+            return film(*texts, frames=frames, fps=fps, format=_format(request), tell=tell, width=width, height=height, **manner)
+        case _:
+            return sound(*texts, seed=request.seed, seconds=numbers["seconds"], language=manner["language"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, zip_longest
 
 from devpipe.procedures.grammar import Found, find_adjective, nouns
 from devpipe.procedures.scene import bare, parts, pieces, things
 from devpipe.procedures.swapping import swap
-from devpipe.procedures.words import Page, Token, capital, ends, phrases, sentence, substitute, table, tidy, tokens, wordset
+from devpipe.procedures.words import Page, Token, capital, ends, phrases, sentence, substitute, table, tidy, tokens, words, wordset
 
 
 def cut_up(page: Page) -> str:
@@ -23,15 +23,14 @@ def cut_up(page: Page) -> str:
     if len(shown) > 1 and " ".join(snippets).casefold() == page.text.casefold():
         shown = shown[1:] + shown[:1]
     scraps = ", ".join(page.some("cut_up.scraps", 2 + page.dice.below(2)))
-    return f"{capital(' / '.join(shown))}. {page.phrase('cut_up.glue').format(scraps=scraps)}"
+    return f"{capital(' / '.join(shown))}. {page.phrase('cut_up.glue', scraps=scraps)}"
 
 
 def _snippets(page: Page) -> list[str]:
     """The text cut into pieces of one to three words."""
     snippets: list[list[str]] = []
-    named = [token.text for token in tokens(page.text) if token.counts]
-    for at, word in enumerate(named):
-        sticks = at and find_adjective(named[at - 1], page.language) and page.dice.chance(0.8)
+    for word in words(page.text):
+        sticks = snippets and find_adjective(snippets[-1][-1], page.language) and page.dice.chance(0.8)
         if snippets and len(snippets[-1]) < 3 and (sticks or page.dice.chance(0.3)):
             snippets[-1].append(word)
         else:
@@ -49,17 +48,17 @@ def n_plus_7(page: Page) -> str:
     def seventh(found: Found) -> str:
         free = page.language == "en" or found.plural or found.head == "?"
         entries = shelf["" if free else found.noun.gender.replace("p", "")]
-        word = found.noun.de if page.language == "de" else found.noun.en
-        return entries[(bisect_right([e.casefold() for e in entries], word.casefold()) + 6) % len(entries)]
+        word = found.noun.name(page.language).casefold()
+        return entries[(bisect_right(entries, word, key=str.casefold) + 6) % len(entries)]
 
     return swap(page, lambda word: None, seventh, guess=True)[0]
 
 
 def _dictionary(page: Page, gender: str) -> list[str]:
     fit = [noun for noun in nouns() if noun.plural and noun.gender != "p" and not noun.weak and (not gender or noun.gender == gender)]
-    names = {noun.de if page.language == "de" else noun.en for noun in fit if " " not in noun.en}
+    names = {noun.name(page.language) for noun in fit if " " not in noun.en}
     names = {name for name in names if name.casefold() not in wordset(page.language, "unsaid")}
-    return sorted(page.dice.some(sorted(names), len(names) * 2 // 3), key=str.casefold)
+    return sorted(page.dice.shuffled(sorted(names))[: len(names) * 2 // 3], key=str.casefold)
 
 
 def lipogram(page: Page) -> str:
@@ -67,26 +66,20 @@ def lipogram(page: Page) -> str:
 
     A word for which there is no other loses the letter.
     """
-    known = table(page.language, "near")
-    letter = _missing_letter(page)
+    known, letter = table(page.language, "near"), _missing_letter(page)
 
     def near(word: str) -> str | None:
-        if letter not in word:
-            return None
-        fit = [other for other in known.get(word, ()) if letter not in other.casefold()]
+        fit = [other for other in known.get(word, ()) if letter in word and letter not in other.casefold()]
         return page.dice.pick(fit) if fit else None
 
-    return tidy(substitute(swap(page, near)[0], lambda word: _without(word, letter)))
+    def without(word: str) -> str:
+        kept = "".join(c for c in word if c.casefold() != letter)
+        return kept if letter not in word.casefold() or any(c.isalnum() for c in kept) else "…"
+
+    return tidy(substitute(swap(page, near)[0], lambda line: map(without, line)))
 
 
 _LATIN = frozenset("abcdefghijklmnopqrstuvwxyzäöü")  # a letter less in a script of syllables is a word less
-
-
-def _without(word: str, letter: str) -> str:
-    if letter not in word.casefold():
-        return word
-    kept = "".join(c for c in word if c.casefold() != letter)
-    return kept if any(c.isalnum() for c in kept) else "…"
 
 
 def _missing_letter(page: Page) -> str:
@@ -128,7 +121,7 @@ Chain = dict[tuple[str, ...], list[str]]
 
 def _chain(page: Page) -> Chain:
     chain: Chain = {}
-    for line in [*phrases(page.language, "markov.corpus"), *[page.text if ends(page.text) else page.text + "."] * 3]:
+    for line in [*phrases(page.language, "markov.corpus"), *[page.text + "." * (not ends(page.text))] * 3]:
         read = _stream(line)
         for at, word in enumerate(read[1:], 1):
             for context in ((read[at - 1].casefold(),), tuple(w.casefold() for w in read[max(0, at - 2) : at])):
@@ -155,17 +148,12 @@ def _walk(page: Page, chain: Chain, openings: Sequence[list[str]], limit: int) -
 def exquisite(page: Page) -> str:
     """A being put together on folded paper by players who do not see each other's part (cadavre exquis, Paris, 1925)."""
     found = parts(page)
-    solid = things(found)
+    solid = dict.fromkeys(things(found))
     named = page.dice.shuffled(bare(part, page.language) for part in solid)
-    drawn = set(solid)
-    rest = [part.text for part in found if part not in drawn]
-    strips = (
-        [*named, *page.some("exquisite.bodies", 2)]
-        if len(named) == 1
-        else [named[0], page.phrase("exquisite.bodies"), ", ".join(named[1:])]
-    )
-    head, body, feet = page.dice.shuffled(strips)
-    folded = page.phrase("exquisite.folds").format(head=head, body=body, feet=feet)
+    rest = [part.text for part in found if part not in solid]
+    strips = page.some("exquisite.bodies", 2) if len(named) == 1 else [page.phrase("exquisite.bodies"), ", ".join(named[1:])]
+    head, body, feet = page.dice.shuffled([named[0], *strips])
+    folded = page.phrase("exquisite.folds", head=head, body=body, feet=feet)
     return " ".join([folded, sentence(", ".join(rest)), page.phrase("exquisite.close")]).replace("  ", " ")
 
 
@@ -174,30 +162,26 @@ def keep(page: Page) -> str:
     return page.text
 
 
-_JOINTS = (("\n", "|", ";"), (".", "!", "?", "…"), (",", ":", "—", "–"))
+_JOINTS = {"\n": 0, "|": 0, ";": 0, ".": 1, "!": 1, "?": 1, "…": 1, ",": 2, ":": 2, "—": 2, "–": 2}  # the loosest first
 
 
 def split(page: Page, names: Sequence[str]) -> dict[str, str]:
     """The text in as many parts as are named, cut where its joints are loosest; every word in exactly one part."""
     runs = pieces(page.text, page.language)
     if len(runs) < len(names):
-        runs = _glued([("", [token]) for token in tokens(page.text)])
-    cuts = _cuts(runs, len(names), page)
-    edges = [0, *cuts, len(runs)]
-    texts = ["".join(token.text for _, run in runs[a:b] for token in run) for a, b in pairwise(edges)]
-    texts += [""] * (len(names) - len(texts))
-    return {name: _trimmed(part) for name, part in zip(names, texts, strict=True)}
+        runs = _single(page.text)
+    texts = ["".join(token.text for _, run in runs[a:b] for token in run) for a, b in pairwise([0, *_cuts(runs, len(names), page), None])]
+    return {name: part.strip().strip(",;|").strip() for name, part in zip_longest(names, texts, fillvalue="")}
 
 
-def _glued(runs: list[tuple[str, list[Token]]]) -> list[tuple[str, list[Token]]]:
-    """Single tokens as runs of one word each, marks and spaces with the word before."""
-    glued: list[tuple[str, list[Token]]] = []
-    for link, run in runs:
-        if glued and not (run[0].counts and any(t.counts for t in glued[-1][1])):
-            glued[-1][1].extend(run)
-        else:
-            glued.append((link, list(run)))
-    return glued
+def _single(text: str) -> list[tuple[str, list[Token]]]:
+    """Runs of one word each, marks and spaces with the word before."""
+    runs: list[tuple[str, list[Token]]] = [("", [])]
+    for token in tokens(text):
+        if token.counts and any(t.counts for t in runs[-1][1]):
+            runs.append(("", []))
+        runs[-1][1].append(token)
+    return runs
 
 
 def _cuts(runs: Sequence[tuple[str, list[Token]]], count: int, page: Page) -> list[int]:
@@ -205,18 +189,9 @@ def _cuts(runs: Sequence[tuple[str, list[Token]]], count: int, page: Page) -> li
     size = [sum(token.counts for token in run) for _, run in runs]
     before, cuts = list(accumulate(size, initial=0)), list[int]()
     order = page.dice.shuffled(range(1, len(runs)))
+    tightness = _JOINTS | dict.fromkeys(wordset(page.language, "conjunctions"), 2)
     for number in range(1, min(count, len(runs))):
         goal = before[-1] * number / count
         free = [at for at in order if at not in cuts]
-        cuts.append(min(free, key=lambda at: (_tightness(runs[at][0], page.language), abs(before[at] - goal))))
+        cuts.append(min(free, key=lambda at: (tightness.get(runs[at][0], 4), abs(before[at] - goal))))
     return sorted(cuts)
-
-
-def _tightness(link: str, language: str) -> int:
-    if link in wordset(language, "conjunctions"):
-        return 2
-    return next((rank for rank, marks in enumerate(_JOINTS) if link in marks), 4)
-
-
-def _trimmed(part: str) -> str:
-    return part.strip().strip(",;|").strip()

@@ -11,15 +11,14 @@ from devpipe.procedures.scene import Part, bare, colours_in, joined, of_kind, pa
 from devpipe.procedures.words import Page, capital, sentence, table, wordset
 
 
-def _rest(found: Sequence[Part], used: Sequence[Part]) -> list[Part]:
+def _rest(found: Sequence[Part], used: Sequence[Part | None]) -> list[Part]:
     drawn = set(used)
     return [part for part in found if part not in drawn]
 
 
 def reduce_to_forms(page: Page) -> str:
     """Every thing as circle, square or triangle in a primary colour (Kandinsky's questionnaire, Bauhaus 1923; Itten's lessons)."""
-    found = parts(page)
-    named = [_as_form(part, page) for part in found]
+    named = [_as_form(part, page) for part in parts(page)]
     return " ".join([page.phrase("reduce_to_forms.head"), *named, page.phrase("reduce_to_forms.close")])
 
 
@@ -40,60 +39,41 @@ def _as_form(part: Part, page: Page) -> str:
 @lru_cache(maxsize=4096)
 def form_of(lemma: str, language: str) -> str:
     """The elementary form a thing is reduced to; things unknown are shared out by their length."""
-    forms = table(language, "forms")
-    low = lemma.casefold()
-    known = next((form for form, members in forms.items() if low in members), None)
-    return (
-        known
-        or next((form for form, members in forms.items() if any(len(m) > 3 and low.endswith(m) for m in members)), None)
-        or ("circle", "square", "triangle")[len(lemma) % 3]
-    )
+    low, forms = lemma.casefold(), table(language, "forms").items()
+    known = [form for form, members in forms if low in members]
+    known += [form for form, members in forms if any(len(m) > 3 and low.endswith(m) for m in members)]
+    return known[0] if known else ("circle", "square", "triangle")[len(lemma) % 3]
 
 
 def ekphrasis_renaissance(page: Page) -> str:
     """The text as an ordered composition in three planes, with light and a gesture (Alberti, "De pictura", 1435)."""
     found = parts(page)
     light = of_kind(found, "time") or of_kind(found, "season")
-    solid = [part for part in things(found) if part is not light] or found[:1]
-    near, depth = _by_depth(solid)
-    key = "ekphrasis_renaissance."
+    solid = _rest(things(found), [light]) or found[:1]
+    front = 2 if len(solid) > 2 and solid[1].lead else 1  # what is named first stands in front
+    near, depth, key = solid[:front], solid[front:], "ekphrasis_renaissance."
     middle = ", ".join(bare(part, page.language) for part in depth[:-1]) or page.phrase(key + "middles")
     far = bare(depth[-1], page.language) if depth else page.phrase(key + "fars")
-    rest = _rest(found, [*near, *depth, *([light] if light else [])])
     said = [
-        page.phrase(key + "foreground").format(main=joined([*near, *rest])),
-        page.phrase(key + "middle").format(middle=middle),
-        page.phrase(key + "background").format(far=far),
-        page.phrase(key + "timed" if light else key + "light").format(light=light and light.text),
-        page.phrase(key + "gesture"),
-        page.phrase(key + "surface"),
+        page.phrase(key + "foreground", main=joined([*near, *_rest(found, [*solid, light])])),
+        page.phrase(key + "middle", middle=middle),
+        page.phrase(key + "background", far=far),
+        page.phrase(key + "timed" if light else key + "light", light=light and light.text),
     ]
-    return " ".join(said)
-
-
-def _by_depth(solid: Sequence[Part]) -> tuple[list[Part], list[Part]]:
-    """Things up front and things further back: what is named first stands in front."""
-    first = [part for place, part in enumerate(solid) if not place or (place < 2 and part.lead and len(solid) > 2)]
-    return first, _rest(solid, first)
+    return " ".join([*said, page.phrase(key + "gesture"), page.phrase(key + "surface")])
 
 
 def literati(page: Page) -> str:
     """Few things, much empty paper, a season (scholar painting since Su Shi, 11th century: the idea before the likeness)."""
     found = parts(page)
     season = of_kind(found, "season")
-    solid = [part for part in found if part is not season]
+    solid = _rest(found, [season])
     main, second = (solid or found)[:2], (solid or found)[2:]
-    key = "literati."
-    said = [page.phrase(key + "brush").format(main=joined(main))]
-    said += [page.phrase(key + "second").format(second=joined(second))] if second else []
-    return " ".join(
-        [
-            *said,
-            page.phrase(key + "empty"),
-            sentence(season.text) if season and solid else page.phrase(key + "season"),
-            page.phrase(key + "close"),
-        ]
-    )
+    said = [page.phrase("literati.brush", main=joined(main))]
+    said += [page.phrase("literati.second", second=joined(second))] if second else []
+    said.append(page.phrase("literati.empty"))
+    said.append(sentence(season.text) if season and solid else page.phrase("literati.season"))
+    return " ".join([*said, page.phrase("literati.close")])
 
 
 def blueprint(page: Page) -> str:
@@ -101,25 +81,20 @@ def blueprint(page: Page) -> str:
     found = parts(page)
     key, solid = "blueprint.", things(found)
     lines = [_listed(number, part, page) for number, part in enumerate(solid, 1)]
-    lines += [page.phrase(key + "place").format(text=part.text) for part in _rest(found, solid)]
-    head = page.phrase(key + "head").format(
-        scale=page.dice.pick(("1:1", "1:5", "1:10", "1:20", "1:50", "1:100")), sheet=1 + page.dice.below(9)
-    )
+    lines += [page.phrase(key + "place", text=part.text) for part in _rest(found, solid)]
+    head = page.phrase(key + "head")
+    head = head.format(scale=page.dice.pick(("1:1", "1:5", "1:10", "1:20", "1:50", "1:100")), sheet=1 + page.dice.below(9))
     return " ".join([head, page.phrase(key + "views"), page.phrase(key + "parts"), "; ".join(lines) + ".", page.phrase(key + "notes")])
 
 
 def _listed(number: int, part: Part, page: Page) -> str:
-    place = table(page.language, "positions").get(part.lead, "")
-    line = page.phrase("blueprint.part").format(n=number, text=bare(part, page.language), size=_size(part, page))
-    return f"{line}, {place}" if place else line
-
-
-def _size(part: Part, page: Page) -> str:
-    """A dimension that fits the form: a diameter for round things, two or three edges for others."""
+    """A part with a dimension that fits its form: a diameter for round things, two or three edges for others."""
+    line, form = page.phrase("blueprint.part"), form_of(part.lemma, page.language)
     edges = [str(20 + 5 * page.dice.below(96)) for _ in range(3)]
-    if form_of(part.lemma, page.language) in ("circle", "semicircle", "arc"):
-        return f"Ø {edges[0]} mm"
-    return " × ".join(edges[: 2 if form_of(part.lemma, page.language) in ("plane", "line") else 3]) + " mm"
+    shown = "Ø " + edges[0] if form in ("circle", "semicircle", "arc") else " × ".join(edges[: 2 if form in ("plane", "line") else 3])
+    line = line.format(n=number, text=bare(part, page.language), size=shown + " mm")
+    place = table(page.language, "positions").get(part.lead, "")
+    return f"{line}, {place}" if place else line
 
 
 def story(page: Page) -> str:
@@ -127,25 +102,18 @@ def story(page: Page) -> str:
     found = parts(page)
     end = next((at for at, part in enumerate(found) if at and not part.lead), len(found))
     first, rest = found[: min(end, 3)], found[min(end, 3) :]
-    main, key = joined(first), "story."
-    said = [page.phrase(key + "first").format(a=main)]
-    said += [page.phrase(key + "then").format(b=joined(rest))] if rest else []
-    return " ".join([*said, page.phrase(key + "turn"), page.phrase(key + "end").format(a=first[0].text)])
+    said = [page.phrase("story.first", a=joined(first))]
+    said += [page.phrase("story.then", b=joined(rest))] if rest else []
+    return " ".join([*said, page.phrase("story.turn"), page.phrase("story.end", a=first[0].text)])
 
 
 def planetary(page: Page) -> str:
     """The text seen from the planet, with its unseen neighbours (Humboldt, "Naturgemälde", 1807: everything is interconnection)."""
-    found = parts(page)
     known = table(page.language, "ecology")
-    told = list(dict.fromkeys(known[part.lemma.casefold()] for part in found if part.lemma.casefold() in known))
-    text = lower_text(page)
-    said = capital(page.phrase("planetary.open").format(text=text, Text=capital(text)))
+    told = list(dict.fromkeys(known[lemma] for part in parts(page) if (lemma := part.lemma.casefold()) in known))
+    text = lower_start(page.text.rstrip(" ."), page.language)
+    said = capital(page.phrase("planetary.open", text=text, Text=capital(text)))
     return " ".join([sentence(said), *(told[:3] or page.some("planetary.general", 2)), page.phrase("planetary.close")])
-
-
-def lower_text(page: Page) -> str:
-    """The whole text without its final stop, ready to stand inside a sentence."""
-    return lower_start(page.text.rstrip(" ."), page.language)
 
 
 def photograph(page: Page) -> str:
@@ -157,7 +125,7 @@ def photograph(page: Page) -> str:
     light = of_kind(found, "time")
     key = "photograph."
     made = ", ".join([page.phrase(key + ("colour" if coloured else "mono")), page.phrase(key + "lens"), page.phrase(key + "time")])
-    shone = page.phrase(key + "timed").format(light=light.text) if light else page.phrase(key + "light")
+    shone = page.phrase(key + "timed" if light else key + "light", light=light and light.text)
     return " ".join([sentence(page.text), sentence(made), shone, page.phrase(key + "trace")])
 
 

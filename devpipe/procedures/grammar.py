@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from devpipe.procedures.words import data, like, wordset
 
 _ARTICLE = {  # der, die, das by case; columns: masculine, feminine, neuter, plural
-    "nom": ("der", "die", "das", "die"),
-    "acc": ("den", "die", "das", "die"),
-    "dat": ("dem", "der", "dem", "den"),
-    "gen": ("des", "der", "des", "der"),
-}
+    "nom": ("der", "die", "das", "die"), "acc": ("den", "die", "das", "die"),
+    "dat": ("dem", "der", "dem", "den"), "gen": ("des", "der", "des", "der"),
+}  # fmt: skip
 _STRONG = {"nom": ("er", "e", "es", "e"), "acc": ("en", "e", "es", "e"), "dat": ("em", "er", "em", "en"), "gen": ("es", "er", "es", "er")}
-_EIN = {"nom": ("", "e", "", "e"), "acc": ("en", "e", "", "e"), "dat": ("em", "er", "em", "en"), "gen": ("es", "er", "es", "er")}
+_EIN = _STRONG | {"nom": ("", "e", "", "e"), "acc": ("en", "e", "", "e")}
 _ADJECTIVE_END = re.compile(r"\w{2}(e[nmrs]?)$")
 _GENDERS = "mfnp"
 _CASES = ("nom", "acc", "dat", "gen")
-_EIN_STEMS = ("ein", "kein", "mein", "dein", "sein", "ihr", "unser", "euer")
-_DER_STEMS = ("dies", "jed", "jen", "manch", "welch", "all")
+_ENDINGS = ("en", "em", "es", "er", "e")
 _CONTRACTED = {
-    "im": ("in", "dem"),
-    "am": ("an", "dem"),
-    "vom": ("von", "dem"),
-    "beim": ("bei", "dem"),
-    "zum": ("zu", "dem"),
-    "zur": ("zu", "der"),
-    "ins": ("in", "das"),
-    "ans": ("an", "das"),
-    "aufs": ("auf", "das"),
-}
-_MERGED = {parts: short for short, parts in _CONTRACTED.items()}
-_DATIVE = frozenset(("aus", "bei", "mit", "nach", "seit", "von", "zu", "gegenüber"))
-_ACCUSATIVE = frozenset(("durch", "für", "gegen", "ohne", "um"))
-_EITHER = frozenset(("in", "an", "auf", "über", "unter", "vor", "hinter", "neben", "zwischen"))
+    "im": ("in", "dem"), "am": ("an", "dem"), "vom": ("von", "dem"), "beim": ("bei", "dem"), "zum": ("zu", "dem"),
+    "zur": ("zu", "der"), "ins": ("in", "das"), "ans": ("an", "das"), "aufs": ("auf", "das"),
+}  # fmt: skip
+MERGED = {parts: short for short, parts in _CONTRACTED.items()}  # "in" and "dem" are one word in German
+_DETERMINERS = (  # each form of an article as (kind, stem): "der" words, "dies" words and "ein" words
+    {stem + end: ("dies", stem) for stem in ("dies", "jed", "jen", "manch", "welch", "all") for end in _ENDINGS}
+    | {stem + end: ("ein", stem) for stem in ["ein", "kein", "mein", "dein", "sein", "ihr", "unser", "euer"] for end in ("", *_ENDINGS)}
+    | dict.fromkeys([*_CONTRACTED, *(form for row in _ARTICLE.values() for form in row)], ("der", ""))
+)
+_GOVERNED: dict[str, tuple[str, ...]] = (  # the cases a preposition asks of what follows
+    dict.fromkeys(["aus", "bei", "mit", "nach", "seit", "von", "zu", "gegenüber"], ("dat",))
+    | dict.fromkeys(["durch", "für", "gegen", "ohne", "um"], ("acc",))
+    | dict.fromkeys(["in", "an", "auf", "über", "unter", "vor", "hinter", "neben", "zwischen"], ("dat", "acc"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,9 @@ class Noun:
     plural: str
     en: str
     weak: bool = False  # der Hase, den Hasen
+
+    def name(self, language: str) -> str:
+        return self.de if language == "de" else self.en
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,45 +66,28 @@ class Found:
 
 @cache
 def nouns() -> tuple[Noun, ...]:
-    """All nouns we know."""
-    return tuple(_read_noun(line) for line in data("glossary")["nouns"])
-
-
-def _read_noun(line: str) -> Noun:
-    de, gender, plural, en = line.split(" ", 3)
-    return Noun(de, gender.replace("w", "m"), "" if plural == "-" else plural, en, weak=gender == "w")
+    lines = (line.split(" ", 3) for line in data("glossary")["nouns"])
+    return tuple(Noun(de, sex.replace("w", "m"), "" if many == "-" else many, en, weak=sex == "w") for de, sex, many, en in lines)
 
 
 def english_plural(word: str) -> str:
-    """The plural of an English noun."""
-    irregular: dict[str, str] = data("glossary")["plurals"]
-    if word in irregular:
-        return irregular[word]
-    if re.search(r"(s|x|z|ch|sh)$", word):
-        return word + "es"
-    return word[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else word + "s"
+    many = word[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else word + ("es" if re.search(r"(s|x|z|ch|sh)$", word) else "s")
+    return str(data("glossary")["plurals"].get(word, many))
 
 
 @cache
 def _noun_forms(language: str) -> dict[str, Found]:
     forms: dict[str, Found] = {}
     for noun in nouns():
-        for word, found in _english_forms(noun) if language == "en" else _german_forms(noun):
+        of_one = [(noun.name(language), Found(noun, noun.gender == "p"))]
+        if noun.plural:
+            of_one.append((english_plural(noun.en) if language == "en" else noun.plural, Found(noun, True)))
+        if language == "de" and noun.plural:
+            of_one.append((noun.plural + "n", Found(noun, True, "n")))
+        if language == "de" and noun.gender in "mn" and not noun.weak:
+            of_one += [(noun.de + ending, Found(noun, False, "s")) for ending in ("s", "es")]
+        for word, found in of_one:
             forms.setdefault(word.casefold(), found)
-    return forms
-
-
-def _english_forms(noun: Noun) -> list[tuple[str, Found]]:
-    return [(noun.en, Found(noun, noun.gender == "p"))] + ([(english_plural(noun.en), Found(noun, True))] if noun.plural else [])
-
-
-def _german_forms(noun: Noun) -> list[tuple[str, Found]]:
-    forms = [(noun.de, Found(noun, noun.gender == "p"))]
-    if noun.plural:
-        forms.append((noun.plural, Found(noun, True)))
-        forms.append((noun.plural + "n", Found(noun, True, "n")))
-    if noun.gender in "mn" and not noun.weak:
-        forms += [(noun.de + ending, Found(noun, False, "s")) for ending in ("s", "es")]
     return forms
 
 
@@ -117,8 +100,8 @@ def find_noun(word: str, language: str) -> Found | None:
         return found
     for cut in range(3, len(word) - 2):
         tail = forms.get(word[cut:].casefold())
-        if tail and word[cut:].islower() and len(word) - cut >= 3:
-            return Found(tail.noun, tail.plural, tail.form, word[:cut])
+        if tail and word[cut:].islower():
+            return replace(tail, head=word[:cut])
     return None
 
 
@@ -132,14 +115,8 @@ def german_form(noun: Noun, *, plural: bool = False, case: str = "nom") -> str:
     return noun.de + (("es" if noun.de[-1] in "sßxz" or len(noun.de) < 5 else "s") if case == "gen" and noun.gender in "mn" else "")
 
 
-def merged(preposition: str, article: str) -> str:
-    """The two in one word where German has it: "in" and "dem" are "im"; else empty."""
-    return _MERGED.get((preposition.casefold(), article.casefold()), "")
-
-
 @cache
 def all_adjectives(language: str) -> frozenset[str]:
-    """The base forms of all adjectives we know."""
     pairs: dict[str, str] = data("glossary")["adjectives"]
     return (frozenset(pairs) if language == "de" else frozenset(pairs.values())) | wordset(language, "more_adjectives")
 
@@ -157,9 +134,7 @@ def stem_in(word: str, known: frozenset[str], language: str) -> tuple[str, str] 
     low = word.casefold() if language == "en" else word.lower()
     if low in known:
         return low, ""
-    if language != "de":
-        return None
-    for ending in ("en", "em", "es", "er", "e"):
+    for ending in _ENDINGS if language == "de" else ():
         if low.endswith(ending) and len(low) > len(ending) + 1:
             base = low[: -len(ending)]
             options = (base, {"hoh": "hoch"}.get(base, ""), base[:-1] + "el" if base.endswith("l") else "")
@@ -172,17 +147,13 @@ def inflect(base: str, ending: str) -> str:
     """A German adjective with an ending."""
     if not ending or base in wordset("de", "uninflected"):
         return base
-    if base == "hoch":
-        return "hoh" + ending
-    if base.endswith("el"):
-        return base[:-2] + "l" + ending
-    return base + ending[1:] if base.endswith("e") else base + ending
+    return ("hoh" if base == "hoch" else base[:-2] + "l" if base.endswith("el") else base.removesuffix("e")) + ending
 
 
 def known_noun(words: Sequence[str], at: int, language: str) -> Found | None:
     """The noun that stands at `at`, unless there it is a small word, a verb or, in German, an adjective written small."""
     word, low = words[at], words[at].casefold()
-    if low in wordset(language, "stopwords") or low in wordset(language, "prepositions"):
+    if low in wordset(language, "stopwords", "prepositions"):
         return None
     found = find_noun(word, language)
     if language == "de":
@@ -198,14 +169,12 @@ def _in_number(words: Sequence[str], at: int, found: Found) -> Found:
     if not noun.plural or found.gender == "p" == noun.gender or not (noun.weak or noun.plural == noun.de):
         return found
     if start and words[start - 1].casefold() in wordset("de", "numbers"):
-        return Found(noun, True, found.form, found.head)
+        return replace(found, plural=True)
     led = words[start - 1] if start else ""
-    fits = [
-        plural
-        for plural in (found.plural, not found.plural)
-        if case_of(words[start:at], "p" if plural else noun.gender, led) and (noun.plural == noun.de or plural or words[at] != noun.de)
-    ]
-    return Found(noun, fits[0], found.form if fits[0] else "", found.head) if fits else found
+    for plural in (found.plural, not found.plural):
+        if case_of(words[start:at], "p" if plural else noun.gender, led) and (noun.plural == noun.de or plural or words[at] != noun.de):
+            return replace(found, plural=plural, form=found.form if plural else "")
+    return found
 
 
 @cache
@@ -244,8 +213,12 @@ def nominative(words: Sequence[str], at: int) -> list[str] | None:
     before = agree(words[start:at], found.gender, found.gender, words[0] if start else "", named=True)
     if before is None:
         return None
+    return [*before, listed(found), *words[at + 1 :]]
+
+
+def listed(found: Found) -> str:
     name = german_form(found.noun, plural=found.plural)
-    return [*before, found.head + name.lower() if found.head else name, *words[at + 1 :]]
+    return found.head + name.lower() if found.head else name
 
 
 def phrase_start(words: Sequence[str], at: int) -> int:
@@ -253,42 +226,25 @@ def phrase_start(words: Sequence[str], at: int) -> int:
     start = at
     while start and _attribute(words, start - 1):
         start -= 1
-    return start - 1 if start and _determiner(words[start - 1]) else start
+    return start - 1 if start and words[start - 1].casefold() in _DETERMINERS else start
 
 
 def _attribute(words: Sequence[str], at: int) -> bool:
     """True for an adjective written small, and for an unknown word with an adjective's ending where one stands."""
     word = words[at]
-    if not word[:1].islower() or _determiner(word) or word in verb_forms("de"):
+    if not word[:1].islower() or word.casefold() in _DETERMINERS or word in verb_forms("de"):
         return bool(word[:1].islower() and find_adjective(word, "de"))
-    small = any(word in wordset("de", key) for key in ("stopwords", "prepositions", "numbers", "conjunctions"))
-    led = at and (
-        _determiner(words[at - 1]) or find_adjective(words[at - 1], "de") or words[at - 1].casefold() in wordset("de", "prepositions")
-    )
-    return bool(find_adjective(word, "de") or (led and not small and _ADJECTIVE_END.search(word)))
-
-
-def _determiner(word: str) -> tuple[str, str] | None:
-    """A German article as (kind, stem): "ein" words and "der" words."""
-    low = word.casefold()
-    if low in _CONTRACTED or any(low in row for row in _ARTICLE.values()):
-        return "der", ""
-    for stem in _EIN_STEMS:
-        if low.startswith(stem) and low[len(stem) :] in ("", "e", "er", "es", "en", "em"):
-            return "ein", stem
-    return next((("dies", stem) for stem in _DER_STEMS if low.startswith(stem) and low[len(stem) :] in ("e", "er", "es", "en", "em")), None)
+    if find_adjective(word, "de"):
+        return True
+    before, small = words[at - 1] if at else "", wordset("de", "stopwords", "prepositions", "numbers", "conjunctions")
+    led = before.casefold() in _DETERMINERS or find_adjective(before, "de") or before.casefold() in wordset("de", "prepositions")
+    return bool(led and word not in small and _ADJECTIVE_END.search(word))
 
 
 def _governed(before: str) -> tuple[str, ...]:
     """The cases a word asks of what follows; after a noun a genitive is likely."""
-    preposition = before.casefold()
-    if preposition in _DATIVE:
-        return ("dat",)
-    if preposition in _ACCUSATIVE:
-        return ("acc",)
-    if preposition in _EITHER:
-        return ("dat", "acc")
-    return ("gen", "nom", "acc", "dat") if before[:1].isupper() and find_noun(before, "de") else _CASES
+    likely = ("gen", "nom", "acc", "dat") if before[:1].isupper() and find_noun(before, "de") else _CASES
+    return _GOVERNED.get(before.casefold(), likely)
 
 
 def _article(kind: str, stem: str, case: str, column: int) -> str:
@@ -314,15 +270,17 @@ def agree(before: Sequence[str], old: str, new: str, preposition: str = "", *, n
     if not before or (old == new and not named):
         return list(before)
     first, contracted = before[0], _CONTRACTED.get(before[0].casefold())
-    kind, stem = _determiner(first) or ("", "")
+    kind, stem = _DETERMINERS.get(first.casefold(), ("", ""))
     rest = list(before[1:] if kind else before)
-    cases = _fitting_cases(before, kind, stem, _GENDERS.index(old), preposition)
+    cases = _fitting_cases(before, _GENDERS.index(old), preposition)
     if not cases or (stem == "ein" and new == "p"):
         return None
-    contracted = None if named else contracted
     case, column = "nom" if named else cases[0], _GENDERS.index(new)
-    article = [like(_joined(contracted, _article(kind, stem, case, column)), first)] if kind else []
-    return article + [_turn(word, _adjective_ending(kind, case, column)) for word in rest]
+    article, ending = _article(kind, stem, case, column), _adjective_ending(kind, case, column)
+    if contracted and not named:
+        article = MERGED.get((contracted[0], article), f"{contracted[0]} {article}")
+    parted = [(word, *_base_and_ending(word)) for word in rest]
+    return ([like(article, first)] if kind else []) + [inflect(base, ending) if had else word for word, base, had in parted]
 
 
 def case_of(before: Sequence[str], gender: str, preposition: str) -> str | None:
@@ -330,12 +288,12 @@ def case_of(before: Sequence[str], gender: str, preposition: str) -> str | None:
     if not before:
         governed = _governed(preposition)
         return "nom" if "nom" in governed else governed[0]
-    kind, stem = _determiner(before[0]) or ("", "")
-    return next(iter(_fitting_cases(before, kind, stem, _GENDERS.index(gender), preposition)), None)
+    return next(iter(_fitting_cases(before, _GENDERS.index(gender), preposition)), None)
 
 
-def _fitting_cases(before: Sequence[str], kind: str, stem: str, column: int, preposition: str) -> list[str]:
+def _fitting_cases(before: Sequence[str], column: int, preposition: str) -> list[str]:
     """The cases in which article and adjectives can stand, the likeliest first."""
+    kind, stem = _DETERMINERS.get(before[0].casefold(), ("", ""))
     if stem == "ein" and column == 3:
         return []
     contracted = _CONTRACTED.get(before[0].casefold())
@@ -353,27 +311,13 @@ def fitting_gender(before: Sequence[str], preposition: str = "") -> str | None:
     """The gender that article and adjectives ask of an unknown noun; empty where any will do, None where none fits."""
     if not before:
         return ""
-    kind, stem = _determiner(before[0]) or ("", "")
-    fits = [
-        (_CASES.index(cases[0]), gender)
-        for column, gender in enumerate(_GENDERS)
-        if (cases := _fitting_cases(before, kind, stem, column, preposition))
-    ]
-    return min(fits, key=lambda fit: fit[0])[1] if fits else None
-
-
-def _joined(contracted: tuple[str, str] | None, article: str) -> str:
-    return _MERGED.get((contracted[0], article), f"{contracted[0]} {article}") if contracted else article
+    fits = [(cases[0], gender) for column, gender in enumerate(_GENDERS) if (cases := _fitting_cases(before, column, preposition))]
+    return min(fits, key=lambda fit: _CASES.index(fit[0]))[1] if fits else None
 
 
 def _base_and_ending(adjective: str) -> tuple[str, str]:
     found, guess = find_adjective(adjective, "de"), _ADJECTIVE_END.search(adjective)
     return found or ((adjective[: guess.start(1)], guess.group(1)) if guess else (adjective, ""))
-
-
-def _turn(adjective: str, ending: str) -> str:
-    base, old = _base_and_ending(adjective)
-    return inflect(base, ending) if old else adjective
 
 
 def fix_articles(text: str) -> str:
@@ -392,10 +336,10 @@ def lower_start(text: str, language: str) -> str:
     head = re.match(r"[^\W\d_]+", text)
     if not head or not text[0].isupper() or (len(head.group()) > 1 and head.group().isupper()):
         return text
-    word, low = head.group(), head.group().lower()
-    small = any(low in wordset(language, key) for key in ("stopwords", "prepositions", "numbers"))
+    word = head.group()
+    small = word.lower() in wordset(language, "stopwords", "prepositions", "numbers")
     if language == "de":
-        common = bool(_determiner(word)) or bool((small or find_adjective(word, "de")) and not find_noun(word, "de"))
+        common = word.casefold() in _DETERMINERS or bool((small or find_adjective(word, "de")) and not find_noun(word, "de"))
     else:
         common = word != "I" and bool(small or find_noun(word, "en") or find_adjective(word, "en"))
     return text[0].lower() + text[1:] if common else text

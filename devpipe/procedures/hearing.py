@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from devpipe.procedures.grammar import Found, all_adjectives, find_adjective, known_noun, nouns
+from devpipe.procedures.grammar import all_adjectives, find_adjective, known_noun, nouns
 from devpipe.procedures.swapping import swap
 from devpipe.procedures.words import Page, data, tokens, words, wordset
 
 _VOWELS = frozenset("aeiouyäöü")
-_KIN = frozenset(
-    frozenset(pair) for pair in ("bp", "dt", "gk", "fv", "vw", "sz", "mn", "lr", "Ss", "xk", "Td", "Tf", "Ts", "rh", "xh", "CS")
-)
+_KIN = frozenset(map(frozenset, ["bp", "dt", "gk", "fv", "vw", "sz", "mn", "lr", "Ss", "xk", "Td", "Tf", "Ts", "rh", "xh", "CS"]))
 
 
 def chinese_whispers(page: Page) -> str:
@@ -26,12 +24,8 @@ def chinese_whispers(page: Page) -> str:
         near = [other for other in misheard(base, kind, page.language, accent) if other.casefold() not in page.text.casefold()]
         if near and len(heard) < wanted:
             heard[base] = page.dice.pick(near)
-    text, changed = swap(page, lambda word: heard.get(word), lambda found: heard.get(_base(found, page)))
+    text, changed = swap(page, lambda word: heard.get(word), lambda found: heard.get(found.noun.name(page.language)))
     return text if changed else _stumble(page)
-
-
-def _base(found: Found, page: Page) -> str:
-    return found.noun.de if page.language == "de" else found.noun.en
 
 
 def _audible(page: Page) -> list[tuple[str, str]]:
@@ -41,7 +35,7 @@ def _audible(page: Page) -> list[tuple[str, str]]:
     for at, word in enumerate(named):
         noun, adjective = known_noun(named, at, page.language), find_adjective(word, page.language)
         if noun:
-            found[_base(noun, page), "noun"] = None
+            found[noun.noun.name(page.language), "noun"] = None
         elif adjective:
             found[adjective[0], "adjective"] = None
     colours = wordset(page.language, "colours")
@@ -54,23 +48,17 @@ def misheard(word: str, kind: str, language: str, accent: str) -> tuple[str, ...
     spoken = sounds(word, language)
     for old, new in data("sounds").get(accent, []):
         spoken = spoken.replace(old, new)
-    others = [
-        (other, heard) for other, heard in _lexicon(language, kind) if abs(len(heard) - len(spoken)) <= 2 and other.casefold() != word
-    ]
-    near = sorted((distance(spoken, heard), other) for other, heard in others)[:4]
+    others = [(other, heard) for other, heard in _lexicon(language, kind) if other.casefold() != word]
+    near = sorted((distance(spoken, heard), other) for other, heard in others if abs(len(heard) - len(spoken)) <= 2)[:4]
     limit = min(0.6 * len(spoken), max(near[0][0] + 0.6, 0.4 * len(spoken))) if near else 0.0
     return tuple(other for far, other in near if far <= limit)
 
 
 @lru_cache(maxsize=4)
 def _lexicon(language: str, kind: str) -> tuple[tuple[str, str], ...]:
-    if kind == "adjective":
-        names = sorted(all_adjectives(language))
-    else:
-        fit = [noun for noun in nouns() if noun.gender != "p" and not noun.weak]
-        names = sorted({noun.de if language == "de" else noun.en for noun in fit})
-    unsaid = wordset(language, "unsaid")
-    return tuple((name, sounds(name, language)) for name in names if " " not in name and name.casefold() not in unsaid)
+    strong = {noun.name(language) for noun in nouns() if noun.gender != "p" and not noun.weak}
+    names, unsaid = all_adjectives(language) if kind == "adjective" else strong, wordset(language, "unsaid")
+    return tuple((name, sounds(name, language)) for name in sorted(names) if " " not in name and name.casefold() not in unsaid)
 
 
 _SPELLING = {
@@ -97,24 +85,17 @@ def distance(one: str, two: str) -> float:
     for at, a in enumerate(one, 1):
         corner, row[0] = row[0], float(at)
         for place, b in enumerate(two, 1):
-            step = corner if a == b else corner + _step(a, b)
-            corner, row[place] = row[place], min(step, row[place] + 1, row[place - 1] + 1)
+            step = 0 if a == b else 0.5 if a in _VOWELS and b in _VOWELS else 0.4 if frozenset((a, b)) in _KIN else 1
+            corner, row[place] = row[place], min(corner + step, row[place] + 1, row[place - 1] + 1)
     return row[-1]
-
-
-def _step(a: str, b: str) -> float:
-    if a in _VOWELS and b in _VOWELS:
-        return 0.5
-    return 0.4 if frozenset((a, b)) in _KIN else 1.0
 
 
 def _stumble(page: Page) -> str:
     """Where no word has a neighbour: two words that follow each other change places."""
     pieces = tokens(page.text)
-    places = [at for at, token in enumerate(pieces) if token.counts]
-    texts = [token.text for token in pieces]
+    texts, places = [token.text for token in pieces], [at for at, token in enumerate(pieces) if token.counts]
     if len(places) > 1:
         at = page.dice.below(len(places) - 1)
-        one, two = places[at], places[at + 1]
+        one, two = places[at : at + 2]
         texts[one], texts[two] = texts[two], texts[one]
     return "".join(texts)

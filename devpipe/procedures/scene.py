@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from devpipe.procedures.grammar import Found, find_adjective, german_form, known_noun, lower_start, nominative, stem_in, verb_forms
+from devpipe.procedures.grammar import Found, find_adjective, known_noun, listed, lower_start, nominative, stem_in, verb_forms
 from devpipe.procedures.words import Page, Token, table, tokens, words, wordset
 
 _BREAKS = frozenset(".,;:!?…|/\n—–。，؛،")
@@ -42,7 +42,8 @@ def pieces(text: str, language: str) -> list[tuple[str, list[Token]]]:
             pending = token.text.strip() or "\n"
             current.append(token)
         elif token.kind == "word" and filled and (pending or _opens(token.text, current, language)):
-            found.append((pending or _link(token.text, language), [token]))
+            link = token.text.casefold()
+            found.append((pending or (link if link in wordset(language, "conjunctions") else ""), [token]))
             pending = ""
         else:
             current.append(token)
@@ -50,14 +51,10 @@ def pieces(text: str, language: str) -> list[tuple[str, list[Token]]]:
     return found
 
 
-def _link(word: str, language: str) -> str:
-    return word.casefold() if word.casefold() in wordset(language, "conjunctions") else ""
-
-
 def _opens(word: str, current: Sequence[Token], language: str) -> bool:
     """True where a word begins a new phrase after what stands already."""
     low, last = word.casefold(), next(t.text for t in reversed(current) if t.counts)
-    function = last.casefold() in wordset(language, "stopwords") or last.casefold() in wordset(language, "prepositions")
+    function = last.casefold() in wordset(language, "stopwords", "prepositions")
     if low in wordset(language, "prepositions"):
         return not function or last.casefold() in wordset(language, "pronouns")
     return low in wordset(language, "conjunctions") and not function and not find_adjective(last, language)
@@ -73,58 +70,43 @@ def _read(link: str, piece: Sequence[Token], language: str) -> Part | None:
     if not named:
         return None
     text = lower_start("".join(t.text for t in kept), language)
-    lead = _lead(named, language)
+    low = [word.casefold() for word in named]
+    lead = "in front" if low[:3] == ["in", "front", "of"] else low[0] if low[0] in wordset(language, "prepositions") else ""
     at = _head(named, language)
     found = known_noun(named, at, language)
-    base = (found.noun.de if language == "de" else found.noun.en) if found else named[at]
-    kind, colours = _kind(base, language), colours_in(named, language)
-    return Part(
-        text, lead, at, _label(named[at], found, language), base, kind, colours, _count(named, language), bool(found and found.plural), link
-    )
-
-
-def _lead(named: Sequence[str], language: str) -> str:
-    if [word.casefold() for word in named[:3]] == ["in", "front", "of"]:
-        return "in front"
-    return named[0].casefold() if named[0].casefold() in wordset(language, "prepositions") else ""
+    base = found.noun.name(language) if found else named[at]
+    kind = next((kind for kind, members in table(language, "kinds").items() if base.casefold() in members), "thing")
+    count = next((w for w in named if w.isdecimal() or w.casefold() in wordset(language, "numbers")), "")
+    label, colours = _label(named[at], found, language), colours_in(named, language)
+    return Part(text, lead, at, label, base, kind, colours, count, bool(found and found.plural), link)
 
 
 def _label(word: str, found: Found | None, language: str) -> str:
-    """The head word as it would stand in a list."""
-    if not found:
-        return word
-    if language == "en":
-        return word if word.isupper() else word.casefold()
-    name = german_form(found.noun, plural=found.plural)
-    return found.head + name.lower() if found.head else name
+    if found and language == "de":
+        return listed(found)
+    return word if not found or word.isupper() else word.casefold()
 
 
 def _head(named: Sequence[str], language: str) -> int:
     """Where the word stands that the phrase is about: its last noun before an "of", or its last word that says something."""
-    ends = [at for at in range(1, len(named)) if _genitive(named, at, language) or _predicate(named, at, language)]
-    end = next(iter(ends), len(named))
+    end = next((at for at in range(1, len(named)) if _ended(named, at, language)), len(named))
     known = [at for at in range(end) if known_noun(named, at, language)]
     if known:
         return known[-1]
     large = [at for at in range(end) if named[at][:1].isupper() and (at or len(named) == 1)] if language == "de" else []
-    small = [wordset(language, key) for key in ("stopwords", "prepositions", "numbers", "pronouns")]
-    says = [at for at in range(end) if not any(named[at].casefold() in words for words in small)]
+    small = wordset(language, "stopwords", "prepositions", "numbers", "pronouns")
+    says = [at for at in range(end) if named[at].casefold() not in small]
     solid = [at for at in says if not named[at].endswith("ing") and named[at].casefold() not in verb_forms(language)]
     return (large or solid or says or [len(named) - 1])[-1]
 
 
-def _predicate(named: Sequence[str], at: int, language: str) -> bool:
-    """True where a verb begins to say what the noun before it does."""
-    verb = named[at] in verb_forms(language) or named[at] in wordset(language, "verbs")
-    return verb and bool(known_noun(named, at - 1, language))
-
-
-def _genitive(named: Sequence[str], at: int, language: str) -> bool:
-    """True where a word begins what the noun before belongs to: "of", "des", or "einer" after a noun."""
-    low = named[at].casefold()
+def _ended(named: Sequence[str], at: int, language: str) -> bool:
+    """True where a verb begins to say what the noun before it does, or a word what it belongs to: "of", "des", or "einer"."""
+    word, low = named[at], named[at].casefold()
     if low in wordset(language, "genitives"):
         return named[at - 1].casefold() not in wordset(language, "measures")
-    return language == "de" and low in ("der", "einer") and bool(known_noun(named, at - 1, "de"))
+    says = word in verb_forms(language) or word in wordset(language, "verbs") or (language == "de" and low in ("der", "einer"))
+    return says and bool(known_noun(named, at - 1, language))
 
 
 def bare(part: Part, language: str) -> str:
@@ -143,25 +125,12 @@ def joined(found: Sequence[Part]) -> str:
     return "".join((" " if part.lead and not part.link else ", ") * bool(place) + part.text for place, part in enumerate(found))
 
 
-def _kind(base: str, language: str) -> str:
-    kinds: dict[str, list[str]] = dict(table(language, "kinds"))
-    low = base.casefold()
-    return next((kind for kind, members in kinds.items() if low in members), "thing")
-
-
 def colours_in(named: Sequence[str], language: str) -> tuple[str, ...]:
     """The colours named, in their base form."""
-    known = wordset(language, "colours")
-    found = [stem_in(word, known, language) for word in named]
-    return tuple(hit[0] for hit in found if hit)
-
-
-def _count(named: Sequence[str], language: str) -> str:
-    return next((w for w in named if w.isdecimal() or w.casefold() in wordset(language, "numbers")), "")
+    return tuple(hit[0] for word in named if (hit := stem_in(word, wordset(language, "colours"), language)))
 
 
 def of_kind(found: Sequence[Part], kind: str) -> Part | None:
-    """The first part of a kind, or None."""
     return next((part for part in found if part.kind == kind), None)
 
 

@@ -1,12 +1,13 @@
-"""Procedures that keep a text's order and turn its words: into their opposite, their utmost, their gentle, precise or secret form."""
+"""Procedures that keep a text's order and turn its words: into opposite, utmost, gentle, precise or secret ones, or into English."""
 
 from __future__ import annotations
 
 import re
 
-from devpipe.procedures.grammar import find_adjective, fix_articles, inflect, known_noun, lower_start
+from devpipe.procedures import grammar
+from devpipe.procedures.grammar import all_adjectives, fix_articles, inflect, known_noun, lower_start
 from devpipe.procedures.swapping import Choose, swap
-from devpipe.procedures.words import Page, capital, like, phrases, sentence, substitute, table, tokens, wordset
+from devpipe.procedures.words import Page, capital, data, like, phrases, sentence, substitute, table, tokens, wordset
 
 
 def _from(page: Page, name: str) -> Choose:
@@ -19,29 +20,18 @@ def antonyms(page: Page) -> str:
     """The world turned round: each word for which there is an opposite becomes it (the world upside down of 16th-century broadsheets)."""
     text, turned = swap(page, _from(page, "opposites"))
     if not turned:
-        text = capital(page.phrase("antonyms.frame").format(text=lower_start(page.text.rstrip("."), page.language)))
+        text = capital(page.phrase("antonyms.frame", text=lower_start(page.text.rstrip("."), page.language)))
     return f"{sentence(text)} {page.phrase('antonyms.close')}"
 
 
 def amplify(page: Page) -> str:
     """Everything at its utmost: hyperbole, the oldest figure of exaggeration (Quintilian, "Institutio oratoria" VIII 6, about 95)."""
-    known = table(page.language, "bigger")
-    grown, changed = swap(page, lambda word: page.dice.pick(known[word]) if word in known else _very(page, word))
-    named = tokens(grown)
-    places = [at for at, token in enumerate(named) if token.kind == "word"]
-    line = [named[at].text for at in places]
-    pieces = [token.text for token in named]
-    for rank, at in enumerate(places):
-        pieces[at] = _enlarged(line, rank, page)
-    text = "".join(pieces)
+    bigger, colours = _from(page, "bigger"), wordset(page.language, "colours")
+    grown, changed = swap(page, lambda word: bigger(word) or (f"{page.phrase('amplify.very')} {word}" if word in colours else None))
+    text = substitute(grown, lambda line: [_enlarged(line, at, page) for at in range(len(line))])
     if text == grown and not changed:
-        text = page.phrase("amplify.open").format(text=lower_start(text, page.language))
+        text = page.phrase("amplify.open", text=lower_start(text, page.language))
     return f"{sentence(fix_articles(text) if page.language == 'en' else text)} {page.phrase('amplify.close')}"
-
-
-def _very(page: Page, word: str) -> str | None:
-    """A colour or another quality with an adverb that drives it to its limit."""
-    return f"{page.phrase('amplify.very')} {word}" if word in wordset(page.language, "colours") else None
 
 
 def _enlarged(line: list[str], at: int, page: Page) -> str:
@@ -57,9 +47,8 @@ def _enlarged(line: list[str], at: int, page: Page) -> str:
 
 def harmonize(page: Page) -> str:
     """What clashes is brought into accord (the doctrine of harmony through contrast: Goethe, "Zur Farbenlehre", 1810)."""
-    text = swap(page, _from(page, "gentle"))[0].rstrip(".")
-    text = lower_start(text, page.language)
-    return f"{sentence(capital(page.phrase('harmonize.open').format(text=text, Text=capital(text))))} {page.phrase('harmonize.close')}"
+    text = lower_start(swap(page, _from(page, "gentle"))[0].rstrip("."), page.language)
+    return f"{sentence(capital(page.phrase('harmonize.open', text=text, Text=capital(text))))} {page.phrase('harmonize.close')}"
 
 
 def uncliche(page: Page) -> str:
@@ -72,25 +61,20 @@ def uncliche(page: Page) -> str:
 
 def slang(page: Page) -> str:
     """The text as told in the schoolyard: speech of the street as material of art (Bakhtin's heteroglossia, 1934)."""
-    known = table(page.language, "slang")
-    very = page.phrase("slang.very")
-    text, _ = swap(page, lambda word: page.dice.pick(known[word]) if word in known else f"{very} {word}" if _vivid(word, page) else None)
-    text = lower_start(text.rstrip(".!"), page.language)
-    opened = page.phrase("slang.open").format(text=text)
+    hip, very = _from(page, "slang"), page.phrase("slang.very")
+    vivid = wordset(page.language, "colours") & all_adjectives(page.language)
+    text, _ = swap(page, lambda word: hip(word) or (f"{very} {word}" if word in vivid else None))
+    opened = page.phrase("slang.open", text=lower_start(text.rstrip(".!"), page.language))
     return f"{opened if page.language == 'en' else capital(opened)} – {page.phrase('slang.close')}"
-
-
-def _vivid(word: str, page: Page) -> bool:
-    return bool(word in wordset(page.language, "colours") and find_adjective(word, page.language))
 
 
 def pig_latin(page: Page) -> str:
     """A secret language of children: Pig Latin in English, B language or spoon language in German (playground tradition, 19th century)."""
     if page.language == "en":
         vowel_ending = page.dice.pick(("way", "yay", "hay"))
-        return substitute(page.text, lambda word: _pig(word, vowel_ending))
+        return substitute(page.text, lambda line: [_pig(word, vowel_ending) for word in line])
     middle = page.dice.pick(("b", "lew", "b", "nef"))
-    return substitute(page.text, lambda word: _doubled(word, middle))
+    return substitute(page.text, lambda line: [_doubled(word, middle) for word in line])
 
 
 def _pig(word: str, vowel_ending: str) -> str:
@@ -105,9 +89,64 @@ def _pig(word: str, vowel_ending: str) -> str:
 
 def _doubled(word: str, middle: str) -> str:
     """Every vowel sound twice, a syllable slipped in between: "Haus" becomes "Haubaus" or "Haulewaus"."""
-
-    def twice(found: re.Match[str]) -> str:
-        return found.group() + middle + found.group().lower()
-
-    turned = re.sub(r"(?i)aa|ee|oo|ie|ei|ai|au|eu|äu|ey|ay|[aeiouäöü]|(?<=[^aeiouäöü])y", twice, word)
+    vowel = r"(?i)aa|ee|oo|ie|ei|ai|au|eu|äu|ey|ay|[aeiouäöü]|(?<=[^aeiouäöü])y"
+    turned = re.sub(vowel, lambda found: found.group() + middle + found.group().lower(), word)
     return turned.upper() if len(word) > 1 and word.isupper() else turned
+
+
+_AFTER_NOUN = {"der": "of the", "einer": "of a", "eines": "of a", "meiner": "of my", "seiner": "of his", "ihrer": "of her"}
+_IDIOMS = (
+    (r"\b(in|at|on|of) the (?:the|a) ", r"\1 the "),
+    (r"(?i)\bat the (morning|evening|background|foreground)\b", r"in the \1"),
+    (r"(?i)\bat (an? (?:\w+ )?(?:morning|evening|day))\b", r"on \1"),
+    (r"\bin the (winter|summer|spring|autumn)\b", r"in \1"),
+    (r"(?i)\bnear (sunset|sunrise|night|noon|day)\b", r"at \1"),
+)
+
+
+def translate_en(page: Page) -> str:
+    """The text word by word in English, in the order it stands (the interlinear glosses of medieval scribes); unknown words stay."""
+    if page.language == "en":
+        return page.text
+    pieces = tokens(page.text)
+    places = [at for at, token in enumerate(pieces) if token.kind == "word"]
+    line, texts = [pieces[at].text for at in places], [token.text for token in pieces]
+    for rank, at in enumerate(places):
+        between = texts[places[rank - 1] + 1 : at] if rank else ["."]
+        fresh = any(mark in ".!?" for mark in between)
+        texts[at] = like(_english(line, rank, close=between == [" "]), line[rank] if fresh else "x")
+    text = "".join(texts)
+    for idiom, better in _IDIOMS:
+        text = re.sub(idiom, better, text)
+    return fix_articles(text)
+
+
+def _english(line: list[str], at: int, *, close: bool) -> str:
+    """One German word in English; `close` says that the word before stands right beside it."""
+    word, low = line[at], line[at].lower()
+    function, adjectives = data("glossary")["function"], data("glossary")["adjectives"]
+    if close and low in _AFTER_NOUN and known_noun(line, at - 1, "de"):
+        return _AFTER_NOUN[low]
+    if low in function:
+        return str(function[low])
+    if found := known_noun(line, at, "de"):
+        name = grammar.english_plural(found.noun.en) if found.plural and found.noun.gender != "p" else found.noun.en
+        return _front(found.head) + name
+    if low in grammar.verb_forms("de"):
+        return grammar.verb_forms("de")[low]
+    if (adjective := grammar.find_adjective(word, "de")) and adjective[0] in adjectives:
+        return str(adjectives[adjective[0]])
+    return "-".join(_english([part], 0, close=False) for part in word.split("-")) if "-" in word else word
+
+
+def _front(head: str) -> str:
+    """The front of a German compound in English: "Garten" of "Gartenhaus", without the sound that joins them."""
+    adjectives: dict[str, str] = data("glossary")["adjectives"]
+    for joint in ("", "s", "n", "en", "es", "e", "er"):
+        stem = head.removesuffix(joint)
+        if head.endswith(joint) and len(stem) > 2:
+            if known := grammar.find_noun(stem, "de"):
+                return f"{_front(known.head)}{known.noun.en} "
+            if stem.lower() in adjectives:
+                return adjectives[stem.lower()] + " "
+    return f"{head.lower()} " if head else ""

@@ -23,7 +23,6 @@ _TOKEN = re.compile(
     rf"|(?P<word>[^{_MARKS}]++(?:(?:['’\-_]|(?<=\d)[.,:/](?=\d))[^{_MARKS}]++)*+)|(?P<space>\s++)|(?P<mark>.)",
     re.DOTALL,
 )
-_ENDS = ".!?…。！？"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,11 @@ def words(text: str) -> list[str]:
     return [token.text for token in tokens(text) if token.counts]
 
 
-def substitute(text: str, change: Callable[[str], str]) -> str:
-    """The text with each word changed and everything else where it was."""
-    return "".join(change(token.text) if token.kind == "word" else token.text for token in tokens(text))
+def substitute(text: str, change: Callable[[list[str]], Iterable[str]]) -> str:
+    """The text with its words changed, all in one line of them, and everything else where it was."""
+    pieces = tokens(text)
+    changed = iter(change([token.text for token in pieces if token.kind == "word"]))
+    return "".join(next(changed) if token.kind == "word" else token.text for token in pieces)
 
 
 def clean(text: str) -> str:
@@ -98,14 +99,9 @@ class Dice:
     def shuffled(self, items: Iterable[Item]) -> list[Item]:
         return [item for _, _, item in sorted((self._random.random(), place, item) for place, item in enumerate(items))]
 
-    def some(self, items: Sequence[Item], count: int) -> list[Item]:
-        """Up to `count` different items, in the order drawn."""
-        return self.shuffled(items)[:count]
-
 
 @cache
 def data(name: str) -> dict[str, Any]:
-    """One of our word files."""
     loaded: dict[str, Any] = json.loads(files(__package__).joinpath("data", f"{name}.json").read_text("utf-8"))
     return loaded
 
@@ -123,9 +119,9 @@ def table(language: str, key: str) -> Mapping[str, Any]:
 
 
 @cache
-def wordset(language: str, key: str) -> frozenset[str]:
-    """A list of words to look into."""
-    return frozenset(phrases(language, key))
+def wordset(language: str, *keys: str) -> frozenset[str]:
+    """Lists of words to look into, as one."""
+    return frozenset(word for key in keys for word in phrases(language, key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,17 +133,18 @@ class Page:
     dice: Dice
     output_language: str = ""
 
-    def phrase(self, key: str) -> str:
-        """One of the phrases of this language."""
-        return self.dice.pick(phrases(self.language, key))
+    def phrase(self, key: str, **slots: object) -> str:
+        """One of the phrases of this language, its slots filled."""
+        chosen = self.dice.pick(phrases(self.language, key))
+        return chosen.format(**slots) if slots else chosen
 
     def some(self, key: str, count: int) -> list[str]:
-        return self.dice.some(phrases(self.language, key), count)
+        """Up to so many different ones, in the order drawn."""
+        return self.dice.shuffled(phrases(self.language, key))[:count]
 
 
 def ends(text: str) -> bool:
-    """True where the text ends as a sentence does."""
-    return text.rstrip("\"'”“»)")[-1:] in set(_ENDS)
+    return text.rstrip("\"'”“»)")[-1:] in set(".!?…。！？")
 
 
 def sentence(text: str) -> str:

@@ -27,24 +27,25 @@ class Canvas:
         self.pen = ImageDraw.Draw(self.image)
         self.glaze = ImageDraw.Draw(self.image, "RGBA")
 
+    def _ink(self, rgb: RGB, alpha: float) -> tuple[ImageDraw.ImageDraw, tuple[int, ...]]:
+        return (self.pen, rgb) if alpha >= 1 else (self.glaze, (*rgb, round(255 * alpha)))
+
     def polygon(self, points: Points, rgb: RGB, alpha: float = 1.0) -> None:
         if len(points) > 2 and alpha > 0:
-            (self.pen if alpha >= 1 else self.glaze).polygon(
-                points.ravel().tolist(), fill=rgb if alpha >= 1 else (*rgb, round(255 * alpha))
-            )
+            pen, ink = self._ink(rgb, alpha)
+            pen.polygon(points.ravel().tolist(), fill=ink)
 
     def stroke(self, points: Points, rgb: RGB, width: float, *, closed: bool = False, alpha: float = 1.0) -> None:
         """A line with round ends and joints. Pillow's own `joint="curve"` takes 20 times as long: discs go only where a gap would show."""
         spacing = float(np.abs(points[1:] - points[:-1]).sum()) / max(1, len(points))
         thin = points[:: max(1, int(0.3 * width / max(0.1, spacing)))] if len(points) > 12 else points
         line = np.concatenate([thin, thin[:2] if closed else points[-1:]])
-        pen, ink = (self.pen, rgb) if alpha >= 1 else (self.glaze, (*rgb, round(255 * alpha)))
+        pen, ink = self._ink(rgb, alpha)
         pen.line(line.ravel().tolist(), fill=ink, width=max(1, round(width)))
         if width > 3 and alpha >= 1:
             a, b = line[1:-1] - line[:-2], line[2:] - line[1:-1]
             bend = np.abs(np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], (a * b).sum(axis=1)))
-            ends = [] if closed else [line[0], line[-1]]
-            r = width / 2 - 0.5
+            r, ends = width / 2 - 0.5, line[[]] if closed else line[[0, -1]]
             for x, y in (*line[1:-1][bend * r > 1.2], *ends):
                 pen.ellipse((x - r, y - r, x + r, y + r), fill=ink)
 
@@ -58,13 +59,14 @@ class Canvas:
         self.stroke(np.array([(x0, y0), (x1, y1)]), rgb, width, alpha=alpha)
 
     def disc(self, x: float, y: float, r: float, rgb: RGB, alpha: float = 1.0) -> None:
-        (self.pen if alpha >= 1 else self.glaze).ellipse(
-            (x - r, y - r, x + r, y + r), fill=rgb if alpha >= 1 else (*rgb, round(255 * alpha))
-        )
+        pen, ink = self._ink(rgb, alpha)
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=ink)
 
     def rectangle(self, box: Box, rgb: RGB, alpha: float = 1.0) -> None:
-        x0, y0, x1, y1 = box
-        self.polygon(np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), rgb, alpha)
+        self.polygon(_corners(*box), rgb, alpha)
+
+    def frame(self, box: Box, rgb: RGB, width: float) -> None:
+        self.stroke(_corners(*box), rgb, width, closed=True)
 
     def gradient(self, stops: Sequence[Stop], box: Box | None = None) -> None:
         """Colours from top (0) to bottom (1) of the box, the whole sheet if none."""
@@ -88,17 +90,15 @@ class Canvas:
         size = np.ceil(high - low).astype(int) + 1
         if size.min() < 2 or size.max() > 3 * max(self.w, self.h):
             return
-        inside, lines = Image.new("1", (int(size[0]), int(size[1]))), Image.new("1", (int(size[0]), int(size[1])))
+        inside, lines = (Image.new("1", (int(size[0]), int(size[1]))) for _ in range(2))
         ImageDraw.Draw(inside).polygon((points - low).ravel().tolist(), fill=1)
         pen, reach = ImageDraw.Draw(lines), float(np.hypot(*size))
         for offset in np.arange(-reach / 2, reach / 2, max(2.0, gap)):
             ends = turn(np.array([(-reach, offset), (reach, offset)]), degrees) + size / 2
             pen.line(ends.ravel().tolist(), fill=1, width=max(1, round(width)))
-        mask = Image.composite(lines, inside, inside)
-        self.image.paste(rgb, (round(low[0]), round(low[1])), mask)
+        self.image.paste(rgb, (round(low[0]), round(low[1])), Image.composite(lines, inside, inside))
 
     def text(self, words: str, x: float, y: float, size: float, rgb: RGB, degrees: float = 0.0) -> None:
-        """Lettering centred on x, y."""
         self.stamp(lettering(words, size, degrees), x, y, rgb)
 
     def stamp(self, mask: Image.Image | None, x: float, y: float, rgb: RGB) -> None:
@@ -110,6 +110,10 @@ class Canvas:
 
     def finished(self) -> Image.Image:
         return self.image.reduce(self.over) if self.over > 1 else self.image
+
+
+def _corners(x0: float, y0: float, x1: float, y1: float) -> Points:
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
 
 
 _WITHOUT_DOTS = str.maketrans("äöüÄÖÜ", "aouAOU")
@@ -140,17 +144,14 @@ def _fading(peak: int) -> Image.Image:
     return Image.fromarray(np.rint(peak * soft**1.5).astype(np.uint8))
 
 
-@lru_cache(64)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+_font = lru_cache(64)(ImageFont.load_default)
 
 
 def grain(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
     """The picture on paper: grey noise of so many levels, the same for all channels, so that no hue moves."""
-    tile = rng.standard_normal((256, 256), dtype=np.float32) * np.float32(strength)
+    tile = np.rint(rng.standard_normal((256, 256), dtype=np.float32) * np.float32(strength)).astype(np.int16)
     pixels = np.asarray(image).astype(np.int16)
-    height, width = pixels.shape[:2]
-    pixels += np.tile(np.rint(tile).astype(np.int16), (math.ceil(height / 256), math.ceil(width / 256)))[:height, :width, None]
+    pixels += np.tile(tile, (math.ceil(image.height / 256), math.ceil(image.width / 256)))[: image.height, : image.width, None]
     return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))
 
 

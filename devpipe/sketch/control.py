@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from devpipe.sketch import pixels
-from devpipe.sketch.draw import compose
 from devpipe.sketch.pixels import Field, Lab
+from devpipe.sketch.styles import compose
 from devpipe.values import derived_seed
 
 _SHADES, _COLOURS, _APART = 32, 6, 0.08  # found in the composition, kept of them, and how much they differ (OKLab)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,18 +14,10 @@ from PIL import Image, ImageDraw
 
 from devpipe.errors import Unavailable
 from devpipe.sketch import pixels
-from devpipe.sketch.draw import draw
-from devpipe.sketch.reading import Reading, fold, read
+from devpipe.sketch.reading import Reading, fold, read, vocabulary
+from devpipe.sketch.styles import draw
 from devpipe.values import derived_seed
 
-_MOTIONS: Mapping[str, tuple[str, ...]] = {  # beginnings of words, folded, German and English
-    "turn": ("dreh", "rotier", "wirbel", "kreisel", "tanz", "spin", "rotat", "turn", "whirl", "swirl", "danc"),
-    "grow": ("wachs", "wuchs", "bluh", "atm", "schwell", "explod", "grow", "bloom", "breath", "swell", "expand", "puls", "leucht", "glow"),
-    "drift": ("flieg", "schwimm", "segel", "treib", "lauf", "renn", "fahr", "wind", "fly", "swim", "sail", "drift", "float", "run", "driv"),
-    "leap": ("spring", "hupf", "huepf", "jump", "leap", "bounc", "play", "spiel"),
-}
-_ROUND = frozenset(("circle", "sun", "star", "flower", "gear", "wheel", "spiral", "planet", "ring", "snowflake"))
-_FLOATING = frozenset(("air", "water"))
 _FALLING = {"rain": (150, 3, 0.05), "storm": (240, 4, 0.06), "snow": (150, 1, 0.0)}  # how many, screens a loop, streak's length
 _LEAST, _MOST = 0.004, 9  # share of the picture a thing covers at least; things that move
 _SIDE = 256  # pixels of the longer side in which things are told apart
@@ -43,11 +35,10 @@ class _Sprite:
 
     def at(self, phase: float, unit: float) -> tuple[Image.Image, float, float]:
         """Its picture and middle at a phase of the loop; the same at 0 and 1."""
-        turn = math.tau * (phase + self.offset)
-        wave, calm = math.sin(turn), math.sin(math.tau * phase)
+        wave, calm = math.sin(math.tau * (phase + self.offset)), math.sin(math.tau * phase)
         if self.motion == "turn":
-            x, y = self.x + 0.03 * unit * calm, self.y + 0.015 * unit * wave
-            return self.image.rotate(-360 * phase, Image.Resampling.BICUBIC), x, y
+            spun = self.image.rotate(-360 * phase, Image.Resampling.BICUBIC)
+            return spun, self.x + 0.03 * unit * calm, self.y + 0.015 * unit * wave
         if self.motion == "grow":
             scale = 1 - 0.3 * (0.5 + 0.5 * math.cos(math.tau * phase))
             size = max(1, round(self.image.width * scale)), max(1, round(self.image.height * scale))
@@ -55,7 +46,7 @@ class _Sprite:
         if self.motion == "drift":
             return self.image, self.x + 0.09 * unit * calm, self.y + 0.018 * unit * wave
         if self.motion == "leap":
-            return self.image, self.x + 0.03 * unit * calm, self.y - 0.1 * unit * abs(math.sin(turn / 2))
+            return self.image, self.x + 0.03 * unit * calm, self.y - 0.1 * unit * abs(math.sin(math.tau * (phase + self.offset) / 2))
         return self.image.rotate(2.2 * wave, Image.Resampling.BICUBIC), self.x, self.y + 0.006 * unit * wave
 
 
@@ -76,18 +67,6 @@ def film(
 
     MP4 needs `pip install devpipe[video]`, else Unavailable, and cuts odd sizes down to even ones.
     """
-    encode = {"webp": _webp, "mp4": _mp4}[format]
-    drawn = _frames(text, seed, width, height, frames, style, language)
-    return encode(_told(drawn, frames, tell), fps)
-
-
-def _told(drawn: Iterator[Image.Image], frames: int, tell: Callable[[int, int], None]) -> Iterator[Image.Image]:
-    for step, frame in enumerate(drawn, 1):
-        yield frame
-        tell(step, frames)
-
-
-def _frames(text: str, seed: int, width: int, height: int, frames: int, style: str, language: str) -> Iterator[Image.Image]:
     reading = read(text, language)
     picture = draw(reading, seed=seed, width=width, height=height, style=style)
     if reading.weather in _FALLING:  # it falls in the film: the ground has its colours, not its drops
@@ -97,26 +76,38 @@ def _frames(text: str, seed: int, width: int, height: int, frames: int, style: s
         picture = pixels.to_image(pixels.recoloured(pixels.to_lab(dry), colours))
     rng = np.random.default_rng(derived_seed(seed, reading.key, "film"))
     ground, sprites = _apart(picture, _motion(reading, text), rng)
-    drops, unit = rng.random((_FALLING.get(reading.weather, (0, 0, 0))[0], 3)), min(width, height)
-    for index in range(frames):
-        phase = index / frames
-        frame = _panned(ground, phase, unit)
-        for sprite in sprites:
-            image, x, y = sprite.at(phase, unit)
-            frame.paste(image, (round(x - image.width / 2), round(y - image.height / 2)), image)
-        _fall(frame, drops, phase, reading.weather)
-        yield frame
+    drops = rng.random((_FALLING.get(reading.weather, (0, 0, 0))[0], 3))
+
+    def drawn() -> Iterator[Image.Image]:
+        for index in range(frames):
+            yield _frame(ground, sprites, drops, reading.weather, index / frames)
+            tell(index + 1, frames)
+
+    return {"webp": _webp, "mp4": _mp4}[format](drawn(), fps)
+
+
+def _frame(ground: Image.Image, sprites: list[_Sprite], drops: NDArray[np.float64], weather: str, phase: float) -> Image.Image:
+    """The ground with everything on it, seen by a camera that breathes: a little nearer and a little aside, and back."""
+    unit, calm, zoom = min(ground.size), math.sin(math.tau * phase), 1 - 0.03 - 0.015 * math.cos(math.tau * phase)
+    wide, high = ground.width * zoom, ground.height * zoom
+    left, top = (ground.width - wide) / 2 + 0.008 * unit * calm, (ground.height - high) / 2 + 0.004 * unit * calm
+    frame = ground.resize(ground.size, Image.Resampling.BILINEAR, box=(left, top, left + wide, top + high))
+    for sprite in sprites:
+        image, x, y = sprite.at(phase, unit)
+        frame.paste(image, (round(x - image.width / 2), round(y - image.height / 2)), image)
+    if weather in _FALLING:
+        _fall(frame, drops, phase, weather)
+    return frame
 
 
 def _motion(reading: Reading, text: str) -> str:
-    words = [fold(word) for word in text.split()]
-    for motion, stems in _MOTIONS.items():
-        if any(word.startswith(stems) for word in words):
-            return motion
-    habitats = {thing.habitat for thing in reading.known}
-    if {thing.motif for thing in reading.known} & _ROUND:
+    words = [fold(word) for word in text.split()]  # `motions` are beginnings of words, folded
+    for motion, stems in vocabulary()["motions"].items():
+        if any(word.startswith(tuple(stems.split())) for word in words):
+            return str(motion)
+    if {thing.motif for thing in reading.known} & set(vocabulary()["round"].split()):
         return "turn"
-    return "drift" if habitats & _FLOATING else "sway"
+    return "drift" if {thing.habitat for thing in reading.known} & {"air", "water"} else "sway"
 
 
 def _apart(picture: Image.Image, motion: str, rng: np.random.Generator) -> tuple[Image.Image, list[_Sprite]]:
@@ -128,7 +119,7 @@ def _apart(picture: Image.Image, motion: str, rng: np.random.Generator) -> tuple
     names = pixels.regions(small < 0.4)
     areas = np.bincount(names.ravel())
     moving = [name for name in range(1, min(len(areas), _MOST + 1)) if _LEAST < areas[name] / names.size < 0.45]
-    sprites = [_cut(picture, figure, names == name, motion, float(rng.random())) for name in moving]
+    sprites = [_cut(picture, figure, names == name, motion, rng.random()) for name in moving]
     shape = Image.fromarray(np.isin(names, moving).astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
     gone = pixels.smoothstep(pixels.blurred(np.asarray(shape), min(picture.size) / 70), 0.02, 0.15)
     return pixels.to_image(pixels.filled(lab, 1 - gone)), sprites
@@ -144,19 +135,8 @@ def _cut(picture: Image.Image, figure: pixels.Field, where: NDArray[np.bool_], m
     return _Sprite(layer.crop((round(x) - half, round(y) - half, round(x) + half, round(y) + half)), round(x), round(y), motion, offset)
 
 
-def _panned(ground: Image.Image, phase: float, unit: float) -> Image.Image:
-    """The ground seen by a camera that breathes: a little nearer and a little aside, and back."""
-    zoom = 1 - 0.03 - 0.015 * math.cos(math.tau * phase)
-    x, y = 0.008 * unit * math.sin(math.tau * phase), 0.004 * unit * math.sin(math.tau * phase)
-    wide, high = ground.width * zoom, ground.height * zoom
-    left, top = (ground.width - wide) / 2 + x, (ground.height - high) / 2 + y
-    return ground.resize(ground.size, Image.Resampling.BILINEAR, box=(left, top, left + wide, top + high))
-
-
 def _fall(frame: Image.Image, drops: NDArray[np.float64], phase: float, weather: str) -> None:
     """Rain or snow, each drop a whole number of screens a loop."""
-    if not len(drops):
-        return
     _, speed, long = _FALLING[weather]
     pen, unit = ImageDraw.Draw(frame, "RGBA"), min(frame.size)
     for x, y, near in drops:
@@ -185,11 +165,10 @@ def _mp4(frames: Iterator[Image.Image], fps: int) -> bytes:
     out, first = io.BytesIO(), next(frames)
     size = first.width // 2 * 2, first.height // 2 * 2  # yuv420p knows no odd sides
     with av.open(out, "w", format="mp4") as container:
-        if "libx264" in av.codecs_available:
-            # Without mbtree=0 equal frames gave 11 different files in 60 tries, with it one (PyAV 18.1).
-            stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "x264-params": "mbtree=0"})
-        else:
-            stream = container.add_stream("mpeg4", rate=fps, options={"qscale": "3"})
+        # Without mbtree=0 equal frames gave 11 different files in 60 tries, with it one (PyAV 18.1).
+        h264 = "libx264" in av.codecs_available
+        options = {"crf": "20", "x264-params": "mbtree=0"} if h264 else {"qscale": "3"}
+        stream = container.add_stream("libx264" if h264 else "mpeg4", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.thread_count = 1  # several threads may cut the film differently each time
         for image in itertools.chain([first], frames):

@@ -1,7 +1,5 @@
 """The shapes pictures are made of: motifs from motifs.json as curves and polygons, and forms grown from a word's letters."""
 
-# ruff: noqa: RUF005  (points + (x, y) is numpy addition)
-
 from __future__ import annotations
 
 import hashlib
@@ -70,13 +68,11 @@ def _solid(kind: str, n: list[float], count: int) -> Points:
         return unit(np.linspace(math.pi, math.tau, 40)) * n[2]
     if kind == "g":
         return ngon(count) * n[2]
-    steps = 2 if kind == "*" else 4  # a star's tips, or a gear wheel's teeth
-    radius = np.resize([n[2], n[3]] if kind == "*" else [n[2], n[2], n[3], n[3]], steps * count)
-    wheel: Points = ngon(steps * count) * radius[:, None]
-    return wheel
+    return spiked(count, *n[2:4]) if kind == "*" else spiked(count, n[2], *n[2:4], n[3])  # a star, or a gear wheel
 
 
 _FULL = np.linspace(0, math.tau, 49)[:-1]
+_SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
 
 
 def unit(angles: Points) -> Points:
@@ -89,9 +85,16 @@ def ngon(n: int) -> Points:
     return unit(np.arange(n) * (math.tau / n) - math.pi / 2)
 
 
-def turn(points: Points, degrees: float) -> Points:
+def spiked(n: int, *radii: float) -> Points:
+    """A star of so many tips, each with corners at these distances from the middle."""
+    star: Points = ngon(n * len(radii)) * np.resize(radii, n * len(radii))[:, None]
+    return star
+
+
+def turn(points: Points, degrees: float, at: tuple[float, float] = (0, 0)) -> Points:
+    """The points turned round the origin, which then goes to `at`."""
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turned: Points = points @ np.array([[c, s], [-s, c]])
+    turned: Points = points @ np.array([[c, s], [-s, c]]) + at
     return turned
 
 
@@ -130,15 +133,14 @@ def primitive(part: Part) -> Part:
     if len(part.points) <= 4:
         return part
     round_enough = 0.6 < half[0] / half[1] < 1.7 and len(part.points) > 12
-    shape = unit(_FULL) if round_enough else np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    shape = unit(_FULL) if round_enough else _SQUARE
     return replace(part, points=middle + shape * (half.mean() if round_enough else half))
 
 
 def word_form(word: str) -> tuple[Part, ...]:
     """A form that is this word's own: its letters' hash picks one of eight families and its proportions."""
     h = hashlib.sha256(word.casefold().encode("utf-8", "replace")).digest()
-    a, b, n = h[1] / 255, h[2] / 255, 3 + h[3] % 5
-    return _FAMILIES[h[0] % len(_FAMILIES)](a, b, n)
+    return _FAMILIES[h[0] % len(_FAMILIES)](h[1] / 255, h[2] / 255, 3 + h[3] % 5)
 
 
 def _blob(a: float, b: float, n: int) -> tuple[Part, ...]:
@@ -165,18 +167,20 @@ def _shards(a: float, b: float, n: int) -> tuple[Part, ...]:
 
 
 def _bars(a: float, b: float, n: int) -> tuple[Part, ...]:
-    bars = []
-    for i in range(n):
-        x, height = -0.8 + 1.6 * i / (n - 1), 0.3 + 0.6 * abs(math.sin(3 * a * i + 5 * b))
-        bars.append(
-            Part("mdal"[(i + int(4 * a)) % 4], np.array([[-0.09, -height], [0.09, -height], [0.09, height], [-0.09, height]]) + (x, 0))
-        )
-    return tuple(replace(p, points=turn(p.points, 60 * b - 30)) for p in bars)
+    def bar(i: int) -> Points:
+        height = 0.3 + 0.6 * abs(math.sin(3 * a * i + 5 * b))
+        return turn(_SQUARE * (0.09, height) + (-0.8 + 1.6 * i / (n - 1), 0), 60 * b - 30)
+
+    return tuple(Part("mdal"[(i + int(4 * a)) % 4], bar(i)) for i in range(n))
 
 
 def _halves(a: float, b: float, n: int) -> tuple[Part, ...]:
     half = unit(np.linspace(0, math.pi, 30)) * 0.85
-    return (Part("m", turn(half + (0.12, 0.04), 360 * a)), Part("d", turn(-half * (0.5 + 0.5 * b), 360 * a)), Part("a", ngon(n) * 0.16))
+    return (
+        Part("m", turn(np.add(half, (0.12, 0.04)), 360 * a)),
+        Part("d", turn(-half * (0.5 + 0.5 * b), 360 * a)),
+        Part("a", ngon(n) * 0.16),
+    )
 
 
 def _nest(a: float, b: float, n: int) -> tuple[Part, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from PIL import Image
 
 from devpipe.sketch import pixels
-from devpipe.sketch.draw import compose
 from devpipe.sketch.pixels import Field, Lab
+from devpipe.sketch.styles import compose
 from devpipe.values import derived_seed
 
 _NOISE, _FIGURE = 0.4, 1.0  # what decides who is seen where: chance, and whose thing is there
@@ -20,11 +22,10 @@ def fuse(text: str, text_2: str, *, alpha: float, seed: int, width: int, height:
     In between both take on the colours that lie at alpha on the way from one to the other (in OKLab), and the
     second shows through the first in a share alpha of the area: in soft islands that keep its motifs whole.
     """
+    drawn = partial(compose, seed=seed, width=width, height=height, style=style, language=language)
     if alpha <= 0 or alpha >= 1:
-        return compose(text_2 if alpha >= 1 else text, seed=seed, width=width, height=height, style=style, language=language)
-    first, second = (
-        pixels.to_lab(compose(words, seed=seed, width=width, height=height, style=style, language=language)) for words in (text, text_2)
-    )
+        return drawn(text_2 if alpha >= 1 else text)
+    first, second = pixels.to_lab(drawn(text)), pixels.to_lab(drawn(text_2))
     shared = pixels.between(pixels.statistics(first), pixels.statistics(second), alpha)
     cover = _cover(first, second, alpha, np.random.default_rng(derived_seed(seed, "fusion")))[..., None]
     return pixels.to_image(pixels.recoloured(first, shared) * (1 - cover) + pixels.recoloured(second, shared) * cover)

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from devpipe.sketch import pixels
-from devpipe.sketch.draw import compose
 from devpipe.sketch.pixels import Field, Lab
+from devpipe.sketch.styles import compose
 
 _HARMONY = 0.4  # how far the drawing's colours go towards those around it
 _GROUND = 0.18  # how much of the drawing's own ground is seen
@@ -32,7 +32,9 @@ def inpaint(
     new = _drawn(text, right - left, bottom - top, seed, style, language)
     if (wanted == 0).any():
         new = _settled(new, pixels.filled(lab, (wanted == 0).astype(np.float32))[room])
-    cover = (_soft(wanted) * strength)[room][..., None]
+    inside = pixels.blurred((wanted > 0).astype(np.float32), max(1.0, float(wanted.sum()) ** 0.5 / 40))
+    soft = pixels.smoothstep(inside, 0.5, 0.95) * wanted  # rising from 0 at the rim of the mask to full a little inside
+    cover = (soft * strength)[room][..., None]
     painted = np.asarray(pixels.to_image(lab[room] * (1 - cover) + new * cover))
     result = np.array(original)
     # The promise is not left to rounding.
@@ -53,9 +55,3 @@ def _settled(drawing: Lab, around: Lab) -> Lab:
     target = pixels.between(pixels.statistics(drawing), pixels.statistics(around), _HARMONY)
     toned = drawing + (target[0] - pixels.statistics(drawing)[0])
     return np.asarray(around * (1 - shown) + toned * shown, np.float32)
-
-
-def _soft(wanted: Field) -> Field:
-    """The mask, rising from 0 at its rim to full a little inside."""
-    inside = pixels.blurred((wanted > 0).astype(np.float32), max(1.0, float(wanted.sum()) ** 0.5 / 40))
-    return pixels.smoothstep(inside, 0.5, 0.95) * wanted

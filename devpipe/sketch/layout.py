@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from devpipe.sketch.reading import Reading, Thing
+from devpipe.sketch.reading import Thing
 
 PHI = (1 + math.sqrt(5)) / 2
 MAX_PLACED = 26
@@ -33,13 +33,12 @@ Spot = tuple[float, float, float]  # x, y, size
 
 def _thirds(n: int, rng: np.random.Generator) -> list[Spot]:
     crossings = [(x / 3, y / 3) for x in (1, 2) for y in (1, 2)]
-    order = rng.permutation(4)
-    spots = [(*crossings[int(i)], 0.34 if k == 0 else 0.2) for k, i in enumerate(order[:n])]
-    return spots + [(float(rng.uniform(0.1, 0.9)), float(rng.uniform(0.1, 0.9)), 0.11) for _ in range(n - 4)]
+    spots = [(*crossings[i], 0.34 if k == 0 else 0.2) for k, i in enumerate(rng.permutation(4)[:n])]
+    return spots + [(rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.9), 0.11) for _ in range(n - 4)]
 
 
 def _golden(n: int, rng: np.random.Generator) -> list[Spot]:
-    side, start = float(rng.choice([-1.0, 1.0])), float(rng.uniform(0, math.tau))
+    side, start = float(rng.choice([-1.0, 1.0])), rng.uniform(0, math.tau)
     cx, cy = 0.5 + side * (1 / PHI - 0.5), 0.5 + float(rng.choice([-1.0, 1.0])) * 0.06
     spots = [(cx, cy, 0.36)]
     for i in range(1, n):
@@ -49,12 +48,9 @@ def _golden(n: int, rng: np.random.Generator) -> list[Spot]:
 
 
 def _radial(n: int, rng: np.random.Generator) -> list[Spot]:
-    start = float(rng.uniform(0, math.tau))
-    spots = [(0.5, 0.5, 0.36 if n < 2 else 0.24)]
-    for i in range(n - 1):
-        angle = start + i * math.tau / (n - 1)
-        spots.append((0.5 + 0.34 * math.cos(angle), 0.5 + 0.34 * math.sin(angle), 0.15))
-    return spots
+    start = rng.uniform(0, math.tau)
+    angles = [start + i * math.tau / (n - 1) for i in range(n - 1)]
+    return [(0.5, 0.5, 0.36 if n < 2 else 0.24), *((0.5 + 0.34 * math.cos(a), 0.5 + 0.34 * math.sin(a), 0.15) for a in angles)]
 
 
 def _grid(n: int, rng: np.random.Generator) -> list[Spot]:
@@ -62,13 +58,13 @@ def _grid(n: int, rng: np.random.Generator) -> list[Spot]:
     rows = math.ceil(n / columns)
     cells = [((i + 0.5) / columns, (j + 0.5) / rows) for j in range(rows) for i in range(columns)]
     size = 0.42 / max(columns, rows)
-    return [(x, y, size * float(rng.uniform(0.8, 1.05))) for x, y in cells[:n]]
+    return [(x, y, size * rng.uniform(0.8, 1.05)) for x, y in cells[:n]]
 
 
 def _horizon(n: int, rng: np.random.Generator) -> list[Spot]:
-    base, order = float(rng.uniform(0.58, 0.68)), rng.permutation(n)
-    sizes = [float(rng.uniform(0.7, 1.2)) * 0.42 / max(1.6, n * 0.72) for _ in range(n)]
-    return [((int(order[i]) + 0.5 + float(rng.uniform(-0.15, 0.15))) / n, base - sizes[i] * 0.4, sizes[i]) for i in range(n)]
+    base, order = rng.uniform(0.58, 0.68), rng.permutation(n)
+    sizes = [rng.uniform(0.7, 1.2) * 0.42 / max(1.6, n * 0.72) for _ in range(n)]
+    return [((int(order[i]) + 0.5 + rng.uniform(-0.15, 0.15)) / n, base - sizes[i] * 0.4, sizes[i]) for i in range(n)]
 
 
 def _scatter(n: int, rng: np.random.Generator) -> list[Spot]:
@@ -87,7 +83,7 @@ def _frieze(n: int, rng: np.random.Generator) -> list[Spot]:
     rows = 1 if n < 6 else 2 if n < 14 else 3
     per = math.ceil(n / rows)
     size = 0.40 / max(2.0, per * 0.95)
-    shift = float(rng.uniform(-0.05, 0.05))
+    shift = rng.uniform(-0.05, 0.05)
     return [((i % per + 0.5) / per, 0.5 + shift + (i // per - (rows - 1) / 2) * 0.3, size) for i in range(n)]
 
 
@@ -96,42 +92,24 @@ SYSTEMS: Mapping[str, Callable[[int, np.random.Generator], list[Spot]]] = {
 }  # fmt: skip
 
 
-def choose(n: int, rng: np.random.Generator) -> str:
-    """A system that suits so many things."""
-    few, some, many = (
-        ("golden", "thirds", "radial"),
-        ("golden", "thirds", "horizon", "scatter", "radial"),
-        ("scatter", "grid", "frieze", "radial"),
-    )
-    names = few if n < 3 else some if n < 7 else many
-    return names[int(rng.integers(len(names)))]
-
-
 def arrange(things: tuple[Thing, ...], rng: np.random.Generator, *, system: str = "", aspect: float = 1.0) -> tuple[Placed, ...]:
     """Every thing as often as the text wants it, placed; the text's own left, right, above and below win over the system."""
-    wanted = _instances(things)
-    spots = SYSTEMS[system or choose(len(wanted), rng)](len(wanted), rng) if wanted else []
+    fit = min(1.0, MAX_PLACED / max(1, sum(t.count for t in things)))
+    wanted = [(i, t) for i, t in enumerate(things) for _ in range(max(1, round(t.count * fit)))]
+    few, some, many = "golden thirds radial", "golden thirds horizon scatter radial", "scatter grid frieze radial"
+    suited = (few if len(wanted) < 3 else some if len(wanted) < 7 else many).split()
+    spots = SYSTEMS[system or suited[rng.integers(len(suited))]](len(wanted), rng) if wanted else []
     wide, tall = max(1.0, aspect), max(1.0, 1 / aspect)
     placed: list[Placed] = []
     for (index, thing), (x, y, size) in zip(wanted, spots, strict=True):
         size = min(0.27 if thing.place else 0.46, size * thing.size ** (0.8 if thing.motif else 0.5))
-        x, y = (x, y) if system == "grid" else _demanded(thing.place, x, y, rng)
+        if system != "grid":
+            spread, where = rng.uniform(-0.05, 0.05), thing.place
+            x = 0.25 + spread if "left" in where else 0.75 + spread if "right" in where else 0.5 if "centre" in where else x
+            y = 0.24 + spread if "top" in where else 0.74 + spread if "bottom" in where else 0.5 if "centre" in where else y
         x, y = _inside(x, size, wide), _inside(y, size, tall)
-        placed.append(Placed(thing, index, x, y, size, len(placed), bool(rng.random() < 0.5), float(rng.uniform(-6, 6))))
+        placed.append(Placed(thing, index, x, y, size, len(placed), bool(rng.random() < 0.5), rng.uniform(-6, 6)))
     return tuple(_loosened(placed, wide, tall))
-
-
-def _instances(things: tuple[Thing, ...]) -> list[tuple[int, Thing]]:
-    total = sum(t.count for t in things)
-    fit = min(1.0, MAX_PLACED / max(1, total))
-    return [(i, t) for i, t in enumerate(things) for _ in range(max(1, round(t.count * fit)))]
-
-
-def _demanded(place: tuple[str, ...], x: float, y: float, rng: np.random.Generator) -> tuple[float, float]:
-    spread = float(rng.uniform(-0.05, 0.05))
-    x = 0.25 + spread if "left" in place else 0.75 + spread if "right" in place else 0.5 if "centre" in place else x
-    y = 0.24 + spread if "top" in place else 0.74 + spread if "bottom" in place else 0.5 if "centre" in place else y
-    return x, y
 
 
 def _inside(at: float, size: float, stretch: float) -> float:
@@ -142,19 +120,8 @@ def _inside(at: float, size: float, stretch: float) -> float:
 def _loosened(placed: list[Placed], wide: float, tall: float) -> list[Placed]:
     """The same, smaller where two would cover each other by more than half."""
     out = []
-    for i, p in enumerate(placed):
-        gaps = [math.hypot((p.x - q.x) * wide, (p.y - q.y) * tall) / (p.size + q.size) for j, q in enumerate(placed) if j != i]
-        near = min(gaps, default=1.0)
-        size = p.size * max(0.5, min(1.0, near / (1.08 if p.thing.habitat == "shape" and p.thing.motif else 0.8)))
-        out.append(replace(p, size=size))
+    for p in placed:
+        gaps = [math.hypot((p.x - q.x) * wide, (p.y - q.y) * tall) / (p.size + q.size) for q in placed if q is not p]
+        near = min(gaps, default=1.0) / (1.08 if p.thing.habitat == "shape" and p.thing.motif else 0.8)
+        out.append(replace(p, size=p.size * max(0.5, min(1.0, near))))
     return out
-
-
-def of_reading(reading: Reading, rng: np.random.Generator, *, system: str = "", aspect: float = 1.0) -> tuple[Placed, ...]:
-    """The main things placed: those we know, or, where we know none, the forms of the unknown words."""
-    return arrange(reading.known or reading.things or empty_things(reading), rng, system=system, aspect=aspect)
-
-
-def empty_things(reading: Reading) -> tuple[Thing, ...]:
-    """Three forms from the text's hash, for a text without a single word to show."""
-    return tuple(Thing(reading.key[i * 8 : i * 8 + 8] or str(i)) for i in range(3))

@@ -23,8 +23,6 @@ _LIGHTS = {"night": 0.24, "dusk": 0.55, "dawn": 0.86, "day": 0.93}
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of one picture."""
-
     ground: RGB
     ink: RGB
     paper: RGB
@@ -39,8 +37,9 @@ def oklch(lightness: float, chroma: float, hue: float) -> RGB:
         if all(-0.001 <= c <= 1.001 for c in rgb):
             break
         chroma *= 0.92
-    gamma = [1.055 * c ** (1 / 2.4) - 0.055 if c > 0.0031308 else 12.92 * c for c in (min(1.0, max(0.0, c)) for c in rgb)]
-    return (round(255 * gamma[0]), round(255 * gamma[1]), round(255 * gamma[2]))
+    clipped = (min(1.0, max(0.0, c)) for c in rgb)
+    red, green, blue = (round(255 * (1.055 * c ** (1 / 2.4) - 0.055 if c > 0.0031308 else 12.92 * c)) for c in clipped)
+    return red, green, blue
 
 
 def _linear(lightness: float, chroma: float, hue: float) -> tuple[float, float, float]:
@@ -65,6 +64,11 @@ def to_oklch(rgb: RGB) -> tuple[float, float, float]:
     bb = 0.0259040371 * long + 0.7827717662 * mid - 0.8086757660 * short
     lightness = 0.2104542553 * long + 0.7936177850 * mid - 0.0040720468 * short
     return lightness, math.hypot(a, bb), math.degrees(math.atan2(bb, a)) % 360
+
+
+def hexed(code: str) -> RGB:
+    red, green, blue = bytes.fromhex(code[1:])
+    return red, green, blue
 
 
 def mix(a: RGB, b: RGB, t: float) -> RGB:
@@ -112,8 +116,7 @@ def nearest(rgb: RGB, choices: tuple[RGB, ...]) -> RGB:
 def named(colour: str) -> RGB:
     """The colour of a name of the vocabulary, e.g. "red" or "dark blue"."""
     level, _, name = colour.rpartition(" ")
-    hexed = vocabulary()["colours"][name][0]
-    rgb = (int(hexed[1:3], 16), int(hexed[3:5], 16), int(hexed[5:7], 16))
+    rgb = hexed(vocabulary()["colours"][name][0])
     return shade(rgb, 0.45) if level == "dark" else tint(rgb, 0.5) if level == "light" else rgb
 
 
@@ -122,15 +125,18 @@ def palette(reading: Reading, rng: np.random.Generator) -> Palette:
     own = [named(c) for c in dict.fromkeys((*reading.of("thing"), *reading.of("free")))]
     grounds = [named(c) for c in (*reading.of("ground"), *reading.of("setting"))]
     mood_hue, lightness, chroma = _MOODS[reading.mood]
-    base = int(reading.key[:4] or "0", 16) % 360 + float(rng.uniform(-25, 25))
+    base = int(reading.key[:4] or "0", 16) % 360 + rng.uniform(-25, 25)
     lightness = _LIGHTS.get(reading.light, lightness) if not grounds else lightness
     ground = grounds[0] if grounds else _free_ground(own, mood_hue, base, lightness, rng)
     contrast = to_oklch(ground)[2] + 180 if grounds else base if mood_hue is None else mood_hue + 180
-    accents = _shades_of(own, ground) if own and len(own) + len(grounds) > 1 else _harmony(own, contrast, chroma, rng)
-    dark = luminance(ground) < 0.4
-    ink = oklch(0.2, 0.03, base)
-    paper = oklch(0.96, 0.02, 85)
-    return Palette(ground, paper if dark else ink, ink if dark else paper, tuple(apart(a, ground) for a in accents), bool(own))
+    if own and len(own) + len(grounds) > 1:  # no hue is added: the text named what it wants
+        extra = [tint(own[0], 0.45), shade(own[-1], 0.4), tint(ground, 0.4), shade(ground, 0.4)]
+        accents = tuple([*own, *extra][: max(5, len(own))])
+    else:
+        accents = _harmony(own, contrast, chroma, rng)
+    both = oklch(0.2, 0.03, base), oklch(0.96, 0.02, 85)
+    ink, paper = both[::-1] if luminance(ground) < 0.4 else both
+    return Palette(ground, ink, paper, tuple(apart(a, ground) for a in accents), bool(own))
 
 
 def _free_ground(own: list[RGB], hue: float | None, base: float, lightness: float, rng: np.random.Generator) -> RGB:
@@ -139,13 +145,7 @@ def _free_ground(own: list[RGB], hue: float | None, base: float, lightness: floa
         return oklch(light, 0.018, to_oklch(own[0])[2] + 60)
     if hue is None and lightness > 0.8:  # no mood and no light named: pale, strong or dark, as it comes
         lightness = float(rng.choice([0.93, 0.88, 0.78, 0.7, 0.28]))
-    return oklch(lightness + float(rng.uniform(-0.04, 0.02)), 0.04 if lightness > 0.85 else 0.085, base if hue is None else hue)
-
-
-def _shades_of(own: list[RGB], ground: RGB) -> tuple[RGB, ...]:
-    """Accents that add no hue: the text named what it wants."""
-    extra = [tint(own[0], 0.45), shade(own[-1], 0.4), tint(ground, 0.4), shade(ground, 0.4)]
-    return tuple([*own, *extra][: max(5, len(own))])
+    return oklch(lightness + rng.uniform(-0.04, 0.02), 0.04 if lightness > 0.85 else 0.085, base if hue is None else hue)
 
 
 def _harmony(own: list[RGB], base: float, chroma: float, rng: np.random.Generator) -> tuple[RGB, ...]:

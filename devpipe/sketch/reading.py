@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -70,6 +70,20 @@ class Reading:
     def known(self) -> tuple[Thing, ...]:
         return tuple(t for t in self.things if t.motif)
 
+    @property
+    def shown(self) -> tuple[Thing, ...]:
+        """What we know; where we know nothing the forms of the unknown words, or without a word three from the text's hash."""
+        return self.known or self.things or self.free
+
+    @property
+    def free(self) -> tuple[Thing, ...]:
+        return tuple(Thing(self.key[i * 8 : i * 8 + 8] or str(i)) for i in range(3))
+
+    @property
+    def hue(self) -> int:
+        """An angle that is this text's own."""
+        return int(self.key[:3] or "0", 16) % 360
+
 
 def read(text: str, language: str = "") -> Reading:
     """What the text asks to be seen. Never fails: words it does not know become forms of their own.
@@ -88,7 +102,6 @@ def read(text: str, language: str = "") -> Reading:
 
 @cache
 def vocabulary() -> dict[str, Any]:
-    """The word lists of words.json."""
     data: dict[str, Any] = json.loads(files(__package__).joinpath("words.json").read_text("utf-8"))
     return data
 
@@ -144,12 +157,11 @@ _AMBIGUOUS = frozenset(("stern", "boot", "hut", "kind", "wal", "uhr"))  # German
 def _language(tokens: list[str]) -> str:
     v = vocabulary()
     german, english = frozenset(v["plain_de"].split()), frozenset(v["plain_en"].split())
-    score = 0
-    for token in (t.casefold() for t in tokens[:400]):
-        score += (token in german) - (token in english) + (not token.isascii() and any(c in "äöüß" for c in token))
-    return "de" if score > 0 else "en"
+    low = [token.casefold() for token in tokens[:400]]
+    return "de" if sum((t in german) - (t in english) + any(c in "äöüß" for c in t) for t in low) > 0 else "en"
 
 
+@lru_cache(maxsize=8192)
 def _look_up(word: str, language: str) -> Hit | None:
     """What a word in any of its forms means, or None."""
     lexicon, folded = _lexicon(language), fold(word)
@@ -167,22 +179,18 @@ def _look_up(word: str, language: str) -> Hit | None:
 
 def _inflected(folded: str, word: str, lexicon: dict[str, tuple[Hit, str]]) -> Hit | None:
     for ending in _ENDINGS:
-        stem = folded.removesuffix(ending) if folded.endswith(ending) else ""
-        if len(stem) < 2 or (ending and len(stem) < 3):
-            continue
-        found = lexicon.get(stem)
-        if found:
-            hit, lemma = found
+        stem = folded.removesuffix(ending)
+        if folded.endswith(ending) and len(stem) >= (3 if ending else 2) and stem in lexicon:
+            hit, lemma = lexicon[stem]
             moved = lemma.isascii() != word.isascii()  # Vogel, Vögel
-            plural = hit.plural or (hit.kind == "motif" and (ending not in _SINGULAR_ENDINGS or moved))
-            return replace(hit, plural=plural)
+            return replace(hit, plural=hit.plural or (hit.kind == "motif" and (ending not in _SINGULAR_ENDINGS or moved)))
     return None
 
 
 def _compound(head: str, tail: Hit, lexicon: dict[str, tuple[Hit, str]]) -> Hit:
     """Tail with what its first half adds (Nachthimmel, Rotkehlchen do; Apfelbaum stays a tree)."""
     for link in _LINKS:
-        found = lexicon.get(head.removesuffix(link) if link else head)
+        found = lexicon.get(head.removesuffix(link))
         if found and found[0].kind in ("colour", "shades", "light", "season", "weather", "settings", "sizes", "mood", "numbers"):
             return replace(tail, extra=(*tail.extra, found[0]))
     return tail
@@ -198,7 +206,6 @@ class _Parser:
     colours: list[Mention] = field(default_factory=list)
     found: dict[str, str] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
-    cache: dict[str, Hit | None] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
     clause: list[int] = field(default_factory=list)
     place: list[str] = field(default_factory=list)
@@ -213,50 +220,40 @@ class _Parser:
         if token in ".,;:!?\n":
             self.flush()
             return
-        if token not in self.cache:
-            self.cache[token] = _look_up(token, self.language)
-        if token in ("and", "und") and self.place and self.clause and not self.waiting:
-            self.flush()  # "a house on the left and a tree": left is the house's
-        hit = self.cache[token]
+        hit = _look_up(token, self.language)
+        if (token in ("and", "und") or (hit and hit.kind == "on")) and self.place and self.clause and not self.waiting:
+            self.flush()  # "a house on the left and a tree": left is the house's; "a square on the left on a blue ground"
         if hit is None:
             self.unknown(token)
             return
         if hit.kind in (*_TRAITS, "motif", "colour"):
             self.words.append(token)
-        for extra in hit.extra:
-            self.note(extra, token)
-        self.note(hit, token)
+        for one in (*hit.extra, hit):
+            self.note(one, token)
 
     def note(self, hit: Hit, token: str) -> None:
-        if hit.kind == "colour":
-            self.waiting.append(f"{self.shade} {hit.value}".strip())
+        kind, value = hit.kind, hit.value
+        if kind == "colour":
+            self.waiting.append(f"{self.shade} {value}".strip())
             self.shade = ""
-        elif hit.kind == "motif":
+        elif kind == "motif":
             self.thing(hit, token)
-        elif hit.kind == "grounds":
-            self.ground(hit.value)
-        elif hit.kind in _TRAITS:
-            self.trait(hit)
-        else:
-            self.modifier(hit)
-
-    def modifier(self, hit: Hit) -> None:
-        if hit.kind == "numbers":
-            self.count = int(hit.value)
-        elif hit.kind == "sizes":
-            self.size = float(hit.value)
-        elif hit.kind == "shades":
-            self.shade = hit.value
-        elif hit.kind == "places":
-            self.place.append(hit.value)
-        elif hit.kind == "not":
+        elif kind == "numbers":
+            self.count = int(value)
+        elif kind == "sizes":
+            self.size = float(value)
+        elif kind == "shades":
+            self.shade = value
+        elif kind == "places":
+            self.place.append(value)
+        elif kind == "not":
             self.negated = True
-        elif hit.kind == "over":
-            self.relate(hit.value)
-        elif hit.kind == "on":
-            if self.place and self.clause and not self.waiting:
-                self.flush()  # "a square on the left on a blue ground"
+        elif kind == "over":
+            self.relate(value)
+        elif kind == "on":
             self.on_ground = True
+        elif kind != "plain":
+            self.circumstance(kind, value)
 
     def relate(self, relation: str) -> None:
         """`A over B`: A goes to the top, and the next thing, B, to the bottom; `under` the other way round."""
@@ -270,7 +267,7 @@ class _Parser:
             count = self.count if self.count > 1 or (self.count == 1 and not hit.extra) else (3 if hit.plural else 1)
             place = tuple(self.place) or ((self.relation,) if self.relation else ())
             self.add(Thing(token, hit.value, count, self.size * entry[4], tuple(self.waiting), place, entry[2]))
-            self.colours += [Mention(c, "thing") for c in self.waiting]
+            self.give("thing")
         self.reset()
 
     def add(self, thing: Thing) -> None:
@@ -282,18 +279,16 @@ class _Parser:
         self.things.append(thing)
         self.clause.append(len(self.things) - 1)
 
-    def ground(self, kind: str) -> None:
-        if kind == "sky":
-            self.found.setdefault("settings", "sky")
-        self.colours += [Mention(c, "ground") for c in self.waiting]
-        self.reset()
-
-    def trait(self, hit: Hit) -> None:
-        if not self.negated:
-            self.found.setdefault(hit.kind, hit.value)
-        if hit.kind == "settings":
-            self.colours += [Mention(c, "setting") for c in self.waiting]
+    def circumstance(self, kind: str, value: str) -> None:
+        """A trait of the whole picture, or its ground."""
+        if value == "sky" or (kind != "grounds" and not self.negated):
+            self.found.setdefault("settings" if kind == "grounds" else kind, value)
+        if kind in ("grounds", "settings"):
+            self.give("ground" if kind == "grounds" else "setting")
             self.reset()
+
+    def give(self, role: Role) -> None:
+        self.colours += [Mention(c, role) for c in self.waiting]
 
     def unknown(self, token: str) -> None:
         if token.isdigit():
@@ -305,7 +300,7 @@ class _Parser:
             colours = tuple(self.waiting) if noun and self.language == "de" else ()
             self.add(Thing(token, "", max(self.count, 1) if noun else 1, self.size, colours, tuple(self.place)))
             if colours:
-                self.colours += [Mention(c, "thing") for c in colours]
+                self.give("thing")
                 self.reset()
 
     def reset(self) -> None:
@@ -316,13 +311,9 @@ class _Parser:
         """End of a clause: what still waits belongs to the ground (`on blue`), to the last thing, or to nobody."""
         bare = [i for i in (self.clause or range(len(self.things))[-1:]) if not self.things[i].colours]
         known = [i for i in bare if self.things[i].motif] or bare
-        if self.waiting and self.on_ground:
-            self.colours += [Mention(c, "ground") for c in self.waiting]
-        elif self.waiting and known:
+        if self.waiting and known and not self.on_ground:
             self.things[known[-1]] = replace(self.things[known[-1]], colours=tuple(self.waiting))
-            self.colours += [Mention(c, "thing") for c in self.waiting]
-        else:
-            self.colours += [Mention(c, "free") for c in self.waiting]
+        self.give("ground" if self.on_ground else "thing" if known else "free")
         if self.place and self.things and not self.things[-1].place:
             self.things[-1] = replace(self.things[-1], place=tuple(self.place))
         self.reset()
@@ -333,11 +324,9 @@ class _Parser:
         by_weight = sorted(self.things, key=lambda t: -t.weight)  # stable: the first named comes first
         kept = [t for t in by_weight if t.motif][:MAX_KNOWN] + [t for t in by_weight if not t.motif][:MAX_UNKNOWN]
         things = tuple(t for t in self.things if t in kept)
-        known = [t for t in things if t.motif]
-        formal = sum(t.habitat == "shape" for t in known)
-        abstraction = 1.0 if "abstract" in self.found or not known else round(formal / len(known), 2)
-        f = self.found
-        return Reading(
-            things, tuple(dict.fromkeys(self.colours)), f.get("light", ""), f.get("season", ""), f.get("weather", ""), f.get("mood", ""),
-            f.get("texture", ""), f.get("settings", ""), abstraction, tuple(self.words[:200]), self.language, self.key,
-        )  # fmt: skip
+        formal = [t.habitat == "shape" for t in things if t.motif]
+        abstraction = 1.0 if "abstract" in self.found or not formal else round(sum(formal) / len(formal), 2)
+        named = ("light", "season", "weather", "mood", "texture", "settings")
+        light, season, weather, mood, texture, setting = (self.found.get(kind, "") for kind in named)
+        colours, words = tuple(dict.fromkeys(self.colours)), tuple(self.words[:200])
+        return Reading(things, colours, light, season, weather, mood, texture, setting, abstraction, words, self.language, self.key)

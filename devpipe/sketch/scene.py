@@ -1,7 +1,5 @@
 """One picture in the making: the reading, the colours, the sheet, and what every manner needs of them."""
 
-# ruff: noqa: RUF005  (points + (x, y) is numpy addition)
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,16 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from devpipe.sketch import layout
 from devpipe.sketch.canvas import Canvas
 from devpipe.sketch.forms import Part, motif, turn, word_form
-from devpipe.sketch.layout import Placed
-from devpipe.sketch.palette import RGB, Palette, apart, luminance, mix, named, palette, recolour, shade, tint
+from devpipe.sketch.layout import Placed, arrange
+from devpipe.sketch.palette import RGB, Palette, apart, hexed, luminance, mix, named, palette, recolour, shade, tint
 from devpipe.sketch.reading import Reading, Thing, vocabulary
 from devpipe.values import derived_seed
 
 Tones = dict[str, RGB]
 Bend = Callable[[Part], Part]
+Paint = Callable[["Scene"], None]
+_WINDOWED = frozenset(("house", "city", "tower", "church", "castle", "train", "ship"))
 _SKINS: tuple[RGB, ...] = ((240, 200, 168), (224, 172, 130), (190, 132, 92), (141, 90, 60), (96, 60, 42))
 
 
@@ -45,22 +44,14 @@ class Scene:
         words = dict.fromkeys([t.word for t in self.reading.known] + list(self.reading.words))
         return [w for w in words if all(c.isascii() or c in "äöüÄÖÜß" for c in w)] or fallback.split()
 
-    def panel(
-        self, width: float, height: float, paint: Callable[[Scene], None], *, seed: int = 0, reading: Reading | None = None
-    ) -> Image.Image:
+    def panel(self, width: float, height: float, paint: Paint, *, seed: int = 0, reading: Reading | None = None) -> Image.Image:
         """Another picture of the same, to be set into this one."""
         inner = Canvas(max(2, round(width)), max(2, round(height)), 1, self.palette.ground)
         paint(Scene(reading or self.reading, self.palette, inner, derived_seed(self.seed, "panel", seed) if seed else self.seed))
         return inner.image
 
     def placed(self, system: str = "", things: tuple[Thing, ...] = ()) -> tuple[Placed, ...]:
-        aspect = self.canvas.w / self.canvas.h
-        rng = self.rng("layout")
-        return (
-            layout.arrange(things, rng, system=system, aspect=aspect)
-            if things
-            else layout.of_reading(self.reading, rng, system=system, aspect=aspect)
-        )
+        return arrange(things or self.reading.shown, self.rng("layout"), system=system, aspect=self.canvas.w / self.canvas.h)
 
     def parts(self, p: Placed, bend: Bend | None = None) -> list[Part]:
         """The parts of a placed thing, in pixels of the sheet."""
@@ -68,7 +59,7 @@ class Scene:
         mirror, at = np.array([-scale if p.flip else scale, scale]), (p.x * c.w, p.y * c.h)
         bent = (bend(part) if bend else part for part in (motif(p.thing.motif) if p.thing.motif else word_form(p.thing.word)))
         lean = p.lean if not p.thing.motif or p.thing.habitat == "shape" else p.lean / 4
-        return [part.moved(lambda q: turn(q * mirror, lean) + at, scale) for part in bent]
+        return [part.moved(lambda q: turn(q * mirror, lean, at), scale) for part in bent]
 
     def colour(self, p: Placed) -> RGB:
         """The main colour of a thing: what the text says, else its natural one, else one of the palette."""
@@ -76,46 +67,34 @@ class Scene:
             return named(p.thing.colours[0])
         own = vocabulary()["motifs"][p.thing.motif][3] if p.thing.motif else ""
         if not own:
-            return self.palette.accents[(p.index + 1 if self.palette.named else p.nth) % len(self.palette.accents)]
+            return self.accent(p.index + 1 if self.palette.named else p.nth)
         own = "orange" if own == "green" and self.reading.season == "autumn" else own
         rng = self.rng(f"nature{p.nth}")  # no two trees have the same green
-        return recolour(
-            named(own),
-            lightness=float(rng.uniform(0.86, 1.1)),
-            turn=float(rng.uniform(-14, 14)) * (p.thing.habitat != "air"),
-            chroma=float(rng.uniform(0.8, 1.05)),
-        )
+        lightness, turned, chroma = rng.uniform(0.86, 1.1), rng.uniform(-14, 14), rng.uniform(0.8, 1.05)
+        return recolour(named(own), lightness=lightness, turn=turned * (p.thing.habitat != "air"), chroma=chroma)
+
+    def accent(self, index: int) -> RGB:
+        return self.palette.accents[index % len(self.palette.accents)]
 
     def tones(self, main: RGB, p: Placed, accent: RGB | None = None) -> Tones:
-        second = named(p.thing.colours[1]) if len(p.thing.colours) > 1 else accent or self._accent(main, p)
+        """The colours of a thing's parts, by their letters."""
+        if len(p.thing.colours) > 1:
+            accent = named(p.thing.colours[1])
+        elif not accent and self.palette.named:
+            accent = shade(main, 0.5) if luminance(main) > 0.3 else tint(main, 0.5)
+        elif not accent:
+            accent = apart(mix(self.accent(p.index + 1), (186, 82, 52), 0.6), main)
         dark, light = sorted((self.palette.ink, self.palette.paper), key=luminance)
-        skin = _SKINS[int(self.rng(f"skin{p.nth}").integers(5))]
-        if daylight(self.reading) == "night" or self.reading.light == "dusk":
-            light = (
-                (255, 226, 140) if p.thing.motif in ("house", "city", "tower", "church", "castle", "train", "ship") else light
-            )  # lit windows
-        return {
-            "m": main,
-            "d": shade(main, 0.32),
-            "l": tint(main, 0.34),
-            "a": second,
-            "k": dark,
-            "w": light,
-            "s": skin,
-            "g": (84, 130, 66),
-            "b": (104, 72, 50),
-        }
-
-    def _accent(self, main: RGB, p: Placed) -> RGB:
-        if self.palette.named:
-            return shade(main, 0.5) if luminance(main) > 0.3 else tint(main, 0.5)
-        return apart(mix(self.palette.accents[(p.index + 1) % len(self.palette.accents)], (186, 82, 52), 0.6), main)
+        if daylight(self.reading) in ("night", "dusk") and p.thing.motif in _WINDOWED:
+            light = (255, 226, 140)
+        skin = _SKINS[self.rng(f"skin{p.nth}").integers(5)]
+        given = (main, shade(main, 0.32), tint(main, 0.34), accent, dark, light, skin, (84, 130, 66), (104, 72, 50))
+        return dict(zip("mdlakwsgb", given, strict=True))
 
     def paint(self, parts: list[Part], tones: Tones, *, alpha: float = 1.0, line: RGB | None = None, width: float = 0.0) -> None:
         """Fill each part with its tone; with `line`, also draw its outline."""
         for part in parts:
-            rgb = tones["m"] if part.tone[0] == "#" and "#" in tones else _hex(part.tone) if part.tone[0] == "#" else tones[part.tone]
-            self.canvas.part(part, rgb, alpha)
+            self.canvas.part(part, tones.get(part.tone[0]) or hexed(part.tone), alpha)
             if line is not None and not part.width:
                 self.canvas.stroke(part.points, line, width, closed=True)
 
@@ -130,19 +109,13 @@ class Scene:
     def shadow(self, parts: list[Part], dx: float, dy: float, rgb: RGB, alpha: float) -> None:
         u = self.canvas.u
         for part in parts:
-            self.canvas.part(part.moved(lambda q: q + (dx * u, dy * u)), rgb, alpha)
-
-
-def _hex(tone: str) -> RGB:
-    return int(tone[1:3], 16), int(tone[3:5], 16), int(tone[5:7], 16)
+            self.canvas.part(part.moved(lambda q: np.add(q, (dx * u, dy * u))), rgb, alpha)
 
 
 def one_tone(rgb: RGB) -> Tones:
-    """Every part in the same colour."""
     return dict.fromkeys("mdlakwsgb#", rgb)
 
 
 def daylight(r: Reading) -> str:
-    if r.light:
-        return r.light
-    return "night" if {t.motif for t in r.known} & {"moon", "star", "owl", "planet", "rocket"} or r.setting == "space" else "day"
+    dark = r.setting == "space" or {t.motif for t in r.known} & {"moon", "star", "owl", "planet", "rocket"}
+    return r.light or ("night" if dark else "day")

@@ -7,14 +7,13 @@ import io
 import math
 import re
 import wave
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from devpipe.sketch.palette import luminance, named
-from devpipe.sketch.reading import Reading, fold, read
+from devpipe.sketch.reading import fold, read, vocabulary
 from devpipe.values import derived_seed
 
 RATE = 44_100
@@ -24,15 +23,7 @@ _BEAT = 0.24  # seconds of a short syllable, before the piece is fitted to its l
 
 Wave = NDArray[np.float64]
 
-_SCALES: Mapping[str, tuple[int, ...]] = {  # semitones
-    "": (0, 2, 3, 5, 7, 9, 10), "calm": (0, 2, 4, 7, 9), "joy": (0, 2, 4, 5, 7, 9, 11), "sad": (0, 2, 3, 5, 7, 8, 10),
-    "anger": (0, 1, 3, 5, 7, 8, 10), "fear": (0, 1, 3, 4, 6, 7, 9, 10), "dream": (0, 2, 4, 6, 7, 9, 11), "tender": (0, 4, 5, 7, 9),
-}  # fmt: skip
 _LIGHTS = {"night": -7, "dusk": -3, "": 0, "dawn": 4, "day": 5}
-_VOWELS: Mapping[str, tuple[float, ...]] = {  # strengths of the harmonics: i is bright, u is nearly a sine
-    "a": (1, 0.55, 0.4, 0.22, 0.14, 0.08), "e": (1, 0.3, 0.34, 0.3, 0.12, 0.1), "i": (1, 0.12, 0.1, 0.2, 0.24, 0.16),
-    "o": (1, 0.5, 0.12, 0.05, 0.02, 0.01), "u": (1, 0.2, 0.04, 0.02, 0.0, 0.0), "y": (1, 0.18, 0.22, 0.1, 0.16, 0.06),
-}  # fmt: skip
 _PAUSES = {",": 1.0, ";": 1.5, ":": 1.5, ".": 2.0, "!": 2.0, "?": 2.0, "\n": 2.0}
 _PIECE = re.compile(r"[^\W_]+|[,;:.!?\n]")
 _SYLLABLE = re.compile(r"[^aeiouy]*[aeiouy]+(?:[^aeiouy]+$)?")
@@ -57,7 +48,9 @@ def sound(text: str, *, seed: int, seconds: float, language: str = "") -> bytes:
     """
     reading, total = read(text, language), max(1, round(seconds * RATE))
     rng = np.random.default_rng(derived_seed(seed, reading.key, "sound"))
-    scale, root = _SCALES.get(reading.mood, _SCALES[""]), 57 + _register(reading) + int(rng.integers(-2, 3))
+    shades = [luminance(named(mention.colour)) for mention in reading.colours] or [0.45]
+    scale, root = vocabulary()["scales"][reading.mood], 57 + _LIGHTS.get(reading.light, 0) + int(rng.integers(-2, 3))
+    root += round(10 * (sum(shades) / len(shades) - 0.45))  # up for light, down for dark
     notes, beats = _melody(text, seconds, rng)
     beat = max(0.05, seconds - _TAIL) / beats if seconds > 2 * _TAIL else seconds / (beats + 2)
     mix = np.zeros((total, 2))
@@ -67,13 +60,7 @@ def sound(text: str, *, seed: int, seconds: float, language: str = "") -> bytes:
         if index % 8 == 0:  # a low fifth carries the phrase
             for degree, vowel, loud in ((0, "o", 0.4), (len(scale) // 2 + 1, "u", 0.25)):
                 _add(mix, loud * _tone(_pitch(scale, root - 24, degree), 8 * beat + 0.6, vowel), note.start * beat, 0.5)
-    return _wav(_finished(_in_a_room(mix, rng)))
-
-
-def _register(reading: Reading) -> int:
-    """Semitones up for light, down for dark."""
-    shades = [luminance(named(mention.colour)) for mention in reading.colours]
-    return _LIGHTS.get(reading.light, 0) + (round(10 * (sum(shades) / len(shades) - 0.45)) if shades else 0)
+    return _wav(_in_a_room(mix, rng))
 
 
 def _melody(text: str, seconds: float, rng: np.random.Generator) -> tuple[list[_Note], float]:
@@ -81,8 +68,7 @@ def _melody(text: str, seconds: float, rng: np.random.Generator) -> tuple[list[_
     pieces = _PIECE.findall(text)
     if not any(_syllables(piece) for piece in pieces):
         pieces = [hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]]
-    wanted, at, notes = max(4.0, seconds / _BEAT), 0.0, list[_Note]()
-    lift = 0
+    wanted, at, lift, notes = max(4.0, seconds / _BEAT), 0.0, 0, list[_Note]()
     while True:
         for piece in pieces:
             for place, syllable in enumerate(_syllables(piece)):
@@ -103,10 +89,10 @@ def _syllables(piece: str) -> list[str]:
 
 def _note(syllable: str, at: float, lift: int, *, stressed: bool, rng: np.random.Generator) -> _Note:
     digest = hashlib.sha256(syllable.encode("utf-8", "replace")).digest()
-    vowels = [c for c in syllable if c in _VOWELS] or [list(_VOWELS)[digest[1] % 6]]
+    vowels = [c for c in syllable if c in "aeiouy"] or ["aeiouy"[digest[1] % 6]]
     long = 1.0 + 0.5 * (len(vowels) > 1 or len(syllable) > 4) + 0.5 * stressed
     # The same syllable is always the same degree: repetition in the text is repetition in the melody.
-    return _Note(at, digest[0] % 8 + lift, long, (0.9 if stressed else 0.6) * float(rng.uniform(0.85, 1.0)), vowels[0])
+    return _Note(at, digest[0] % 8 + lift, long, (0.9 if stressed else 0.6) * rng.uniform(0.85, 1.0), vowels[0])
 
 
 def _pitch(scale: tuple[int, ...], root: int, degree: int) -> float:
@@ -119,10 +105,9 @@ def _tone(frequency: float, seconds: float, vowel: str) -> Wave:
     t = np.arange(round(seconds * RATE)) / RATE
     vibrato = 0.0025 * np.sin(math.tau * 5.2 * t) * np.minimum(1, t / 0.4) / 5.2 * frequency
     angle = math.tau * frequency * t + vibrato
-    voice = sum(
-        (strength * np.exp(-t * k * 1.1) * np.sin(k * angle) for k, strength in enumerate(_VOWELS[vowel], 1) if k * frequency < RATE / 2.5),
-        np.zeros(len(t)),
-    )
+    # Strengths of the harmonics: i is bright, u is nearly a sine.
+    heard = [(k, strength) for k, strength in enumerate(vocabulary()["vowels"][vowel], 1) if k * frequency < RATE / 2.5]
+    voice = sum((strength * np.exp(-t * k * 1.1) * np.sin(k * angle) for k, strength in heard), np.zeros(len(t)))
     rise, fall = np.minimum(1, t / 0.018), np.clip((seconds - t) / max(0.05, 0.5 * seconds), 0, 1)
     return np.asarray(voice * (3 * rise**2 - 2 * rise**3) * fall**2)
 
@@ -136,24 +121,20 @@ def _add(mix: Wave, tone: Wave, start: float, place: float) -> None:
 
 def _in_a_room(mix: Wave, rng: np.random.Generator) -> Wave:
     """The mix with a second of echo from both sides: noise that dies away, convolved."""
-    length = RATE
-    decay = np.exp(-np.arange(length) / RATE * 5.5)[:, None] * np.minimum(1, np.arange(length) / 900)[:, None]
-    echo = rng.standard_normal((length, 2)) * decay
+    decay = np.exp(-np.arange(RATE) / RATE * 5.5)[:, None] * np.minimum(1, np.arange(RATE) / 900)[:, None]
+    echo = rng.standard_normal((RATE, 2)) * decay
     echo /= np.sqrt((echo**2).sum(axis=0))
-    size = 1 << (len(mix) + length - 1).bit_length()
+    size = 1 << (len(mix) + RATE - 1).bit_length()
     wet = np.fft.irfft(np.fft.rfft(mix, size, axis=0) * np.fft.rfft(echo, size, axis=0), size, axis=0)[: len(mix)]
     return np.asarray(mix + 0.22 * wet)
 
 
-def _finished(mix: Wave) -> Wave:
-    """Without offset, as loud as -3 dB, silent at both ends."""
+def _wav(mix: Wave) -> bytes:
+    """The mix as a file: without offset, as loud as -3 dB, silent at both ends."""
     ramp = np.minimum(1, np.arange(len(mix)) / (0.01 * RATE))[:, None]
     end = np.minimum(1, np.arange(len(mix))[::-1] / (0.4 * RATE))[:, None]
     mix = (mix - mix.mean(axis=0)) * ramp * end**2
-    return np.asarray(mix * (_PEAK / max(1e-9, float(np.abs(mix).max()))))
-
-
-def _wav(mix: Wave) -> bytes:
+    mix = mix * (_PEAK / max(1e-9, float(np.abs(mix).max())))
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
         file.setparams((2, 2, RATE, 0, "NONE", ""))

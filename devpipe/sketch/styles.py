@@ -1,47 +1,57 @@
-"""The table of manners: how the style that an interception names shows in the picture."""
+"""From words to a picture, `compose(text)`, or `draw(reading)` where the reading is there; and the table of manners it is drawn in."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
-from devpipe.sketch import attitudes, chains, movements
+from devpipe.sketch import attitudes, movements
 from devpipe.sketch.canvas import grain, vignette
 from devpipe.sketch.faithful import faithful
 from devpipe.sketch.forms import Part, angular, ngon, primitive
 from devpipe.sketch.layout import SYSTEMS, Placed
 from devpipe.sketch.movements import melting
 from devpipe.sketch.palette import BLACK, RGB, WHITE, mix, oklch
-from devpipe.sketch.scene import Scene
+from devpipe.sketch.reading import Reading, read
+from devpipe.sketch.scene import Bend, Paint, Scene
 
-Paint = Callable[[Scene], None]
-Finish = Callable[[Scene, Image.Image], Image.Image]
+Finish = Callable[[Scene, Image.Image], Image.Image]  # what happens to the picture at its final size
 _INK: RGB = (34, 32, 36)
+
+
+def compose(text: str, *, seed: int, width: int, height: int, style: str = "", language: str = "") -> Image.Image:
+    """A picture of the text, RGB, the same bytes for the same arguments.
+
+    >>> compose("ein roter Kreis auf blauem Grund", seed=7, width=64, height=64).size
+    (64, 64)
+    """
+    return draw(read(text, language), seed=seed, width=width, height=height, style=style)
+
+
+def draw(reading: Reading, *, seed: int, width: int, height: int, style: str = "") -> Image.Image:
+    """A picture of what was read, in a manner of `STYLES`; a name unknown there gets a manner from its letters."""
+    paint, finish = STYLES.get(style) or manner_of(style)
+    scene = Scene.of(reading, seed=seed, width=width, height=height, over=3 if max(width, height) <= 200 else 2)
+    paint(scene)
+    return finish(scene, scene.canvas.finished())
 
 
 def on_paper(s: Scene, image: Image.Image) -> Image.Image:
     return grain(image, s.rng("grain"), {"rough": 8.0, "woven": 6.0, "smooth": 1.0, "soft": 2.0}.get(s.reading.texture, 3.2))
 
 
-def clean(s: Scene, image: Image.Image) -> Image.Image:
-    return image
+def grained(strength: float) -> Finish:
+    return lambda s, image: grain(image, s.rng("grain"), strength)
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """A manner: how the sheet is painted, and what happens to the picture at its final size."""
-
-    paint: Paint
-    finish: Finish = on_paper
-
-
-def manner_of(name: str) -> Style:
+def manner_of(name: str) -> tuple[Paint, Finish]:
     """A manner for a style nobody described: ground, line, filling and layout are picked by the name's letters."""
     h = hashlib.sha256(name.casefold().encode("utf-8", "replace")).digest()
     systems = sorted(SYSTEMS)
@@ -56,7 +66,7 @@ def manner_of(name: str) -> Style:
         for p in s.placed(systems[h[2] % len(systems)]):
             _in_manner(s, p, h, pool, WHITE if dark else _INK)
 
-    return Style(paint)
+    return paint, on_paper
 
 
 def _ground_pattern(s: Scene, h: bytes, rgb: RGB) -> None:
@@ -79,16 +89,13 @@ def _ground_pattern(s: Scene, h: bytes, rgb: RGB) -> None:
 
 def _in_manner(s: Scene, p: Placed, h: bytes, pool: list[RGB], ink: RGB) -> None:
     c, cut = s.canvas, s.rng(f"manner{p.index}")
-    bends: tuple[Callable[[Part], Part], ...] = (
-        lambda part: part,
-        primitive,
-        lambda part: replace(part, points=angular(part.points, cut, keep=8, jitter=0.02) if len(part.points) > 9 else part.points),
-        lambda part: melting(part, 0.09),
-    )
-    parts, main = (
-        s.parts(replace(p, size=min(0.45, p.size * 1.1)), bends[h[7] % 4]),
-        mix(s.colour(p), pool[p.index % 5], 0.65 if not p.thing.colours else 0.0),
-    )
+
+    def hewn(part: Part) -> Part:
+        return replace(part, points=angular(part.points, cut, keep=8, jitter=0.02)) if len(part.points) > 9 else part
+
+    bends: tuple[Bend | None, ...] = (None, primitive, hewn, partial(melting, much=0.09))
+    parts = s.parts(replace(p, size=min(0.45, p.size * 1.1)), bends[h[7] % 4])
+    main = mix(s.colour(p), pool[p.index % 5], 0.65 if not p.thing.colours else 0.0)
     tones = s.tones(main, p, accent=pool[(p.index + 1) % 5])
     if h[8] % 3 == 0:
         for part in parts:
@@ -101,28 +108,15 @@ def _in_manner(s: Scene, p: Placed, h: bytes, pool: list[RGB], ink: RGB) -> None
         s.paint(parts, tones, line=ink, width=c.u * 0.008)
 
 
-STYLES: Mapping[str, Style] = MappingProxyType({
-    "": Style(faithful),
-    "bauhaus": Style(movements.bauhaus),
-    "dada": Style(movements.dada, lambda s, image: grain(image, s.rng("grain"), 7)),
-    "expressionism": Style(movements.expressionism, lambda s, image: grain(image, s.rng("grain"), 7)),
-    "surrealization": Style(movements.surrealization),
-    "renaissance": Style(movements.renaissance, lambda s, image: grain(vignette(image, 0.75, (26, 14, 8)), s.rng("grain"), 6)),
-    "confucian_literati": Style(movements.literati, lambda s, image: grain(image, s.rng("grain"), 5)),
-    "technical_drawing": Style(movements.technical_drawing, lambda s, image: grain(image, s.rng("grain"), 2)),
-    "overdrive": Style(attitudes.overdrive, clean),
-    "the_opposite": Style(faithful, attitudes.opposite),
-    "cliche_filter": Style(attitudes.uncliched),
-    "harmonizer": Style(attitudes.harmonizer, lambda s, image: grain(image, s.rng("grain"), 2)),
-    "youth_slang": Style(attitudes.youth_slang),
-    "pig_latin": Style(chains.swapped),
-    "stille_post": Style(chains.whispered),
-    "tell_a_story": Style(chains.told),
-    "planetarizer": Style(attitudes.planetarizer, lambda s, image: grain(image, s.rng("grain"), 2)),
-    "split_and_combine": Style(chains.halved),
-    "analog_photography": Style(faithful, attitudes.photographed),
+STYLES: Mapping[str, tuple[Paint, Finish]] = MappingProxyType({
+    "": (faithful, on_paper), "bauhaus": (movements.bauhaus, on_paper), "dada": (movements.dada, grained(7)),
+    "expressionism": (movements.expressionism, grained(7)), "surrealization": (movements.surrealization, on_paper),
+    "renaissance": (movements.renaissance, lambda s, image: grained(6)(s, vignette(image, 0.75, (26, 14, 8)))),
+    "confucian_literati": (movements.literati, grained(5)), "technical_drawing": (movements.technical_drawing, grained(2)),
+    "overdrive": (attitudes.overdrive, lambda s, image: image), "the_opposite": (faithful, attitudes.opposite),
+    "cliche_filter": (attitudes.uncliched, on_paper), "harmonizer": (attitudes.harmonizer, grained(2)),
+    "youth_slang": (attitudes.youth_slang, on_paper), "pig_latin": (attitudes.swapped, on_paper),
+    "stille_post": (attitudes.whispered, on_paper), "tell_a_story": (attitudes.told, on_paper),
+    "planetarizer": (attitudes.planetarizer, grained(2)), "split_and_combine": (attitudes.halved, on_paper),
+    "analog_photography": (faithful, attitudes.photographed),
 })  # fmt: skip
-
-
-def style_of(name: str) -> Style:
-    return STYLES.get(name) or manner_of(name)
