@@ -7,6 +7,7 @@ never stored.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -275,6 +276,15 @@ class Queued(Event):
     stage: Stage
     position: int
     seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event with its place in the run. Order is by `seq`; `at` is what the clock said, and clocks may go backwards."""
+
+    seq: int
+    at: str  # 2026-11-22T14:15:03.123456Z
+    event: Event
 
 
 StoredEvent = (

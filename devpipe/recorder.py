@@ -29,8 +29,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from devpipe.errors import RecorderError, RecorderFull, RecorderPoisoned, RecordingDamaged, RunLocked, UsageError
-from devpipe.events import EVENT, SCHEMA_VERSION, Event, RunFinished, RunResumed, RunStarted, TextWritten
-from devpipe.recordings import EVENTS, MAX_LINE, SUMMARY, SUMMARY_PART, Recorded, Recording, is_file_name, read_prefix, run_folder
+from devpipe.events import EVENT, SCHEMA_VERSION, Event, Recorded, RunFinished, RunResumed, RunStarted, TextWritten
+from devpipe.recordings import EVENTS, MAX_LINE, SUMMARY, SUMMARY_PART, Recording, is_file_name, read_prefix, run_folder
 from devpipe.redaction import Redactor
 
 if TYPE_CHECKING:

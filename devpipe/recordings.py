@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import ValidationError
 
 from devpipe.errors import RecorderError, RecordingDamaged, UnknownName, UsageError
-from devpipe.events import EVENT, SCHEMA_VERSION, ArtifactWritten, AttachmentWritten, Event, RunFinished, RunStarted, TextWritten
+from devpipe.events import EVENT, SCHEMA_VERSION, ArtifactWritten, AttachmentWritten, Event, Recorded, RunFinished, RunStarted, TextWritten
 
 if TYPE_CHECKING:
     from devpipe.summary import RunSummary
@@ -40,15 +40,6 @@ _TAIL = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
 _TAIL_LENGTH = len(',"crc":"01234567"}')
 
 State = Literal["completed", "blocked", "failed", "cancelled", "interrupted", "running"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event with its place in the run. Order is by `seq`; `at` is what the clock said, and clocks may go backwards."""
-
-    seq: int
-    at: str  # 2026-11-22T14:15:03.123456Z
-    event: Event
 
 
 class UnknownEvent(Event):

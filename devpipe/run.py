@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devpipe.errors import DevpipeError, NotAllowed, UsageError
-from devpipe.events import ArtifactWritten, Event, Problem, VerdictGiven
+from devpipe.events import ArtifactWritten, Event, Problem, Recorded, VerdictGiven
 from devpipe.loop import CLOSING_S, HEARTBEAT_S, LoopThread, await_elsewhere
-from devpipe.recordings import Recorded, Recording
+from devpipe.recordings import Recording
 from devpipe.request import draw_seed, texts_of
 from devpipe.stages.context import Refused
 from devpipe.stages.prompts import seed_in_range

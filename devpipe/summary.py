@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from devpipe.events import (
     ArtifactWritten,
@@ -12,6 +12,7 @@ from devpipe.events import (
     AttemptFinished,
     AttemptStarted,
     Problem,
+    Recorded,
     RunFinished,
     RunStarted,
     StageFinished,
@@ -21,9 +22,6 @@ from devpipe.events import (
     VerdictGiven,
 )
 from devpipe.values import STAGES, Outcome, Stage
-
-if TYPE_CHECKING:
-    from devpipe.recorder import Recorded
 
 
 @dataclass

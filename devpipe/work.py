@@ -25,6 +25,7 @@ from devpipe.events import (
     AttachmentWritten,
     Event,
     JsonObject,
+    Recorded,
     RunFinished,
     RunStarted,
     StageFinished,
@@ -34,7 +35,7 @@ from devpipe.events import (
 )
 from devpipe.loop import finish_even_if_cancelled, in_thread
 from devpipe.recorder import Recorder
-from devpipe.recordings import Recorded, Recording, run_folder
+from devpipe.recordings import Recording, run_folder
 from devpipe.redaction import Redactor
 from devpipe.request import RunRequest
 from devpipe.settings import Settings

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from devpipe.errors import RecorderError, RecordingDamaged, UnknownName, UsageError
-from devpipe.events import StoredEvent, Warned
+from devpipe.events import Recorded, StoredEvent, Warned
 from devpipe.recorder import Recorder, new_run_id
-from devpipe.recordings import Prefix, Recorded, Recording, Recordings, UnknownEvent, parse_line, read_prefix, run_folder
+from devpipe.recordings import Prefix, Recording, Recordings, UnknownEvent, parse_line, read_prefix, run_folder
 from devpipe.redaction import Redactor
 from tests.faults.writer import RUN_ID, Witness, started, whole_run
 

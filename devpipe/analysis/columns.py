@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from devpipe.errors import RecorderError
-from devpipe.events import ArtifactWritten, Event, TextWritten, VerdictGiven
-from devpipe.recordings import EVENTS, Recorded, Recording, is_file_name, read_prefix
+from devpipe.events import ArtifactWritten, Event, Recorded, TextWritten, VerdictGiven
+from devpipe.recordings import EVENTS, Recording, is_file_name, read_prefix
 from devpipe.summary import Attempt, RunSummary, StageSummary
 from devpipe.values import STAGES, Scalar, canonical_json
 

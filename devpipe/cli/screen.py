@@ -14,6 +14,7 @@ from devpipe.events import (
     AttemptFinished,
     Progressed,
     Queued,
+    Recorded,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -25,7 +26,6 @@ from devpipe.events import (
     VerdictGiven,
     Warned,
 )
-from devpipe.recordings import Recorded
 from devpipe.run import Happening
 from devpipe.values import STAGES
 

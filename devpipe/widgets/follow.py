@@ -16,8 +16,8 @@ from typing import Any, ParamSpec
 
 from devpipe.analysis.show import h
 from devpipe.errors import DevpipeError
-from devpipe.events import Event
-from devpipe.recordings import Recorded, Recording
+from devpipe.events import Event, Recorded
+from devpipe.recordings import Recording
 from devpipe.run import Happening, Run
 from devpipe.summary import RunSummary
 

@@ -23,6 +23,7 @@ from devpipe.events import (
     AttachmentWritten,
     AttemptStarted,
     Event,
+    Recorded,
     RunFinished,
     RunStarted,
     StageStarted,
@@ -30,7 +31,7 @@ from devpipe.events import (
     VerdictGiven,
     Warned,
 )
-from devpipe.recorder import Recorded, Recorder
+from devpipe.recorder import Recorder
 from devpipe.recordings import EVENTS, read_prefix
 from devpipe.redaction import Redactor
 from devpipe.summary import RunSummary
