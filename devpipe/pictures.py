@@ -10,7 +10,7 @@ import io
 import struct
 from collections.abc import Iterator
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageSequence
 
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.values import Attachment
@@ -107,8 +107,10 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def seconds_of(data: bytes) -> float | None:
-    """How long a WAV or an animated WEBP plays, in seconds; None for everything else."""
+    """How long a WAV or an animated WEBP, PNG or GIF plays, in seconds; None for everything else."""
     kind = sniff(data)
+    if kind == "image/gif" or (kind == "image/png" and b"acTL" in data[: data.find(b"IDAT")]):
+        return _playing_s(data)
     if kind == "image/webp":
         frames = [int.from_bytes(data[at + 12 : at + 15], "little") for name, at, size in riff_chunks(data) if name == b"ANMF"]
         return sum(frames) / 1000 if frames else None
@@ -119,6 +121,15 @@ def seconds_of(data: bytes) -> float | None:
         return None
     bytes_per_second = int(struct.unpack_from("<I", data, chunks[b"fmt "][0] + 8)[0])
     return chunks[b"data"][1] / bytes_per_second if bytes_per_second else None
+
+
+def _playing_s(data: bytes) -> float | None:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "GIF")) as image:
+            frames = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(image)]
+    except Exception:  # as in _pixels
+        return None
+    return sum(frames) / 1000 if len(frames) > 1 else None
 
 
 def decode(data: bytes, *, what: str = "picture", error: type[DevpipeError] = UsageError) -> Image.Image:
@@ -192,6 +203,14 @@ def attachment(data: bytes, *, name: str) -> Attachment:
         image = Image.alpha_composite(ground, image)
     image = image.convert("L" if name == "mask" else "RGB")
     return Attachment(encode_png(image), "image/png", *image.size)
+
+
+def fitted_mask(mask: Attachment, image: Attachment) -> Attachment:
+    """The mask in the size of its picture, without any grey that was not there: a soft rim would change pixels outside."""
+    if (mask.width, mask.height) == (image.width, image.height):
+        return mask
+    found = decode(mask.data, what="mask").resize((image.width, image.height), Image.Resampling.NEAREST)
+    return Attachment(encode_png(found), "image/png", *found.size)
 
 
 def encode_png(image: Image.Image) -> bytes:

@@ -7,6 +7,7 @@ image search read: https://cv.iptc.org/newscodes/digitalsourcetype/
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import struct
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
+from devpipe.errors import Unavailable
 from devpipe.pictures import riff_chunks, size_of, sniff
 
 BY_PROCEDURE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
@@ -42,6 +44,10 @@ _FIELDS = {
     f"{_SPACES['dc']} description": "note",
     f"{_SPACES['devpipe']} request": "request",
 }
+_PNG_KEPT = re.compile(rb"[A-Z]|tRNS|gAMA|cHRM|sRGB|iCCP|sBIT|bKGD|pHYs|cICP|acTL|fcTL|fdAT")
+_JPEG_WORDS = {0xFE, *range(0xE1, 0xF0)} - {0xE2, 0xEE}  # comments and applications' own, but colours
+_RIFF_KEPT = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"fmt ", b"fact", b"data")
+_CONTAINERS = {"video/mp4": "mp4", "video/webm": "webm", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg"}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -86,6 +92,56 @@ def read(data: bytes) -> Provenance | None:
     if not fields.get("source_type"):
         return None
     return Provenance(fields["source_type"], fields.get("made_by", ""), fields.get("note", ""), _request(fields.get("request", "")))
+
+
+def bare(data: bytes) -> bytes:
+    """The same picture, film or sound without what others wrote into it: no texts, tags or comments. Nothing is encoded again.
+
+    A server's note holds the prompt and the name of its job: it would carry a child's text out, and equal requests would not give
+    equal files. Films and sounds but WAV need PyAV, else Unavailable; so are those that it cannot read.
+    """
+    match kind := sniff(data):
+        case "image/png":
+            return data[:8] + b"".join(data[start:end] for start, end in _png_chunks(data) if _PNG_KEPT.match(data, start + 4))
+        case "image/jpeg":
+            found = list(_jpeg_segments(data))
+            return (
+                data[:2] + b"".join(data[a:b] for a, b in found if data[a + 1] not in _JPEG_WORDS) + data[max(found, default=(0, 2))[1] :]
+            )
+        case "image/webp" | "audio/wav":
+            chunks = [(name, data[at : at + size]) for name, at, size in riff_chunks(data) if name in _RIFF_KEPT]
+            plain = [(name, bytes([one[0] & ~0x0C]) + one[1:] if name == b"VP8X" else one) for name, one in chunks]  # no EXIF, no XMP
+            return _riff(data[8:12], plain)
+    return _remuxed(data, _CONTAINERS[kind]) if kind in _CONTAINERS else data
+
+
+def _remuxed(data: bytes, container: str) -> bytes:
+    """The same packets in a new container of the same kind."""
+    av, out = remuxer(), io.BytesIO()
+    try:
+        with av.open(io.BytesIO(data)) as source, av.open(out, "w", format=container) as target:
+            target.flags |= av.container.Flags.bitexact.value  # no time, no random number
+            streams = {one.index: target.add_stream_from_template(one) for one in source.streams if one.type in ("video", "audio")}
+            for stream in streams.values():
+                stream.metadata.clear()
+            for packet in source.demux():
+                if packet.stream.index in streams and packet.dts is not None:
+                    packet.stream = streams[packet.stream.index]
+                    target.mux(packet)
+    except (av.FFmpegError, ValueError) as error:
+        raise Unavailable(
+            f"What is written into this {container} file cannot be taken out: {error}.", hint="Make pictures instead."
+        ) from error
+    return out.getvalue()
+
+
+def remuxer() -> Any:
+    """PyAV. Raises Unavailable that says how to get it."""
+    try:
+        import av
+    except ImportError as error:
+        raise Unavailable("Films and sounds without their makers' notes need PyAV.", hint="Run `pip install devpipe[video]`.") from error
+    return av
 
 
 def _packet(provenance: Provenance) -> bytes:

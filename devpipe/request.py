@@ -103,7 +103,12 @@ class Asker:
                 raise UsageError(
                     f"Output {output.name!r} takes no {name}.", hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}."
                 )
-        return {name: _attachment(value, name) for name, value in present.items()}
+        found = {name: _attachment(value, name) for name, value in present.items()}
+        if {"image", "mask"} <= found.keys():
+            from devpipe.pictures import fitted_mask
+
+            found["mask"] = fitted_mask(found["mask"], found["image"])
+        return found
 
     def level(self, safety: str | None) -> Level:
         """The level of a run: the workspace's, or a stricter one. Raises UsageError."""

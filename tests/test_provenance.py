@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from devpipe.errors import Unavailable
 from devpipe.pictures import riff_chunks, seconds_of, size_of, sniff
-from devpipe.provenance import BY_MODEL, BY_PROCEDURE, MAX_REQUEST_BYTES, Provenance, read, stamp
+from devpipe.provenance import BY_MODEL, BY_PROCEDURE, MAX_REQUEST_BYTES, Provenance, bare, read, stamp
 
 MARK = Provenance(BY_PROCEDURE, "devpipe procedural/sketch", "A sketch drawn by rules, not by a diffusion model.")
 FULL = Provenance(
@@ -36,10 +38,10 @@ def picture(mode: str, kind: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def film(kind: str) -> bytes:
+def film(kind: str, **options: Any) -> bytes:
     frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "green", "blue")]
     out = io.BytesIO()
-    frames[0].save(out, kind, save_all=True, append_images=frames[1:], duration=100, loop=0)
+    frames[0].save(out, kind, save_all=True, append_images=frames[1:], duration=100, loop=0, **options)
     return out.getvalue()
 
 
@@ -80,15 +82,83 @@ FILES = {
 }
 
 
+SECRET = "Lena Meier, 4b"
+
+
+def words() -> PngImagePlugin.PngInfo:
+    """As ComfyUI writes its graph: a text chunk, and behind the picture one of its own kind."""
+    found = PngImagePlugin.PngInfo()
+    found.add_text("prompt", f'{{"1": "{SECRET}"}}', zip=False)
+    found.add_itxt("workflow", SECRET)
+    found.add(b"comf", f"prompt\0{SECRET}".encode(), after_idat=True)
+    return found
+
+
+def played(container: str, codec: str) -> bytes:
+    """A film or a sound whose tags hold the graph."""
+    out = io.BytesIO()
+    with av.open(out, "w", format=container, options={"movflags": "use_metadata_tags"} if container == "mp4" else {}) as file:
+        file.metadata["prompt"] = file.metadata["comment"] = SECRET
+        if codec in ("libx264", "libvpx-vp9"):
+            film = file.add_stream(codec, rate=10)
+            film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
+            film.metadata["title"] = SECRET
+            frames = [av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade * 50, np.uint8), format="rgb24") for shade in range(5)]
+        else:
+            film = file.add_stream(codec, rate=48000)
+            film.layout = "mono"
+            frames = [av.AudioFrame(format=film.format.name, layout="mono", samples=film.codec_context.frame_size or 960) for _ in range(9)]
+            for at, frame in enumerate(frames):
+                frame.sample_rate, frame.pts = 48000, at * frame.samples
+                frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        for frame in frames:
+            file.mux(film.encode(frame))
+        file.mux(film.encode())
+    return out.getvalue()
+
+
+TOLD = {
+    "png": picture("RGB", "PNG", pnginfo=words()),
+    "png animated": film("PNG", pnginfo=words()),
+    "jpeg": picture("RGB", "JPEG", comment=SECRET, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + SECRET.encode()),
+    "webp": picture("RGBA", "WEBP", lossless=True, exact=True, exif=b"Exif\0\0" + SECRET.encode()),
+    "webp animated": film("WEBP", exif=b"Exif\0\0" + SECRET.encode()),
+    "wav": sound(2) + b"LIST" + struct.pack("<I", len(SECRET)) + SECRET.encode(),
+    "mp4": played("mp4", "libx264"),
+    "webm": played("webm", "libvpx-vp9"),
+    "flac": played("flac", "flac"),
+    "mp3": played("mp3", "libmp3lame"),
+    "ogg": played("ogg", "libopus"),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_a_bare_file_holds_no_word_of_its_maker_and_the_same_content(name: str) -> None:
+    data = TOLD[name]
+    assert SECRET.encode() in data
+    found = bare(data)
+    assert SECRET.encode() not in found and sniff(found) == sniff(data) and bare(data) == found
+    assert content(found) == content(data) == content(bare(found))
+
+
+@pytest.mark.parametrize("name", ["png", "webp", "wav", "jpeg with exif", "mp4"])
+def test_what_is_cut_off_or_odd_is_bared_or_said_to_be_unreadable(name: str) -> None:
+    """Whatever the bytes: no other error."""
+    data = (TOLD | FILES)[name]
+    for end in range(0, len(data), max(1, len(data) // 60)):
+        with contextlib.suppress(Unavailable):
+            assert SECRET.encode() not in bare(data[:end]) or sniff(data[:end]) == "application/octet-stream"
+
+
 def content(data: bytes) -> list[bytes]:
     """Everything a viewer or player gets from a file."""
     kind = sniff(data)
     if kind == "audio/wav":
         with wave.open(io.BytesIO(data)) as file:
             return [repr(file.getparams()).encode(), file.readframes(10**6)]
-    if kind == "video/mp4":
+    if kind.startswith(("video/", "audio/")):
         with av.open(io.BytesIO(data)) as container:
-            return [frame.to_ndarray(format="rgb24").tobytes() for frame in container.decode(video=0)]
+            return [frame.to_ndarray().tobytes() for frame in container.decode(container.streams[0])]
     image, frames = Image.open(io.BytesIO(data)), []
     for index in range(getattr(image, "n_frames", 1)):
         image.seek(index)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from dataclasses import replace
 
 from devpipe.backends.base import Backend
-from devpipe.errors import NotAllowed, Rejected
-from devpipe.events import ArtifactWritten, VerdictGiven
+from devpipe.errors import NotAllowed, Rejected, Unavailable
+from devpipe.events import ArtifactWritten, VerdictGiven, Warned
 from devpipe.pictures import seconds_of, size_of, sniff
-from devpipe.provenance import BY_MODEL, BY_PROCEDURE, Provenance, stamp
+from devpipe.provenance import BY_MODEL, BY_PROCEDURE, Provenance, bare, remuxer, stamp
+from devpipe.safety.check import is_strict
 from devpipe.stages.context import Context
 from devpipe.values import Media, MediaRequest, MediaResult
 
 EXTENSIONS = {
     "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4", "video/webm": "webm",
-    "audio/wav": "wav", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg", "text/plain": "txt",
+    "image/gif": "gif", "audio/wav": "wav", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg", "text/plain": "txt",
 }  # fmt: skip
-FITTING = {"image": ("image/",), "video": ("video/", "image/webp"), "sound": ("audio/",)}  # an animated WEBP is a film, too
+FITTING = {"image": ("image/",), "video": ("video/",), "sound": ("audio/",)}
 NOTES = {True: "A sketch drawn by rules, not by a diffusion model.", False: "Made by a generative model."}
 
 
@@ -33,17 +35,20 @@ async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | N
     """Everything the backend made, on disk with its provenance. Nothing is sent without an allowing verdict for it."""
     guard(request, verdict)
     backend = context.backends[context.output.backend]
+    if context.provenance == "mark" and not backend.by_rule and request.medium != "image":
+        remuxer()  # raises now, not after the work
     started = context.media_attempt(request)
     await context.record(started)  # the verdict held before it reaches the disk with it: nothing is sent earlier
     result = await context.make(backend, request, started)
     if result.refused:
         return result
-    if not result.media:
+    media = _presentable(context, result.media)
+    if not media:
         raise Rejected("The backend answered without any file.", hint="Try again, or another output.")
     written: list[ArtifactWritten] = []
 
     def files() -> list[tuple[str, bytes]]:
-        stamped = _stamped(context, backend, request, result)
+        stamped = _stamped(context, backend, request, replace(result, media=media))
         names = [context.file_name(request.medium, EXTENSIONS.get(media.media_type, "bin")) for media in stamped]
         written.extend(_written(name, media, started.attempt) for name, media in zip(names, stamped, strict=True))
         return [(name, media.data) for name, media in zip(names, stamped, strict=True)]
@@ -53,6 +58,16 @@ async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | N
     finally:  # a cancellation waits for the files: they are there, so their events belong to the recording
         context.hold(*written)
     return result
+
+
+def _presentable(context: Context, made: tuple[Media, ...]) -> tuple[Media, ...]:
+    """What may be kept. Where nothing is shown unchecked, that is no text that came beside a picture: no verdict covers its words."""
+    kept = tuple(media for media in made if not is_strict(context.level) or _kind(media).startswith(("image/", "video/", "audio/")))
+    if len(kept) < len(made):
+        context.hold(
+            Warned(stage="generation", message=f"A text that was made, too, is not kept: at level {context.level} it needs a check.")
+        )
+    return kept
 
 
 def _stamped(context: Context, backend: Backend, request: MediaRequest, result: MediaResult) -> list[Media]:
@@ -67,10 +82,27 @@ def _stamped(context: Context, backend: Backend, request: MediaRequest, result: 
         }) if full else None,
     )  # fmt: skip
     kinds = [_kind(media) for media in result.media]
-    if not any(kind in EXTENSIONS and kind.startswith(FITTING.get(request.medium, ())) for kind in kinds):  # the others came with it
+    if not any(_fits(media.data, kind, request.medium) for media, kind in zip(result.media, kinds, strict=True)):  # others came with it
         problem = f"The backend made {', '.join(dict.fromkeys(kinds))}, and nothing that is {request.medium}."
         raise Rejected(problem, hint="Correct the output config's medium, or what it is made by.")
-    return [_identified(media, kind, stamp(media.data, kind, provenance)) for media, kind in zip(result.media, kinds, strict=True)]
+    bared = [media.data if backend.by_rule else _bare(context, media.data) for media in result.media]
+    return [_identified(media, kind, stamp(data, kind, provenance)) for media, kind, data in zip(result.media, kinds, bared, strict=True)]
+
+
+def _fits(data: bytes, kind: str, medium: str) -> bool:
+    """Whether it is of that medium; an animated picture is a film, too."""
+    moves = medium == "video" and kind.startswith("image/") and seconds_of(data) is not None
+    return kind in EXTENSIONS and (moves or kind.startswith(FITTING.get(medium, ())))
+
+
+def _bare(context: Context, data: bytes) -> bytes:
+    """A file without what its maker noted in it: the prompt, the name of the job."""
+    try:
+        return bare(data)
+    except Unavailable:
+        if context.provenance == "mark":
+            raise
+        return data
 
 
 def _kind(media: Media) -> str:
