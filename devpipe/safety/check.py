@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from devpipe.errors import RecorderError
 from devpipe.events import VerdictGiven
@@ -36,8 +37,7 @@ def covers(verdict: VerdictGiven | None, *, sha256: str, level: Level, policy: s
     return (verdict.sha256, verdict.level, verdict.policy, verdict.digest) == (sha256, level, policy, digest_now)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(NamedTuple):
     """What a verdict says besides what it is about."""
 
     allowed: bool
@@ -66,7 +66,7 @@ async def check(
         found = await judging.found(found.categories)
     policy = policy_version(level, judge=(judge_model or "judge") if ask_judge else "")
     bound = {"stage": stage, "sha256": sha256, "level": level, "policy": policy, "negative_prompt": NEGATIVE.get(level, "")}
-    return VerdictGiven.model_validate({**asdict(found), **bound, "seconds": time.perf_counter() - began})
+    return VerdictGiven.model_validate({**found._asdict(), **bound, "seconds": time.perf_counter() - began})
 
 
 def is_strict(level: Level) -> bool:

@@ -6,8 +6,8 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, NamedTuple, TypeVar
 
 from devpipe import events
 from devpipe.backends.base import Backend, Delta, Emit, Piece, Preview, Progress, Queued
@@ -82,8 +82,7 @@ def _described(request: TextRequest) -> dict[str, object]:
     return {name: value for name, value in told.items() if value not in ("", (), None) and (name, value) != ("boundary", "world")}
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(NamedTuple):
     """Which text of a run is meant."""
 
     stage: Stage
@@ -141,7 +140,7 @@ class Context:
 
     def follow(self, where: Where, streamed: list[str] | None = None, *, silent: bool = False) -> Emit:
         """An emit for a backend whose pieces reach the run's followers; `streamed` keeps the text, a silent one shows none of it."""
-        place = asdict(where)
+        place = where._asdict()
 
         def emit(piece: Piece) -> None:
             match piece:
@@ -212,7 +211,7 @@ class Context:
 
     async def _attempted(self, candidate: Candidate, backend: Backend, request: TextRequest, where: Where) -> TextResult:
         if self._streaming == where:  # this text was begun before: what followers saw of it is void
-            self.emit(TextStreamed(**asdict(where), text="", restarted=True))
+            self.emit(TextStreamed(**where._asdict(), text="", restarted=True))
         request, streamed, judging = replace(request, model=candidate.model), list[str](), request.task == "judge"
         names = candidate.backend, candidate.model
         started = self._attempt(where.stage, request.task, *names, request.seed, _described(request), paid=backend.paid)
@@ -223,7 +222,7 @@ class Context:
     def partial(self, where: Where, text: str) -> None:
         """Keep what came of a text, never as a result."""
         if text := visible(text[:MAX_ANSWER]):
-            self.hold(TextWritten(**asdict(where), text=text, by="model", partial=True))
+            self.hold(TextWritten(**where._asdict(), text=text, by="model", partial=True))
 
     def _accepted(self, result: TextResult, request: TextRequest, where: Where, candidate: Candidate) -> TextResult:
         """The answer, if it is one: whole, not empty, only of the parts asked for, without control characters and chatter."""

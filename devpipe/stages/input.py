@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from devpipe.errors import Rejected
 from devpipe.events import TextWritten, VerdictGiven, Warned
@@ -91,7 +91,7 @@ async def translated(context: Context, request: TextRequest, where: Where, seede
         text, lost = with_brackets(result.text, wanted)
         if not lost:
             raw = result.raw or (result.text if text != result.text else "")
-            context.hold(TextWritten(**asdict(where), text=text, by="model", language=request.output_language, raw=raw))
+            context.hold(TextWritten(**where._asdict(), text=text, by="model", language=request.output_language, raw=raw))
             return text
         context.partial(where, result.text)
     raise Rejected(f"The model lost what must stay as it is: {', '.join(lost)}.", hint="Try again, or another model for translate.")
