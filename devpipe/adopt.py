@@ -5,21 +5,39 @@ Found by following links from the samplers and loaders, never by the numbers of 
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from devpipe import provenance
+from devpipe.config import MAX_GRAPH_BYTES
 from devpipe.errors import UsageError
-from devpipe.graphs import HOW_TO_EXPORT, SEEDS, Nodes, input_of, is_link, model_files, pack_of, shape_fault, title_of, unknown_inputs
+from devpipe.graphs import (
+    HOW_TO_EXPORT,
+    SEEDS,
+    Nodes,
+    input_of,
+    inputs_of,
+    is_custom,
+    is_link,
+    model_files,
+    pack_of,
+    shape_fault,
+    title_of,
+    unknown_inputs,
+)
+from devpipe.provenance import png_chunks
 
 Spot = tuple[str, str]  # node, input
 Group = tuple[Spot, ...]
-MAX_FILE = 64_000_000  # bytes
+MAX_FILE = 64_000_000  # bytes: a PNG has its pixels, too
+SMALLER = "Split it in ComfyUI, or load from files what stands in its nodes."
 TEXTS = re.compile(
     r".*(text|prompt|string|caption).*|value|tags|lyrics|clip_[lg]|(mt5|t5|bert|llama).*|positive|negative|description", re.IGNORECASE
 )
@@ -49,6 +67,10 @@ NUMBERS: Mapping[str, float] = {  # for inputs that hold no number yet, where no
     **dict.fromkeys(SEEDS, 0), "steps": 20, "cfg": 7.0, "denoise": 1.0, "width": 1024, "height": 1024, "batch_size": 1, "length": 81,
 }  # fmt: skip
 SAVES = re.compile("Save(?!Text)|Preview(?!Any|Text)|Combine$|Output|Export|Send|Upload|Display|Write")  # in the names of nodes
+INVERTERS = {"InvertMask": "mask", "ImageInvert": "image"}
+SHAPES = re.compile(r"(Grow|Feather|Threshold|Crop|Resize|Scale|Blur)Mask.*|MaskToImage|ImageToMask|ImageScale.*|ImageBlur|.*Preview.*")
+ADJUSTS = re.compile("ImageInvert|ImageScale.*|ImageBlur")
+MASKED = {"VAEEncodeForInpaint", "SetLatentNoiseMask", "InpaintModelConditioning"}  # they change where the mask is white
 VIDEO, SOUND = re.compile(r"Save(Video|WEBM|Animated)|VideoCombine"), re.compile(r"(Save|Preview)Audio")
 
 
@@ -105,13 +127,19 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """A graph with a guess for each of our values; what a person should know of it stands in `notes`."""
+    """A graph with a guess for each of our values."""
 
     graph: Nodes
     guesses: tuple[Guess, ...]
-    notes: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()  # what was set right in it
+    needs: tuple[str, ...] = ()  # custom nodes and model files
     medium: str = "image"
-    limits: Mapping[Spot, Mapping[str, Any]] = field(default_factory=dict)
+    object_info: Nodes = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of it."""
+        return *self.changes, *_of_pictures(self), *self.needs
 
     def chosen(self, choose: Callable[[Guess], Group]) -> Adoption:
         """The same with only one place for each value; `choose` is asked where two are possible."""
@@ -137,13 +165,19 @@ class Adoption:
     def _binding(self, spot: Spot) -> dict[str, str]:
         return {"node": spot[0], "input": spot[1], "title": title_of(self.graph[spot[0]])}
 
+    def _limits(self, guess: Guess) -> Mapping[str, Any]:
+        number, name = guess.best[0]
+        told = input_of(self.object_info, self.graph[number]["class_type"], name)
+        return told.limits if told else {"min": 0, "max": 1} if guess.name == "alpha" else {}
+
     def _parameter(self, guess: Guess) -> dict[str, Any]:
         value = self.graph[guess.best[0][0]]["inputs"][guess.best[0][1]]
-        known, told = PARAMETERS.get(guess.name, NEGATIVE), self.limits.get(guess.best[0], {})
+        known, told = PARAMETERS.get(guess.name, NEGATIVE), self._limits(guess)
         words = {"title": _words(*known.title.split("|")), "description": _words(*known.description.split("|"))}
         if known.type == "string":
             return {"type": known.type, **words, "default": value}
-        value = int(value) if known.type == "integer" else float(value)
+        with suppress(OverflowError):  # a number of hundreds of digits: the config's own check refuses it
+            value = int(value) if known.type == "integer" else float(value)
         low, high = max(known.limits[0], told.get("min", 0)), min(known.limits[1], told.get("max", known.limits[1]))
         fits: dict[str, Any] = {"minimum": min(low, value), "maximum": max(high, value)}
         usual = next(one for one in (16, 8, 1) if value % one == 0) if guess.name in ("width", "height") else 1  # where no server says
@@ -165,10 +199,10 @@ def read(path: Path) -> dict[str, Any]:
     if path.exists() and not path.is_file():
         raise UsageError(f"{path} is a folder, and no file.", hint="Name the graph's file.")
     if path.exists() and path.stat().st_size > MAX_FILE:
-        raise UsageError(f"{path} is larger than {MAX_FILE // 1_000_000} MB.", hint=HOW_TO_EXPORT)
+        raise UsageError(f"{path} is larger than {MAX_FILE // 1_000_000} MB.", hint="Is it the right file? Graphs have some kB.")
     data = path.read_bytes()
     try:
-        graph = json.loads(_prompt_of(data) if data.startswith(b"\x89PNG") else data)
+        graph = _of_png(data) if data.startswith(b"\x89PNG") else json.loads(data)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} holds no graph that can be read: {_why(data, error)}.", hint=HOW_TO_EXPORT) from error
     while isinstance(graph, dict) and shape_fault(graph):
@@ -184,7 +218,14 @@ def read(path: Path) -> dict[str, Any]:
     fault = shape_fault(graph) if isinstance(graph, dict) else f"holds no graph. {HOW_TO_EXPORT}"
     if fault:
         raise UsageError(f"{path} {fault}")
+    if (size := len(written(graph).encode())) > MAX_GRAPH_BYTES:
+        raise UsageError(f"The graph in {path} has {size // 1024} kB, an output's may have {MAX_GRAPH_BYTES // 1024}.", hint=SMALLER)
     return dict(graph)
+
+
+def written(value: Mapping[str, Any]) -> str:
+    """A graph or an output config as its file holds it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _why(data: bytes, error: Exception) -> str:
@@ -196,51 +237,61 @@ def _why(data: bytes, error: Exception) -> str:
     return f"its JSON breaks off or is wrong: {error}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _prompt_of(data: bytes) -> str:
-    """The graph that ComfyUI left in a PNG. Raises ValueError where there is none."""
-    from PIL import Image
+def _of_png(data: bytes) -> Any:
+    """The graph that ComfyUI left in a PNG, or we; its pixels are not looked at. Raises ValueError where there is none."""
+    for start, end in png_chunks(data):
+        kind, (key, _, text) = data[start + 4 : start + 8], data[start + 8 : end - 4].partition(b"\0")
+        if key == b"prompt" and kind in (b"tEXt", b"zTXt", b"iTXt"):
+            return json.loads(_text_of(kind, text))
+    ours = provenance.read(data)
+    if ours and ours.request and isinstance(workflow := ours.request.get("workflow"), dict):
+        return workflow.get("nodes")
+    raise ValueError("the PNG carries none that can be run; ComfyUI did not write it, or somebody took it out")
 
+
+def _text_of(kind: bytes, text: bytes) -> str:
+    """What stands in a text chunk behind its keyword."""
+    if kind == b"tEXt":
+        return text.decode("latin-1")
+    packed, body = (True, text[1:]) if kind == b"zTXt" else (text[:1] == b"\1", text[2:].split(b"\0", 2)[-1])
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return str(image.info["prompt"])
-    except (KeyError, OSError, SyntaxError) as error:
-        raise ValueError("the PNG carries none that can be run; ComfyUI did not write it, or somebody took it out") from error
+        body = zlib.decompressobj().decompress(body, MAX_FILE) if packed else body
+    except zlib.error as error:
+        raise ValueError("what the PNG carries cannot be unpacked") from error
+    return body.decode("latin-1" if kind == b"zTXt" else "utf-8")
 
 
 def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:
     """The graph with a guess for each of our values. Raises UsageError where no text goes into it."""
-    graph, notes = _with_masks(graph)
-    notes += [*_corrected(graph, object_info or {}), *_filled_up(graph, object_info or {})]
-    reader = _Reader(graph, object_info or {})
+    info = object_info or {}
+    graph, changes = _with_masks(graph)
+    changes += [*_corrected(graph, info), *_filled_up(graph, info)]
+    reader = _Reader(graph, info)
     prompts = reader.texts("positive")
     if not prompts:
         raise UsageError("This graph takes no text, and every output of devpipe does.", hint="Choose a graph with a prompt.")
     guesses = [*_of_texts(reader, prompts), Guess("seed", reader.seeds()), *reader.pictures()]
-    notes += [] if reader.seeds() else ["there is no seed in the graph: the same text gives the same result."]
+    changes += [] if reader.seeds() else ["there is no seed in the graph: the same text gives the same result."]
+    changes += [note for one in guesses if one.name == "mask" for group in (one.best, *one.others) for note in _turned(graph, group[0][0])]
     has_image = any(one.name == "image" for one in guesses)
     guesses += [one for name in PARAMETERS if (one := reader.parameter(name)).best and (name != "strength" or has_image)]
-    guesses = _apart(guesses)
     classes = [node["class_type"] for node in graph.values()]
     medium = "video" if any(map(VIDEO.search, classes)) else "sound" if any(map(SOUND.search, classes)) else "image"
-    spots = {spot for guess in guesses for spot in guess.best}
-    told = {spot: input_of(object_info or {}, graph[spot[0]]["class_type"], spot[1]) for spot in spots}
-    limits = {spot: one.limits for spot, one in told.items() if one}
-    limits |= {one.best[0]: {"min": 0, "max": 1} for one in guesses if one.name == "alpha" and one.best[0] not in limits}
-    loaders = [(number, node["inputs"].get("image")) for number, node in graph.items() if node["class_type"].startswith("LoadImage")]
-    notes += [f"node {number}: its picture {file} must lie on the server." for number, file in loaders if (number, "image") not in spots]
-    if has_image or any(one.name in ("mask", "control") for one in guesses):
-        notes += [
-            f"node {one.best[0][0]}: its text stays as it is, an output with a picture takes one."
-            for one in guesses
-            if one.name == "prompt_2"
-        ]
-    notes += [
-        f"node {spot[0]} takes the same picture: {graph[spot[0]]['inputs'][spot[1]]} is not on the server."
-        for one in guesses
-        if one.name in ("image", "mask", "control")
-        for spot in one.best[1:]
-    ]
-    return Adoption(graph, tuple(guesses), (*notes, *_needs(graph, object_info)), medium, limits)
+    return Adoption(graph, tuple(_apart(guesses)), tuple(changes), tuple(_needs(graph, object_info)), medium, info)
+
+
+def _of_pictures(adopted: Adoption) -> Iterator[str]:
+    """What becomes of the pictures that stand in the graph, and of a second text beside them."""
+    graph, pictures = adopted.graph, [one for one in adopted.guesses if one.name in ("image", "mask", "control")]
+    spots = {spot for guess in adopted.guesses for spot in guess.best}
+    for number, node in graph.items():
+        if node["class_type"].startswith("LoadImage") and (number, "image") not in spots:
+            yield f"node {number}: its picture {node['inputs'].get('image')} must lie on the server."
+    for one in adopted.guesses if pictures else ():
+        if one.name == "prompt_2":
+            yield f"node {one.best[0][0]}: its text stays as it is, an output with a picture takes one."
+    for one in pictures:
+        yield from (f"node {number} takes the same picture: it named {graph[number]['inputs'][name]}." for number, name in one.best[1:])
 
 
 def _apart(guesses: Sequence[Guess]) -> list[Guess]:
@@ -285,11 +336,9 @@ def _needs(graph: Nodes, object_info: Nodes | None) -> Iterator[str]:
             yield f"nodes that the server lacks: {', '.join(missing)}."
             if packs := sorted({pack for one in missing if (pack := pack_of(one))}):
                 yield f"some of them come with: {', '.join(f'github.com/{one}' for one in packs)}."
-        modules = {one: str(object_info[one].get("python_module", "")) for one in classes if one in object_info}
-        if custom := [
-            f"{one} ({module.removeprefix('custom_nodes.')})" for one, module in modules.items() if module.startswith("custom_nodes")
-        ]:
-            yield f"custom nodes: {', '.join(custom)}."
+        custom = [one for one in classes if is_custom(object_info, one)]
+        if named := [f"{one} ({object_info[one]['python_module'].removeprefix('custom_nodes.')})" for one in custom]:
+            yield f"custom nodes: {', '.join(named)}."
     if not any(map(SAVES.search, classes)):
         yield "no node seems to save a picture, film or sound: add one that does, such as SaveImage."
     yield from (f"model file: models/{folder}/{file}" for file, folder in model_files(graph).items())
@@ -313,19 +362,68 @@ def _with_masks(graph: Nodes) -> tuple[dict[str, Any], list[str]]:
     return found, notes
 
 
+def _turned(graph: dict[str, Any], loader: str) -> Iterator[str]:
+    """Take inverters of a mask out of the way, where all of it goes through one to be what is changed: ours is white there."""
+    uses, inverters = _users(graph, loader)
+    behind = [one for inverter in inverters for one in _users(graph, inverter)[0]]
+    plain = not uses and any(graph[one]["class_type"] in MASKED for one in behind)
+    for inverter in inverters:
+        source = graph[inverter]["inputs"].get(INVERTERS[graph[inverter]["class_type"]])
+        for node in graph.values() if plain else ():
+            node["inputs"].update({name: source for name, value in node["inputs"].items() if is_link(value) and value[0] == inverter})
+        told = "the mask goes past it now" if plain else "it turns the mask round; look at a result"
+        yield f"node {inverter} ({title_of(graph[inverter])}): {told}: what is sent is white where to change."
+
+
+def _users(graph: Nodes, number: str) -> tuple[list[str], list[str]]:
+    """The nodes that use a mask, and those that invert it first; also behind nodes that only shape it."""
+    ends = _behind(graph, number, SHAPES)
+    return [one for one in ends if graph[one]["class_type"] not in INVERTERS], [
+        one for one in ends if graph[one]["class_type"] in INVERTERS
+    ]
+
+
+def _behind(graph: Nodes, number: str, through: re.Pattern[str]) -> list[str]:
+    """The nearest nodes that get something from a node, behind those of the classes `through`."""
+    ends, left, seen = list[str](), [number], {number}
+    while left:
+        source = left.pop()
+        users = [one for one, node in graph.items() if any(is_link(v) and v[0] == source for v in node["inputs"].values())]
+        for one in users:
+            if one not in seen:
+                seen.add(one)
+                (left if through.fullmatch(graph[one]["class_type"]) else ends).append(one)
+    return ends
+
+
 def _corrected(graph: dict[str, Any], object_info: Nodes) -> Iterator[str]:
-    """Numbers where a program would put them, {{seed}}; folders with the strokes that this server writes; no inputs that it ignores."""
+    """Numbers where a program would put them, {{seed}}; folders with the strokes that this server writes; no values that it ignores.
+
+    Links stay, which servers pass on, and all that stands in custom nodes.
+    """
     for number, node in graph.items():
-        for name in unknown_inputs(node, object_info):
-            del node["inputs"][name]
-            yield f"node {number}: {name} was left out, which this server does not know."
-        for name, value in node["inputs"].items():
-            told = input_of(object_info, node["class_type"], name)
-            if (
-                new := _correct(name, value, told.kind if told else "", told.limits if told else {}, (told and told.options) or ())
-            ) != value:
-                node["inputs"][name] = new
-                yield f"node {number}: {name} was {value!r}, it is {new!r} now."
+        unknown = unknown_inputs(node, object_info)
+        if is_custom(object_info, node["class_type"]):
+            names = ", ".join(unknown)
+            yield from (
+                [f"node {number} ({title_of(node)}) does not declare {names}: custom nodes may take more than that."] if names else ()
+            )
+            continue
+        for name in unknown:
+            if not isinstance(node["inputs"][name], list | dict):
+                del node["inputs"][name]
+                yield f"node {number}: {name} was left out, which this server does not know."
+        yield from _set_right(number, node, object_info)
+
+
+def _set_right(number: str, node: dict[str, Any], object_info: Nodes) -> Iterator[str]:
+    """Give a node the values in the way that this server takes them."""
+    for name, value in node["inputs"].items():
+        told = input_of(object_info, node["class_type"], name)
+        new = _correct(name, value, told.kind if told else "", told.limits if told else {}, (told and told.options) or ())
+        if new != value:
+            node["inputs"][name] = new
+            yield f"node {number}: {name} was {value!r}, it is {new!r} now."
 
 
 def _correct(name: str, value: Any, kind: str, limits: Mapping[str, Any], options: Sequence[Any]) -> Any:
@@ -352,11 +450,16 @@ def _number_for(name: str, text: str, kind: str, limits: Mapping[str, Any]) -> A
 def _filled_up(graph: dict[str, Any], object_info: Nodes) -> Iterator[str]:
     """Give nodes from older servers the inputs that this one asks for besides, with its own defaults."""
     for number, node in graph.items():
-        for name in object_info.get(node["class_type"], {}).get("input", {}).get("required", {}):
+        for name in inputs_of(object_info, node["class_type"], "required"):
             told = input_of(object_info, node["class_type"], name)
             if name not in node["inputs"] and told and (value := told.limits.get("default", (told.options or [None])[0])) is not None:
-                node["inputs"][name] = value
-                yield f"node {number}: {name} = {value} was added, which this server asks for."
+                custom = is_custom(object_info, node["class_type"])
+                node["inputs"].update({} if custom else {name: value})
+                yield f"node {number}: " + (
+                    f"it lacks {name}, which this server asks for; usual is {value}."
+                    if custom
+                    else f"{name} = {value} was added, which this server asks for."
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -562,10 +665,11 @@ class _Reader:
             if node["class_type"].startswith("LoadImage") and isinstance(node["inputs"].get("image"), str):
                 found.setdefault(self._role(number), []).append(((number, "image"),))
         for name, (first, *others) in found.items():
-            absent = [group for group in others if self._absent(group[0])]
-            yield Guess(
-                name, tuple(spot for group in (first, *absent) for spot in group), tuple(one for one in others if one not in absent)
-            )
+            same = [group for group in others if self._text(group[0]) == self._text(first[0])]
+            best = tuple(spot for group in (first, *same) for spot in group)
+            rest = [group for group in others if group not in same]
+            both = (*best, *(group[0] for group in rest if self._absent(group[0])))
+            yield Guess(name, best, (*rest, both) if len(both) > len(best) else tuple(rest))
 
     def _absent(self, spot: Spot) -> bool:
         """Whether the server is known to lack the picture that stands there: the graph would not run with it."""
@@ -573,8 +677,8 @@ class _Reader:
         return bool(told and told.options is not None and self._text(spot) not in told.options)
 
     def _role(self, number: str) -> str:
-        users = [node for node in self.graph.values() if any(value[:1] == [number] for value in node["inputs"].values() if is_link(value))]
-        if self.graph[number]["class_type"] == "LoadImageMask" or (users and all(node["class_type"] == "ImageToMask" for node in users)):
+        users = {self.graph[one]["class_type"] for one in _behind(self.graph, number, ADJUSTS)}
+        if self.graph[number]["class_type"] == "LoadImageMask" or users == {"ImageToMask"}:
             return "mask"
         guides = [
             node["inputs"]["image"][0]

@@ -63,7 +63,8 @@ def binding_faults(
     taken: dict[tuple[str, str], str] = {}
     for name, some in bindings.items():
         if name not in kinds:
-            yield ("bindings", name), f"is no text, picture or parameter of this output; {offer(name, kinds)}"
+            what = f"is no text, picture or parameter of this output; {offer(name, kinds)}"
+            yield ("bindings", name), f"{what} Or declare it under parameters, or delete the binding."
         for index, one in enumerate(some):
             if fault := _binding_fault(one, nodes, kinds.get(name, "")):
                 yield ("bindings", name, index, fault[0]), fault[1]
@@ -71,7 +72,8 @@ def binding_faults(
                 yield ("bindings", name, index), f"takes {owner!r} already. Delete one of the two."
     for name in kinds:
         if not bindings.get(name) and (name != "seed" or (seeds := _seeds(nodes))):
-            what = f"Bind it to {' and '.join(seeds)}." if name == "seed" else "Bind it to an input of the graph, or delete it."
+            where = " and ".join(seeds) if name == "seed" else "an input of the graph"
+            what = f"Bind it to {where}, or delete it." if name in parameters else f"Bind it to {where}."
             yield ("parameters" if name in parameters else "bindings", name), f"is bound nowhere: it would change nothing. {what}"
 
 
@@ -161,25 +163,61 @@ class _Input:
 
     @classmethod
     def of(cls, told: Any) -> _Input:
-        """Both shapes of COMBO are the same: [[...], {}] and ["COMBO", {"options": [...]}]."""
-        told = told if isinstance(told, list) else [told]
-        limits = told[1] if len(told) > 1 and isinstance(told[1], dict) else {}
+        """Both shapes of COMBO are the same: [[...], {}] and ["COMBO", {"options": [...]}]; what says no type takes anything."""
+        told = (told or ["*"]) if isinstance(told, list) else [told]
+        limits = {
+            name: value for name, value in _mapping(told[1] if len(told) > 1 else None).items() if name not in LIMITS or _is_number(value)
+        }
         if isinstance(told[0], list):
             return cls("COMBO", limits, told[0])
-        return cls(str(told[0]), limits, limits.get("options") if told[0] == "COMBO" and "remote" not in limits else None)
+        options = limits.get("options") if told[0] == "COMBO" and "remote" not in limits else None
+        return cls(str(told[0]), limits, options if isinstance(options, list) else None)
+
+
+LIMITS = {"min", "max", "step"}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def inputs_of(object_info: Nodes, class_type: str, *parts: str) -> dict[str, Any]:
+    """What a server says of a node's inputs, by name: of its required and optional ones, or of these `parts`.
+
+    Custom nodes say this of themselves, and not all of them in the right shape: what is none counts as nothing.
+    """
+    told = _mapping(_mapping(object_info.get(class_type)).get("input"))
+    return {name: one for part in parts or ("optional", "required") for name, one in _mapping(told.get(part)).items()}
+
+
+def slots_of(object_info: Nodes, class_type: str) -> list[str]:
+    """What a node gives, by slot."""
+    told = _mapping(object_info.get(class_type)).get("output")
+    return ["COMBO" if isinstance(one, list) else str(one) for one in (told if isinstance(told, list) else ())]
 
 
 def input_of(object_info: Nodes, class_type: str, name: str) -> _Input | None:
     """What a server says of one input; None where it knows no such node or input."""
-    told = object_info.get(class_type, {}).get("input", {})
-    declared = {**told.get("optional", {}), **told.get("required", {})}.get(name)
-    return None if declared is None else _Input.of(declared)
+    declared = inputs_of(object_info, class_type)
+    return _Input.of(declared[name]) if name in declared else None
+
+
+def is_custom(object_info: Nodes, class_type: str) -> bool:
+    """Whether a node is not ComfyUI's own: such a node may take more than it says."""
+    return str(_mapping(object_info.get(class_type)).get("python_module", "")).startswith("custom_nodes")
 
 
 def unknown_inputs(node: Mapping[str, Any], object_info: Nodes) -> list[str]:
-    """The inputs of a node that a server would ignore; none where it does not know the node."""
-    told = object_info.get(node["class_type"], {}).get("input")
-    known = {name for part in ("required", "optional", "hidden") for name in (told or {}).get(part) or ()} | FRONTEND | NEWER
+    """The inputs of a node that its server does not declare; none where it does not know the node.
+
+    Plain ones are ignored. Links are passed on: nodes that take any number of them declare none.
+    """
+    known = {*inputs_of(object_info, node["class_type"], "required", "optional", "hidden"), *FRONTEND, *NEWER}
+    told = node["class_type"] in object_info
     return [name for name in node["inputs"] if told and name not in known and name.partition(".")[0] not in known]
 
 
@@ -236,7 +274,7 @@ def problems(
     """
     checker = _Checker(graph, object_info, sources or {}, frozenset(uploaded))
     found = [GraphProblem(*where, message) for number in graph for where, message in checker.node(number)]
-    if not any(object_info.get(node["class_type"], {"output_node": True}).get("output_node") for node in graph.values()):
+    if not any(_mapping(object_info.get(node["class_type"], {"output_node": True})).get("output_node") for node in graph.values()):
         found.append(GraphProblem("", "", "", "no node writes or shows anything. Add one that does, such as SaveImage."))
     return [*found, *_circles(graph)]
 
@@ -256,18 +294,18 @@ class _Checker:
         if kind not in self.object_info:
             yield (number, title, ""), f"the server has no node class {kind!r}. {self._how_to_get(kind)}"
             return
-        told = self.object_info[kind]["input"]
-        declared = {name: _Input.of(one) for part in ("required", "optional") for name, one in told.get(part, {}).items()}
-        for name in told.get("required", {}):
+        declared = {name: _Input.of(one) for name, one in inputs_of(self.object_info, kind).items()}
+        for name in inputs_of(self.object_info, kind, "required"):
             if name not in node["inputs"] and not declared[name].kind.startswith("COMFY_"):
                 yield (number, title, name), f"is missing: the node needs it ({declared[name].kind})."
-        unknown = unknown_inputs(node, self.object_info)
+        unknown = [] if is_custom(self.object_info, kind) else unknown_inputs(node, self.object_info)
         for name, value in node["inputs"].items():
             if name in declared:
                 if (number, name) not in self.uploaded and (message := self._input(kind, name, declared[name], value)):
                     yield (number, title, name), message
             elif name in unknown:
-                yield (number, title, name), f"is no input of {kind}: it would be ignored; {offer(name, declared)}"
+                what = "it may be passed on or fail" if is_link(value) else "it would be ignored"
+                yield (number, title, name), f"is no input of {kind}: {what}; {offer(name, declared)}"
 
     def _how_to_get(self, kind: str) -> str:
         if pack := pack_of(kind):
@@ -285,7 +323,7 @@ class _Checker:
             return self._choice(kind, name, declared.options, value)
         if declared.kind in NUMBERS or declared.kind in ("STRING", "BOOLEAN"):
             return value_problem(declared.kind, declared.limits, value)
-        made = any(declared.kind in told.get("output", ()) for told in self.object_info.values())
+        made = any(declared.kind in slots_of(self.object_info, one) for one in self.object_info)
         return f"needs a link to a {declared.kind}, not {_shown(value)}." if made and declared.kind != "*" else ""
 
     def _link(self, declared: _Input, value: list[Any]) -> str:
@@ -293,9 +331,9 @@ class _Checker:
             return f"is a list, and no link [node, slot]: {_shown(value)}."
         if (source := self.graph.get(value[0])) is None:
             return f"is linked to node {value[0]!r}, which is not in the graph; {offer(value[0], self.graph)}"
-        if (told := self.object_info.get(source["class_type"])) is None:
+        if source["class_type"] not in self.object_info:
             return ""  # said of that node already
-        slots = ["COMBO" if isinstance(one, list) else str(one) for one in told.get("output", ())]
+        slots = slots_of(self.object_info, source["class_type"])
         if not 0 <= value[1] < len(slots):
             return f"is linked to slot {value[1]} of node {value[0]!r} ({title_of(source)}). Allowed: {_slots(slots)}."
         brought, wanted = ({part.strip() for part in one.split(",")} for one in (slots[value[1]], declared.kind))
@@ -335,6 +373,8 @@ def value_problem(kind: str, limits: Mapping[str, Any], value: Any) -> str:
         number = float(value)
     except (TypeError, ValueError):
         return f"must be {NUMBERS[kind]}, not {_shown(value)}."
+    except OverflowError:  # an int longer than a float: what counts is compared exactly
+        number = 0.0
     low, high, step = limits.get("min"), limits.get("max"), limits.get("step")
     if not math.isfinite(number) or (kind == "INT" and number != int(number)):
         return f"must be {NUMBERS[kind]}, not {_shown(value)}; no server checks that."

@@ -102,7 +102,7 @@ def bare(data: bytes) -> bytes:
     """
     match kind := sniff(data):
         case "image/png":
-            return data[:8] + b"".join(data[start:end] for start, end in _png_chunks(data) if _PNG_KEPT.match(data, start + 4))
+            return data[:8] + b"".join(data[start:end] for start, end in png_chunks(data) if _PNG_KEPT.match(data, start + 4))
         case "image/jpeg":
             found = list(_jpeg_segments(data))
             return (
@@ -222,7 +222,8 @@ def _pieces(data: bytes, at: int, length: Callable[[int], int]) -> Iterator[tupl
         at += size
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
+def png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each whole chunk."""
     return _pieces(data, 8, lambda at: 12 + int.from_bytes(data[at : at + 4], "big"))
 
 
@@ -230,7 +231,7 @@ def _write_png(data: bytes, packet: bytes) -> bytes:
     body = _PNG_KEY + b"\0\0\0\0" + packet
     ours = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     pieces, end = [data[:8]], 8
-    for start, end in _png_chunks(data):
+    for start, end in png_chunks(data):
         if data.startswith(b"IDAT", start + 4) and ours:
             pieces.append(ours)
             ours = b""
@@ -240,7 +241,7 @@ def _write_png(data: bytes, packet: bytes) -> bytes:
 
 
 def _read_png(data: bytes) -> bytes | None:
-    for start, end in _png_chunks(data):
+    for start, end in png_chunks(data):
         at = start + 4 + len(_PNG_KEY)
         if data.startswith(_PNG_KEY, start + 4) and data[at] == 0:  # a compressed one is not ours
             return data[at + 2 : end - 4].split(b"\0", 2)[-1]

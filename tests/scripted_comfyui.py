@@ -59,6 +59,7 @@ class Play:
     slow: asyncio.Event | None = None  # is on its way until this is set
     drop: bool = False  # the connection is lost instead of an answer
     gateway: bool = False  # something in between answers 504, though the prompt is taken
+    garbled: bytes = b""  # the answer with status 200, though the prompt is taken
     early: bool = False  # all events come before the answer
     silent: bool = False  # no event comes
     no_end: bool = False  # the end mark does not come
@@ -167,7 +168,10 @@ class Comfy:
         self.reads.set()
         self.changed = asyncio.Condition()
         self.upload_limit = 104_857_600  # bytes of any body
-        self.proxy: dict[str, int] = {}  # so many requests whose path begins so are answered 502 by something in between
+        self.proxy: dict[str, int] = {}  # so many requests that begin so ("/queue", "GET /queue") are answered by something in between
+        self.between: Reply = (502, b"<html><h1>502 Bad Gateway</h1></html>")  # what that answers
+        self.halves: dict[str, int] = {}  # so many answers to requests whose path begins so end in the middle
+        self.hangs: dict[str, asyncio.Event] = {}  # requests that begin so ("GET /ws") wait for it
         self.moved = ""  # where the socket is said to be
         self._names: set[str] = set()  # of all files that ever were
         self._zombies: set[str] = set()
@@ -248,6 +252,7 @@ class Comfy:
                 url, query = urlsplit(target), dict(parse_qsl(urlsplit(target).query, keep_blank_values=True))
                 origin = re.search(rb"(?i)\r\norigin: \w+://(.*)\r\n", head)
                 foreign = origin is not None and b"host: " + origin[1] not in head.lower()
+                await self._hang(f"{method} {url.path}")
                 if url.path == "/ws" and self.moved:
                     self.happened["moved"] += 1
                     writer.write(f"HTTP/1.1 302 -\r\nlocation: {self.moved}/ws\r\ncontent-length: 0\r\n\r\n".encode())
@@ -257,7 +262,11 @@ class Comfy:
                 length = re.search(rb"(?i)content-length: (\d+)", head)
                 body = await reader.readexactly(int(length[1])) if length else b""
                 self.happened["403"] += foreign
-                writer.write(_written(*(403, b"") if foreign else await self._reply(method, url.path, query, body)))
+                answer = _written(*(403, b"") if foreign else await self._reply(method, url.path, query, body))
+                if self._counted(self.halves, method, url.path, "half"):
+                    writer.write(answer[:-3])
+                    return
+                writer.write(answer)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass  # either side has gone
@@ -265,6 +274,21 @@ class Comfy:
             self._tasks.discard(task)
             self._writers.discard(writer)
             writer.close()
+
+    async def _hang(self, asked: str) -> None:
+        for beginning, event in self.hangs.items():
+            if asked.startswith(beginning) and not event.is_set():
+                self.happened["hangs"] += 1
+                await event.wait()
+
+    def _counted(self, faults: dict[str, int], method: str, path: str, fault: str) -> bool:
+        """Whether one of the faults that are left for this path happens now."""
+        for beginning, count in faults.items():
+            if count and beginning in (path[: len(beginning)], f"{method} {path}"[: len(beginning)]):
+                faults[beginning] -= 1
+                self.happened[fault] += 1
+                return True
+        return False
 
     async def _listen(self, head: bytes, client: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         protocol = ServerProtocol(max_size=None)
@@ -297,7 +321,7 @@ class Comfy:
         told: Any = json.loads(body) if body[:1] in (b"{", b"[") else body
         self.asked.append((method, path, told))
         try:
-            return self._fault(path, body) or await self._looked(path, await self._routed(method, path, query, told, body))
+            return self._fault(method, path, body) or await self._looked(path, await self._routed(method, path, query, told, body))
         finally:
             async with self.changed:
                 self.changed.notify_all()
@@ -313,12 +337,9 @@ class Comfy:
             await self.until(lambda: running[1] in self.history)
         return reply
 
-    def _fault(self, path: str, body: bytes) -> Reply | None:
-        for beginning, count in self.proxy.items():
-            if count and path.startswith(beginning):
-                self.proxy[beginning] -= 1
-                self.happened["502"] += 1
-                return 502, b"<html><h1>502 Bad Gateway</h1></html>"
+    def _fault(self, method: str, path: str, body: bytes) -> Reply | None:
+        if self._counted(self.proxy, method, path, str(self.between[0])):
+            return self.between
         if len(body) > self.upload_limit:
             self.happened["413"] += 1
             return 413, f"Maximum request body size {self.upload_limit} exceeded, actual body size {len(body)}".encode()
@@ -381,6 +402,9 @@ class Comfy:
         if play.gateway:
             self.happened["504"] += 1
             return 504, b"<html><h1>504 Gateway Time-out</h1></html>"
+        if play.garbled:
+            self.happened["garbled"] += 1
+            return 200, play.garbled
         if play.early:
             await self.until(lambda: id in self.history)
             self.happened["early"] += 1
@@ -581,7 +605,8 @@ class Comfy:
 
 def _written(status: int, told: Any) -> bytes:
     data = told if isinstance(told, bytes) else json.dumps(told).encode()
-    kind = sniff(data) if status < 400 else "text/html" if data[:1] == b"<" else "text/plain; charset=utf-8"
+    page = "text/html" if data[:1] == b"<" else "text/plain; charset=utf-8"
+    kind = sniff(data) if status < 400 and data[:5] != b"<html" else page
     kind = kind if isinstance(told, bytes) else "application/json; charset=utf-8"
     header = f"content-type: {kind}\r\n" if data else ""
     return f"HTTP/1.1 {status} -\r\n{header}content-length: {len(data)}\r\n\r\n".encode() + data

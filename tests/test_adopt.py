@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from devpipe.cli import main
 from devpipe.config import load_catalogue
 from devpipe.errors import UsageError
 from devpipe.graphs import problems
+from devpipe.provenance import BY_MODEL, Provenance, stamp
 from devpipe.workspace import create
 
 INFO: dict[str, Any] = json.loads((REPOSITORY / "tests/graphs/object_info.json").read_bytes())
@@ -192,6 +195,14 @@ def test_a_png_of_comfyui_carries_its_graph(tmp_path: Path) -> None:
     for name in ("cut.png", "bare.png"):
         with pytest.raises(UsageError, match="carries none"):
             read(tmp_path / name)
+
+
+def test_a_picture_of_ours_carries_its_graph_too(tmp_path: Path) -> None:
+    """What ComfyUI notes is taken out of it; our own note holds the graph as it was exported."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "made.png")
+    ours = Provenance(BY_MODEL, "devpipe comfyui/x", request={"workflow": {"nodes": chained(), "bindings": {}}})
+    (tmp_path / "made.png").write_bytes(stamp((tmp_path / "made.png").read_bytes(), "image/png", ours))
+    assert read(tmp_path / "made.png") == chained()
 
 
 @pytest.mark.parametrize("wrap", [lambda graph: {"prompt": graph}, lambda graph: {"input": {"workflow": graph, "images": []}}])
@@ -431,17 +442,26 @@ def test_folders_are_written_as_the_server_writes_them() -> None:
     assert "node 1: choose was left out, which this server does not know." in adopted.notes
 
 
-def test_a_second_picture_that_the_server_lacks_is_that_of_the_run() -> None:
-    """Else no adopted graph with two would pass the check; one that is there is offered instead."""
+def test_a_second_picture_stays_what_it_is_unless_both_name_the_same_file() -> None:
+    """The person is told; at a terminal it can be chosen, and where the server lacks it, one picture for both."""
     nodes = chained(**{
         "20": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
         "21": {"class_type": "LoadImage", "inputs": {"image": "b.png"}},
         "22": {"class_type": "ImageBatch", "inputs": {"image1": ["20", 0], "image2": ["21", 0]}},
     })  # fmt: skip
     info = json.loads(json.dumps(INFO))
-    for there, bound in [(["c.png"], "20.image 21.image"), (["b.png"], "20.image")]:
+    first, second = ("20", "image"), ("21", "image")
+    for there, others in [(["c.png"], ((second,), (first, second))), (["b.png"], ((second,),))]:
         info["LoadImage"]["input"]["required"]["image"][0] = there
-        assert found(adopt(nodes, info))["image"] == bound
+        adopted = adopt(nodes, info)
+        (guess,) = [one for one in adopted.guesses if one.name == "image"]
+        assert (guess.best, guess.others) == ((first,), others)
+        assert "node 21: its picture b.png must lie on the server." in adopted.notes
+        taken = adopted.chosen(lambda one: one.others[-1] if one.name == "image" else one.best).notes
+        assert ("node 21 takes the same picture: it named b.png." in taken) is (there == ["c.png"])
+        assert "node 21: its picture b.png must lie on the server." not in taken
+    nodes["21"]["inputs"]["image"] = "a.png"
+    assert found(adopt(nodes, info))["image"] == "20.image 21.image"
 
 
 def test_a_graph_without_a_seed_says_so() -> None:
@@ -503,3 +523,135 @@ def test_a_number_out_of_all_bounds_breaks_nothing(width: float) -> None:
     """The check says what is wrong with it."""
     nodes = chained(**{"11": {"class_type": "EmptySD3LatentImage", "inputs": {"width": width, "height": 768, "batch_size": 1}}})
     assert adopt(nodes, INFO).config("x")["parameters"]["width"]["default"] == width
+
+
+def rgthree() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A graph with nodes that take more than they declare, and what a server says of them."""
+    custom = {"python_module": "custom_nodes.rgthree-comfy"}
+    info = {
+        "Any Switch (rgthree)": {**custom, "input": {"required": {}, "optional": {}}, "output": ["*"]},
+        "Power Lora Loader (rgthree)": {
+            **custom,
+            "input": {"optional": {"model": ["MODEL"], "clip": ["CLIP"]}},
+            "output": ["MODEL", "CLIP"],
+        },
+        "Seeder": {**custom, "input": {"required": {"seed": ["INT", {"min": 0, "step": 8}], "mode": [["a", "b"]]}}, "output": ["INT"]},
+    }
+    nodes = chained(**{
+        "6": {"class_type": "CFGGuider", "inputs": {"model": ["20", 0], "positive": ["21", 0], "negative": ["5", 0], "cfg": 4.5}},
+        "20": {"class_type": "Power Lora Loader (rgthree)", "inputs": {
+            "PowerLoraLoaderHeaderWidget": {"type": "PowerLoraLoaderHeaderWidget"}, "lora_1": {"on": True, "lora": "a"}, "more": "",
+            "model": ["1", 0], "clip": ["1", 1]}},
+        "21": {"class_type": "Any Switch (rgthree)", "inputs": {"any_01": ["4", 0]}},
+        "22": {"class_type": "Seeder", "inputs": {"seed": 9}},
+    })  # fmt: skip
+    return nodes, INFO | info
+
+
+def test_nothing_is_taken_from_custom_nodes() -> None:
+    """They are read through what they do not declare, stay as exported, and are told of; the server takes them so."""
+    nodes, info = rgthree()
+    adopted = adopt(nodes, info)
+    assert (found(adopted)["prompt"], found(adopted)["negative_prompt"]) == ("2.value", "5.text")
+    assert adopted.graph == nodes
+    said = " ".join(adopted.notes)
+    assert "node 21 (Any Switch (rgthree)) does not declare any_01" in said and "lora_1, more" in said
+    assert "node 22: it lacks mode, which this server asks for; usual is a." in said
+    assert {one.node for one in problems(adopted.graph, info)} == {"22"}
+
+
+def test_links_and_rows_stay_in_all_nodes() -> None:
+    """Servers pass links on by their name, whatever a node declares; only plain values are lost there."""
+    nodes = chained()
+    nodes["13"]["inputs"] |= {"more": ["12", 0], "row": {"on": True}, "old": 5}
+    adopted = adopt(nodes, INFO)
+    assert {*adopted.graph["13"]["inputs"]} == {"samples", "vae", "more", "row"}
+
+
+def test_a_graph_is_taken_out_of_a_picture_of_any_size(tmp_path: Path) -> None:
+    """The pixels are not looked at: 16384 x 16384 of them would be refused as an attack. Packed or not, in each kind of text chunk."""
+    words = json.dumps(chained()).encode()
+    texts = {
+        b"tEXt": b"prompt\0" + words,
+        b"zTXt": b"prompt\0\0" + zlib.compress(words),
+        b"iTXt": b"prompt\0\0\0\0\0" + words,
+        b"iTXt ": b"prompt\0\1\0en\0P\0" + zlib.compress(words),
+    }
+    for side in (16384, 12000):
+        for kind, text in texts.items():
+            (tmp_path / "big.png").write_bytes(png(side, kind.strip(), text))
+            assert read(tmp_path / "big.png") == chained()
+    (tmp_path / "bad.png").write_bytes(png(8, b"zTXt", b"prompt\0\0junk"))
+    with pytest.raises(UsageError, match="cannot be unpacked"):
+        read(tmp_path / "bad.png")
+
+
+def png(side: int, kind: bytes, text: bytes) -> bytes:
+    """A picture without pixels."""
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", head), (kind, text), (b"IDAT", b""), (b"IEND", b"")]
+    packed = (struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def inverted(*, straight: bool = False, use: str = "SetLatentNoiseMask") -> Adoption:
+    """A graph whose mask is turned round on its way; `straight`: not on all ways."""
+    return adopt(
+        chained(**{
+            "20": {"class_type": "LoadImageMask", "inputs": {"image": "m.png", "channel": "red"}},
+            "21": {"class_type": "GrowMask", "inputs": {"mask": ["20", 0], "expand": 4, "tapered_corners": True}},
+            "22": {"class_type": "InvertMask", "inputs": {"mask": ["21", 0]}},
+            "23": {"class_type": use, "inputs": {"samples": ["11", 0], "mask": ["22", 0]}},
+            "24": {"class_type": "ImageCompositeMasked", "inputs": {
+                "destination": ["13", 0], "source": ["13", 0], "mask": ["20" if straight else "22", 0]}},
+        }),
+        INFO,
+    )  # fmt: skip
+
+
+def test_a_mask_that_the_graph_turns_round_goes_past_the_inverter() -> None:
+    """Ours is white where to change, theirs was black there; the person is told."""
+    adopted = inverted()
+    assert adopted.graph["23"]["inputs"]["mask"] == adopted.graph["24"]["inputs"]["mask"] == ["21", 0]
+    assert "node 22 (InvertMask): the mask goes past it now: what is sent is white where to change." in adopted.notes
+
+
+def test_a_picture_that_becomes_a_mask_may_be_turned_round_before() -> None:
+    """It is the mask all the same, and goes past the inverter."""
+    nodes = chained(**{
+        "20": {"class_type": "LoadImage", "inputs": {"image": "m.png"}},
+        "21": {"class_type": "ImageInvert", "inputs": {"image": ["20", 0]}},
+        "22": {"class_type": "ImageToMask", "inputs": {"image": ["21", 0], "channel": "red"}},
+        "23": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["11", 0], "mask": ["22", 0]}},
+    })  # fmt: skip
+    adopted = adopt(nodes, INFO)
+    assert adopted.config("x")["images"] == ["mask"] and adopted.graph["22"]["inputs"]["image"] == ["20", 0]
+
+
+@pytest.mark.parametrize("graph", [{"straight": True}, {"use": "SomebodysMask"}])
+def test_where_it_is_unclear_which_side_of_a_mask_is_meant_the_person_is_told(graph: dict[str, Any]) -> None:
+    """The graph stays: a part of it may want the other side."""
+    adopted = inverted(**graph)
+    assert adopted.graph["23"]["inputs"]["mask"] == ["22", 0]
+    assert "node 22 (InvertMask): it turns the mask round; look at a result: what is sent is white where to change." in adopted.notes
+
+
+def test_an_output_that_would_have_faults_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are said, and the workspace stays as it was."""
+    home, nodes = create(tmp_path / "home"), chained()
+    nodes["11"]["inputs"]["width"] = nodes["6"]["inputs"]["cfg"] = 10**400
+    before = sorted(home.rglob("*"))
+    info = ["--object-info", str(WILD.parent / "object_info.json")]
+    assert main(["adopt", str(write(tmp_path / "g.json", nodes)), "--home", str(home), "--yes", "--name", "big", *info]) == 2
+    told = capsys.readouterr().err
+    assert "Nothing was written" in told and "$.parameters" in told and sorted(home.rglob("*")) == before
+
+
+def test_a_file_that_is_too_large_says_how_large_it_may_be(tmp_path: Path) -> None:
+    """Of a picture with its graph, most are pixels; a graph alone is smaller."""
+    with (tmp_path / "big.png").open("wb") as file:
+        file.truncate(65_000_000)
+    with pytest.raises(UsageError, match="larger than 64 MB"):
+        read(tmp_path / "big.png")
+    with pytest.raises(UsageError, match="has 585 kB, an output's may have 512"):
+        read(write(tmp_path / "big.json", chained(**{"2": {"class_type": "PrimitiveString", "inputs": {"value": "x" * 597_000}}})))

@@ -20,8 +20,9 @@ from websockets.asyncio.client import connect
 
 from devpipe.backends import comfyui, comfyui_wire
 from devpipe.backends.base import Piece, Preview, Progress, Queued
-from devpipe.backends.comfyui import ComfyUI, FileMissing, Interrupted, Lost, NodeFailed, PartlyRefused, ServerGone
-from devpipe.errors import BackendError, Rejected, Unavailable
+from devpipe.backends.comfyui import ComfyUI, FileMissing, Interrupted, Lacking, Lost, NodeFailed, PartlyRefused, ServerGone
+from devpipe.backends.http import TooLarge
+from devpipe.errors import BackendError, Rejected, Unavailable, UsageError
 from devpipe.pictures import attachment
 from devpipe.settings import Settings
 from devpipe.testing import BackendContract, ScriptedBackend
@@ -362,6 +363,43 @@ async def test_pictures_by_the_socket_are_waited_for_while_somebody_stalls_it() 
         await backend.close()
 
 
+RUNNING = [{"type": "executing", "data": {"node": node}} for node in ("1", "9")]
+
+
+async def test_pictures_of_a_node_during_which_the_socket_was_lost_are_missing() -> None:
+    """Whether they are all is known to nobody."""
+    play = Play(events=[*RUNNING, preview(small_picture(), metadata={"node_id": "9"})], cut="lost")
+    async with Comfy([play]) as server:
+        with pytest.raises(FileMissing, match="not all arrived"):
+            await made(server, MediaRequest("image", {}, workflow=STREAMING))
+    assert server.happened["cut lost"] == 1 == server.happened["execution_success"]
+
+
+async def test_pictures_of_a_node_that_had_ended_when_the_socket_was_lost_are_all() -> None:
+    play = Play(events=[RUNNING[1], preview(small_picture(), metadata={"node_id": "9"}), RUNNING[0]], cut="lost")
+    async with Comfy([play]) as server:
+        result, _ = await made(server, MediaRequest("image", {}, workflow=STREAMING))
+    assert len(result.media) == 1 and server.happened["cut lost"] == 1
+
+
+@pytest.mark.parametrize("kind", ["PreviewImage", "PreviewAny", "PreviewAudio", "MaskPreview"])
+async def test_a_graph_that_only_shows_must_show_something(kind: str) -> None:
+    shown = Workflow({"1": NODES["1"], "8": {"class_type": kind, "inputs": {"images": ["1", 0]}}}, GRAPH.bindings)
+    async with Comfy([Play(outputs={})]) as server:
+        with pytest.raises(FileMissing, match=f"node 8 .{kind}"):
+            await made(server, MediaRequest("image", {}, workflow=shown))
+    assert server.happened["execution_success"] == 1
+
+
+async def test_beside_what_is_saved_a_switch_may_leave_out_what_is_only_shown() -> None:
+    both = Workflow({**NODES, "8": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}, GRAPH.bindings)
+    picture = {"filename": "a.png", "subfolder": "m", "type": "output"}
+    async with Comfy([Play(outputs={"9": {"images": [picture]}})]) as server:
+        server.files["m/a.png"] = small_picture()
+        result, _ = await made(server, MediaRequest("image", {}, workflow=both))
+    assert len(result.media) == 1
+
+
 async def test_a_picture_by_the_socket_that_never_comes_is_missing() -> None:
     async with Comfy([Play(events=[])]) as server:
         with pytest.raises(FileMissing, match="SaveImageWebsocket"):
@@ -486,6 +524,27 @@ async def test_a_node_that_failed_says_what_to_do(kind: str, hint: str) -> None:
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (r"Cannot open C:\Users\Anna Lena Meier\models\x.safetensors", "Cannot open x.safetensors"),
+        (r"No file: 'C:\\Users\\Anna Lena\\b.bin', 'D:\\c.bin'", "No file: 'b.bin', 'c.bin'"),
+        ("C:/Users/Anna/x.pt and /Users/Anna Lena/y.pt, too", "x.pt and y.pt, too"),
+        ("/home/J. B. Fox/m/a.bin is missing", "a.bin is missing"),
+        (r"\\school\Anna Lena\x.pt is locked", "x.pt is locked"),
+        ("Get it from https://huggingface.co/acme/model/file.bin", "Get it from https://huggingface.co/acme/model/file.bin"),
+        ("shapes 64/32/16 and 1 / 2 / 3 do not match", "shapes 64/32/16 and 1 / 2 / 3 do not match"),
+        ("models/checkpoints/x.bin is small", "models/checkpoints/x.bin is small"),
+    ],
+)
+async def test_what_a_node_says_keeps_its_words_and_loses_folders(words: str, told: str) -> None:
+    error = {"node_id": "1", "exception_type": "OSError", "exception_message": words}
+    async with Comfy([Play(ending="execution_error", error=error)]) as server:
+        with pytest.raises(NodeFailed) as caught:
+            await made(server)
+    assert caught.value.message == f"ComfyUI failed at node 1 (EmptyImage): OSError: {told}."
+
+
 async def test_a_graph_that_is_refused_names_every_fault() -> None:
     plays = recorded(WIRE / "validation_errors.json")
     refused = [play for play in plays if play.reply]
@@ -566,11 +625,14 @@ async def test_files_of_every_kind_are_fetched_and_named_by_their_bytes() -> Non
     assert [media.media_type for media in result.media] == found
 
 
-async def test_more_bytes_than_allowed_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comfyui, "MAX_FILE", 20)
+async def test_more_bytes_than_allowed_are_not_read() -> None:
     async with Comfy() as server:
-        with pytest.raises(BackendError, match="more than"):
-            await made(server)
+        backend = client(server)
+        backend.max_file = 20
+        with pytest.raises(TooLarge, match="more than"):
+            await backend.make(request(), lambda _: None)
+        await backend.close()
+        assert sum(path == "/view" for _, path, _ in server.asked) == 1
 
 
 async def test_files_are_found_under_any_name() -> None:
@@ -630,6 +692,98 @@ async def test_a_proxy_that_fails_for_a_while_costs_no_job(path: str) -> None:
         server.proxy[path] = 2
         result, _ = await made(server)
     assert result.media and server.happened["502"] == 2 and len(server.prompts()) == 1
+
+
+SOON = json.dumps({"message": "Slow down, try again in 0.01s"}).encode()
+ODD = {
+    "429": (429, SOON), "403": (403, b""), "404": (404, b""), "302": (302, b""), "half": (200, b'{"a": '), "list": (200, [1]),
+    "nothing": (200, b""), "error": (200, {"error": "busy"}), "other": (200, {"a": 1}), "page": (200, b"<html>Please log in"),
+    "mixed": (200, {"queue_running": [], "queue_pending": [[None, "x"], ["a", "y"], [1, "z"]]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/queue", "/history", "/api/jobs"])
+@pytest.mark.parametrize("odd", ODD)
+async def test_one_odd_answer_of_something_in_between_costs_no_job(path: str, odd: str) -> None:
+    async with Comfy(jobs_api=path.startswith("/api")) as server:
+        server.proxy[path], server.between, server.moved = 1, ODD[odd], "nowhere"
+        result, _ = await made(server)
+        assert not server.interrupted
+    assert result.media and server.happened[str(ODD[odd][0])] == 1 == len(server.prompts())
+
+
+@pytest.mark.parametrize("odd", ["429", "403", "302", "page"])
+async def test_one_odd_answer_instead_of_a_file_costs_no_job(odd: str) -> None:
+    async with Comfy() as server:
+        server.proxy["/view"], server.between = 1, ODD[odd]
+        result, _ = await made(server)
+    assert result.media and server.happened[str(ODD[odd][0])] == 1 == len(server.prompts())
+
+
+@pytest.mark.parametrize("path", ["/queue", "/history", "/view", "/api/jobs"])
+async def test_an_answer_that_ends_in_the_middle_is_asked_for_again(path: str) -> None:
+    async with Comfy(jobs_api=path.startswith("/api")) as server:
+        server.halves[path], server.moved = 2, "nowhere"
+        result, _ = await made(server)
+    assert result.media and server.happened["half"] == 2 and len(server.prompts()) == 1
+
+
+async def test_a_file_that_took_long_and_was_cut_off_is_asked_for_again() -> None:
+    async with Comfy() as server:
+        backend = client(server)
+        backend.gone_s, server.halves["/view"] = 0.0, 1
+        assert (await backend.make(request(), lambda _: None)).media and server.happened["half"] == 1
+        await backend.close()
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, Rejected), (404, Rejected), (429, ServerGone), (502, ServerGone)])
+async def test_who_is_refused_all_the_time_ends_and_leaves_no_job_behind(status: int, kind: type[Exception]) -> None:
+    async with Comfy([Play(hold=asyncio.Event())]) as server:
+        backend, server.moved = client(server), "nowhere"
+        backend.gone_s = backend.stalled_s = 0.1
+        server.proxy["GET /queue"] = server.proxy["/api/jobs"] = 1000
+        server.between = (status, b"")
+        with pytest.raises(kind):
+            await backend.make(request(request_id=ID), lambda _: None)
+        assert server.happened[str(status)] > 1 and server.interrupted == {ID}
+        await backend.close()
+
+
+async def test_a_file_that_is_forbidden_for_ever_is_an_error_of_its_own() -> None:
+    async with Comfy() as server:
+        server.proxy["/view"], server.between = 1000, (403, b"")
+        with pytest.raises(Rejected, match="403") as caught:
+            await made(server)
+    assert not isinstance(caught.value, FileMissing) and server.happened["403"] > 1
+
+
+async def test_an_empty_file_is_none() -> None:
+    picture = {"filename": "a.png", "subfolder": "m", "type": "output"}
+    async with Comfy([Play(outputs={"9": {"images": [picture]}})]) as server:
+        server.files["m/a.png"] = b""
+        with pytest.raises(FileMissing, match=r"a\.png of node 9"):
+            await made(server)
+
+
+@pytest.mark.parametrize("told", [b'{"prompt_id": ', b"<html>Please log in", b"", b"[]"])
+async def test_a_prompt_that_arrived_though_its_answer_says_nothing_is_run_once(told: bytes) -> None:
+    async with Comfy([Play(garbled=told or b" ")]) as server:
+        result, _ = await made(server, request(request_id=ID))
+    assert server.happened["garbled"] == 1 == len(server.prompts()) and result.sent["prompt_id"] == ID
+
+
+@pytest.mark.parametrize("status", [404, 405])
+async def test_an_address_where_something_else_is_says_so(status: int) -> None:
+    async with Comfy() as server:
+        server.proxy["/"], server.between = 1000, (status, b"")
+        backend = client(server)
+        for asked in (backend.make(request(), lambda _: None), backend.object_info(), backend.dry_run(NODES)):
+            with pytest.raises(Rejected, match="There is no ComfyUI at http") as caught:
+                await asked
+            assert "COMFYUI_URL" in caught.value.hint
+        health = await backend.check()
+        await backend.close()
+    assert server.happened[str(status)] > 3 and health.detail.startswith("There is no ComfyUI") and "COMFYUI_URL" in health.hint
 
 
 async def test_a_file_that_a_restart_interrupts_is_fetched_afterwards() -> None:
@@ -731,6 +885,52 @@ async def test_a_run_that_is_cancelled_while_its_prompt_is_on_its_way_is_stopped
         await backend.close()
 
 
+async def test_a_prompt_that_arrives_long_after_its_run_was_cancelled_is_stopped_too() -> None:
+    play = Play(slow=asyncio.Event(), hold=asyncio.Event())
+    async with Comfy([play]) as server:
+        backend = client(server)
+        run = asyncio.ensure_future(backend.make(request(request_id=ID), lambda _: None))
+        await eventually(lambda: server.happened["slow"])
+        run.cancel()
+        await asyncio.wait({run})
+        assert run.cancelled() and not server.prompts()[1:] and not server.pending
+        assert play.slow
+        play.slow.set()
+        await server.until(lambda: server.interrupted == {ID})
+        await backend.close()
+
+
+async def test_closing_waits_a_moment_only_for_a_prompt_that_never_arrives() -> None:
+    async with Comfy([Play(slow=asyncio.Event())]) as server:
+        backend = client(server)
+        run = asyncio.ensure_future(backend.make(request(request_id=ID), lambda _: None))
+        await eventually(lambda: server.happened["slow"])
+        run.cancel()
+        await asyncio.wait({run})
+        began = time.monotonic()
+        await backend.close()
+        assert time.monotonic() - began < 2
+        ours = [task for task in asyncio.all_tasks() if "devpipe" in repr(task)]
+        assert not ours
+
+
+async def test_a_run_that_is_cancelled_twice_is_stopped_and_left() -> None:
+    play = Play(hold=asyncio.Event())
+    async with Comfy([play]) as server:
+        backend = client(server)
+        run = asyncio.ensure_future(backend.make(request(request_id=ID), lambda _: None))
+        await server.until(lambda: server.running)
+        server.hangs["POST /queue"] = asyncio.Event()
+        run.cancel()
+        await eventually(lambda: server.happened["hangs"])
+        run.cancel()
+        await asyncio.wait({run})
+        assert not backend.servers[0].jobs
+        server.hangs["POST /queue"].set()
+        await server.until(lambda: server.interrupted == {ID})
+        await backend.close()
+
+
 @pytest.mark.parametrize("waits", [True, False])
 async def test_an_older_server_is_interrupted_only_where_nobody_else_can_be_hit(waits: bool) -> None:
     """Before 0.3.57 an interrupt hits whatever runs."""
@@ -805,6 +1005,145 @@ async def test_of_several_servers_the_least_busy_one_gets_the_run_and_a_dead_one
         await backend.close()
 
 
+async def test_a_server_that_is_too_busy_to_say_how_busy_comes_last_and_is_not_dead() -> None:
+    async with Comfy() as slow, Comfy() as other:
+        backend = client(slow, other)
+        for server in backend.servers:
+            server.quick_s = 0.2
+        slow.hangs["GET /prompt"] = other.hangs["GET /prompt"] = asyncio.Event()
+        assert (await backend.make(request(1), lambda _: None)).sent["server"] == slow.url
+        other.hangs.clear()
+        assert (await backend.make(request(2), lambda _: None)).sent["server"] == other.url
+        await other.kill()
+        assert (await backend.make(request(3), lambda _: None)).sent["server"] == slow.url
+        assert slow.happened["hangs"] == 3 and backend.servers[1].dead_until and not backend.servers[0].dead_until
+        await backend.close()
+
+
+def refusal(kind: str, *, node: bool = True, message: str = "Not there") -> Play:
+    faults = {"1": {"errors": [{"type": kind, "message": message, "details": "", "extra_info": {}}]}}
+    error = {"type": "prompt_outputs_failed_validation" if node else kind, "message": message, "details": "", "extra_info": {}}
+    return Play(reply=(400, {"error": error, "node_errors": faults if node else {}}))
+
+
+NO_NODE = "Cannot execute because node Wild does not exist."
+
+
+@pytest.mark.parametrize(
+    "play",
+    [refusal("value_not_in_list"), refusal("missing_node_type", node=False), refusal("invalid_prompt", node=False, message=NO_NODE)],
+    ids=["file", "node", "older"],
+)
+async def test_a_server_that_lacks_what_a_graph_needs_is_passed_over(play: Play) -> None:
+    async with Comfy([play]) as bare, Comfy() as other:
+        backend = client(bare, other)
+        for seed in (1, 2):
+            assert (await backend.make(request(seed), lambda _: None)).sent["server"] == other.url
+        assert bare.happened["refused"] == 2 == len(other.prompts()) and not backend.servers[0].dead_until
+        other.plays = [play]
+        with pytest.raises(Lacking, match=bare.url):
+            await backend.make(request(3), lambda _: None)
+        other.plays = [Play(reply=(503, b""))]
+        with pytest.raises(Lacking, match=bare.url):
+            await backend.make(request(4), lambda _: None)
+        await backend.close()
+        assert (bare.happened["refused"], other.happened["refused"]) == (4, 2)
+
+
+async def test_a_graph_that_is_wrong_everywhere_is_sent_to_one_server() -> None:
+    async with Comfy([refusal("value_smaller_than_min")]) as one, Comfy() as other:
+        backend = client(one, other)
+        with pytest.raises(Rejected, match="node 1"):
+            await backend.make(request(), lambda _: None)
+        await backend.close()
+        assert one.happened["refused"] == 1 and not other.prompts()
+
+
+async def test_an_error_names_its_server_where_there_are_several() -> None:
+    plays = [Play(ending="execution_error", error={"node_id": "1", "exception_type": "ValueError"})]
+    async with Comfy(plays) as one, Comfy() as other:
+        for backend, named in ((client(one, other), True), (client(one), False)):
+            with pytest.raises(NodeFailed) as caught:
+                await backend.make(request(), lambda _: None)
+            assert str(caught.value).count(one.url) == named
+            await backend.close()
+
+
+async def test_a_check_of_several_servers_says_what_each_is() -> None:
+    async with Comfy() as one, Comfy(version="0.33.0") as other:
+        backend = client(one, other)
+        found = await backend.check()
+        assert found.ready and found.detail == f"2 of 2 servers: {one.url} (0.3.64); {other.url} (0.33.0)."
+        await other.kill()
+        found = await backend.check()
+        assert found.ready and found.detail == f"1 of 2 servers: {one.url} (0.3.64); {other.url} (does not answer)." and not found.hint
+        one.proxy["/"], one.between = 1, (503, b"")
+        found = await backend.check()
+        assert not found.ready and found.detail.startswith(f"0 of 2 servers: {one.url} (answered 503); ") and found.hint
+        await backend.close()
+
+
+@pytest.mark.parametrize("text", [",", " , ,", ", "])
+def test_a_list_of_servers_without_one_names_the_variable(text: str) -> None:
+    with pytest.raises(UsageError, match="COMFYUI_URL"):
+        ComfyUI(Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": text}))
+
+
+def test_a_server_that_is_named_twice_is_one() -> None:
+    backend = ComfyUI(Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": "gpu:8188, http://gpu:8188/,gpu"}))
+    assert [server.http.url for server in backend.servers] == ["http://gpu:8188"]
+
+
+async def test_a_socket_that_hangs_is_waited_for_once() -> None:
+    async with Comfy() as server:
+        backend = client(server)
+        backend.servers[0].quick_s = 0.2
+        server.hangs["GET /ws"] = asyncio.Event()
+        for seed in (1, 2, 3):
+            assert (await backend.make(request(seed), lambda _: None)).media
+        assert server.happened["hangs"] == 1 and not server.clients
+        server.hangs["GET /ws"].set()
+        backend.servers[0]._deaf_until = 0.0  # 10 s later
+        assert (await backend.make(request(4), lambda _: None)).media
+        assert backend.servers[0].listens
+        await backend.close()
+
+
+async def test_a_left_job_is_waited_for_while_its_server_is_away() -> None:
+    async with Comfy() as one, Comfy() as other:
+        first = client(one)
+        await first.make(request(request_id=ID), lambda _: None)
+        await first.close()
+        for servers in ((one,), (other, one)):
+            backend = client(*servers)
+            backend.gone_s = 10.0
+            one.proxy["/"], one.happened["502"] = 3, 0
+            found = await backend.make(request(request_id=ID, sent_before=True), lambda _: None)
+            assert found.sent["server"] == one.url and one.happened["502"] == 3
+            await backend.close()
+        assert len(one.prompts()) == 1 and not other.prompts()
+
+
+async def test_a_left_job_whose_server_stays_away_is_sent_to_another() -> None:
+    async with Comfy() as one, Comfy() as other:
+        backend = client(one, other)
+        await one.kill()
+        found = await backend.make(request(request_id=ID, sent_before=True), lambda _: None)
+        assert found.sent["server"] == other.url and len(other.prompts()) == 1
+        assert sum(path.startswith("/history") for _, path, _ in other.asked) >= 2  # it was looked for there
+        await backend.close()
+
+
+async def test_a_left_job_is_not_sent_again_to_a_server_that_says_nothing() -> None:
+    async with Comfy() as server:
+        backend = client(server)
+        server.proxy["/queue"] = server.proxy["/api/jobs"] = 1000
+        with pytest.raises(Unavailable, match=server.url):
+            await backend.make(request(request_id=ID, sent_before=True), lambda _: None)
+        assert server.happened["502"] > 1 and not server.prompts()
+        await backend.close()
+
+
 async def test_runs_that_begin_together_are_spread() -> None:
     async with Comfy() as one, Comfy() as other:
         backend = client(one, other)
@@ -835,7 +1174,10 @@ async def test_where_no_server_answers_the_error_says_so() -> None:
 
 
 async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
-    known = {"SaveImage": {"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING"]}}, "output_node": True}}
+    known = {
+        "SaveImage": {"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING"]}}, "output_node": True},
+        "PreviewImage": {"input": {"required": {"images": ["IMAGE"]}}, "output_node": True},
+    }
     sentinel = {
         "type": "bad_linked_input",
         "message": "Bad linked input",
@@ -853,7 +1195,8 @@ async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
         await backend.close()
         sent = server.prompts()[0]["prompt"]
     assert found == ["node 1 (EmptyImage): Value 0 smaller than min of 1: width"]
-    assert sent["8"]["class_type"] == "SaveImage" and sent["8"]["inputs"]["filename_prefix"] == comfyui._SENTINEL and not server.executed
+    assert sent["8"]["inputs"]["images"] == sent["9"]["inputs"]["filename_prefix"] == comfyui._SENTINEL and not server.executed
+    assert sent["8, images"]["inputs"] == {"images": ["1", 0], "filename_prefix": comfyui._SENTINEL}
 
 
 async def test_many_dry_runs_ask_once_what_the_server_has() -> None:

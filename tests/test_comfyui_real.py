@@ -32,10 +32,13 @@ from test_graphs import CATALOGUE, OUTPUTS, PLANTED, graph, node_of
 from websockets.asyncio.client import connect
 
 from devpipe import Engine
-from devpipe.adopt import adopt
-from devpipe.backends.base import Piece, Progress, Queued
+from devpipe.adopt import adopt, read
+from devpipe.backends.base import Health, Piece, Progress, Queued
 from devpipe.backends.comfyui import ComfyUI, Interrupted, ServerGone
-from devpipe.cli.graphs import trial
+from devpipe.backends.registry import Backends
+from devpipe.cli import main
+from devpipe.cli.graphs import trial, unready
+from devpipe.config import load_catalogue
 from devpipe.errors import DevpipeError
 from devpipe.graphs import input_of, problems
 from devpipe.pictures import attachment, decode, encode_png
@@ -297,6 +300,49 @@ async def test_a_dry_run_leaves_queue_and_history_alone(url: str, clients: list[
         assert (await http.get("/queue")).json() == {"queue_running": [], "queue_pending": []}
 
 
+PASSED_ON: dict[str, dict[str, Any]] = {  # an output without a file's name, on which others hang
+    "PreviewAny": {
+        "1": {"class_type": "PrimitiveString", "inputs": {"value": "x"}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+        "3": {"class_type": "StringLength", "inputs": {"string": ["2", 0]}},
+        "4": {"class_type": "EmptyImage", "inputs": {"width": ["3", 0], "height": 64, "batch_size": 1, "color": 1}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "x"}},
+    },
+    "PreviewImage": {
+        **TRIVIAL,
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
+    },
+    "MaskPreview": {
+        "1": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
+        "2": {"class_type": "MaskPreview", "inputs": {"mask": ["1", 0]}},
+        "4": {"class_type": "MaskToImage", "inputs": {"mask": ["2", 0]}},
+        "9": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "x"}},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", PASSED_ON)
+async def test_a_dry_run_reaches_what_lies_before_and_behind_an_output_that_passes_on(
+    kind: str, url: str, clients: list[ComfyUI], info: dict[str, Any]
+) -> None:
+    """A sound graph has no fault, a spoilt one has one on either side, and nothing is queued."""
+    shown = {number: node for number, node in PASSED_ON[kind].items() if number in "12"}
+    spoilt: dict[str, Any] = json.loads(json.dumps(shown))
+    spoilt["1"]["inputs"].popitem()
+    async with httpx.AsyncClient(base_url=url) as http:
+        before = (await http.get("/history")).json().keys()
+        assert await clients[0].dry_run(shown) == []
+        (found,) = await clients[0].dry_run(spoilt)
+        assert found.startswith("node 1 ")
+        if info[kind]["output"]:
+            assert await clients[0].dry_run(PASSED_ON[kind]) == []
+            (found,) = await clients[0].dry_run({**PASSED_ON[kind], "9": {**PASSED_ON[kind]["9"], "inputs": {"filename_prefix": "x"}}})
+            assert found.startswith("node 9 ")
+        assert (await http.get("/history")).json().keys() == before
+        assert (await http.get("/queue")).json() == {"queue_running": [], "queue_pending": []}
+
+
 async def test_8_at_a_time_cost_little_of_our_processor(clients: list[ComfyUI], record_property: Any) -> None:
     gate, client = asyncio.Semaphore(8), clients[0]
 
@@ -447,6 +493,41 @@ async def test_the_server_takes_each_graph_of_ours(name: str, clients: list[Comf
     if found and all(re.search("no node class|is missing on the server", one.message) for one in found):
         pytest.skip("; ".join(map(str, found)))
     assert (found, await clients[0].dry_run(graph)) == ([], [])
+
+
+WILD = sorted((REPOSITORY / "tests/graphs/wild").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", WILD, ids=lambda path: path.stem)
+async def test_each_adopted_graph_passes_the_check(path: Path, tmp_path: Path, url: str, info: dict[str, Any]) -> None:
+    """Graphs of others, as `devpipe adopt` writes them; only for files that this server lacks stand others that it lists."""
+    nodes = read(path)
+    if lacking := sorted({node["class_type"] for node in nodes.values()} - {*info}):
+        pytest.skip(f"the server lacks {', '.join(lacking)}")
+    home = create(tmp_path / "home")
+    (home / "info.json").write_text(json.dumps(info))
+    assert main(["adopt", str(path), "--yes", "--name", "wild", "--home", str(home), "--object-info", str(home / "info.json")]) == 0
+    graph, config = home / "output_configs/graphs/wild.json", json.loads((home / "output_configs/wild.json").read_bytes())
+    bound = {(one["node"], one["input"]) for some in config["bindings"].values() for one in some}
+    graph.write_text(json.dumps(with_files_of(info, json.loads(graph.read_bytes()), but=bound)))
+    backends = Backends(Settings.load(home, environ={"COMFYUI_URL": url}))
+    found = await unready(load_catalogue(home), backends, {name: Health(name == "comfyui") for name in backends.names()})
+    await backends.close()
+    assert found.get("wild", []) == []
+
+
+def with_files_of(info: dict[str, Any], nodes: dict[str, Any], *, but: set[tuple[str, str]]) -> dict[str, Any]:
+    """The graph with files that the server has, where it names others; `but` for inputs that each run fills."""
+    for number, node in nodes.items():
+        for name, value in node["inputs"].items():
+            told = input_of(info, node["class_type"], name)
+            if (number, name) in but or not told or told.options is None or value in told.options:
+                continue
+            if re.search(r"\.\w{2,12}$", str(value)):
+                if not told.options:
+                    pytest.skip(f"the server lists no file for {name} of node {number} ({node['class_type']})")
+                node["inputs"][name] = told.options[0]
+    return nodes
 
 
 async def test_what_the_server_finds_in_a_graph_we_find_too(clients: list[ComfyUI], info: dict[str, Any]) -> None:

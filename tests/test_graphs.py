@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from engines import REPOSITORY, engine_in, small_media
 
+from devpipe.backends import comfyui
 from devpipe.backends.base import Backend, Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
-from devpipe.cli.graphs import saved_info, trial, unready, witnessed
+from devpipe.cli.graphs import saved_info, trial, unready
 from devpipe.config import OutputConfig, load_catalogue
 from devpipe.errors import DevpipeError, Rejected, Unavailable, UsageError
 from devpipe.events import AttemptStarted, RunStarted
@@ -131,13 +132,47 @@ async def test_absent_custom_nodes_leave_the_other_outputs_usable() -> None:
     assert "github.com/joeriben/ai4artsed_comfyui_nodes" in found["vector_fusion_extrapolation"][0]
 
 
-def test_an_output_without_a_file_name_of_ours_has_a_witness() -> None:
-    """What it would show is given to a saver too, so that a dry run reaches it; where only texts come out there is nothing to ask."""
-    shown = {"class_type": "MaskPreview", "inputs": {"frames": ["8", 0], "sound": ["1", 9], "title": "x"}}
-    told = INFO | {"MaskPreview": {"input": {"required": {"frames": ["IMAGE", {}]}}, "output": [], "output_node": True}}
-    nodes: Nodes = {"8": {"class_type": "EmptyImage", "inputs": {}}, "9": shown}
-    assert witnessed(nodes, told)["9_frames"] == {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "devpipe"}}
-    assert witnessed({"9": {**shown, "inputs": {"title": "x"}}}, told) == {}
+def sentineled(graph: Nodes) -> Nodes:
+    """A graph as a dry run sends it, to a server that knows viewers besides."""
+    viewer = {"output": ["STRING"], "output_node": True}
+    more = {
+        "PreviewAny": {**viewer, "input": {"required": {"source": ["*", {}]}}},
+        "MaskPreview": {**viewer, "input": {"required": {"mask": ["MASK", {}]}}},
+        "MaskToImage": {"input": {"required": {"mask": ["MASK", {}]}}, "output": ["IMAGE"]},
+        "SolidMask": {"input": {"required": {}}, "output": ["MASK"]},
+        "Blind": {**viewer, "input": {"required": {"rows": ["COMFY_AUTOGROW_V3", {}]}}},
+    }
+    return comfyui._sentinels(graph, INFO | more)
+
+
+NO = comfyui._SENTINEL
+EMPTY = {"class_type": "EmptyImage", "inputs": {}}
+STRING = {"class_type": "PrimitiveString", "inputs": {"value": "x"}}
+
+
+def test_every_output_of_a_dry_run_is_one_that_the_server_refuses() -> None:
+    """Its file name is no text; where it has none, what it would have shown goes to a saver beside it, which has one."""
+    saved = sentineled({"8": EMPTY, "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": "x"}}})
+    assert saved == {"8": EMPTY, "9": {"class_type": "SaveImage", "inputs": {"images": ["8", 0], "filename_prefix": NO}}}
+    shown = sentineled({"8": EMPTY, "9": {"class_type": "PreviewImage", "inputs": {"images": ["8", 0]}}})
+    assert shown["9"]["inputs"] == {"images": NO}
+    assert (shown["9, images"]["class_type"], shown["9, images"]["inputs"]) == ("SaveImage", {"images": ["8", 0], "filename_prefix": NO})
+
+
+def test_a_text_and_a_mask_that_are_only_shown_are_checked_too() -> None:
+    """A text goes where a file's name would stand; a mask is made a picture first."""
+    text = sentineled({"8": STRING, "9": {"class_type": "PreviewAny", "inputs": {"source": ["8", 0]}}})
+    assert text["9, source"]["inputs"] == {"images": NO, "filename_prefix": ["8", 0]} and text["9"]["inputs"] == {"source": NO}
+    mask = sentineled({"8": {"class_type": "SolidMask", "inputs": {}}, "9": {"class_type": "MaskPreview", "inputs": {"mask": ["8", 0]}}})
+    assert mask["9, mask"]["inputs"] == {"mask": ["8", 0]}
+    assert mask["9, mask as a picture"]["inputs"] == {"images": ["9, mask", 0], "filename_prefix": NO}
+
+
+def test_an_output_that_others_need_stays_in_a_dry_run() -> None:
+    """Without it they would be said to want what is there; one that the server could not refuse goes, with all that hangs on it."""
+    nodes = {"8": STRING, "7": {"class_type": "PreviewAny", "inputs": {"source": ["8", 0]}}, "6": {**STRING, "inputs": {"value": ["7", 0]}}}
+    assert sentineled(nodes)["6"]["inputs"] == {"value": ["7", 0]} and sentineled(nodes)["7"]["inputs"] == {"source": NO}
+    assert sentineled({**nodes, "7": {"class_type": "Blind", "inputs": {"rows.0": ["8", 0]}}}) == {"8": STRING}
 
 
 async def test_a_server_that_does_not_answer_is_not_trusted() -> None:
@@ -228,8 +263,9 @@ def home(tmp_path: Path) -> Path:
         (lambda c: c["bindings"]["steps"][0].update(input="step"), "$.bindings.steps[0].input", "did you mean 'steps'?"),
         (lambda c: c["bindings"]["prompt"][0].update(title="Txt"), "$.bindings.prompt[0].title", "is 'Text', not 'Txt'"),
         (lambda c: c["bindings"].update(cfg=[{"node": "1", "input": "ckpt_name"}]), "$.bindings.cfg", "no text, picture or parameter"),
-        (lambda c: c["bindings"].pop("width"), "$.parameters.width", "bound nowhere"),
-        (lambda c: c["bindings"].pop("prompt"), "$.bindings.prompt", "bound nowhere"),
+        (lambda c: c["bindings"].pop("width"), "$.parameters.width", "Bind it to an input of the graph, or delete it."),
+        (lambda c: c["bindings"].pop("prompt"), "$.bindings.prompt", "Bind it to an input of the graph."),
+        (lambda c: c["parameters"].pop("width"), "$.bindings.width", "declare it under parameters, or delete the binding"),
         (lambda c: c["bindings"].pop("seed"), "$.bindings.seed", "Bind it to 'seed' of node '7'"),
         (lambda c: c["bindings"]["prompt"][0].update(input="clip"), "$.bindings.prompt[0].input", "comes from node '2'"),
         (lambda c: c["bindings"]["prompt"][0].update(node="7", input="steps", title=""), "$.bindings.prompt[0].input", "integer values"),
@@ -289,6 +325,8 @@ PLANTED: list[tuple[str, str, str, object, list[str]]] = [  # the wire's sixteen
     ("sd35_large", "KSampler", "model", "sd3.5", ["needs a link to a MODEL"]),
     ("sd35_large", "KSampler", "stepz", 3, ["is no input of KSampler", "did you mean 'steps'?"]),
     ("sd35_large", "KSampler", "model", ["77", 0], ["node '77', which is not in the graph"]),
+    ("sd35_large", "KSampler", "modell", ["1", 0], ["is no input of KSampler", "it may be passed on or fail"]),
+    ("sd35_large", "KSampler", "steps", 10**400, ["1..10000, not 1000"]),
     ("sd35_large", "KSampler", "model", ["1", 5], ["slot 5", "0 (MODEL), 1 (CLIP), 2 (VAE)"]),
     ("sd35_large", "KSampler", "model", ["1", 0, 0], ["is a list, and no link"]),
     ("ltx_video", "SamplerCustom", "add_noise", "false", ["true or false, not 'false'"]),
@@ -418,3 +456,68 @@ def test_a_picture_that_only_the_server_could_have_is_told_in_plain_words() -> N
     info["LoadImage"]["input"]["required"]["image"] = [["other.png"], {"image_upload": True}]
     (found,) = [one for one in problems(graph("sd35_img2img"), info) if one.input == "image"]
     assert "is not in the server's folder input/" in found.message
+
+
+def test_custom_nodes_may_take_more_than_they_declare() -> None:
+    """Any number of links, and rows that their page makes."""
+    info = INFO | {"Any Switch": {"input": {"optional": {}}, "output": ["*"], "python_module": "custom_nodes.some"}}
+    nodes = graph()
+    nodes["20"] = {"class_type": "Any Switch", "inputs": {"any_01": node_of(nodes, "KSampler")["model"], "row_1": {"on": True}}}
+    node_of(nodes, "KSampler")["model"] = ["20", 0]
+    assert problems(nodes, info) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"input": {"required": {"a": ["INT", {"min": "0", "max": "10", "step": "8"}]}}, "output": None},
+        {"input": {"required": {"a": []}}, "output": {}},
+        {"input": {"required": None, "optional": {"a": [["x", 3], None]}}},
+        {"input": {"required": None, "optional": None, "hidden": None}, "python_module": "custom_nodes.odd"},
+        {"input": None, "python_module": None},
+        None,
+    ],
+)
+def test_what_a_node_says_of_itself_may_have_any_shape(told: object) -> None:
+    """Anybody writes custom nodes; what is no limit does not limit."""
+    nodes = graph()
+    nodes["20"] = {"class_type": "Odd", "inputs": {"a": 3}}
+    nodes["21"] = {"class_type": "Odd", "inputs": {"a": ["20", 0]}}
+    assert all(one.node in ("20", "21") for one in problems(nodes, INFO | {"Odd": told}))
+
+
+async def test_one_graph_that_cannot_be_checked_does_not_hide_the_others(home: Path) -> None:
+    """Whatever goes wrong in it is told of it alone."""
+
+    class Broken(dict[str, Any]):
+        def get(self, key: str, default: object = None) -> Any:
+            if key == "StableAudioConditioning" or key == "EmptyLatentAudio":
+                raise RuntimeError("broken")
+            return super().get(key, default)
+
+    backends = Backends(Settings.load(REPOSITORY, environ={}))
+    found = await unready(CATALOGUE, backends, dict.fromkeys(backends.names(), Health(ready=True)), Broken(INFO | FUSION))
+    assert "stable_audio" in found and "RuntimeError: broken" in found["stable_audio"][0] and "sd35_large" not in found
+
+
+def test_a_picture_whose_transparency_is_the_mask_is_stood_in_for_twice() -> None:
+    """Each slot of its loader has something of its own kind in a dry run."""
+    output = CATALOGUE.outputs["sd35_img2img"]
+    (loader,) = [number for number, node in output.nodes.items() if node["class_type"] == "LoadImage"]
+    grown = {"class_type": "GrowMask", "inputs": {"mask": [loader, 1], "expand": 1, "tapered_corners": True}}
+    sent = trial(CATALOGUE, output.model_copy(update={"nodes": {**output.nodes, "30": grown}}))
+    (new, slot) = sent["30"]["inputs"]["mask"]
+    assert (sent[loader]["class_type"], sent[new]["class_type"], slot) == ("EmptyImage", "SolidMask", 0)
+
+
+@pytest.mark.loopback
+def test_a_model_file_that_no_node_names_is_a_warning(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The output can be used all the same: a custom node may load it without naming it."""
+    path = home / "output_configs/sdxl.json"
+    config = json.loads(path.read_bytes())
+    config["models"].append({"file": "old.safetensors", "folder": "vae"})
+    path.write_text(json.dumps(config))
+    assert main(["check", "--json", "--home", str(home), "--object-info", str(REPOSITORY / "tests/graphs/object_info.json")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (warning,) = [one for one in told["warnings"] if "models" in one]
+    assert "output_configs/sdxl.json" in warning and "old.safetensors" in warning and "sdxl" not in told["unready"]

@@ -38,6 +38,7 @@ from devpipe.backends.http import (
     Patience,
     ServerSentEvent,
     SseReader,
+    TooLarge,
     base_url,
     json_object,
     retry_after,
@@ -290,7 +291,7 @@ async def test_an_answer_without_end_is_left_at_its_limit() -> None:
     body = Body(b"data: first\n\n", forever=b": " + b"x" * 2**20 + b"\n")
     async with http(Server(body)).stream("/chat", {}, patience=CHAT) as answer:
         found = await outcome(answer.sse())
-    assert found == [ServerSentEvent("first"), (CutOff, "Probe sent more than 65536 KiB. Try again, or choose another model.", True)]
+    assert found == [ServerSentEvent("first"), (TooLarge, "Probe sent more than 65536 KiB. Try again, or choose another model.", True)]
     assert body.given <= MAX_ANSWER // 2**20 + 2
     assert body.closed
 

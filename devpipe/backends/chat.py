@@ -42,21 +42,6 @@ def parts_schema(parts: tuple[str, ...]) -> dict[str, object]:
     return {"type": "object", "properties": names, "required": list(parts), "additionalProperties": False}
 
 
-def fields(value: object) -> Mapping[str, Any]:
-    """A JSON object that a server sent; empty where it sent something else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def items(value: object) -> list[Any]:
-    """A JSON array that a server sent; empty where it sent something else."""
-    return value if isinstance(value, list) else []
-
-
-def whole(value: object) -> int | None:
-    """A count that a server told, or None where it is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
 def forget(value: object) -> None:
     """Empty a JSON value with all in it: tracebacks may show local values, and an error may quote the key."""
     todo = [value]

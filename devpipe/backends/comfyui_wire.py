@@ -7,7 +7,7 @@ import json
 import struct
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,19 +16,22 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from devpipe.backends.base import Emit, Preview, Progress, Queued
-from devpipe.backends.chat import fields, whole
-from devpipe.backends.http import QUICK, Http, Patience
-from devpipe.errors import BackendError, Rejected
+from devpipe.backends.http import QUICK, Http, Patience, fields, items, whole
+from devpipe.errors import BackendError, RateLimited, Rejected, Unavailable
 from devpipe.graphs import title_of
 from devpipe.pictures import sniff
 
+LOAD = Patience(30, 30, connect=1)
 POLL = Patience(30, 30)  # a server that loads a model may be silent for long
 SUBMIT = Patience(120, 120)
 MAX_FRAME = 2**28  # bytes: a node may send whole pictures; 2048 x 2048 of noise are 12.6 MB
 IDLE_S = 30.0  # a socket nobody needs is closed: one that is not read (a sleeping laptop) stalls the events of everybody
 DEAD_S = 30.0
+DEAF_S = 10.0  # so long no socket is asked for where the last one did not open in time
 STOP_S = 1.0
+BUSY = 10**6  # prompts, where a server has no time to say how many
 BY_ID = (0, 3, 57)  # older servers stop whatever runs, whoever's it is
+NOWHERE = (404, 405)  # ComfyUI has all the paths that are asked for, but for those of which a look says so
 _STREAMED = "SaveImageWebsocket"
 
 
@@ -46,6 +49,8 @@ class Job:
     node: str = ""
     begun: set[str] = field(default_factory=set)
     streamed: list[bytes] = field(default_factory=list)
+    heard: set[str] = field(default_factory=set)  # nodes during which the socket was there all the time
+    torn: bool = False  # it was lost since the node began
     position: int = 0  # how many come first
     told: int = 0  # what was last said of that
 
@@ -53,6 +58,11 @@ class Job:
     def streaming(self) -> list[str]:
         """The nodes whose pictures come by the socket and nowhere else."""
         return [node for node, told in self.graph.items() if fields(told).get("class_type") == _STREAMED]
+
+    def enter(self, node: str) -> None:
+        """A node begins, so that the one before it has sent all that it sends."""
+        self.heard |= set() if self.torn else {self.node}
+        self.node, self.torn = node, False
 
     def title(self, node: object) -> str:
         """What the person calls a node of the graph; nodes that others put into it have no name here."""
@@ -66,8 +76,20 @@ class _Connect(connect):
         return exc
 
 
+class ComfyHttp(Http):
+    def error(self, status: int, headers: Mapping[str, str], body: bytes | Mapping[str, Any]) -> BackendError:
+        """`vendor_error`; of a path that every ComfyUI has, it says that there is none at this address."""
+        found = super().error(status, headers, body)
+        if status not in NOWHERE:
+            return found
+        hint = "Set COMFYUI_URL to the address at which its page opens, without anything after it."
+        return Rejected(f"There is no ComfyUI at {self.url} (it answered {status}).", hint=hint, vendor=found.vendor)
+
+
 class Server:
     """One server: its jobs of ours, its socket, and its answers to what they ask."""
+
+    quick_s = 2.0  # so long may it take to open a socket, and to say how busy it is
 
     def __init__(self, http: Http) -> None:
         self.http = http
@@ -81,6 +103,9 @@ class Server:
         self._reader: asyncio.Task[None] | None = None
         self._opening: asyncio.Lock | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Future[None] | None = None
+        self._deaf_until = 0.0
+        self._stopping: set[asyncio.Task[None]] = set()
         self._heard_at = 0.0
         self._running: Job | None = None  # which the frames without an id belong to
         self._queue: tuple[float, Mapping[str, Any]] = (0.0, {})
@@ -96,7 +121,8 @@ class Server:
             self._forget()
         self._opening = self._opening or asyncio.Lock()
         async with self._opening:
-            if self._reader is None or self._reader.done():
+            streams = any(job.streaming for job in self.jobs.values())
+            if not self.listens and (streams or time.monotonic() >= self._deaf_until):
                 await self._open()
         return self._client_id
 
@@ -107,14 +133,17 @@ class Server:
             self._client_id = str(uuid.uuid4())
         self._running = None  # it may have ended meanwhile
         address, headers = self.http.websocket(f"/ws?clientId={self._client_id}")
-        with suppress(OSError, TimeoutError, WebSocketException):  # then HTTP alone tells
+        try:
             self._socket = await _Connect(
-                address, additional_headers=headers, user_agent_header=None, compression=None, max_size=MAX_FRAME, open_timeout=2,
-                ping_interval=None, close_timeout=STOP_S, proxy=None if self.http.private else True,
+                address, additional_headers=headers, user_agent_header=None, compression=None, max_size=MAX_FRAME,
+                open_timeout=self.quick_s, ping_interval=None, close_timeout=STOP_S, proxy=None if self.http.private else True,
             )  # fmt: skip
             self._reader = asyncio.ensure_future(self._read(self._socket))
-            with suppress(ConnectionClosed):
-                await self._socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
+            await self._socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
+        except TimeoutError:
+            self._deaf_until = time.monotonic() + DEAF_S
+        except (OSError, WebSocketException):
+            pass  # HTTP alone tells
 
     async def _read(self, socket: ClientConnection) -> None:
         """Always, and at once: who does not read stalls the server's events for everybody."""
@@ -126,6 +155,7 @@ class Server:
                 else:
                     self._frame(message)
         for job in self.jobs.values():
+            job.torn = True
             job.news.set()
 
     def _take(self, message: str) -> None:
@@ -144,12 +174,16 @@ class Server:
                 job.position = 0
             case "execution_cached":
                 job.begun.update(str(node) for node in data.get("nodes") or ())
+            case "execution_success":
+                job.enter("")
             case "executing" if data.get("node") is None:
+                job.enter("")
                 job.ended = True
                 job.news.set()
                 self._running = None if self._running is job else self._running
             case "executing":
-                self._running, job.node = job, str(data["node"])
+                self._running = job
+                job.enter(str(data["node"]))
                 job.begun.add(job.node)
                 job.emit(Progress(min(len(job.begun), len(job.graph)), len(job.graph), job.title(job.node)))
             case "progress":
@@ -169,6 +203,7 @@ class Server:
             return
         if node in job.streaming:
             job.streamed.append(picture)
+            job.node = node  # though nothing said that it begins
         else:
             job.emit(Preview(picture, sniff(picture)))
 
@@ -207,17 +242,21 @@ class Server:
             assert self._socket is not None
             await self._socket.close()
             await asyncio.wait({self._reader})
+        await self._stopped()
         self._forget()
         await self.http.close()
 
     # HTTP.
 
     async def load(self) -> int | None:
-        """How many prompts wait or run; None where it does not answer, or did not lately."""
+        """How many prompts wait or run, BUSY where it has no time to say; None where it does not answer, or did not lately."""
         if time.monotonic() < self.dead_until:
             return None
         try:
-            told = await self.http.get_json("/prompt", patience=QUICK)
+            async with asyncio.timeout(self.quick_s):
+                told = await self.http.get_json("/prompt", patience=LOAD)
+        except (TimeoutError, RateLimited):
+            return BUSY
         except BackendError:
             self.dead_until = time.monotonic() + DEAD_S
             return None
@@ -251,6 +290,17 @@ class Server:
         job.position = position
         return None, True
 
+    async def knows(self, ids: Iterable[str]) -> str | None:
+        """Under which of these ids it has a job, or has had; empty where under none, None where it does not answer."""
+        try:
+            async with asyncio.timeout(self.quick_s):
+                for id in ids:
+                    if (await self.look(Job(id, lambda _: None)))[1]:
+                        return id
+        except (BackendError, TimeoutError):
+            return None
+        return ""
+
     async def history(self, job: Job) -> Mapping[str, Any] | None:
         found = (await self.http.get_json(f"/history/{job.id}", patience=POLL)).get(job.id)
         return found if isinstance(found, Mapping) else None
@@ -276,9 +326,11 @@ class Server:
         """The ids that run and those that wait, in their order, at some moment after `since`: one look serves all jobs."""
         if self._queue[0] <= since:
             self._queue = time.monotonic(), await self.http.get_json("/queue", patience=POLL)
-        lists = (self._queue[1].get(name) or () for name in ("queue_running", "queue_pending"))
-        running, pending = ([one for one in some if isinstance(one, list) and len(one) > 1] for some in lists)
-        return [str(one[1]) for one in running], [str(one[1]) for one in sorted(pending, key=lambda one: one[0])]
+        lists = [self._queue[1].get(name) for name in ("queue_running", "queue_pending")]
+        if not all(isinstance(some, list) for some in lists):
+            raise Unavailable(f"{self.http.name} sent something that is not its queue.", hint="Is it this server?", sent=True)
+        running, pending = ([one for one in items(some) if isinstance(one, list) and len(one) > 1] for some in lists)
+        return [str(one[1]) for one in running], [str(one[1]) for one in sorted(pending, key=_number)]
 
     async def nodes(self, since: float) -> dict[str, Any]:
         """What it says of all its nodes, at some moment after `since`: one answer of megabytes serves many checks."""
@@ -293,6 +345,28 @@ class Server:
             parts = str(told.get("comfyui_version", "")).lstrip("v").split(".")
             self._version = tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
         return self._version
+
+    def stopping(self, job: Job, posting: asyncio.Future[Any] | None = None) -> asyncio.Task[None]:
+        """Stop the job, whoever waits for that or does not; where its prompt is still on its way, when that is there."""
+
+        async def stop() -> None:
+            if posting is not None:
+                await asyncio.gather(posting, return_exceptions=True)
+            await self.stop(job)
+
+        task = asyncio.ensure_future(stop())
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+        return task
+
+    async def _stopped(self) -> None:
+        """Wait a moment for what is still being stopped, and give up what takes longer."""
+        tasks = {task for task in self._stopping if task.get_loop() is asyncio.get_running_loop()}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def stop(self, job: Job) -> None:
         """Take the job off the queue, or interrupt it: within a second, and nobody else's."""
@@ -313,7 +387,12 @@ class Server:
         job.told = job.position
 
 
-def complaints(node_errors: object, job_title: Any) -> list[str]:
+def _number(item: list[Any]) -> float:
+    """The place of a prompt in the queue, which is told in no order."""
+    return item[0] if isinstance(item[0], int | float) else 0
+
+
+def complaints(node_errors: object, job_title: Callable[[object], str]) -> list[str]:
     """What a server finds wrong in a graph: the node by its title, what is wrong, the details."""
     found = []
     for node, told in fields(node_errors).items():

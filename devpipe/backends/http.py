@@ -66,6 +66,10 @@ COLD = Patience(300, 900)  # a local model may have to be loaded first
 QUICK = Patience(2, 2.5, connect=1)
 
 
+class TooLarge(CutOff):
+    """More came than was to be read; asked again, it would be as much."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
     data: str
@@ -152,6 +156,21 @@ class SseReader(_Lines):
             self._id = value
 
 
+def fields(value: object) -> Mapping[str, Any]:
+    """A JSON object that a server sent; empty where it sent something else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def items(value: object) -> list[Any]:
+    """A JSON array that a server sent; empty where it sent something else."""
+    return value if isinstance(value, list) else []
+
+
+def whole(value: object) -> int | None:
+    """A count that a server told, or None where it is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
 def json_object(text: str | bytes, *, name: str) -> dict[str, Any]:
     """The JSON object that `text` spells, safe to be written as UTF-8. Raises Unavailable where it spells none."""
     found = _json(text)
@@ -223,7 +242,7 @@ class Answer:
         raise problem
 
     async def whole(self, limit: int = MAX_ANSWER) -> bytes:
-        """The whole answer, whatever it is. Raises CutOff beyond `limit` bytes."""
+        """The whole answer, whatever it is. Raises TooLarge beyond `limit` bytes."""
         return b"".join([piece async for piece in self._pieces(limit)])
 
     @property
@@ -236,7 +255,7 @@ class Answer:
         return json_object(body, name=self._server.name)
 
     async def _pieces(self, limit: int = MAX_ANSWER) -> AsyncGenerator[bytes, None]:
-        """The bytes as they come. Raises CutOff where the connection is lost, or the time or the limit is up."""
+        """The bytes as they come. Raises CutOff where the connection is lost or the time is up, TooLarge beyond the limit."""
         pieces, size = self._response.aiter_bytes(), 0  # raw ones: an answer with an encoding never gets here
         while True:
             try:
@@ -249,8 +268,7 @@ class Answer:
                 return
             size += len(piece)
             if size > limit:
-                problem = f"{self._server.name} sent more than {limit // 2**10} KiB."
-                break
+                raise TooLarge(f"{self._server.name} sent more than {limit // 2**10} KiB.", hint=_AGAIN)
             yield piece
         raise (CutOff if size else Unavailable)(problem, hint=_AGAIN, sent=True)
 
@@ -329,7 +347,7 @@ class Http:
             return await answer.json()
 
     async def get_bytes(self, path: str, *, limit: int, patience: Patience) -> bytes:
-        """A file. Raises Rejected where there is none, CutOff where it has more than `limit` bytes."""
+        """A file. Raises Rejected where there is none, TooLarge where it has more than `limit` bytes."""
         async with self._asked("GET", path, None, patience) as answer:
             return await answer.whole(limit)
 
@@ -449,7 +467,7 @@ def vendor_error(
 
 def _final(said: VendorAnswer, headers: Mapping[str, str], key_name: str) -> str:
     """What to do where the same request would fail again; empty where it may not."""
-    words, can_wait = f"{said.code} {said.kind}", _mapping(said.metadata.get("availability")).get("retryable", True)
+    words, can_wait = f"{said.code} {said.kind}", fields(said.metadata.get("availability")).get("retryable", True)
     can_wait = can_wait and headers.get("x-should-retry") != "false"
     if said.kind == "moderation":
         return "Change the text."
@@ -468,37 +486,37 @@ def _final(said: VendorAnswer, headers: Mapping[str, str], key_name: str) -> str
 def _said(status: int, body: bytes | Mapping[str, Any], redact: Redactor) -> VendorAnswer:
     raw = _MARKUP.sub(" ", body.decode("utf-8", "replace")) if isinstance(body, bytes) else ""
     try:
-        answer = _mapping(body if isinstance(body, Mapping) else _json(body))
-        fields = redact.value({name: answer[name] for name in answer if name == "node_errors"} | _fields(answer))
+        answer = fields(body if isinstance(body, Mapping) else _json(body))
+        told = redact.value({name: answer[name] for name in answer if name == "node_errors"} | _fields(answer))
     except RecursionError:
-        fields = {}
-    extra, known = _mapping(fields.get("metadata")), ("error", "message", "detail", "errors", "title", "code", "metadata", "choices")
-    code = _word(fields.get("code")) or _word(_mapping(fields.get("availability")).get("code"))
-    kinds = [fields.get(name) for name in ("type", "error_type", "name", "error_id")] + [extra.get("error_type")]
+        told = {}
+    extra, known = fields(told.get("metadata")), ("error", "message", "detail", "errors", "title", "code", "metadata", "choices")
+    code = _word(told.get("code")) or _word(fields(told.get("availability")).get("code"))
+    kinds = [told.get(name) for name in ("type", "error_type", "name", "error_id")] + [extra.get("error_type")]
     kind = next(filter(None, map(_word, kinds)), "")
     if extra.get("reasons") or re.search(r"(?i)moderation|content_(filter|policy)", f"{code} {kind}"):
         kind = "moderation"
-    message = _KEYLIKE.sub("[redacted]", _one_line(_message(fields) or redact(raw)))
-    metadata = {name: value for name, value in fields.items() if name not in known} | dict(extra)
-    return VendorAnswer(status if status >= 400 else _inner_status(fields, f"{code} {kind}"), code, kind, message, metadata)
+    message = _KEYLIKE.sub("[redacted]", _one_line(_message(told) or redact(raw)))
+    metadata = {name: value for name, value in told.items() if name not in known} | dict(extra)
+    return VendorAnswer(status if status >= 400 else _inner_status(told, f"{code} {kind}"), code, kind, message, metadata)
 
 
 def _fields(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What describes the error: `error`, that of the first choice, or the answer itself."""
     choices = answer.get("choices")
-    found = answer.get("error") or (_mapping(choices[0]).get("error") if isinstance(choices, list) and choices else None)
+    found = answer.get("error") or (fields(choices[0]).get("error") if isinstance(choices, list) and choices else None)
     return dict(found if isinstance(found, Mapping) else answer)
 
 
-def _message(fields: Mapping[str, Any]) -> str:
-    return next(filter(None, (_text(fields.get(name)) for name in ("message", "error", "detail", "errors", "title"))), "")
+def _message(told: Mapping[str, Any]) -> str:
+    return next(filter(None, (_text(told.get(name)) for name in ("message", "error", "detail", "errors", "title"))), "")
 
 
 def _text(value: object) -> str:
     """A text, or those of a list: plain ones, or FastAPI's with the place that each is about."""
     if not isinstance(value, list):
         return value.strip() if isinstance(value, str) else ""
-    return "; ".join(filter(None, (_item(_mapping(item), item) for item in value)))
+    return "; ".join(filter(None, (_item(fields(item), item) for item in value)))
 
 
 def _item(told: Mapping[str, Any], item: object) -> str:
@@ -507,21 +525,21 @@ def _item(told: Mapping[str, Any], item: object) -> str:
     return ": ".join(filter(None, words))
 
 
-def _inner_status(fields: Mapping[str, Any], words: str) -> int:
-    said = [_number(fields.get(name)) or 0 for name in ("http_status", "code", "status")]
+def _inner_status(told: Mapping[str, Any], words: str) -> int:
+    said = [_number(told.get(name)) or 0 for name in ("http_status", "code", "status")]
     found = [int(number) for number in said if 400 <= number < 600] + [status for word, status in _BY_WORD if word.search(words)]
     return found[0] if found else 0
 
 
 def retry_after(headers: Mapping[str, str], body: bytes | Mapping[str, Any]) -> float | None:
     """How many seconds to wait, at most LONGEST_WAIT, as the vendor says it in headers, fields or prose; None where it does not."""
-    told, fields = httpx.Headers(headers), _fields(_mapping(body if isinstance(body, Mapping) else _json(body)))
-    milliseconds, prose = _number(told.get("retry-after-ms")), _IN_PROSE.search(_message(fields))
+    told, said = httpx.Headers(headers), _fields(fields(body if isinstance(body, Mapping) else _json(body)))
+    milliseconds, prose = _number(told.get("retry-after-ms")), _IN_PROSE.search(_message(said))
     found = (
         None if milliseconds is None else milliseconds / 1000,
         _number(told.get("retry-after")),
         _until(told.get("retry-after", ""), told.get("date", "")),
-        _number(_mapping(fields.get("availability")).get("retry_after")),
+        _number(fields(said.get("availability")).get("retry_after")),
         _seconds(prose[1]) if prose else None,
     )
     return next((min(max(seconds, 0.0), LONGEST_WAIT) for seconds in found if seconds is not None), None)
@@ -558,10 +576,6 @@ def _one_line(text: str) -> str:
     """At most MAX_MESSAGE characters on one line, none of which a terminal obeys."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * MAX_MESSAGE]).split())
     return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _is_slow(error: Exception) -> bool:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from devpipe.backends.base import Health
-from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, fields, items, messages, parts_schema, whole
-from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url
+from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, messages, parts_schema
+from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url, fields, items, whole
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.settings import Settings
 from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult

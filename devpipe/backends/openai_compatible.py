@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from devpipe.backends.base import Health
-from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, fields, items, messages, parts_schema, whole
-from devpipe.backends.http import Answer, Http, base_url, json_object
+from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, messages, parts_schema
+from devpipe.backends.http import Answer, Http, base_url, fields, items, json_object, whole
 from devpipe.errors import BackendError, Rejected
 from devpipe.settings import Settings
 from devpipe.values import LOCAL_COST, Boundary, Cost, TextRequest

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from devpipe.backends.base import Health
-from devpipe.backends.chat import GLANCE, Chat, fields, items
-from devpipe.backends.http import CHAT, Http, base_url
+from devpipe.backends.chat import GLANCE, Chat
+from devpipe.backends.http import CHAT, Http, base_url, fields, items
 from devpipe.backends.openai_compatible import OpenAICompatible, ids
 from devpipe.errors import CutOff, Rejected, Unavailable
 from devpipe.settings import Settings

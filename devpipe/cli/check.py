@@ -12,7 +12,7 @@ from typing import Any
 from devpipe.backends.base import Health
 from devpipe.backends.fallback import Candidate, Chain, leaves
 from devpipe.backends.registry import Backends
-from devpipe.cli.graphs import unready
+from devpipe.cli.graphs import unnamed_models, unready
 from devpipe.config import Catalogue, load_catalogue
 from devpipe.errors import ConfigError, DevpipeError, Fault
 from devpipe.lint import lint
@@ -87,6 +87,7 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
             *_outside(settings, backends),
             *_judgeless(settings, backends, makers),
             *_unwritable(settings.recordings),
+            *unnamed_models(catalogue),
         ),
         backends=health,
         unready=waiting,

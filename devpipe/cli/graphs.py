@@ -6,37 +6,35 @@ import asyncio
 import contextlib
 import json
 import re
+import shutil
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
-from devpipe.adopt import Group, Guess, adopt, read
+from devpipe.adopt import Adoption, Group, Guess, adopt, read, written
 from devpipe.backends.base import Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import EXIT_COMPLETED, Asked
 from devpipe.cli.screen import plain, say, say_json
 from devpipe.config import NAME, Catalogue, OutputConfig, load_catalogue
 from devpipe.errors import DevpipeError, UsageError
-from devpipe.graphs import Nodes, filled, input_of, is_link, problems, title_of, value_problem
+from devpipe.graphs import Nodes, filled, input_of, problems, title_of, value_problem
 from devpipe.settings import Settings
 from devpipe.values import MAX_SEED, MediaRequest, Scalar
 
 NODES_S = 20.0  # a server with many custom nodes has megabytes to say of them
 PATIENCE_S = 8.0
 UNTOLD = "the server did not say whether it takes the graph."
-STAND_INS: Mapping[str, dict[str, Any]] = {  # for pictures that are there only when a run begins
-    "LoadImage": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
-    "LoadImageMask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
+_PICTURE = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}}
+_MASK = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}}
+STAND_INS: Mapping[str, Sequence[dict[str, Any]]] = {  # for pictures that are there only when a run begins: one for each slot
+    "LoadImage": (_PICTURE, _MASK),
+    "LoadImageMask": (_MASK,),
 }
 UMLAUTS: Mapping[int, str] = {ord("ä"): "ae", ord("ö"): "oe", ord("ü"): "ue", ord("ß"): "ss"}
-SAVERS: Mapping[str, tuple[str, str, dict[str, str]]] = {  # what saves such a thing under a name: node, input, what else it needs
-    "IMAGE": ("SaveImage", "images", {}),
-    "LATENT": ("SaveLatent", "samples", {}),
-    "AUDIO": ("SaveAudio", "audio", {}),
-    "VIDEO": ("SaveVideo", "video", {"format": "auto", "codec": "auto"}),
-}
 
 
 @runtime_checkable
@@ -85,11 +83,21 @@ async def unready(
     }
     graphs = [one for one in outputs if one.nodes and one.name not in down]
     told = {name: saved or await _told(backends[name]) for name in {one.backend for one in graphs}}
-    found = {one.name: list(_wrong(catalogue, one, told[one.backend] or {})) if told[one.backend] else [UNTOLD] for one in graphs}
+    found = {one.name: _faults(catalogue, one, told[one.backend]) for one in graphs}
     if not saved:
-        sound = {one.name: witnessed(trial(catalogue, one), told[one.backend] or {}) for one in graphs if not found[one.name]}
-        found |= await _refusals({name: (catalogue.outputs[name].backend, graph) for name, graph in sound.items() if graph}, backends)
+        found |= await _refusals({one.name: (one.backend, trial(catalogue, one)) for one in graphs if not found[one.name]}, backends)
     return {name: reasons for name, reasons in sorted((down | found).items()) if reasons}
+
+
+def unnamed_models(catalogue: Catalogue) -> list[str]:
+    """The model files of outputs that stand nowhere in their graphs: somebody would download them for nothing."""
+    graphs = {output.name: json.dumps(output.nodes, ensure_ascii=False) for output in catalogue.outputs.values() if output.models}
+    return [
+        f"output_configs/{name}.json, models: no node of the graph names {one.file}. Delete the entry, or name it where it is loaded."
+        for name, graph in sorted(graphs.items())
+        for one in catalogue.outputs[name].models
+        if PurePosixPath(one.file.replace("\\", "/")).name not in graph
+    ]
 
 
 async def _told(backend: object) -> Nodes | None:
@@ -126,29 +134,32 @@ def trial(catalogue: Catalogue, output: OutputConfig) -> dict[str, Any]:
     )
     pictures = dict.fromkeys(catalogue.required_images(output), "picture.png")
     graph = filled(workflow, request, images=pictures, prefix="devpipe")
-    loaders = {one.node for name in pictures for one in workflow.bindings[name]}
-    return {number: {**node, **STAND_INS.get(node["class_type"], {})} if number in loaders else node for number, node in graph.items()}
+    for loader in dict.fromkeys(one.node for name in pictures for one in workflow.bindings[name]):
+        for slot, stand_in in enumerate(STAND_INS.get(graph[loader]["class_type"], ())):
+            graph = _stood_in(graph, loader, slot, stand_in)
+    return graph
 
 
-def witnessed(graph: Nodes, object_info: Nodes) -> dict[str, Any]:
-    """The graph with a saver beside each output that writes no file by a name of ours, so that a dry run reaches what leads to it.
-
-    Empty where nothing can be saved, as with texts: there only what the server says of its nodes is looked at.
-    """
-    found = dict(graph)
-    for number, node in graph.items():
-        told = object_info.get(node["class_type"], {})
-        for name, link in node["inputs"].items() if told.get("output_node") and not _names_files(node, object_info) else ():
-            slots = object_info.get(graph[link[0]]["class_type"], {}).get("output", ()) if is_link(link) and link[0] in graph else ()
-            kind = str(slots[link[1]]) if slots and 0 <= link[1] < len(slots) else ""
-            if kind in SAVERS and SAVERS[kind][0] in object_info:
-                saver, input_, more = SAVERS[kind]
-                found[f"{number}_{name}"] = {"class_type": saver, "inputs": {input_: link, "filename_prefix": "devpipe", **more}}
-    return found if any(_names_files(node, object_info) for node in found.values()) else {}
+def _stood_in(graph: dict[str, Any], loader: str, slot: int, stand_in: Mapping[str, Any]) -> dict[str, Any]:
+    """The graph with another node for one slot of a loader: the first takes its place, the others are added where they are used."""
+    if not slot:
+        return {**graph, loader: {**graph[loader], **stand_in}}
+    new = f"{loader}, slot {slot}"
+    linked = {
+        number: {**node, "inputs": {name: [new, 0] if value == [loader, slot] else value for name, value in node["inputs"].items()}}
+        for number, node in graph.items()
+    }
+    return graph if linked == graph else {**linked, new: {**graph[loader], **stand_in}}
 
 
-def _names_files(node: Mapping[str, Any], object_info: Nodes) -> bool:
-    return input_of(object_info, node["class_type"], "filename_prefix") is not None
+def _faults(catalogue: Catalogue, output: OutputConfig, object_info: Nodes | None) -> list[str]:
+    """What is wrong with an output, as far as the server's words tell."""
+    if not object_info:
+        return [UNTOLD]
+    try:
+        return list(_wrong(catalogue, output, object_info))
+    except Exception as error:  # anybody's node may say anything of itself: that must not hide the other outputs
+        return [f"its graph could not be checked: {type(error).__name__}: {error}."]
 
 
 def _wrong(catalogue: Catalogue, output: OutputConfig, object_info: Nodes) -> Iterator[str]:
@@ -190,17 +201,33 @@ def command(asked: Asked) -> int:
     open_ = [] if asking else [(guess.name, one) for guess in found.guesses for one in guess.others]
     others = [f"{name} could also go to: {_group(one, found.graph)}" for name, one in open_]
     found = found.chosen(lambda guess: choose(guess, found.graph) if asking else guess.best)
-    nodes.parent.mkdir(exist_ok=True)
-    nodes.write_text(json.dumps(found.graph, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    config.write_text(json.dumps(found.config(name), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    wrong = [str(fault) for fault in load_catalogue(place).faults if fault.file == f"output_configs/{name}.json"]
+    if wrong := _faults_of(found, name, place):
+        raise UsageError(f"Nothing was written, the output would have faults: {' '.join(wrong)}", hint="Mend the graph in ComfyUI.")
+    _write(found, name, place)
     if asked.json:
         told = {"name": name, "config": str(config), "graph": str(nodes), "bindings": found.config(name)["bindings"]}
-        say_json(told | {"notes": [*others, *found.notes], "faults": wrong})
+        say_json(told | {"notes": [*others, *found.notes]})
     else:
         lines = [f"{guess.name:<16} {_group(guess.best, found.graph)}" for guess in found.guesses]
-        say(plain("\n".join([*lines, *others, *found.notes, *wrong, f"Wrote {config} and {nodes}.", _next(found.config(name))])))
+        say(plain("\n".join([*lines, *others, *found.notes, f"Wrote {config} and {nodes}.", _next(found.config(name))])))
     return EXIT_COMPLETED
+
+
+def _write(found: Adoption, name: str, place: Path) -> None:
+    """The output config and its graph, in a workspace."""
+    folder = place / "output_configs" / "graphs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, value in [(folder / f"{name}.json", found.graph), (folder.parent / f"{name}.json", found.config(name))]:
+        path.write_text(written(value), encoding="utf-8")
+
+
+def _faults_of(found: Adoption, name: str, place: Path) -> list[str]:
+    """What would be wrong with the output, tried in a workspace of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        if (place / "pipelines").is_dir():
+            shutil.copytree(place / "pipelines", Path(folder, "pipelines"), ignore_dangling_symlinks=True)
+        _write(found, name, Path(folder))
+        return [str(fault) for fault in load_catalogue(Path(folder)).faults if fault.file == f"output_configs/{name}.json"]
 
 
 def named(text: str) -> str:
