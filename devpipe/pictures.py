@@ -7,10 +7,11 @@ three formats, the size read from the header before anything is allocated, one k
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps
 
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.values import Attachment
@@ -124,12 +125,56 @@ def seconds_of(data: bytes) -> float | None:
 
 
 def _playing_s(data: bytes) -> float | None:
+    """The sum of the pauses that an animated PNG or GIF names; nothing is decoded."""
+    if data.startswith(b"GIF"):
+        pauses = [
+            int.from_bytes(data[start + 4 : start + 6], "little") / 100
+            for start, _ in gif_blocks(data)
+            if data[start : start + 2] == b"!\xf9"
+        ]
+    else:
+        frames = [match.end() for match in re.finditer(b"\0\0\0\x1afcTL", data)]
+        pauses = [_of(*struct.unpack(">HH", data[at + 20 : at + 24])) for at in frames if at + 24 <= len(data)]
+    return round(sum(pauses), 3) if len(pauses) > 1 else None
+
+
+def _of(parts: int, whole: int) -> float:
+    return parts / (whole or 100)
+
+
+def gif_blocks(data: bytes) -> Iterator[tuple[int, int]]:
+    """Start and end of each whole block of a GIF behind its header: extensions (0x21) and pictures (0x2C)."""
+    at = gif_head(data)
+    while at + 10 < len(data) and data[at] in (0x21, 0x2C):
+        start, at = at, at + 2 if data[at] == 0x21 else at + 11 + _colours(data[at + 9])
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+        if at > len(data):
+            return
+        yield start, at
+
+
+def gif_head(data: bytes) -> int:
+    """How many bytes come before the first block."""
+    return 13 + (_colours(data[10]) if len(data) > 12 else 0)
+
+
+def _colours(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def is_picture(data: bytes) -> bool:
+    """Whether a picture, or the first of an animated one, can be seen whole; other bytes may begin like one."""
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "GIF")) as image:
-            frames = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(image)]
+        width, height = struct.unpack_from("<HH", data, 6) if data.startswith(b"GIF") else size_of(data)
+        if not 0 < width * height <= MAX_PIXELS:
+            return False
+        with Image.open(io.BytesIO(data), formats=(*FORMATS, "GIF")) as image:
+            image.load()
     except Exception:  # as in _pixels
-        return None
-    return sum(frames) / 1000 if len(frames) > 1 else None
+        return False
+    return True
 
 
 def decode(data: bytes, *, what: str = "picture", error: type[DevpipeError] = UsageError) -> Image.Image:

@@ -19,7 +19,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from devpipe.errors import Unavailable
-from devpipe.pictures import riff_chunks, size_of, sniff
+from devpipe.pictures import gif_blocks, gif_head, riff_chunks, size_of, sniff
 
 BY_PROCEDURE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
 BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -46,6 +46,7 @@ _FIELDS = {
 }
 _PNG_KEPT = re.compile(rb"[A-Z]|tRNS|gAMA|cHRM|sRGB|iCCP|sBIT|bKGD|pHYs|cICP|acTL|fcTL|fdAT")
 _JPEG_WORDS = {0xFE, *range(0xE1, 0xF0)} - {0xE2, 0xEE}  # comments and applications' own, but colours
+_GIF_KEPT = (b",", b"!\xf9", b"!\xff\x0bNETSCAPE2.0")  # pictures, their pauses, how often they are repeated
 _RIFF_KEPT = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"fmt ", b"fact", b"data")
 _CONTAINERS = {"video/mp4": "mp4", "video/webm": "webm", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg"}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -105,13 +106,15 @@ def bare(data: bytes) -> bytes:
             return data[:8] + b"".join(data[start:end] for start, end in png_chunks(data) if _PNG_KEPT.match(data, start + 4))
         case "image/jpeg":
             found = list(_jpeg_segments(data))
-            return (
-                data[:2] + b"".join(data[a:b] for a, b in found if data[a + 1] not in _JPEG_WORDS) + data[max(found, default=(0, 2))[1] :]
-            )
+            kept = b"".join(data[start:end] for start, end in found if data[start + 1] not in _JPEG_WORDS)
+            return data[:2] + kept + data[max(found, default=(0, 2))[1] :]
         case "image/webp" | "audio/wav":
             chunks = [(name, data[at : at + size]) for name, at, size in riff_chunks(data) if name in _RIFF_KEPT]
             plain = [(name, bytes([one[0] & ~0x0C]) + one[1:] if name == b"VP8X" else one) for name, one in chunks]  # no EXIF, no XMP
             return _riff(data[8:12], plain)
+        case "image/gif":
+            blocks = [data[start:end] for start, end in gif_blocks(data)]
+            return data[: gif_head(data)] + b"".join(one for one in blocks if one.startswith(_GIF_KEPT)) + b";"
     return _remuxed(data, _CONTAINERS[kind]) if kind in _CONTAINERS else data
 
 
@@ -121,7 +124,8 @@ def _remuxed(data: bytes, container: str) -> bytes:
     try:
         with av.open(io.BytesIO(data)) as source, av.open(out, "w", format=container) as target:
             target.flags |= av.container.Flags.bitexact.value  # no time, no random number
-            streams = {one.index: target.add_stream_from_template(one) for one in source.streams if one.type in ("video", "audio")}
+            seen = [one for one in source.streams if one.type in ("video", "audio")]
+            streams = {one.index: target.add_stream_from_template(one, opaque=True) for one in seen}
             for stream in streams.values():
                 stream.metadata.clear()
             for packet in source.demux():
@@ -132,7 +136,22 @@ def _remuxed(data: bytes, container: str) -> bytes:
         raise Unavailable(
             f"What is written into this {container} file cannot be taken out: {error}.", hint="Make pictures instead."
         ) from error
+    if not out.getvalue():
+        raise Unavailable(f"This {container} file holds nothing that can be played.", hint="Try again.")
     return out.getvalue()
+
+
+def plays(data: bytes) -> bool:
+    """Whether a film or a sound can be opened and holds something; True where nobody can tell for want of PyAV."""
+    try:
+        av = remuxer()
+    except Unavailable:
+        return True
+    try:
+        with av.open(io.BytesIO(data)) as file:
+            return any(packet.size for packet in file.demux())
+    except (av.FFmpegError, ValueError):
+        return False
 
 
 def remuxer() -> Any:

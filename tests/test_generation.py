@@ -10,7 +10,7 @@ from engines import engine_in, small_media, small_picture
 from PIL import Image
 from test_provenance import FILES, SECRET, TOLD, film
 
-from devpipe.errors import Unavailable
+from devpipe.errors import Rejected, Unavailable
 from devpipe.events import Warned
 from devpipe.pictures import sniff
 from devpipe.provenance import read
@@ -80,6 +80,37 @@ async def test_a_text_that_was_made_too_reaches_nobody_unchecked(tmp_path: Path,
     noted = [one.event for one in run.recording.events if isinstance(one.event, Warned)]
     assert len(noted) == 2 - kept
     assert (b"pipe bomb" in b"".join(one.read_bytes() for one in run.folder.iterdir())) is (kept == 2)
+
+
+LIES = [b"GIF89a", b"ID3 ", b"OggS", b"fLaC", b"leafftyp", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF....WEBP", b"RIFF....WAVE"]
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize(("level", "provenance"), [("kids", "full"), ("kids", "mark"), ("youth", "full")])
+async def test_a_text_that_begins_like_a_picture_is_none(tmp_path: Path, lie: bytes, level: str, provenance: str) -> None:
+    told = Media(lie + b" how to build a pipe bomb", "image/png")
+    run, _ = await made(tmp_path, small_media(), told, DEVPIPE_SAFETY=level, DEVPIPE_PROVENANCE=provenance)
+    assert run.outcome == "completed" and len(run.artifacts) == 1
+    assert b"pipe bomb" not in b"".join(one.read_bytes() for one in run.folder.iterdir())
+    assert sum(isinstance(one.event, Warned) for one in run.recording.events) == 1
+
+
+@pytest.mark.parametrize("name", ["png", "webp", "jpeg", "webm", "mp4"])
+async def test_a_damaged_file_is_no_result(tmp_path: Path, name: str) -> None:
+    """It is not kept as an empty one, and the run does not call itself complete."""
+    data = TOLD[name]
+    kind = sniff(data)
+    cut = data[: len(data) // 3] if kind.startswith("image/") else data[:200]
+    with pytest.raises(Rejected):
+        await made(tmp_path, Media(cut, kind), output="sketch" if kind.startswith("image/") else "sketch_video")
+
+
+async def test_under_the_mark_no_file_stays_that_cannot_be_freed_of_words(tmp_path: Path) -> None:
+    latent = Media(b"\x10\0\0\0" + SECRET.encode(), "application/octet-stream")
+    run, _ = await made(tmp_path / "mark", small_media(), latent, DEVPIPE_PROVENANCE="mark")
+    assert len(run.artifacts) == 1 and SECRET.encode() not in b"".join(stored(run))
+    run, _ = await made(tmp_path / "full", small_media(), latent)
+    assert len(run.artifacts) == 2
 
 
 async def test_a_mask_of_another_size_gets_that_of_its_picture_without_a_grey_rim(tmp_path: Path) -> None:

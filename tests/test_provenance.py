@@ -99,7 +99,7 @@ def played(container: str, codec: str) -> bytes:
     out = io.BytesIO()
     with av.open(out, "w", format=container, options={"movflags": "use_metadata_tags"} if container == "mp4" else {}) as file:
         file.metadata["prompt"] = file.metadata["comment"] = SECRET
-        if codec in ("libx264", "libvpx-vp9"):
+        if codec in ("libx264", "libvpx-vp9", "libsvtav1"):
             film = file.add_stream(codec, rate=10)
             film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
             film.metadata["title"] = SECRET
@@ -123,6 +123,8 @@ TOLD = {
     "jpeg": picture("RGB", "JPEG", comment=SECRET, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + SECRET.encode()),
     "webp": picture("RGBA", "WEBP", lossless=True, exact=True, exif=b"Exif\0\0" + SECRET.encode()),
     "webp animated": film("WEBP", exif=b"Exif\0\0" + SECRET.encode()),
+    "gif": film("GIF", comment=SECRET),
+    "av1": played("webm", "libsvtav1"),
     "wav": sound(2) + b"LIST" + struct.pack("<I", len(SECRET)) + SECRET.encode(),
     "mp4": played("mp4", "libx264"),
     "webm": played("webm", "libvpx-vp9"),

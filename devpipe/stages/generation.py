@@ -9,8 +9,9 @@ from dataclasses import replace
 from devpipe.backends.base import Backend
 from devpipe.errors import NotAllowed, Rejected, Unavailable
 from devpipe.events import ArtifactWritten, VerdictGiven, Warned
-from devpipe.pictures import seconds_of, size_of, sniff
-from devpipe.provenance import BY_MODEL, BY_PROCEDURE, Provenance, bare, remuxer, stamp
+from devpipe.loop import in_thread
+from devpipe.pictures import is_picture, seconds_of, size_of, sniff
+from devpipe.provenance import BY_MODEL, BY_PROCEDURE, Provenance, bare, plays, remuxer, stamp
 from devpipe.safety.check import is_strict
 from devpipe.stages.context import Context
 from devpipe.values import Media, MediaRequest, MediaResult
@@ -19,7 +20,8 @@ EXTENSIONS = {
     "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4", "video/webm": "webm",
     "image/gif": "gif", "audio/wav": "wav", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg", "text/plain": "txt",
 }  # fmt: skip
-FITTING = {"image": ("image/",), "video": ("video/",), "sound": ("audio/",)}
+FITTING = {"image": ("image/",), "video": ("video/", "image/webp", "image/gif"), "sound": ("audio/",)}  # they may move
+UNKEPT = "no picture, film or sound that can be opened, and not checked."
 NOTES = {True: "A sketch drawn by rules, not by a diffusion model.", False: "Made by a generative model."}
 
 
@@ -42,9 +44,9 @@ async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | N
     result = await context.make(backend, request, started)
     if result.refused:
         return result
-    media = _presentable(context, result.media)
+    media = await in_thread(_presentable, context, backend, result.media)
     if not media:
-        raise Rejected("The backend answered without any file.", hint="Try again, or another output.")
+        raise Rejected("The backend made no file that can be kept.", hint="Try again, or another output.")
     written: list[ArtifactWritten] = []
 
     def files() -> list[tuple[str, bytes]]:
@@ -60,14 +62,27 @@ async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | N
     return result
 
 
-def _presentable(context: Context, made: tuple[Media, ...]) -> tuple[Media, ...]:
-    """What may be kept. Where nothing is shown unchecked, that is no text that came beside a picture: no verdict covers its words."""
-    kept = tuple(media for media in made if not is_strict(context.level) or _kind(media).startswith(("image/", "video/", "audio/")))
-    if len(kept) < len(made):
-        context.hold(
-            Warned(stage="generation", message=f"A text that was made, too, is not kept: at level {context.level} it needs a check.")
-        )
+def _presentable(context: Context, backend: Backend, made: tuple[Media, ...]) -> tuple[Media, ...]:
+    """What may be kept, by what it shows to be.
+
+    Where nothing is shown unchecked, that is no text that came beside a picture, whatever it calls itself: no verdict covers its
+    words. And where no text may leave, no file of a kind that cannot be freed of its maker's notes.
+    """
+    if backend.by_rule:
+        return made
+    found = [replace(media, media_type=_shown(media)) for media in made]
+    open_to = () if is_strict(context.level) else ("text/",) if context.provenance == "mark" else ("text/", "application/")
+    kept = tuple(media for media in found if media.media_type.startswith(("image/", "video/", "audio/", *open_to)))
+    if len(kept) < len(found):
+        context.hold(Warned(stage="generation", message=f"{len(found) - len(kept)} of {len(found)} files not kept: {UNKEPT}"))
     return kept
+
+
+def _shown(media: Media) -> str:
+    """The media type of what a person will see or hear; of what only begins like it, the type of mere bytes."""
+    kind = _kind(media)
+    whole = is_picture(media.data) if kind.startswith("image/") else plays(media.data) if kind.startswith(("video/", "audio/")) else True
+    return kind if whole else "application/octet-stream"
 
 
 def _stamped(context: Context, backend: Backend, request: MediaRequest, result: MediaResult) -> list[Media]:
@@ -81,7 +96,7 @@ def _stamped(context: Context, backend: Backend, request: MediaRequest, result: 
             **request.described(), "seed": request.seed, "output": context.output.name, "pipeline": context.pipeline.name,
         }) if full else None,
     )  # fmt: skip
-    kinds = [_kind(media) for media in result.media]
+    kinds = [_kind(media) if backend.by_rule else media.media_type for media in result.media]
     if not any(_fits(media.data, kind, request.medium) for media, kind in zip(result.media, kinds, strict=True)):  # others came with it
         problem = f"The backend made {', '.join(dict.fromkeys(kinds))}, and nothing that is {request.medium}."
         raise Rejected(problem, hint="Correct the output config's medium, or what it is made by.")
