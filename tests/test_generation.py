@@ -24,9 +24,10 @@ async def made(folder: Path, *media: Media, output: str = "sketch", **environ: s
     backend = ScriptedBackend([MediaResult(media)], by_rule=False)
     environ = {"DEVPIPE_SAFETY": "adult", "DEVPIPE_MODEL_JUDGE": "judge/x"} | environ
     engine = engine_in(folder, backends={"judge": ScriptedBackend(["SAFE"]), "procedural": backend}, **environ)
-    run = await engine.run("a cat", output=output)
-    engine.close()
-    return run, backend
+    try:
+        return await engine.run("a cat", output=output), backend
+    finally:
+        engine.close()
 
 
 def stored(run: Run) -> list[bytes]:
