@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,12 +80,11 @@ class Kernel:
         interrupted = datetime.now(UTC)
         self.manager.interrupt_kernel()
         reply, _ = self.settle(cell)
-        for _ in range(100):  # the cell may end a little before the last event is on disk, whose own time is what counts
-            runs = list(Recordings(self.home / "recordings"))
-            if {run.state for run in runs} == {"cancelled"}:
-                break
+        runs, until = list(Recordings(self.home / "recordings")), time.monotonic() + 30
+        while {run.state for run in runs} != {"cancelled"}:  # it may end before the last event is on disk, whose own time is what counts
+            assert time.monotonic() < until, "an interrupted run goes on"
             self.run("'still here'")
-        assert {run.state for run in runs} == {"cancelled"}
+            runs = list(Recordings(self.home / "recordings"))
         self.took = (max(datetime.fromisoformat(run.events[-1].at) for run in runs) - interrupted).total_seconds()
         return str(reply.get("ename"))
 
