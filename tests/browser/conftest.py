@@ -115,9 +115,9 @@ class Server:
 
     def restart(self, page: Page) -> None:
         """Restart the notebook's kernel and wait until the new one is there."""
-        page.evaluate(f"() => {{ {KERNEL}.restart() }}")
-        page.wait_for_function(f"() => ['restarting', 'starting'].includes({KERNEL}?.status)", timeout=PATIENCE_MS)
-        page.wait_for_function(f"() => {KERNEL}?.status === 'idle'", timeout=PATIENCE_MS)
+        again = f"{KERNEL}.restart().then(() => {KERNEL}.requestKernelInfo()).then(() => {{ window.restarted = true }})"
+        page.evaluate(f"() => {{ window.restarted = false; {again} }}")
+        page.wait_for_function("() => window.restarted", timeout=PATIENCE_MS)  # it has answered; its status may lag behind
 
 
 def _private(home: Path) -> dict[str, str]:
