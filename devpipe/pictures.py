@@ -172,7 +172,7 @@ def is_picture(data: bytes) -> bool:
             return False
         with Image.open(io.BytesIO(data), formats=(*FORMATS, "GIF")) as image:
             image.load()
-    except Exception:  # as in _pixels
+    except Exception:  # Pillow raises nearly anything on hostile bytes, and here it all means "cannot be seen"
         return False
     return True
 

@@ -870,13 +870,19 @@ async def test_a_cancelled_run_is_stopped_at_the_server_and_only_it() -> None:
         await backend.close()
 
 
+async def cancelled_in_its_post(server: Comfy) -> tuple[ComfyUI, asyncio.Future[Any]]:
+    """A run that is cancelled while its prompt is on its way to the server."""
+    backend = client(server)
+    run = asyncio.ensure_future(backend.make(request(request_id=ID), lambda _: None))
+    await eventually(lambda: server.happened["slow"])
+    run.cancel()
+    return backend, run
+
+
 async def test_a_run_that_is_cancelled_while_its_prompt_is_on_its_way_is_stopped_when_it_is_there() -> None:
     play = Play(slow=asyncio.Event(), hold=asyncio.Event())
     async with Comfy([play]) as server:
-        backend = client(server)
-        run = asyncio.ensure_future(backend.make(request(request_id=ID), lambda _: None))
-        await eventually(lambda: server.happened["slow"])
-        run.cancel()
+        backend, run = await cancelled_in_its_post(server)
         await asyncio.wait({run}, timeout=0.1)
         assert play.slow and not run.done()
         play.slow.set()
@@ -888,10 +894,7 @@ async def test_a_run_that_is_cancelled_while_its_prompt_is_on_its_way_is_stopped
 async def test_a_prompt_that_arrives_long_after_its_run_was_cancelled_is_stopped_too() -> None:
     play = Play(slow=asyncio.Event(), hold=asyncio.Event())
     async with Comfy([play]) as server:
-        backend = client(server)
-        run = asyncio.ensure_future(backend.make(request(request_id=ID), lambda _: None))
-        await eventually(lambda: server.happened["slow"])
-        run.cancel()
+        backend, run = await cancelled_in_its_post(server)
         await asyncio.wait({run})
         assert run.cancelled() and not server.prompts()[1:] and not server.pending
         assert play.slow
@@ -902,10 +905,7 @@ async def test_a_prompt_that_arrives_long_after_its_run_was_cancelled_is_stopped
 
 async def test_closing_waits_a_moment_only_for_a_prompt_that_never_arrives() -> None:
     async with Comfy([Play(slow=asyncio.Event())]) as server:
-        backend = client(server)
-        run = asyncio.ensure_future(backend.make(request(request_id=ID), lambda _: None))
-        await eventually(lambda: server.happened["slow"])
-        run.cancel()
+        backend, run = await cancelled_in_its_post(server)
         await asyncio.wait({run})
         began = time.monotonic()
         await backend.close()
