@@ -72,8 +72,9 @@ endif
 	  echo "devpipe needs Python 3.11 or newer with venv (Debian: apt install python3-venv); or say make PYTHON=/path/to/python3" >&2; exit 1; \
 	fi; \
 	echo "Installing into .venv with $$python; this takes a minute or two, once." && "$$python" -m venv $$clear .venv
-	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) check
 	@printf '%s\n' "$(CURDIR)" > .venv/installed
 
 # ipykernel changed the thread of widget callbacks twice: the tests start a kernel of each kind.
