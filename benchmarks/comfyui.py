@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from devpipe import Settings
-from devpipe.backends.comfyui import ComfyUI
+from devpipe.comfyui.backend import ComfyUI
 from devpipe.values import Binding, MediaRequest, Workflow
 
 GRAPH = Workflow(

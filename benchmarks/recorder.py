@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
-from devpipe.events import (
+from devpipe.engine.loop import Fsyncs
+from devpipe.record.events import (
     ArtifactWritten,
     AttemptFinished,
     AttemptStarted,
@@ -30,9 +31,8 @@ from devpipe.events import (
     TextWritten,
     VerdictGiven,
 )
-from devpipe.loop import Fsyncs
-from devpipe.recorder import Recorder, new_run_id
-from devpipe.redaction import Redactor
+from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.redaction import Redactor
 
 TEXT = "Eine Katze sitzt im Regen und zählt die Tropfen, die von den roten Dächern fallen. " * 4
 PICTURE = os.urandom(50_000)

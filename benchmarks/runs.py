@@ -17,7 +17,7 @@ from pathlib import Path
 
 from devpipe import Engine, Settings
 from devpipe.backends.base import Backend, Emit
-from devpipe.backends.procedural import Procedural
+from devpipe.offline.backend import Procedural
 from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
 
 ASKED = {"pipeline": "dada", "output": "sketch", "text_seed": 1, "width": 256, "height": 256}

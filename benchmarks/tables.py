@@ -22,8 +22,8 @@ import pandas as pd
 
 from devpipe.analysis.index import FOLDER
 from devpipe.analysis.tables import Tables
-from devpipe.events import Event
-from devpipe.recordings import run_folder
+from devpipe.record.events import Event
+from devpipe.record.reader import run_folder
 from tests.recording_maker import story
 
 WORDS = ("eine", "rote", "Katze", "im", "Regen", "unter", "hohen", "blauen", "Häusern", "tanzt", "zwischen", "Papier", "und", "Schatten")

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from devpipe.engine import Engine
+    from devpipe.config.settings import Settings
+    from devpipe.engine.engine import Engine
+    from devpipe.engine.run import OpenRun, Run
     from devpipe.errors import BackendError, ConfigError, DevpipeError, RecorderError, UsageError
-    from devpipe.recordings import Recording, Recordings
-    from devpipe.run import OpenRun, Run
-    from devpipe.settings import Settings
+    from devpipe.record.reader import Recording, Recordings
 
 _HOMES = {  # loaded where first used: `import devpipe` itself does nothing
-    "Engine": "engine",
-    "Run": "run",
-    "OpenRun": "run",
-    "Recording": "recordings",
-    "Recordings": "recordings",
-    "Settings": "settings",
+    "Engine": "engine.engine",
+    "Run": "engine.run",
+    "OpenRun": "engine.run",
+    "Recording": "record.reader",
+    "Recordings": "record.reader",
+    "Settings": "config.settings",
     "DevpipeError": "errors",
     "UsageError": "errors",
     "ConfigError": "errors",

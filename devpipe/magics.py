@@ -24,8 +24,8 @@ from devpipe.widgets.words import words
 if TYPE_CHECKING:
     import pandas as pd
 
-    from devpipe.engine import Engine
-    from devpipe.run import Run
+    from devpipe.engine.engine import Engine
+    from devpipe.engine.run import Run
 
 GLANCE_S = 0.2
 _VARIABLE = re.compile(r"\{(\w+)\}|\$(\w+)")
@@ -74,7 +74,7 @@ class DevpipeMagics:
     @property
     def engine(self) -> Engine:
         """The notebook's `engine`, or else our own, made once."""
-        from devpipe.engine import Engine
+        from devpipe.engine.engine import Engine
 
         found = self.shell.user_ns.get("engine")
         if isinstance(found, Engine):

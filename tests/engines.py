@@ -7,7 +7,7 @@ from pathlib import Path
 
 from devpipe import Engine, Settings
 from devpipe.backends.base import Backend
-from devpipe.pictures import encode_png
+from devpipe.media.pictures import encode_png
 from devpipe.values import Media
 
 REPOSITORY = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from devpipe.events import (
+from devpipe.record.events import (
     ArtifactWritten,
     AttemptFinished,
     AttemptStarted,
@@ -24,9 +24,9 @@ from devpipe.events import (
     TextWritten,
     VerdictGiven,
 )
-from devpipe.recorder import Recorder, new_run_id
-from devpipe.recordings import Recording
-from devpipe.redaction import Redactor
+from devpipe.record.reader import Recording
+from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.redaction import Redactor
 
 PROMPT = "Eine rote Katze im Regen"
 REWRITTEN = "Eine Katze im Regen, zerrissen und neu geklebt"

@@ -27,7 +27,7 @@ from websockets.frames import Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from devpipe.pictures import encode_png, sniff
+from devpipe.media.pictures import encode_png, sniff
 
 Json = dict[str, Any]
 Event = Json | bytes

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from devpipe.cli import main
-from devpipe.recordings import Recording, Recordings
+from devpipe.record.reader import Recording, Recordings
 
 REPOSITORY = Path(__file__).parents[1]
 DEVPIPE = [sys.executable, "-m", "devpipe.cli"]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from devpipe import workspace
+from devpipe.config import workspace
 from devpipe.testing import Answer, Loopback
 from devpipe.testing.loopback import Asked
 

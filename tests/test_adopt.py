@@ -13,14 +13,14 @@ from engines import REPOSITORY
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from devpipe.adopt import Adoption, adopt, read
-from devpipe.cli import graphs as shell
+from devpipe.cli import adopt as shell
 from devpipe.cli import main
-from devpipe.config import load_catalogue
+from devpipe.comfyui.adopt import Adoption, adopt, read
+from devpipe.comfyui.checker import problems
+from devpipe.config.models import load_catalogue
+from devpipe.config.workspace import create
 from devpipe.errors import UsageError
-from devpipe.graphs import problems
-from devpipe.provenance import BY_MODEL, Provenance, stamp
-from devpipe.workspace import create
+from devpipe.media.provenance import BY_MODEL, Provenance, stamp
 
 INFO: dict[str, Any] = json.loads((REPOSITORY / "tests/graphs/object_info.json").read_bytes())
 WILD = REPOSITORY / "tests/graphs/wild"

@@ -18,7 +18,7 @@ import pytest
 from devpipe.analysis.export import export
 from devpipe.analysis.tables import Tables
 from devpipe.errors import RecorderError, UnknownName, UsageError
-from devpipe.recordings import Recordings
+from devpipe.record.reader import Recordings
 from tests import recording_maker as make
 
 FORMULAS = ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"]

@@ -17,10 +17,10 @@ from PIL import Image
 
 from devpipe.analysis import plots
 from devpipe.analysis.compare import grid
-from devpipe.analysis.show import run_html, similarity, word_diff
 from devpipe.analysis.tables import Tables
 from devpipe.errors import UnknownName
-from devpipe.recordings import Recording
+from devpipe.record.reader import Recording
+from devpipe.show.html import run_html, similarity, word_diff
 from tests import recording_maker as make
 
 ATTACK = "<img src=x onerror=alert(1)>\"'><script>alert(1)</script></div></table>"
@@ -213,11 +213,18 @@ def test_a_grid_of_a_hundred_pictures_stays_small(tmp_path: Path) -> None:
 
 def test_looking_at_a_run_needs_no_pandas_and_no_engine() -> None:
     """A recording opens on a laptop: what shows a run loads neither pandas, matplotlib, a backend nor a widget library."""
-    code = "import sys, devpipe.analysis.show, devpipe.analysis.tables, devpipe.analysis.export, devpipe.replay; print(*sys.modules)"
+    code = "import sys, devpipe.show.html, devpipe.analysis.tables, devpipe.analysis.export, devpipe.analysis.replay; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"pandas", "numpy", "matplotlib", "httpx", "ipywidgets", "devpipe.engine", "devpipe.backends", "devpipe.widgets"} & set(
-        loaded
-    )
+    assert not {
+        "pandas",
+        "numpy",
+        "matplotlib",
+        "httpx",
+        "ipywidgets",
+        "devpipe.engine",
+        "devpipe.backends",
+        "devpipe.widgets",
+    } & set(loaded)
 
 
 def test_plots_draw_any_table(tmp_path: Path) -> None:

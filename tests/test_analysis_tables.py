@@ -17,8 +17,8 @@ from devpipe.analysis import index
 from devpipe.analysis.columns import RUNS, TABLES, Column, DType, Seen
 from devpipe.analysis.tables import Tables
 from devpipe.errors import UnknownName, UsageError
-from devpipe.recorder import Recorder
-from devpipe.redaction import Redactor
+from devpipe.record.recorder import Recorder
+from devpipe.record.redaction import Redactor
 from tests import recording_maker as make
 
 NAMES = [table.name for table in TABLES]

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from devpipe.errors import Rejected
-from devpipe.stages.answers import bracketed, missing_words, read_parts, with_brackets, without_chatter
+from devpipe.text.chatter import bracketed, missing_words, read_parts, with_brackets, without_chatter
 
 TEXT = "A red cat sits in the rain, its fur like wet paper."
 TEXT_DE = "Eine rote Katze sitzt im Regen, ihr Fell wie nasses Papier."

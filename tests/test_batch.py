@@ -18,9 +18,9 @@ from devpipe import Engine, UsageError
 from devpipe.batch.plan import Plan
 from devpipe.batch.runner import Batch, Report
 from devpipe.errors import ConfigError, Parked, Rejected, Unavailable, UnknownName
-from devpipe.events import AttemptStarted
-from devpipe.stages import language
+from devpipe.record.events import AttemptStarted
 from devpipe.testing import ScriptedBackend
+from devpipe.text import language
 from devpipe.values import Cost, MediaResult
 
 SMALL: dict[str, list[Any]] = {"width": [64], "height": [64]}
@@ -394,7 +394,7 @@ async def test_a_batch_holds_no_runs_that_are_over(scripted: Callable[..., Engin
     """Memory does not grow with the plan: at most those of the workers are left."""
     import gc
 
-    from devpipe.run import Run
+    from devpipe.engine.run import Run
 
     engine = scripted()
     plan = {"name": "p", "prompts": [f"cat {number}" for number in range(20)], "seeds": list(range(1, 11))}

@@ -24,8 +24,8 @@ from devpipe.backends.ollama import Ollama
 from devpipe.backends.openai_compatible import OpenAICompatible
 from devpipe.backends.openrouter import OpenRouter
 from devpipe.cli.check import Checked, checked
+from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, CutOff, Rejected, Unavailable
-from devpipe.settings import Settings
 from devpipe.testing import BackendContract
 from devpipe.values import Cost, TextRequest, TextResult
 

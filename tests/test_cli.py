@@ -18,10 +18,10 @@ from shell import DEVPIPE, PATIENCE_S, REPOSITORY, SMALL, Done, environment, rec
 
 from devpipe.cli import main
 from devpipe.cli.screen import Screen
-from devpipe.events import AttemptStarted, RunStarted, TextWritten
-from devpipe.recorder import Recorder, new_run_id
-from devpipe.recordings import Recording
-from devpipe.redaction import Redactor
+from devpipe.record.events import AttemptStarted, RunStarted, TextWritten
+from devpipe.record.reader import Recording
+from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.redaction import Redactor
 
 Command = Callable[..., Done]
 FIELDS = {

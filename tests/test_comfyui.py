@@ -18,13 +18,14 @@ from engines import engine_in, small_picture
 from scripted_comfyui import TROUBLE, Comfy, Play, preview, recorded
 from websockets.asyncio.client import connect
 
-from devpipe.backends import comfyui, comfyui_wire
 from devpipe.backends.base import Piece, Preview, Progress, Queued
-from devpipe.backends.comfyui import ComfyUI, FileMissing, Interrupted, Lacking, Lost, NodeFailed, PartlyRefused, ServerGone
 from devpipe.backends.http import TooLarge
+from devpipe.comfyui import backend as comfyui
+from devpipe.comfyui import server as comfyui_wire
+from devpipe.comfyui.backend import ComfyUI, FileMissing, Interrupted, Lacking, Lost, NodeFailed, PartlyRefused, ServerGone
+from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, Rejected, Unavailable, UsageError
-from devpipe.pictures import attachment
-from devpipe.settings import Settings
+from devpipe.media.pictures import attachment
 from devpipe.testing import BackendContract, ScriptedBackend
 from devpipe.values import Binding, MediaRequest, Workflow
 
@@ -1297,7 +1298,7 @@ async def test_a_prompt_that_is_blocked_reaches_no_server(tmp_path: Path) -> Non
 
 
 async def test_what_the_person_sees_of_a_queue() -> None:
-    from devpipe.events import Queued as Event
+    from devpipe.record.events import Queued as Event
     from devpipe.widgets.run_panel import RunPanel
 
     panel = RunPanel(language="de")

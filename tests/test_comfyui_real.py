@@ -32,20 +32,20 @@ from test_graphs import CATALOGUE, OUTPUTS, PLANTED, graph, node_of
 from websockets.asyncio.client import connect
 
 from devpipe import Engine
-from devpipe.adopt import adopt, read
 from devpipe.backends.base import Health, Piece, Progress, Queued
-from devpipe.backends.comfyui import ComfyUI, Interrupted, ServerGone
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
-from devpipe.cli.graphs import trial, unready
-from devpipe.config import load_catalogue
+from devpipe.cli.adopt import trial, unready
+from devpipe.comfyui.adopt import adopt, read
+from devpipe.comfyui.backend import ComfyUI, Interrupted, ServerGone
+from devpipe.comfyui.checker import input_of, problems
+from devpipe.config.models import load_catalogue
+from devpipe.config.settings import Settings
+from devpipe.config.workspace import create
+from devpipe.engine.run import Run
 from devpipe.errors import DevpipeError
-from devpipe.graphs import input_of, problems
-from devpipe.pictures import attachment, decode, encode_png
-from devpipe.run import Run
-from devpipe.settings import Settings
+from devpipe.media.pictures import attachment, decode, encode_png
 from devpipe.values import Binding, MediaRequest, Workflow
-from devpipe.workspace import create
 
 pytestmark = pytest.mark.loopback
 TRIVIAL = {

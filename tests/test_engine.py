@@ -14,10 +14,10 @@ import pytest
 from engines import engine_in, settings_in, small_media, small_picture
 
 from devpipe import Engine, OpenRun, UsageError
-from devpipe.config import InterceptionPipeline, OutputConfig
+from devpipe.config.models import InterceptionPipeline, OutputConfig
 from devpipe.errors import CutOff, NotAllowed, RecorderError, Rejected, Unavailable, UnknownName
-from devpipe.events import AttemptStarted, RunStarted, StageReused, TextWritten, VerdictGiven
-from devpipe.recordings import Recording
+from devpipe.record.events import AttemptStarted, RunStarted, StageReused, TextWritten, VerdictGiven
+from devpipe.record.reader import Recording
 from devpipe.testing import ScriptedBackend
 from devpipe.values import MediaResult, TextResult
 

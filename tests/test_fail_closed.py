@@ -16,10 +16,10 @@ import pytest
 from engines import REPOSITORY, engine_in, small_media, small_picture
 
 from devpipe import Engine
-from devpipe.config import OutputConfig
+from devpipe.config.models import OutputConfig
+from devpipe.engine.run import Run
 from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavailable
-from devpipe.events import AttemptStarted, Previewed, StageFinished
-from devpipe.run import Run
+from devpipe.record.events import AttemptStarted, Previewed, StageFinished
 from devpipe.safety import judge
 from devpipe.safety.policy import NEGATIVE
 from devpipe.testing import DROP, HANG, Answer, Loopback, ScriptedBackend

@@ -12,10 +12,10 @@ from contexts import REPOSITORY, Desk, Streamed, Written
 from engines import engine_in
 
 from devpipe.backends.base import Backend, Emit
-from devpipe.backends.fallback import Candidate, Chain, leaves, may_hop, wait_for
+from devpipe.backends.chain import Candidate, Chain, leaves, may_hop, wait_for
 from devpipe.backends.registry import Backends
 from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavailable, UnknownName
-from devpipe.events import AttemptFinished, AttemptStarted, TextStreamed, TextWritten, Warned
+from devpipe.record.events import AttemptFinished, AttemptStarted, TextStreamed, TextWritten, Warned
 from devpipe.stages.context import Refused, Where
 from devpipe.testing import DROP, Answer, Canary, Loopback, settings_for_tests
 from devpipe.values import BOUNDARIES, TextRequest, TextResult

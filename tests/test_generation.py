@@ -10,11 +10,11 @@ from engines import engine_in, small_media, small_picture
 from PIL import Image
 from test_provenance import FILES, SECRET, TOLD, film
 
+from devpipe.engine.run import Run
 from devpipe.errors import Rejected, Unavailable
-from devpipe.events import Warned
-from devpipe.pictures import sniff
-from devpipe.provenance import read
-from devpipe.run import Run
+from devpipe.media.pictures import sniff
+from devpipe.media.provenance import read
+from devpipe.record.events import Warned
 from devpipe.testing import ScriptedBackend
 from devpipe.values import Media, MediaResult
 

@@ -13,19 +13,19 @@ from typing import Any
 import pytest
 from engines import REPOSITORY, engine_in, small_media
 
-from devpipe.backends import comfyui
 from devpipe.backends.base import Backend, Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
-from devpipe.cli.graphs import saved_info, trial, unready
-from devpipe.config import OutputConfig, load_catalogue
+from devpipe.cli.adopt import saved_info, trial, unready
+from devpipe.comfyui import backend as comfyui
+from devpipe.comfyui.checker import filled, problems, shape_fault
+from devpipe.config.models import OutputConfig, load_catalogue
+from devpipe.config.settings import Settings
+from devpipe.config.workspace import create
 from devpipe.errors import DevpipeError, Rejected, Unavailable, UsageError
-from devpipe.events import AttemptStarted, RunStarted
-from devpipe.graphs import filled, problems, shape_fault
-from devpipe.settings import Settings
+from devpipe.record.events import AttemptStarted, RunStarted
 from devpipe.testing import ScriptedBackend
 from devpipe.values import Binding, MediaRequest, MediaResult, Workflow
-from devpipe.workspace import create
 
 CATALOGUE = load_catalogue(REPOSITORY)
 OUTPUTS = [name for name, output in sorted(CATALOGUE.outputs.items()) if output.graph]

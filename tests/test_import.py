@@ -36,8 +36,8 @@ def test_an_engine_needs_no_pandas_and_no_widgets() -> None:
 def test_recordings_open_without_backends() -> None:
     """The looking side does not import the making side."""
     code = (
-        "import sys; from devpipe.recordings import Recordings; import devpipe.summary;"
-        "print(sorted(name for name in sys.modules if name.startswith(('devpipe.backends', 'devpipe.engine', 'devpipe.stages'))))"
+        "import sys; from devpipe.record.reader import Recordings; import devpipe.record.summary;"
+        "print(sorted(name for name in sys.modules if name.startswith(('devpipe.backends', 'devpipe.engine.engine', 'devpipe.stages'))))"
     )
     assert in_fresh_python(code).strip() == "[]"
 

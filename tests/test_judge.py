@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from injections import BARE, echoes, encoded, plain
 
 from devpipe.errors import BackendError, CutOff, RecorderFull, Unavailable
-from devpipe.events import VerdictGiven
+from devpipe.record.events import VerdictGiven
 from devpipe.safety import check as checking
 from devpipe.safety import judge
 from devpipe.safety.check import check, covers, policy_version

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from jupyter_client import BlockingKernelClient, KernelManager
 
-from devpipe import workspace
-from devpipe.recordings import Recordings
+from devpipe.config import workspace
+from devpipe.record.reader import Recordings
 
 KERNELS = Path(__file__).parents[1] / ".kernels"
 VERSIONS = sorted(path.stem.removeprefix("kernels-") for path in Path(__file__).parent.glob("kernels-*.lock"))

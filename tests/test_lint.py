@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from devpipe.config import Catalogue, InterceptionPipeline, load_catalogue
-from devpipe.lint import lint
+from devpipe.config.lint import lint
+from devpipe.config.models import Catalogue, InterceptionPipeline, load_catalogue
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {

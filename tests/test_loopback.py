@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from devpipe.settings import Settings
+from devpipe.config.settings import Settings
 from devpipe.testing import DROP, HANG, Answer, Canary, Loopback
 
 pytestmark = pytest.mark.loopback

@@ -11,7 +11,8 @@ import pytest
 from IPython.core.error import UsageError as OneLine
 
 import devpipe
-from devpipe import Engine, workspace
+from devpipe import Engine
+from devpipe.config import workspace
 from devpipe.magics import DevpipeMagics
 from devpipe.testing import settings_for_tests
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from devpipe import workspace
 from devpipe.batch.notebooks import NotebookFailed, declared, parameters, run_notebook
+from devpipe.config import workspace
 from devpipe.errors import UnknownName, UsageError
-from devpipe.recordings import Recordings
+from devpipe.record.reader import Recordings
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 ALL = sorted(path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from devpipe import pictures
 from devpipe.errors import Rejected, UsageError
+from devpipe.media import pictures
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:

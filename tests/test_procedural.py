@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from devpipe.backends.base import Backend, Delta, Preview, Progress
-from devpipe.backends.procedural import Procedural
+from devpipe.config.settings import Settings
 from devpipe.errors import Rejected
-from devpipe.pictures import attachment, encode_png, size_of
-from devpipe.procedures import VERSION, procedure
-from devpipe.settings import Settings
-from devpipe.sketch import compose
+from devpipe.media.pictures import attachment, encode_png, size_of
+from devpipe.offline.backend import Procedural
+from devpipe.offline.procedures import VERSION, procedure
+from devpipe.offline.sketch import compose
 from devpipe.testing import BackendContract, settings_for_tests
 from devpipe.values import LOCAL_COST, Attachment, MediaRequest, MediaResult, TextRequest, TextResult, derived_seed
 

@@ -10,8 +10,8 @@ from time import process_time
 import pytest
 
 from devpipe.errors import UnknownName
-from devpipe.procedures import PROCEDURES, VERSION, procedure
-from devpipe.procedures.words import clean, data, words
+from devpipe.offline.procedures import PROCEDURES, VERSION, procedure
+from devpipe.offline.procedures.words import clean, data, words
 from devpipe.safety.rules import shipped_rules
 from devpipe.values import canonical_json
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from devpipe.errors import Unavailable
-from devpipe.pictures import riff_chunks, seconds_of, size_of, sniff
-from devpipe.provenance import BY_MODEL, BY_PROCEDURE, MAX_REQUEST_BYTES, Provenance, bare, read, stamp
+from devpipe.media.pictures import riff_chunks, seconds_of, size_of, sniff
+from devpipe.media.provenance import BY_MODEL, BY_PROCEDURE, MAX_REQUEST_BYTES, Provenance, bare, read, stamp
 
 MARK = Provenance(BY_PROCEDURE, "devpipe procedural/sketch", "A sketch drawn by rules, not by a diffusion model.")
 FULL = Provenance(

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from devpipe.errors import RecorderError, RecorderFull, RecorderPoisoned, RecordingDamaged, RunLocked, UsageError
-from devpipe.events import (
+from devpipe.record.events import (
     ArtifactWritten,
     Event,
     Progressed,
@@ -32,10 +32,10 @@ from devpipe.events import (
     VerdictGiven,
     Warned,
 )
-from devpipe.recorder import Recorder, new_run_id
-from devpipe.recordings import Recording
-from devpipe.redaction import Redactor
-from devpipe.summary import RunSummary
+from devpipe.record.reader import Recording
+from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.redaction import Redactor
+from devpipe.record.summary import RunSummary
 from tests.faults.harness import Nursery, violations
 from tests.faults.test_crashes import killed_at_random
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from devpipe.errors import RecorderError, RecordingDamaged, UnknownName, UsageError
-from devpipe.events import Recorded, StoredEvent, Warned
-from devpipe.recorder import Recorder, new_run_id
-from devpipe.recordings import Prefix, Recording, Recordings, UnknownEvent, parse_line, read_prefix, run_folder
-from devpipe.redaction import Redactor
+from devpipe.record.events import Recorded, StoredEvent, Warned
+from devpipe.record.reader import Prefix, Recording, Recordings, UnknownEvent, parse_line, read_prefix, run_folder
+from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.redaction import Redactor
 from tests.faults.writer import RUN_ID, Witness, started, whole_run
 
 GOLDEN = Path(__file__).parent / "recordings"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from devpipe import events
-from devpipe.recorder import Recorder, new_run_id
-from devpipe.redaction import Redactor
+from devpipe.record import events
+from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.redaction import Redactor
 
 README = Path(__file__).parents[1] / "recordings" / "README.md"
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devpipe.redaction import REDACTED, Redactor
+from devpipe.record.redaction import REDACTED, Redactor
 
 SECRETS = ["sk-Ab12cd34EF56", 'p"a\\ss wörd/+=', "r8_0123456789"]
 REDACT = Redactor([*SECRETS, "short"])

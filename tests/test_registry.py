@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 from devpipe.backends.base import Backend
 from devpipe.backends.registry import BACKENDS, Backends, open_backend
 from devpipe.cli.check import checked
+from devpipe.config.settings import Settings
 from devpipe.errors import ConfigError, Rejected, Unavailable, UnknownName
-from devpipe.settings import Settings
 from devpipe.testing import ScriptedBackend, settings_for_tests
 from devpipe.values import MediaRequest, TextRequest
 
@@ -50,9 +51,9 @@ def test_a_backend_that_cannot_be_imported_says_what_to_install(tmp_path: Path, 
 
 OURS = {
     "no_module": ("devpipe.backends.shuot:Shout", r"No module named 'devpipe.backends.shuot'.*Mend devpipe.backends.shuot, or its line in"),
-    "no_class": ("devpipe.backends.procedural:Procedurall", r"module devpipe.backends.procedural has no backend class 'Procedurall'"),
-    "no_backend": ("devpipe.backends.procedural:VERSION", r"no backend class 'VERSION'"),
-    "no_colon": ("devpipe.backends.procedural", r"no backend class ''"),
+    "no_class": ("devpipe.offline.backend:Procedurall", r"module devpipe.offline.backend has no backend class 'Procedurall'"),
+    "no_backend": ("devpipe.offline.backend:VERSION", r"no backend class 'VERSION'"),
+    "no_colon": ("devpipe.offline.backend", r"no backend class ''"),
 }
 
 
@@ -66,7 +67,7 @@ async def test_a_wrong_line_in_the_registry_is_named(name: str, tmp_path: Path, 
         open_backend(name, settings_for_tests(tmp_path))
     assert "pip install" not in str(caught.value)
     health = (await checked(tmp_path)).backends[name]
-    assert not health.ready and "Mend devpipe.backends." in health.hint
+    assert not health.ready and re.search(r"Mend devpipe\.(backends|offline)\.", health.hint)
 
 
 def test_an_import_that_fails_in_our_own_code_names_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from devpipe.events import Event
-from devpipe.recordings import Recording
-from devpipe.replay import Replay
+from devpipe.analysis.replay import Replay
+from devpipe.record.events import Event
+from devpipe.record.reader import Recording
 from tests import recording_maker as make
 
 

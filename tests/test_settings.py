@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from devpipe.config.settings import Settings
 from devpipe.errors import ConfigError
-from devpipe.settings import Settings
 
 ALL_PROCEDURAL = {"translate": "procedural", "interception": "procedural", "judge": "", "split": "procedural"}
 

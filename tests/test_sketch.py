@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from devpipe.sketch import STYLES, caption, compose, read
-from devpipe.sketch.canvas import lettering
-from devpipe.sketch.forms import motif
-from devpipe.sketch.reading import vocabulary
+from devpipe.offline.sketch import STYLES, caption, compose, read
+from devpipe.offline.sketch.canvas import lettering
+from devpipe.offline.sketch.forms import motif
+from devpipe.offline.sketch.reading import vocabulary
 
 CIRCLE = "ein roter Kreis auf blauem Grund"
 FOUR = ("bauhaus", "dada", "technical_drawing", "expressionism")
@@ -129,7 +129,7 @@ def test_pictures_are_equal_to_the_byte_in_another_process() -> None:
     """The same text, seed, size and style give the same bytes, whatever the hash seed of the process."""
     jobs = [("Eine Katze und ein Xyzzy im Sturm", style) for style in (*STYLES, "unheard_of")]
     code = (
-        "import hashlib, sys; from devpipe.sketch import compose\n"
+        "import hashlib, sys; from devpipe.offline.sketch import compose\n"
         f"for text, style in {jobs!r}: print(hashlib.sha256(compose(text, seed=5, width=96, height=72, style=style).tobytes()).hexdigest())"
     )
     for hash_seed in ("0", "4242"):

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from devpipe.errors import Unavailable
-from devpipe.pictures import encode_png, seconds_of, sniff
-from devpipe.sketch import compose, pixels
-from devpipe.sketch.control import follow
-from devpipe.sketch.film import film
-from devpipe.sketch.fusion import fuse
-from devpipe.sketch.inpaint import inpaint
-from devpipe.sketch.sound import RATE, sound
+from devpipe.media.pictures import encode_png, seconds_of, sniff
+from devpipe.offline.sketch import compose, pixels
+from devpipe.offline.sketch.control import follow
+from devpipe.offline.sketch.film import film
+from devpipe.offline.sketch.fusion import fuse
+from devpipe.offline.sketch.inpaint import inpaint
+from devpipe.offline.sketch.sound import RATE, sound
 
 SIZE = 160
 CIRCLE, FISH = "ein roter Kreis auf blauem Grund", "three yellow fish in green water"

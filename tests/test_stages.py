@@ -15,10 +15,10 @@ from contexts import Desk, Streamed, Written
 from engines import REPOSITORY, engine_in, small_media, small_picture
 
 from devpipe import Run
-from devpipe.config import InterceptionPipeline, MediaPipeline, OutputConfig, load_catalogue
+from devpipe.config.lint import lint
+from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig, load_catalogue
 from devpipe.errors import CutOff, Rejected, Unavailable
-from devpipe.events import AttemptFinished, AttemptStarted, TextStreamed, TextWritten, VerdictGiven, Warned
-from devpipe.lint import lint
+from devpipe.record.events import AttemptFinished, AttemptStarted, TextStreamed, TextWritten, VerdictGiven, Warned
 from devpipe.stages import input as input_stage
 from devpipe.stages import interception, pre_output
 from devpipe.stages.context import Where

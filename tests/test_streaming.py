@@ -34,9 +34,9 @@ from streaming import (
 from test_kernels import VERSIONS, Kernel
 
 from devpipe import Engine, Settings
+from devpipe.engine.run import Run
 from devpipe.errors import CutOff
-from devpipe.events import TextStreamed, TextWritten
-from devpipe.run import Run
+from devpipe.record.events import TextStreamed, TextWritten
 from devpipe.testing import Answer, Loopback
 from devpipe.values import STAGES
 from devpipe.widgets import RunPanel

@@ -24,9 +24,9 @@ from tiny_models import POSITIONS, Scripted, random_model, scripted_model  # noq
 from devpipe.backends.base import Backend, Delta  # noqa: E402
 from devpipe.backends.registry import open_backend  # noqa: E402
 from devpipe.backends.transformers import Transformers  # noqa: E402
+from devpipe.config.settings import Settings  # noqa: E402
 from devpipe.errors import BackendError, CutOff, Rejected, Unavailable  # noqa: E402
-from devpipe.events import AttemptFinished, TextStreamed  # noqa: E402
-from devpipe.settings import Settings  # noqa: E402
+from devpipe.record.events import AttemptFinished, TextStreamed  # noqa: E402
 from devpipe.testing import BackendContract, settings_for_tests  # noqa: E402
 from devpipe.values import LOCAL_COST, TextRequest, TextResult  # noqa: E402
 

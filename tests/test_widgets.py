@@ -16,10 +16,11 @@ import pytest
 from ipywidgets import HTML
 from ipywidgets.widgets.widget import _instances
 
-from devpipe import Engine, workspace
+from devpipe import Engine
+from devpipe.config import workspace
 from devpipe.errors import Unavailable, UsageError
-from devpipe.pictures import encode_png
-from devpipe.sketch import compose
+from devpipe.media.pictures import encode_png
+from devpipe.offline.sketch import compose
 from devpipe.testing import ScriptedBackend, settings_for_tests
 from devpipe.values import LOCAL_COST, Media, TextResult
 from devpipe.widgets import Dashboard, RecordingsBrowser, RunPanel
@@ -405,7 +406,7 @@ def test_a_picture_that_says_nothing_is_refused(dash: Dashboard) -> None:
 )
 def test_a_strange_request_in_a_picture_changes_nothing(dash: Dashboard, request_: dict[str, Any]) -> None:
     """Metadata are foreign data: what this workspace cannot do is said, and the form stays as it was."""
-    from devpipe.provenance import BY_PROCEDURE, Provenance, stamp
+    from devpipe.media.provenance import BY_PROCEDURE, Provenance, stamp
 
     told = {"texts": {"prompt": "x"}, "pipeline": "dada", "output": "sketch", "seed": 1} | request_
     write(dash, "mein Text", "3")

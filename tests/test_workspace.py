@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from devpipe.config import load_catalogue
+from devpipe.config.models import load_catalogue
+from devpipe.config.settings import Settings
+from devpipe.config.workspace import create, defaults, find_home
 from devpipe.errors import UsageError
-from devpipe.settings import Settings
-from devpipe.workspace import create, defaults, find_home
 
 
 def workspace(folder: Path) -> Path:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from devpipe.errors import RecorderError
-from devpipe.events import ArtifactWritten, Event, Recorded, TextWritten, VerdictGiven
-from devpipe.recordings import EVENTS, Recording, is_file_name, read_prefix
-from devpipe.summary import Attempt, RunSummary, StageSummary
+from devpipe.record.events import ArtifactWritten, Event, Recorded, TextWritten, VerdictGiven
+from devpipe.record.reader import EVENTS, Recording, is_file_name, read_prefix
+from devpipe.record.summary import Attempt, RunSummary, StageSummary
 from devpipe.values import STAGES, Scalar, canonical_json
 
 DType = Literal["str", "Int64", "float64", "boolean", "datetime64[us, UTC]"]

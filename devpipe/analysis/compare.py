@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from devpipe.analysis.index import replacing
-from devpipe.analysis.show import EMBEDDED, STYLE, h, media_html, shown_bytes, words_of
 from devpipe.analysis.tables import runs_frame
 from devpipe.errors import UnknownName
-from devpipe.events import ArtifactWritten
-from devpipe.recordings import Recording
+from devpipe.record.events import ArtifactWritten
+from devpipe.record.reader import Recording
+from devpipe.show.html import EMBEDDED, STYLE, h, media_html, shown_bytes, words_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,7 +159,7 @@ def _label(value: object) -> str:
 def _draw(sheet: Image.Image, at: tuple[int, int], tile: Tile) -> None:
     from PIL import ImageDraw
 
-    from devpipe.pictures import decode, thumbnail
+    from devpipe.media.pictures import decode, thumbnail
 
     data = shown_bytes(tile.folder, tile.artifact) if tile.artifact and tile.artifact.media_type.startswith("image/") else None
     if data is not None:

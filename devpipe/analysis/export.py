@@ -16,7 +16,7 @@ from urllib.parse import quote
 from devpipe.analysis.index import replacing
 from devpipe.analysis.tables import Tables
 from devpipe.errors import RecorderError, RecordingDamaged, UsageError
-from devpipe.recordings import EVENTS, SUMMARY, Recording, run_folder
+from devpipe.record.reader import EVENTS, SUMMARY, Recording, run_folder
 
 if TYPE_CHECKING:
     import pandas as pd

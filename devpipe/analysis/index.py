@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from devpipe.analysis.columns import TIME, DType, Seen, Table
 from devpipe.errors import UsageError
-from devpipe.recordings import EVENTS, Recording, Recordings, run_folder
+from devpipe.record.reader import EVENTS, Recording, Recordings, run_folder
 from devpipe.values import Outcome
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _ALIGNED = 64  # bytes
 # A run's events.jsonl as we know it (size and time of its last change), its rows, and whether it has its ending and so will not change.
 _RUN = [("id", "S24"), ("size", "i8"), ("time", "i8"), ("rows", "i8"), ("ended", "?")]
 _WORTH_SAVING = 100  # reading one run again takes as long as writing so many rows
-_READERS = ("analysis/columns.py", "analysis/index.py", "summary.py", "events.py", "recordings.py")
+_READERS = ("analysis/columns.py", "analysis/index.py", "record/summary.py", "record/events.py", "record/reader.py")
 
 
 def read_table(recordings: Recordings, table: Table[Any]) -> pd.DataFrame:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devpipe.analysis.show import shown_bytes, similarity
 from devpipe.errors import UsageError
-from devpipe.events import ArtifactWritten
-from devpipe.pictures import decode, thumbnail
+from devpipe.media.pictures import decode, thumbnail
+from devpipe.record.events import ArtifactWritten
+from devpipe.show.html import shown_bytes, similarity
 from devpipe.values import STAGES
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from devpipe.analysis import columns
 from devpipe.analysis.columns import TABLES, DType, Seen, Table
 from devpipe.analysis.index import frame_of, read_table, series
 from devpipe.errors import UnknownName
-from devpipe.recordings import Recording, Recordings
+from devpipe.record.reader import Recording, Recordings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from devpipe.errors import Rejected
 from devpipe.values import Boundary, MediaRequest, MediaResult, TextRequest, TextResult
 
 if TYPE_CHECKING:
-    from devpipe.settings import Settings
+    from devpipe.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Health
-from devpipe.backends.fallback import Chain, leaves
+from devpipe.backends.chain import Chain, leaves
 from devpipe.backends.http import CHAT, COLD, Answer, Http, Patience
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import Boundary, Cost, TextRequest, TextResult

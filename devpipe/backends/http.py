@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import httpx
 
 from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavailable, UsageError, VendorAnswer
-from devpipe.redaction import Redactor
+from devpipe.record.redaction import Redactor
 
 MAX_ANSWER = 64 * 2**20  # bytes as they come; nothing is ever decompressed: 943 bytes can unpack to 2 GB
 MAX_LINE = 8 * 2**20

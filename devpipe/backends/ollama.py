@@ -10,8 +10,8 @@ from typing import Any
 from devpipe.backends.base import Health
 from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, messages, parts_schema
 from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url, fields, items, whole
+from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, CutOff, Rejected
-from devpipe.settings import Settings
 from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult
 
 TEMPLATE = 256  # tokens for what the model's template puts around the messages

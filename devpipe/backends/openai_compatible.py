@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from devpipe.backends.base import Health
 from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, messages, parts_schema
 from devpipe.backends.http import Answer, Http, base_url, fields, items, json_object, whole
+from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, Rejected
-from devpipe.settings import Settings
 from devpipe.values import LOCAL_COST, Boundary, Cost, TextRequest
 
 _OPENAI: Mapping[str, Boundary] = {"api.openai.com": "world", "eu.api.openai.com": "eu"}

@@ -11,8 +11,8 @@ from devpipe.backends.base import Health
 from devpipe.backends.chat import GLANCE, Chat
 from devpipe.backends.http import CHAT, Http, base_url, fields, items
 from devpipe.backends.openai_compatible import OpenAICompatible, ids
+from devpipe.config.settings import Settings
 from devpipe.errors import CutOff, Rejected, Unavailable
-from devpipe.settings import Settings
 from devpipe.values import Boundary, Cost, TextRequest
 
 ROUTING: Mapping[str, object] = {

@@ -13,7 +13,7 @@ from devpipe.backends.base import Backend
 from devpipe.errors import Unavailable, UnknownName
 
 if TYPE_CHECKING:
-    from devpipe.settings import Settings
+    from devpipe.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Entry:
 
 _LINE = "its line in devpipe/backends/registry.py"
 BACKENDS: Mapping[str, Entry] = {
-    "procedural": Entry("devpipe.backends.procedural:Procedural"),
+    "procedural": Entry("devpipe.offline.backend:Procedural"),
     "transformers": Entry("devpipe.backends.transformers:Transformers", install='"devpipe[local]"'),
     "ollama": Entry("devpipe.backends.ollama:Ollama"),
     "openai_compatible": Entry("devpipe.backends.openai_compatible:OpenAICompatible"),
     "openrouter": Entry("devpipe.backends.openrouter:OpenRouter"),
-    "comfyui": Entry("devpipe.backends.comfyui:ComfyUI"),
+    "comfyui": Entry("devpipe.comfyui.backend:ComfyUI"),
 }
 
 

@@ -24,7 +24,7 @@ from devpipe.errors import BackendError, CutOff, Rejected, Unavailable
 from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult, canonical_sha256
 
 if TYPE_CHECKING:
-    from devpipe.settings import Settings
+    from devpipe.config.settings import Settings
 
 INSTALL = 'Run `pip install "devpipe[local]"`.'
 LINGER_S = 0.5  # a cancelled request waits for its thread, but not for a long first step: its end must be on disk within 1 s

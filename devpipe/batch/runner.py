@@ -12,16 +12,16 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from devpipe.backends.fallback import Chain, opened
+from devpipe.backends.chain import Chain, opened
 from devpipe.batch.plan import Item, Plan
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from devpipe.engine import Engine
-    from devpipe.run import Run
-    from devpipe.summary import RunSummary
+    from devpipe.engine.engine import Engine
+    from devpipe.engine.run import Run
+    from devpipe.record.summary import RunSummary
 
 _OVER = ("completed", "blocked")  # a blocked cell is a result; failed and cancelled ones are tried again
 LABEL = "item"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from devpipe.cli.stops import EXIT_INTERRUPTED, Stops
+from devpipe.config.workspace import find_home, is_workspace
 from devpipe.errors import UsageError
-from devpipe.workspace import find_home, is_workspace
 
 EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, EXIT_BLOCKED = 0, 1, 2, 3
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from devpipe.backends.base import Health
-from devpipe.backends.fallback import Candidate, Chain, leaves
+from devpipe.backends.chain import Candidate, Chain, leaves
 from devpipe.backends.registry import Backends
-from devpipe.cli.graphs import unnamed_models, unready
-from devpipe.config import Catalogue, load_catalogue
+from devpipe.cli.adopt import unnamed_models, unready
+from devpipe.config.lint import lint
+from devpipe.config.models import Catalogue, load_catalogue
+from devpipe.config.settings import Settings
 from devpipe.errors import ConfigError, DevpipeError, Fault
-from devpipe.lint import lint
 from devpipe.safety.check import is_strict
-from devpipe.settings import Settings
 from devpipe.values import Boundary
 
 PATIENCE_S = 2.0  # with the start of Python, everything is said within 3 s

@@ -17,8 +17,8 @@ from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar
 
 if TYPE_CHECKING:
     from devpipe.batch.runner import Report, Row
-    from devpipe.engine import Engine
-    from devpipe.run import Run
+    from devpipe.engine.engine import Engine
+    from devpipe.engine.run import Run
 
 _EXITS = {"completed": EXIT_COMPLETED, "blocked": EXIT_BLOCKED, "cancelled": EXIT_INTERRUPTED}
 _WORST = (EXIT_INTERRUPTED, EXIT_USAGE, EXIT_FAILED, EXIT_BLOCKED, EXIT_COMPLETED)
@@ -66,7 +66,7 @@ def error_json(error: DevpipeError) -> dict[str, object]:
 
 @contextlib.contextmanager
 def _engine(asked: Asked) -> Iterator[Engine]:
-    from devpipe.engine import Engine
+    from devpipe.engine.engine import Engine
 
     engine = Engine(asked.workspace())
     try:
@@ -250,7 +250,7 @@ def _safety_report(asked: Asked) -> int:
 
 
 def _init(asked: Asked) -> int:
-    from devpipe.workspace import create
+    from devpipe.config.workspace import create
 
     made = create(Path(asked.dir))
     if asked.json:
@@ -261,7 +261,7 @@ def _init(asked: Asked) -> int:
 
 
 def _adopt(asked: Asked) -> int:
-    from devpipe.cli.graphs import command
+    from devpipe.cli.adopt import command
 
     return command(asked)
 

@@ -14,14 +14,14 @@ from devpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from devpipe.analysis.tables import Tables
-    from devpipe.recordings import Recording
+    from devpipe.record.reader import Recording
 
 _WIDTH = 100  # characters of one value in a list
 
 
 def _tables(asked: Asked) -> Tables:
     from devpipe.analysis.tables import Tables
-    from devpipe.settings import Settings
+    from devpipe.config.settings import Settings
 
     return Tables(Settings.load(asked.workspace()).recordings)
 
@@ -92,7 +92,7 @@ def _recordings(asked: Asked) -> list[dict[str, Any]]:
 
 
 def _configs(asked: Asked) -> list[dict[str, Any]]:
-    from devpipe.engine import Engine
+    from devpipe.engine.engine import Engine
 
     engine = Engine(asked.workspace())
     language = "de" if os.environ.get("LC_ALL", os.environ.get("LANG", "")).startswith("de") else "en"
@@ -106,8 +106,8 @@ def _configs(asked: Asked) -> list[dict[str, Any]]:
 
 def check(asked: Asked) -> int:
     """Configs, settings and backends: what is usable, what is not, and what to do."""
+    from devpipe.cli.adopt import saved_info
     from devpipe.cli.check import checked
-    from devpipe.cli.graphs import saved_info
 
     report = asked.wait(checked(asked.workspace(), saved_info(asked.object_info)))
     say_json(report.to_json()) if asked.json else say(plain(str(report)))

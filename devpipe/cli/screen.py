@@ -9,7 +9,8 @@ import unicodedata
 from pathlib import Path
 from typing import TextIO
 
-from devpipe.events import (
+from devpipe.engine.run import Happening
+from devpipe.record.events import (
     ArtifactWritten,
     AttemptFinished,
     Progressed,
@@ -26,7 +27,6 @@ from devpipe.events import (
     VerdictGiven,
     Warned,
 )
-from devpipe.run import Happening
 from devpipe.values import STAGES
 
 _INDENT = " " * 17

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from devpipe.errors import RecorderError
-from devpipe.events import VerdictGiven
+from devpipe.record.events import VerdictGiven
 from devpipe.safety import judge
 from devpipe.safety.policy import NEGATIVE, policy_name, sentence
 from devpipe.safety.rules import Hit, shipped_rules

@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devpipe.engine.loop import await_elsewhere
+from devpipe.engine.session import Work
 from devpipe.errors import UsageError
-from devpipe.loop import await_elsewhere
 from devpipe.stages import input as stage_1
-from devpipe.stages.prompts import clean
-from devpipe.work import Work
+from devpipe.text.clean import clean
 
 if TYPE_CHECKING:
-    from devpipe.engine import Engine
+    from devpipe.engine.engine import Engine
 
 _Z = 1.959964  # 95 %
 _HINT = 'It needs the columns text,label and may have category; every label is "safe" or "unsafe".'

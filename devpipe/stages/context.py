@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, NamedTuple, TypeVar
 
-from devpipe import events
 from devpipe.backends.base import Backend, Delta, Emit, Piece, Preview, Progress, Queued
-from devpipe.backends.fallback import Candidate, Chain, exhausted, leaves, may_hop, opened, wait_for
+from devpipe.backends.chain import Candidate, Chain, exhausted, leaves, may_hop, opened, wait_for
 from devpipe.backends.registry import Backends
-from devpipe.config import InterceptionPipeline, MediaPipeline, OutputConfig
+from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig
 from devpipe.errors import BackendError, CutOff, DevpipeError, RateLimited, Rejected
-from devpipe.events import (
+from devpipe.record import events
+from devpipe.record.events import (
     AttemptFinished,
     AttemptStarted,
     Event,
@@ -29,8 +29,8 @@ from devpipe.events import (
     Warned,
 )
 from devpipe.safety.check import check
-from devpipe.stages.answers import without_chatter
-from devpipe.stages.prompts import visible
+from devpipe.text.chatter import without_chatter
+from devpipe.text.clean import visible
 from devpipe.values import Level, MediaRequest, MediaResult, Stage, Task, TextRequest, TextResult, canonical_json, canonical_sha256
 
 

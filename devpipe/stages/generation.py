@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from devpipe.backends.base import Backend
+from devpipe.engine.loop import in_thread
 from devpipe.errors import NotAllowed, Rejected, Unavailable
-from devpipe.events import ArtifactWritten, VerdictGiven, Warned
-from devpipe.loop import in_thread
-from devpipe.pictures import is_picture, seconds_of, size_of, sniff
-from devpipe.provenance import BY_MODEL, BY_PROCEDURE, Provenance, bare, plays, remuxer, stamp
+from devpipe.media.pictures import is_picture, seconds_of, size_of, sniff
+from devpipe.media.provenance import BY_MODEL, BY_PROCEDURE, Provenance, bare, plays, remuxer, stamp
+from devpipe.record.events import ArtifactWritten, VerdictGiven, Warned
 from devpipe.safety.check import is_strict
 from devpipe.stages.context import Context
 from devpipe.values import Media, MediaRequest, MediaResult

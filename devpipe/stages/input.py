@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from devpipe.errors import Rejected
-from devpipe.events import TextWritten, VerdictGiven, Warned
-from devpipe.stages.answers import bracketed, with_brackets
+from devpipe.record.events import TextWritten, VerdictGiven, Warned
 from devpipe.stages.context import Context, Where
-from devpipe.stages.language import detect, is_loaded, load
+from devpipe.text.chatter import bracketed, with_brackets
+from devpipe.text.language import detect, is_loaded, load
 from devpipe.values import TextRequest, canonical_sha256, derived_seed
 
 INSTRUCTION = (

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from devpipe.backends.fallback import Candidate
-from devpipe.config import Step
+from devpipe.backends.chain import Candidate
+from devpipe.config.models import Step
 from devpipe.errors import Rejected
-from devpipe.events import TextWritten
-from devpipe.stages.answers import missing_words, read_parts
+from devpipe.record.events import TextWritten
 from devpipe.stages.context import Context, Where
 from devpipe.stages.input import Texts, final_text
+from devpipe.text.chatter import missing_words, read_parts
 from devpipe.values import TextRequest, TextResult, derived_seed
 
 

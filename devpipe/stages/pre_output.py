@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from devpipe.errors import UsageError
-from devpipe.events import VerdictGiven, Warned
+from devpipe.record.events import VerdictGiven, Warned
 from devpipe.safety.check import covers, is_strict, policy_version
 from devpipe.safety.policy import NEGATIVE
 from devpipe.stages.context import Context, Where

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 from devpipe.backends.base import Backend, Delta, Emit, Health, Piece
+from devpipe.config.settings import Settings
 from devpipe.errors import BackendError
-from devpipe.pictures import sniff
-from devpipe.settings import Settings
+from devpipe.media.pictures import sniff
 from devpipe.testing.scripted import settings_for_tests
 from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
 

@@ -17,7 +17,7 @@ from typing import Self
 
 import h11
 
-from devpipe.loop import LoopThread
+from devpipe.engine.loop import LoopThread
 from devpipe.testing.protocols import CHATS, Answer, Json, encoded, told
 
 PATIENCE_S = 10.0

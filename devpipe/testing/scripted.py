@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from devpipe.backends.base import Backend, Delta, Emit, Progress
+from devpipe.config.settings import Settings
 from devpipe.errors import Rejected
-from devpipe.settings import Settings
 from devpipe.values import LOCAL_COST, Boundary, Media, MediaRequest, MediaResult, TextRequest, TextResult
 
 ScriptedAnswer = str | TextResult | MediaResult | Media | BaseException | Callable[[TextRequest | MediaRequest], object]

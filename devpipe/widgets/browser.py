@@ -8,8 +8,8 @@ from typing import Any
 
 import ipywidgets as ui
 
-from devpipe.engine import Engine
-from devpipe.recordings import Recording, Recordings
+from devpipe.engine.engine import Engine
+from devpipe.record.reader import Recording, Recordings
 from devpipe.widgets.follow import guarded
 from devpipe.widgets.run_panel import RunPanel
 from devpipe.widgets.words import words

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import ipywidgets as ui
 from pydantic import ValidationError
 
-from devpipe import provenance
-from devpipe.engine import Engine
+from devpipe.engine.engine import Engine
+from devpipe.engine.run import OpenRun, Run
 from devpipe.errors import UsageError
-from devpipe.recordings import Recording, Recordings
-from devpipe.run import OpenRun, Run
+from devpipe.media import provenance
+from devpipe.record.reader import Recording, Recordings
 from devpipe.widgets.browser import options
 from devpipe.widgets.follow import guarded
 from devpipe.widgets.form import Filled, Form

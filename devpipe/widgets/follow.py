@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-from devpipe.analysis.show import h
+from devpipe.engine.run import Happening, Run
 from devpipe.errors import DevpipeError
-from devpipe.events import Event, Recorded
-from devpipe.recordings import Recording
-from devpipe.run import Happening, Run
-from devpipe.summary import RunSummary
+from devpipe.record.events import Event, Recorded
+from devpipe.record.reader import Recording
+from devpipe.record.summary import RunSummary
+from devpipe.show.html import h
 
 P = ParamSpec("P")
 OnEvent = Callable[[RunSummary, Event], object]

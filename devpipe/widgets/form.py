@@ -8,10 +8,10 @@ from typing import Any
 import ipywidgets as ui
 from pydantic import BaseModel, ConfigDict, Field
 
-from devpipe.analysis.show import h
-from devpipe.config import Catalogue, Parameter
-from devpipe.stages.prompts import seed_in_range
-from devpipe.summary import RunSummary
+from devpipe.config.models import Catalogue, Parameter
+from devpipe.record.summary import RunSummary
+from devpipe.show.html import h
+from devpipe.text.clean import seed_in_range
 from devpipe.values import Scalar
 from devpipe.widgets.words import words
 

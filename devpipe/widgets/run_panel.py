@@ -10,14 +10,14 @@ from typing import Any
 
 import ipywidgets as ui
 
-from devpipe import events
-from devpipe.analysis import show
-from devpipe.analysis.show import h
+from devpipe.engine.run import OpenRun, Run
 from devpipe.errors import DevpipeError
-from devpipe.pictures import decode, encode_small
-from devpipe.recordings import Recording
-from devpipe.run import OpenRun, Run
-from devpipe.summary import RunSummary, StageSummary
+from devpipe.media.pictures import decode, encode_small
+from devpipe.record import events
+from devpipe.record.reader import Recording
+from devpipe.record.summary import RunSummary, StageSummary
+from devpipe.show import html as show
+from devpipe.show.html import h
 from devpipe.values import STAGES, Stage
 from devpipe.widgets.follow import alert_html, follow, guarded
 from devpipe.widgets.words import words

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from devpipe import workspace
+from devpipe.config import workspace
 
 SHOTS = Path(__file__).parents[2] / "shots"  # kept by CI, ignored by git
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"

@@ -14,8 +14,8 @@ from engines import small_picture
 from playwright.sync_api import Page, expect
 from scripted_comfyui import Comfy, Play, preview
 
-from devpipe import workspace
-from devpipe.loop import LoopThread
+from devpipe.config import workspace
+from devpipe.engine.loop import LoopThread
 from tests.browser.conftest import Server
 from tests.browser.test_dashboard import Dash, shot
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from devpipe.errors import RecorderError, RecordingDamaged, UsageError
-from devpipe.events import RunFinished
-from devpipe.recorder import Recorder
-from devpipe.recordings import EVENTS, SUMMARY, Recording, run_folder
+from devpipe.record.events import RunFinished
+from devpipe.record.reader import EVENTS, SUMMARY, Recording, run_folder
+from devpipe.record.recorder import Recorder
 from tests.faults.writer import REDACT, RUN_ID, spelled
 
 STRACE = shutil.which("strace")

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from devpipe.errors import DevpipeError, RecorderError, RunLocked
-from devpipe.events import RunFinished, Warned
-from devpipe.recorder import Recorder
-from devpipe.recordings import Recording
+from devpipe.record.events import RunFinished, Warned
+from devpipe.record.reader import Recording
+from devpipe.record.recorder import Recorder
 from tests.faults.harness import NOTES, Job, Notes, Nursery, notes_fd, points, traced, violations
 from tests.faults.writer import REDACT, RUN_ID, NoLock, spelled, started
 
@@ -148,7 +148,7 @@ RACE = """
 import sys
 from pathlib import Path
 from devpipe.errors import RunLocked
-from devpipe.events import Warned
+from devpipe.record.events import Warned
 from tests.faults.writer import RECORDERS, REDACT
 kind = RECORDERS[sys.argv[1]]
 for line in sys.stdin:

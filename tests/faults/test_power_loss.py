@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from devpipe.recordings import run_folder
+from devpipe.record.reader import run_folder
 from tests.faults.harness import NOTES, Notes, Nursery, notes_fd, traced, violations
 from tests.faults.simfs import Disk, materialise
 from tests.faults.test_crashes import prepared

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from shell import DEVPIPE, PATIENCE_S, Done, environment, faults_after_kill, faults_after_stop, here, recordings, shell, started, strike
 
-from devpipe.events import AttemptStarted
+from devpipe.record.events import AttemptStarted
 
 pytestmark = pytest.mark.faults
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from devpipe.errors import DevpipeError, RunLocked
-from devpipe.events import (
+from devpipe.record.events import (
     ArtifactWritten,
     AttachmentWritten,
     AttemptStarted,
@@ -31,10 +31,10 @@ from devpipe.events import (
     VerdictGiven,
     Warned,
 )
-from devpipe.recorder import Recorder
-from devpipe.recordings import EVENTS, read_prefix
-from devpipe.redaction import Redactor
-from devpipe.summary import RunSummary
+from devpipe.record.reader import EVENTS, read_prefix
+from devpipe.record.recorder import Recorder
+from devpipe.record.redaction import Redactor
+from devpipe.record.summary import RunSummary
 
 RUN_ID = "20261122-141503-k3v2x2ma"
 REDACT = Redactor(["sk-not-for-disk-123"])

@@ -109,9 +109,11 @@ async def all_runs(engine: Engine) -> AsyncIterator[tuple[str, Any]]:
 async def hashes(recordings: Path) -> dict[str, str]:
     engine = Engine(settings=Settings.load(REPOSITORY, environ={"DEVPIPE_RECORDINGS": str(recordings)}))
     try:
-        found = {name: sha256_of(run) async for name, run in all_runs(engine)}
-        replay = await engine.replay(next(iter(engine.recordings)).id)
-        return found | {"replay": str(replay.equal)}
+        runs = {name: run async for name, run in all_runs(engine)}
+        found = {name: sha256_of(run) for name, run in runs.items()}
+        for name in ("dada 1 7", "fusion 0.5", "inpaint 1", "regenerate pipeline", "step by step"):
+            found[f"replay {name}"] = str(await engine.replay(runs[name].id))
+        return found
     finally:
         engine.close()
 

@@ -1,0 +1,327 @@
+"""A run as people hold it: await it, iterate its events, stop it, look at it - from any thread and any event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devpipe.engine.loop import CLOSING_S, HEARTBEAT_S, LoopThread, await_elsewhere
+from devpipe.engine.request import draw_seed, texts_of
+from devpipe.errors import DevpipeError, NotAllowed, UsageError
+from devpipe.record.events import ArtifactWritten, Event, Problem, Recorded, VerdictGiven
+from devpipe.record.reader import Recording
+from devpipe.record.summary import RunSummary
+from devpipe.stages.context import Refused
+from devpipe.text.clean import seed_in_range
+from devpipe.values import Outcome
+
+if TYPE_CHECKING:
+    from devpipe.engine.session import Work
+
+Happening = Recorded | Event  # stored events come with seq and time, transient ones bare
+
+
+class Run:
+    """One prompt through the stages to one output.
+
+    `await run` waits for its end; `async for event in run` follows it from its first event; `run.cancel()` stops it.
+    A run that was blocked or cancelled is returned like any other: look at `run.outcome`.
+    """
+
+    def __init__(self, work: Work, thread: LoopThread, folder: Path) -> None:
+        self.id = work.request.run_id
+        self.folder = folder
+        self._work = work
+        self._thread = thread
+        self._log: list[Recorded] = []
+        self._followers: dict[object, Callable[[Happening], None]] = {}
+        self._lock = threading.RLock()  # a callback may look at the run it follows
+        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._task: asyncio.Task[Any] | None = None  # the act under way, in the engine's thread
+        self._stopped = self._launched = False
+        self._acting = False  # a step of an open run is under way
+        self._idle: asyncio.Task[None] | None = None  # keeps the ending of a waiting run alive until it is written
+        work.publish = self._publish
+
+    # What happened so far.
+
+    @property
+    def events(self) -> tuple[Recorded, ...]:
+        """All stored events so far."""
+        with self._lock:
+            return tuple(self._log)
+
+    @property
+    def summary(self) -> RunSummary:
+        """What the events say, by the same fold that reads a stored recording."""
+        return RunSummary.of(self.events)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.summary.outcome
+
+    @property
+    def texts(self) -> dict[str, dict[str, str]]:
+        """The resulting texts by stage and part: `run.texts["interception"]["prompt"]`."""
+        return {name: dict(stage.texts) for name, stage in self.summary.stages.items() if stage.texts}
+
+    @property
+    def verdicts(self) -> list[VerdictGiven]:
+        return [one.event for one in self.events if isinstance(one.event, VerdictGiven)]
+
+    @property
+    def artifacts(self) -> list[ArtifactWritten]:
+        return self.summary.artifacts
+
+    @property
+    def seed(self) -> int | None:
+        return self.summary.seed
+
+    @property
+    def error(self) -> Problem | None:
+        return self.summary.error
+
+    @property
+    def files(self) -> list[Path]:
+        """Where the artifacts lie."""
+        return [self.folder / artifact.path for artifact in self.artifacts]
+
+    @property
+    def failure(self) -> DevpipeError | None:
+        """The error of ours that a failed run raises when awaited."""
+        error = self._ended.exception() if self._ended.done() else None
+        return error if isinstance(error, DevpipeError) else None
+
+    @property
+    def recording(self) -> Recording:
+        """The recording on disk."""
+        return Recording(self.folder)
+
+    @property
+    def done(self) -> bool:
+        return self._ended.done()
+
+    # Waiting and following.
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Run:
+        await await_elsewhere(self._ended, on_cancel=self.cancel)
+        return self
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait in a thread without an event loop, as a magic does; Ctrl-C cancels the run. Raises TimeoutError."""
+        until = None if timeout is None else time.monotonic() + timeout
+        try:
+            # In slices: an interrupt that another thread of the process takes does not wake a lock.
+            while not self.settled(HEARTBEAT_S) and (until is None or time.monotonic() < until):
+                pass
+            self._ended.result(0)
+        except KeyboardInterrupt:
+            self.cancel()
+            concurrent.futures.wait([self._ended], timeout=10)
+            raise
+        return self
+
+    def cancel(self) -> None:
+        """Stop the run and what its backend is doing; its recording gets the outcome `cancelled`."""
+        if not self._thread.call(self._stop):
+            self._end()  # its thread never started, so nothing has begun
+
+    def follow(self, callback: Callable[[Happening], None]) -> Callable[[], None]:
+        """Call back for every stored event so far, then for everything that happens, in the engine's thread.
+
+        Gives back a function that ends the following. A callback must be quick; one that raises is not called again.
+        """
+        with self._lock:
+            for one in self._log:
+                callback(one)
+            key = object()
+            self._followers[key] = callback
+        return lambda: self._unfollow(key)
+
+    def _unfollow(self, key: object) -> None:
+        with self._lock:
+            self._followers.pop(key, None)
+
+    async def __aiter__(self) -> AsyncIterator[Happening]:
+        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Happening | None]()
+
+        def put(item: Happening | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        unfollow, getting = self.follow(put), asyncio.ensure_future(queue.get())
+        self._ended.add_done_callback(lambda _: put(None) if not loop.is_closed() else None)
+        try:
+            while True:
+                await asyncio.wait({getting}, timeout=HEARTBEAT_S)  # wait_for can swallow a cancellation before Python 3.12
+                if not getting.done():
+                    continue
+                item, getting = getting.result(), asyncio.ensure_future(queue.get())
+                if item is None:
+                    return
+                yield item
+        except asyncio.CancelledError:
+            self.cancel()
+            await asyncio.to_thread(self.settled, CLOSING_S)  # as for `await run`: the ending is on disk before anybody goes on
+            raise
+        finally:
+            unfollow()
+            getting.cancel()
+
+    def settled(self, timeout: float) -> bool:
+        """Wait, up to `timeout` seconds, until the run is over, whatever its end."""
+        return bool(concurrent.futures.wait([self._ended], timeout=timeout).done)
+
+    def when_ended(self, callback: Callable[[], object]) -> None:
+        """Call back once the run is over, in the engine's thread."""
+        self._ended.add_done_callback(lambda _: callback())
+
+    # In the engine's thread.
+
+    def launch(self, begin: Callable[[], Awaitable[None]], acts: Callable[[], Awaitable[object]]) -> None:
+        """Take the run from its beginning to its end there."""
+
+        async def whole() -> None:
+            await begin()
+            if not self._stopped:
+                await acts()
+            else:
+                raise asyncio.CancelledError
+
+        self._launched = True
+        self._thread.submit(self._guarded(whole, ends=True))
+
+    async def _guarded(self, act: Callable[[], Awaitable[object]], *, ends: bool) -> None:
+        """Await an act; whatever happens, the recording gets its ending, and those who wait are woken.
+
+        An error is raised to them after that. A usage error in one step of an open run leaves the run open.
+        """
+        self._task = asyncio.current_task()
+        error: Exception | None = None
+        try:
+            await act()
+        except asyncio.CancelledError:
+            ends = True
+            error = await self._work.end("cancelled")
+        except Refused:
+            ends = True
+            error = await self._work.end("blocked")
+        except Exception as raised:  # ours or not: the recording is closed, then it is raised
+            error = raised
+            ends = ends or not isinstance(raised, UsageError | NotAllowed)
+            if ends:
+                await self._work.end("failed", raised)
+        finally:
+            self._task = None
+            if ends or self._work.summary.finished:
+                self._end(error)
+        if error is not None:
+            raise error
+
+    def _stop(self) -> None:
+        if self._stopped:
+            return  # a second cancellation would cut off what the first one writes
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+        elif not self._launched and not self._ended.done():
+            self._idle = asyncio.ensure_future(self._guarded(self._nothing, ends=True))
+
+    async def _nothing(self) -> None:
+        """The act of a run that is stopped while it waits for its next step."""
+        raise asyncio.CancelledError
+
+    def _publish(self, happening: Happening) -> None:
+        """Take one event in and show it to the followers. A follower that fails is dropped: it must not stop the run."""
+        with self._lock:
+            if isinstance(happening, Recorded):
+                self._log.append(happening)
+            followers = list(self._followers.items())
+        for key, callback in followers:
+            try:
+                callback(happening)
+            except Exception:  # a panel's fault is the panel's: widgets guard their own callbacks and show the message
+                self._unfollow(key)
+
+    def _end(self, error: BaseException | None = None) -> None:
+        """Wake everybody who waits."""
+        if self._ended.done():
+            return
+        if error is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(error)
+
+    # How it shows itself.
+
+    def __repr__(self) -> str:
+        summary = self.summary
+        name = f"{summary.started.pipeline} > {summary.started.output}" if summary.started else "not started"
+        state = summary.outcome or ("running" if not self.done else "interrupted")
+        return f"Run({name}, seed {summary.seed}, {state}, {self.id})"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        from devpipe.show.html import run_html
+
+        return {"text/plain": repr(self), "text/html": run_html(self.summary, self.folder)}
+
+
+class OpenRun(Run):
+    """A run taken step by step; the person may edit between the stages. Use `engine.open(...)`."""
+
+    async def input(self, prompt: str | Mapping[str, str]) -> OpenRun:
+        """Stage 1 on this text, or on several by their input names."""
+        texts = texts_of(prompt, self._work.request.media_pipeline)
+        return await self._act(lambda: self._work.input(texts))
+
+    async def intercept(self) -> OpenRun:
+        """Stage 2."""
+        return await self._act(lambda: self._work.intercept())
+
+    async def check(self, text: str | Mapping[str, str] | None = None) -> OpenRun:
+        """Stage 3, on the person's own wording where one is given; that counts as input and is checked as such, too."""
+        edited = {} if text is None else {"prompt": text} if isinstance(text, str) else dict(text)
+
+        async def act() -> None:
+            if not edited or await self._work.edit(edited):
+                await self._work.check()
+
+        return await self._act(act)
+
+    async def generate(self, seed: int | None = None) -> OpenRun:
+        """Stage 4 with this seed (drawn where absent); the run ends with it."""
+        seed = seed_in_range(seed) or self._work.request.seed or draw_seed()
+        return await self._act(lambda: self._work.generate(seed))
+
+    async def close(self) -> OpenRun:
+        """End the run where it is; without a finished Stage 4 its outcome is `cancelled`."""
+        if not self.done:
+            self.cancel()
+            await await_elsewhere(self._ended, on_cancel=self.cancel)
+        return self
+
+    async def _act(self, act: Callable[[], Awaitable[object]]) -> OpenRun:
+        if self.done:
+            raise UsageError(f"Run {self.id} is over ({self.outcome}).", hint="Open another one: `engine.open(...)`.")
+        if self._acting:
+            raise UsageError(f"A step of run {self.id} is under way.", hint="Await it before the next one.")
+        if not self._work.opened:
+            first = act
+
+            async def act() -> None:
+                await self._work.open()
+                await first()
+
+        self._acting = True
+        try:
+            await await_elsewhere(self._thread.submit(self._guarded(act, ends=False)), on_cancel=self.cancel)
+        finally:
+            self._acting = False
+        return self

@@ -1,0 +1,1 @@
+"""How does a run look as HTML? For widgets, notebooks and reports."""

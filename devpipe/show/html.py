@@ -1,0 +1,208 @@
+"""How a run shows itself in a notebook: plain HTML without scripts, readable in light and dark, every foreign character escaped."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import difflib
+import hashlib
+import html
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from devpipe.analysis.index import FOLDER, replacing
+from devpipe.errors import DevpipeError, RecorderError, RecordingDamaged
+from devpipe.media.pictures import thumbnail
+from devpipe.record.events import ArtifactWritten, VerdictGiven
+from devpipe.record.reader import Recording
+from devpipe.record.summary import RunSummary, StageSummary
+
+Change = Literal["same", "gone", "new"]
+
+EMBEDDED = 1_000_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
+_BESIDE = Path(__file__).parent
+STYLE = f"<style>\n{(_BESIDE / 'style.css').read_text('utf-8')}</style>"
+WORDS: dict[str, dict[str, str]] = json.loads((_BESIDE / "words.json").read_text("utf-8"))
+
+
+def run_html(summary: RunSummary, folder: Path) -> str:
+    """The four stages with their texts and verdicts, what came of them, and the pictures as thumbnails."""
+    words = words_of(next(iter(summary.stages["input"].languages.values()), "en"))
+    stages = "".join(_stage(summary, stage, words) for stage in summary.stages.values() if stage.outcome or stage.texts)
+    shown = "".join(f"<div>{media_html(folder, one, words)}</div>" for one in summary.artifacts)
+    return f'{STYLE}<div class="devpipe">{_title(summary, folder, words)}<div class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
+
+
+def words_of(language: object) -> dict[str, str]:
+    """Our words in that language, else in English."""
+    return WORDS["de" if str(language).startswith("de") else "en"]
+
+
+def _title(summary: RunSummary, folder: Path, words: dict[str, str]) -> str:
+    started = summary.started
+    cost = words["unknown"] if summary.cost_usd is None else f"{summary.cost_usd:.4f} USD"
+    facts = [
+        words[summary.outcome or _state(folder)],
+        f"{words['seed']} {summary.seed if summary.seed is not None else '-'}",
+        f"{words['text_seed']} {started.text_seed if started else '-'}",
+        f"{words['cost']} {cost} ({summary.cost_source})",
+        f"{summary.duration_s:.1f} s",
+        started.run_id if started else "",
+    ]
+    named = f"{started.pipeline} → {started.output}" if started else "-"
+    error = f'<p class="tile" role="note">{h(summary.error.message)} {h(summary.error.hint)}</p>' if summary.error else ""
+    return f"<p><strong>{h(named)}</strong><br><small>{h(' · '.join(facts))}</small></p>{error}"
+
+
+def _state(folder: Path) -> str:
+    """Of a run without an ending."""
+    try:
+        return Recording(folder).state
+    except RecorderError:
+        return "damaged"
+
+
+def _stage(summary: RunSummary, stage: StageSummary, words: dict[str, str]) -> str:
+    notes = [words.get(stage.outcome, stage.outcome), f"{stage.seconds:.2f} s" if stage.outcome else ""]
+    if stage.reused_from:
+        notes.append(f"{words['reused']} {stage.reused_from}")
+    attempts = summary.media_attempts if stage.stage == "generation" else []
+    notes += [f"{one.started.backend} {one.started.model}" for one in attempts]
+    texts = "".join(f"<dd{_marks(stage.languages.get(part, ''))}>{_text(summary, stage, part)}</dd>" for part in stage.texts)
+    title = f"{h(words[stage.stage])} <small>{h(' · '.join(note for note in notes if note))}</small>"
+    return f"<dt>{title}</dt>{texts}{_steps(stage, words)}{_verdict(stage.verdict, words)}"
+
+
+def _text(summary: RunSummary, stage: StageSummary, part: str) -> str:
+    """The text; that of Stage 2 with what it did to the input."""
+    before = summary.stages["input"].texts.get(part)
+    if stage.stage != "interception" or before is None:
+        return h(stage.texts[part])
+    tags = {"same": "{}", "gone": "<del>{}</del>", "new": "<ins>{}</ins>"}
+    return "".join(tags[change].format(h(words.strip())) + " " for change, words in word_diff(before, stage.texts[part]))
+
+
+def _steps(stage: StageSummary, words: dict[str, str]) -> str:
+    between = [one for one in stage.written if not one.final]
+    if not between:
+        return ""
+    items = "".join(f"<li{_marks(one.language)}>{h(one.text)}</li>" for one in stage.written)
+    return f"<dd><details><summary>{h(words['steps'])}: {len(stage.written)}</summary><ol>{items}</ol></details></dd>"
+
+
+def _verdict(verdict: VerdictGiven | None, words: dict[str, str]) -> str:
+    if verdict is None:
+        return ""
+    said = f"{words['allowed' if verdict.allowed else 'blocked']} · {verdict.level} · {verdict.method}"
+    if verdict.allowed:
+        return f"<dd><small>✓ {h(said)}</small></dd>"
+    cause = h(": ".join(filter(None, [", ".join(verdict.categories), verdict.cause])))
+    folded = f"<details><summary>{h(words['for adults'])}</summary>{cause}</details>" if cause else ""
+    return f'<dd class="tile"><p>{h(verdict.reason)}</p><small>✗ {h(said)}</small>{folded}</dd>'
+
+
+def media_html(
+    folder: Path, artifact: ArtifactWritten, words: dict[str, str], *, name: str = "", near: Path | None = None, limit: int = EMBEDDED
+) -> str:
+    """One file: a picture as a thumbnail with its alt text, a film or sound of up to `limit` bytes to play, a link to a larger one.
+
+    A link called `name` leads there, its path as seen from `near`, the working directory by default: in Jupyter that of the notebook.
+    """
+    path = os.path.relpath(folder / Path(artifact.path).name, near or Path.cwd())
+    alt = artifact.alt or words["picture"]
+    link = f'<a href="{h(quote(path))}">{h(name or path)}</a>'
+    kind = artifact.media_type.partition("/")[0]
+    if kind in ("video", "audio") and artifact.bytes > limit:
+        return f"<figure><p>{h(alt)}</p><figcaption>{link}</figcaption></figure>"
+    data = shown_bytes(folder, artifact, limit=limit)
+    if data is None:
+        return f'<p class="tile" role="note">{h(artifact.path)} {h(words["missing"])}.</p>'
+    if kind == "image":
+        shown = f'<img alt="{h(alt)}" src="{data_uri("image/webp", data)}">'
+    elif kind in ("video", "audio") and re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):
+        shown = f'<{kind} controls aria-label="{h(alt)}" src="{data_uri(artifact.media_type, data)}"></{kind}>'
+    else:
+        shown = f"<p>{h(alt)}</p>"
+    return f"<figure>{shown}<figcaption>{link}</figcaption></figure>"
+
+
+def shown_bytes(folder: Path, artifact: ArtifactWritten, *, limit: int = 0) -> bytes | None:
+    """A picture's thumbnail (WEBP, 256 pixels), other files whole; None where the file is not there or not what was recorded.
+
+    Thumbnails are made once and lie in `.index/` beside the recordings, named by their picture's hash. An animated WEBP
+    of up to `limit` bytes stays as it is, so that it plays.
+    """
+    moves = artifact.media_type == "image/webp" and artifact.seconds and artifact.bytes <= limit
+    if not artifact.media_type.startswith("image/") or moves:
+        return _whole(folder, artifact)
+    kept = folder.parent.parent / FOLDER / f"{artifact.sha256}.webp"
+    if not re.fullmatch("[0-9a-f]{64}", artifact.sha256):
+        return None
+    with contextlib.suppress(OSError):
+        return kept.read_bytes()
+    try:
+        small = thumbnail(_whole(folder, artifact) or b"")
+    except DevpipeError:
+        return None
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        with replacing(kept) as file:
+            file.write_bytes(small)
+    return small
+
+
+def _whole(folder: Path, artifact: ArtifactWritten) -> bytes | None:
+    try:
+        data = Recording(folder).path(artifact.path).read_bytes()
+    except (RecordingDamaged, OSError):
+        return None
+    return data if hashlib.sha256(data).hexdigest() == artifact.sha256 else None
+
+
+def word_diff(a: str, b: str) -> list[tuple[Change, str]]:
+    """What became of text `a` in text `b`, in pieces of whole words with the space after them.
+
+    >>> word_diff("a red cat", "a blue cat")
+    [('same', 'a '), ('gone', 'red '), ('new', 'blue '), ('same', 'cat')]
+    """
+    before, after = (re.findall(r"\s*\S+\s*", text) for text in (a, b))
+    pieces: list[tuple[Change, str]] = []
+    for tag, i, j, k, m in _matcher(before, after).get_opcodes():
+        if tag == "equal":
+            pieces.append(("same", "".join(after[k:m])))
+            continue
+        pieces += [("gone", "".join(before[i:j]))] if j > i else []
+        pieces += [("new", "".join(after[k:m]))] if m > k else []
+    return pieces
+
+
+def similarity(a: str, b: str) -> float:
+    """How alike two texts are, 0..1: the share of their words that stay, in order (difflib's ratio, Ratcliff and Obershelp).
+
+    >>> similarity("a red cat", "a blue cat")
+    0.6666666666666666
+    """
+    return _matcher(a.split(), b.split()).ratio()
+
+
+def _matcher(a: Sequence[str], b: Sequence[str]) -> difflib.SequenceMatcher[str]:
+    return difflib.SequenceMatcher(None, [word.strip() for word in a], [word.strip() for word in b])
+
+
+def data_uri(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def _marks(language: str) -> str:
+    """What a screen reader and the browser need to read a text in its own language and direction."""
+    return f' dir="auto" lang="{language}"' if re.fullmatch("[a-z]{2,3}", language) else ' dir="auto"'
+
+
+def h(text: object) -> str:
+    """Text as HTML. Everything foreign passes here: prompts, answers of models, file names, errors."""
+    return html.escape(str(text))

@@ -1,9 +1,0 @@
-"""How is a picture composed from words? Rules read the text, lay out what it names, and draw it in a manner; no model is asked."""
-
-from devpipe.sketch.caption import caption
-from devpipe.sketch.reading import Mention, Reading, Thing, read
-from devpipe.sketch.styles import STYLES, compose, draw
-
-VERSION = "1"  # raised when any picture changes: recorded as the digest
-
-__all__ = ["STYLES", "VERSION", "Mention", "Reading", "Thing", "caption", "compose", "draw", "read"]
