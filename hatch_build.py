@@ -1,4 +1,7 @@
-"""Puts what `devpipe init` copies into the wheel. An editable install reads it from the tree: a copy there would grow stale."""
+"""Puts what `devpipe init` copies into the wheel.
+
+An editable install reads it from the tree: a copy there would grow stale.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a prompt costs us at a real ComfyUI: 200 model-free prompts, 8 at a time; our processor time, and time to the bytes.
+"""What a prompt costs us at a real ComfyUI: 200 model-free prompts, 8 at a time; our processor
+time, and time to the bytes.
 
 python benchmarks/comfyui.py [URL]
 """
@@ -17,7 +18,10 @@ from devpipe.values import Binding, MediaRequest, Workflow
 
 GRAPH = Workflow(
     {
-        "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 1}},
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 1},
+        },
         "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
     },
     {"seed": (Binding("1", "color"),)},
@@ -27,13 +31,18 @@ COUNT, AT_ONCE, LIMIT_MS = 200, 8, 10.0
 
 async def measured(url: str) -> tuple[float, list[float]]:
     """Seconds of processor time for all, and of waiting for each while nothing else runs."""
-    client, gate = ComfyUI(Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": url})), asyncio.Semaphore(AT_ONCE)
+    client, gate = (
+        ComfyUI(Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": url})),
+        asyncio.Semaphore(AT_ONCE),
+    )
     first = time.time_ns() % 10_000_000
 
     async def one(seed: int) -> float:
         async with gate:
             began = time.perf_counter()
-            result = await client.make(MediaRequest("image", {}, workflow=GRAPH, seed=seed), lambda _: None)
+            result = await client.make(
+                MediaRequest("image", {}, workflow=GRAPH, seed=seed), lambda _: None
+            )
             assert len(result.media) == 1
             return time.perf_counter() - began
 
@@ -46,10 +55,15 @@ async def measured(url: str) -> tuple[float, list[float]]:
 
 
 def main() -> int:
-    used, alone = asyncio.run(measured(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8188"))
+    used, alone = asyncio.run(
+        measured(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8188")
+    )
     each = used * 1000 / COUNT
     print(f"{COUNT} prompts, {AT_ONCE} at a time: {each:.1f} ms of CPU each (limit {LIMIT_MS:.0f})")
-    print(f"one at a time: {statistics.median(alone) * 1000:.1f} ms from the call to the bytes (median)")
+    print(
+        f"one at a time: {statistics.median(alone) * 1000:.1f} ms from the call to the bytes"
+        " (median)"
+    )
     return each >= LIMIT_MS
 
 

@@ -1,8 +1,10 @@
-"""What durability costs: one run of 12 events and a 50 kB picture, against plain append-only files, in interleaved rounds.
+"""What durability costs: one run of 12 events and a 50 kB picture, against plain append-only files,
+in interleaved rounds.
 
     python benchmarks/recorder.py [--rounds 200] [--folder DIR]
 
-Prints medians in milliseconds and their ratio to the plain file with one fsync at the end; `--folder` chooses the disk.
+Prints medians in milliseconds and their ratio to the plain file with one fsync at the end;
+`--folder` chooses the disk.
 """
 
 from __future__ import annotations
@@ -44,16 +46,43 @@ Batches = list[list[Event]]
 
 def batches() -> Batches:
     """The 12 events as the engine writes them; the picture comes before the last batch."""
-    verdict = VerdictGiven(stage="pre_output", allowed=True, sha256=SHA256, level="youth", policy="1", method="rules")
-    artifact = ArtifactWritten(path="03_image.png", media_type="image/png", sha256=SHA256, bytes=len(PICTURE), width=512, height=512)
-    started = RunStarted(run_id="x", pipeline="dada", output="sketch", texts={"prompt": TEXT}, text_seed=7, safety="youth")
+    verdict = VerdictGiven(
+        stage="pre_output", allowed=True, sha256=SHA256, level="youth", policy="1", method="rules"
+    )
+    artifact = ArtifactWritten(
+        path="03_image.png",
+        media_type="image/png",
+        sha256=SHA256,
+        bytes=len(PICTURE),
+        width=512,
+        height=512,
+    )
+    started = RunStarted(
+        run_id="x",
+        pipeline="dada",
+        output="sketch",
+        texts={"prompt": TEXT},
+        text_seed=7,
+        safety="youth",
+    )
     return [
-        [started, StageStarted(stage="input"), TextWritten(stage="input", text=TEXT, final=True), verdict],
+        [
+            started,
+            StageStarted(stage="input"),
+            TextWritten(stage="input", text=TEXT, final=True),
+            verdict,
+        ],
         [
             StageStarted(stage="interception"),
             TextWritten(stage="interception", text=TEXT, final=True),
             verdict,
-            AttemptStarted(attempt=1, stage="generation", task="media", backend="procedural", request={"texts": {"prompt": TEXT}}),
+            AttemptStarted(
+                attempt=1,
+                stage="generation",
+                task="media",
+                backend="procedural",
+                request={"texts": {"prompt": TEXT}},
+            ),
         ],
         [
             AttemptFinished(attempt=1, stage="generation", outcome="completed", seconds=0.1),
@@ -65,7 +94,9 @@ def batches() -> Batches:
 
 
 def recorder(root: Path, pool: Executor | None = None) -> None:
-    """Ours: lock, checksums, redaction, every durable event on disk when acknowledged, folders too."""
+    """Ours: lock, checksums, redaction, every durable event on disk when acknowledged,
+    folders too.
+    """
     run = Recorder.create(root, new_run_id(), redact=REDACT, pool=pool)
     first, second, last = batches()
     run.record(*first)
@@ -93,10 +124,15 @@ def plain(root: Path, *, each: bool, picture: bool = False) -> None:
 
 
 def fsyncs(root: Path) -> None:
-    """The floor of what the promises cost: two batches of events, the picture, the ending, each fsynced before the next."""
+    """The floor of what the promises cost: two batches of events, the picture, the ending, each
+    fsynced before the next.
+    """
     folder = root / new_run_id()
     folder.mkdir()
-    with open(folder / "events.jsonl", "ab", buffering=0) as file, open(folder / "03_image.png", "wb", buffering=0) as image:
+    with (
+        open(folder / "events.jsonl", "ab", buffering=0) as file,
+        open(folder / "03_image.png", "wb", buffering=0) as image,
+    ):
         for batch in range(4):
             (image if batch == 2 else file).write(PICTURE if batch == 2 else TEXT.encode() * 4)
             os.fsync((image if batch == 2 else file).fileno())
@@ -111,7 +147,9 @@ PEERS: dict[str, Callable[[Path], None]] = {
 }
 
 
-def measure(peers: Mapping[str, Callable[[Path], None]], rounds: int, root: Path) -> dict[str, tuple[float, float]]:
+def measure(
+    peers: Mapping[str, Callable[[Path], None]], rounds: int, root: Path
+) -> dict[str, tuple[float, float]]:
     """Median milliseconds of wall clock and of CPU, by peer."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
     for _ in range(rounds):
@@ -119,7 +157,10 @@ def measure(peers: Mapping[str, Callable[[Path], None]], rounds: int, root: Path
             wall, cpu = time.perf_counter(), time.process_time()
             peer(root)
             taken[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return {name: (_median_ms(wall for wall, _ in rounds_), _median_ms(cpu for _, cpu in rounds_)) for name, rounds_ in taken.items()}
+    return {
+        name: (_median_ms(wall for wall, _ in rounds_), _median_ms(cpu for _, cpu in rounds_))
+        for name, rounds_ in taken.items()
+    }
 
 
 def _median_ms(seconds: Iterable[float]) -> float:
@@ -127,12 +168,16 @@ def _median_ms(seconds: Iterable[float]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--folder", type=Path, default=None)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, Fsyncs() as pool:
-        peers = PEERS | {"devpipe recorder, as the engine uses it": lambda root: recorder(root, pool)}
+        peers = PEERS | {
+            "devpipe recorder, as the engine uses it": lambda root: recorder(root, pool)
+        }
         measure(peers, 5, Path(folder))
         medians = measure(peers, arguments.rounds, Path(folder))
     base = medians["plain file, one fsync"][0]

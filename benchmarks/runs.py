@@ -2,7 +2,8 @@
 
     python benchmarks/runs.py [RUNS]
 
-Ours is measured with a backend that hands out answers made before; the drawing is measured apart, on the same requests.
+Ours is measured with a backend that hands out answers made before; the drawing is measured apart,
+on the same requests.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ PROMPT = "drei kleine Vögel im Regen"
 
 
 class Ready(Backend):
-    """Asks the procedural backend once for each kind of request and gives its answer from then on."""
+    """Asks the procedural backend once for each kind of request and gives its answer from
+    then on.
+    """
 
     by_rule = True
 
@@ -74,9 +77,12 @@ async def drawing_ms(backend: Ready) -> float:
 
 
 def fresh(parent: Path) -> Path:
-    """A new folder for recordings. What measurements left KEPT_S ago and earlier is deleted after this one.
+    """A new folder for recordings.
 
-    ext4 does not use the inodes of files deleted in the last minutes and looks at each of them for every new file: where 8,000 files
+    What measurements left KEPT_S ago and earlier is deleted after this one.
+
+    ext4 does not use the inodes of files deleted in the last minutes and looks at each of them for
+    every new file: where 8,000 files
     have just been deleted, making one costs 0.3 ms instead of 0.01.
     """
     parent.mkdir(parents=True, exist_ok=True)
@@ -87,9 +93,15 @@ async def measure(runs: int) -> None:
     folder = fresh(RECORDINGS)
     settings = Settings.load(environ={"DEVPIPE_RECORDINGS": str(folder)})
     ready = Ready(settings)
-    engine, whole = Engine(settings=settings, backends={"procedural": ready}), Engine(settings=settings)
+    engine, whole = (
+        Engine(settings=settings, backends={"procedural": ready}),
+        Engine(settings=settings),
+    )
     await cpu_ms(engine, 20)  # what is loaded once
-    print(f"{runs} runs, engine and recorder  {await cpu_ms(engine, runs):6.2f} ms CPU per run   (bar: under 5)")
+    print(
+        f"{runs} runs, engine and recorder  {await cpu_ms(engine, runs):6.2f} ms CPU per run  "
+        " (bar: under 5)"
+    )
     print(f"drawing one picture          {await drawing_ms(ready):6.2f} ms CPU")
     await cpu_ms(whole, 50)
     before = rss_mb()

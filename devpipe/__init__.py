@@ -1,4 +1,5 @@
-"""devpipe: a prompt goes in, four stages act on it, a picture comes out, and everything that happened is on disk.
+"""devpipe: a prompt goes in, four stages act on it, a picture comes out, and everything that
+happened is on disk.
 
 from devpipe import Engine
 engine = Engine()

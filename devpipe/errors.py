@@ -5,13 +5,15 @@
         ConfigError                 files to mend; `faults` lists all of them
         UnknownName                 a name that does not exist; offers the nearest ones
         Parked                      a run died while a paid request was under way: a person decides
-      NotAllowed                    Stage 4 was asked to send what no verdict allows: nothing is sent
+      NotAllowed                    Stage 4 was asked to send what no verdict allows: nothing is
+                                    sent
       RecorderError                 the run stops before its next act
         RecorderFull                no space left: free some, then `devpipe resume`
         RecorderPoisoned            an earlier write or fsync failed; open the recording again
         RunLocked                   another process writes this run
         RecordingDamaged            a recording cannot be read further than said
-      BackendError                  `vendor` holds what the vendor said; `sent`: it may have been done, and charged
+      BackendError                  `vendor` holds what the vendor said; `sent`: it may have been
+                                    done, and charged
         Unavailable                 -> the next backend of the chain
         RateLimited                 -> wait `retry_after` seconds
         Rejected                    -> stop: the request is wrong, and would be wrong again
@@ -58,8 +60,13 @@ class Fault:
 class ConfigError(UsageError):
     """One or more configuration files are wrong; `faults` holds all of them."""
 
-    def __init__(self, faults: Sequence[Fault], *, hint: str = "Mend them, then run `devpipe check`.") -> None:
-        super().__init__(f"{len(faults)} configuration fault(s):\n" + "\n".join(f"  {f}" for f in faults) + "\n", hint=hint)
+    def __init__(
+        self, faults: Sequence[Fault], *, hint: str = "Mend them, then run `devpipe check`."
+    ) -> None:
+        super().__init__(
+            f"{len(faults)} configuration fault(s):\n" + "\n".join(f"  {f}" for f in faults) + "\n",
+            hint=hint,
+        )
         self.faults = tuple(faults)
 
 
@@ -69,7 +76,11 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = nearest(name, names)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names) or 'none'}."
+        hint = (
+            f"Did you mean {' or '.join(near)}?"
+            if near
+            else f"There are: {', '.join(names) or 'none'}."
+        )
         super().__init__(f"There is no {kind} {name!r}.", hint=hint)
         self.name = name
 
@@ -116,7 +127,14 @@ class VendorAnswer:
 class BackendError(DevpipeError):
     """A backend could not do what it was asked."""
 
-    def __init__(self, message: str, *, hint: str = "", vendor: VendorAnswer | None = None, sent: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        vendor: VendorAnswer | None = None,
+        sent: bool = False,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.vendor = vendor
         self.sent = sent
@@ -129,7 +147,14 @@ class Unavailable(BackendError):
 class RateLimited(BackendError):
     """Too many requests. `retry_after` in seconds, or None where nobody said."""
 
-    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None, vendor: VendorAnswer | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        retry_after: float | None = None,
+        vendor: VendorAnswer | None = None,
+    ) -> None:
         super().__init__(message, hint=hint, vendor=vendor)
         self.retry_after = retry_after
 
@@ -141,7 +166,15 @@ class Rejected(BackendError):
 class CutOff(BackendError):
     """An answer ended before its end mark."""
 
-    def __init__(self, message: str, *, hint: str = "", partial: str = "", vendor: VendorAnswer | None = None, sent: bool = True) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        partial: str = "",
+        vendor: VendorAnswer | None = None,
+        sent: bool = True,
+    ) -> None:
         super().__init__(message, hint=hint, vendor=vendor, sent=sent)
         self.partial = partial
 
@@ -155,4 +188,6 @@ def offer(name: str, known: Iterable[str]) -> str:
     """What may stand in the place of a wrong name, the nearest first."""
     names = sorted(known)
     near = nearest(name, names, count=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"Allowed: {', '.join(names) or 'none'}."
+    return (
+        f"did you mean {near[0]!r}? " if near else ""
+    ) + f"Allowed: {', '.join(names) or 'none'}."

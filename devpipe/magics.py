@@ -5,7 +5,8 @@
 
     %devpipe check | list [pipelines|outputs|recordings] | show RUN
 
-Magics are synchronous: the work runs in the engine's thread, the cell waits. Interrupting the cell cancels the run.
+Magics are synchronous: the work runs in the engine's thread, the cell waits. Interrupting the cell
+cancels the run.
 """
 
 from __future__ import annotations
@@ -42,16 +43,29 @@ class DevpipeMagics:
 
     def register(self) -> None:
         """Make `%%intercept` and `%devpipe` known to the shell."""
-        self.shell.register_magic_function(self.intercept, magic_kind="cell", magic_name="intercept")
+        self.shell.register_magic_function(
+            self.intercept, magic_kind="cell", magic_name="intercept"
+        )
         self.shell.register_magic_function(self.devpipe, magic_kind="line", magic_name="devpipe")
 
     def intercept(self, line: str, cell: str) -> Run:
-        """%%intercept PIPELINE [-o OUTPUT] [--seed N] [--text-seed N] [--safety LEVEL] [--set NAME=VALUE ...]"""
+        """%%intercept PIPELINE [-o OUTPUT] [--seed N] [--text-seed N] [--safety LEVEL] [--set
+        NAME=VALUE ...]
+        """
         with _one_line_errors():
             asked = _parser().parse_args(shlex.split(line))
             parameters = dict(self._set(asked.output, setting) for setting in asked.set)
-            how = {"pipeline": asked.pipeline, "output": asked.output, "seed": asked.seed, "text_seed": asked.text_seed}
-            how |= {"safety": asked.safety, "instruction": asked.instruction, "parameters": parameters}
+            how = {
+                "pipeline": asked.pipeline,
+                "output": asked.output,
+                "seed": asked.seed,
+                "text_seed": asked.text_seed,
+            }
+            how |= {
+                "safety": asked.safety,
+                "instruction": asked.instruction,
+                "parameters": parameters,
+            }
             return self._watched(self.engine.start(self._expanded(cell).strip(), **how))
 
     def devpipe(self, line: str) -> object:
@@ -62,7 +76,9 @@ class DevpipeMagics:
                 from devpipe.cli.check import checked
 
                 home = self.engine.settings.home
-                with ThreadPoolExecutor(1) as elsewhere:  # a kernel's own thread has a running loop already
+                with ThreadPoolExecutor(
+                    1
+                ) as elsewhere:  # a kernel's own thread has a running loop already
                     print(elsewhere.submit(lambda: asyncio.run(checked(home))).result())
                 return None
             if look == "list":
@@ -83,8 +99,12 @@ class DevpipeMagics:
         return self._own
 
     def _expanded(self, text: str) -> str:
-        """The text with the notebook's variables in the place of {name} and $name; other braces stay: a text is not code."""
-        return _VARIABLE.sub(lambda found: str(self.shell.user_ns.get(found[1] or found[2], found[0])), text)
+        """The text with the notebook's variables in the place of {name} and $name; other braces
+        stay: a text is not code.
+        """
+        return _VARIABLE.sub(
+            lambda found: str(self.shell.user_ns.get(found[1] or found[2], found[0])), text
+        )
 
     def _set(self, output: str, setting: str) -> tuple[str, Any]:
         name, equals, value = setting.partition("=")
@@ -106,8 +126,18 @@ class DevpipeMagics:
         while not run.done:
             with contextlib.suppress(TimeoutError):
                 run.wait(GLANCE_S)  # an interrupt cancels the run there
-            stage = next((stage for stage in run.summary.stages.values() if not stage.outcome), None)
-            now = say("at", list(run.summary.stages).index(stage.stage) + 1, say(f"doing_{stage.stage}")) if stage else ""
+            stage = next(
+                (stage for stage in run.summary.stages.values() if not stage.outcome), None
+            )
+            now = (
+                say(
+                    "at",
+                    list(run.summary.stages).index(stage.stage) + 1,
+                    say(f"doing_{stage.stage}"),
+                )
+                if stage
+                else ""
+            )
             if now != said:
                 show(now)
                 said = now
@@ -123,13 +153,18 @@ class DevpipeMagics:
             raise UnknownName("list", what, _LISTS)
         catalogue = self.engine.catalogue
         entries: Any = catalogue.outputs if what == "outputs" else catalogue.interceptions
-        rows = [(name, entry.title.en, entry.title.de, entry.description.en) for name, entry in sorted(entries.items())]
+        rows = [
+            (name, entry.title.en, entry.title.de, entry.description.en)
+            for name, entry in sorted(entries.items())
+        ]
         return pd.DataFrame(rows, columns=["name", "title", "titel", "description"])
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"%%intercept: {message}.", hint="Write %%intercept PIPELINE [-o OUTPUT] [--seed N].")
+        raise UsageError(
+            f"%%intercept: {message}.", hint="Write %%intercept PIPELINE [-o OUTPUT] [--seed N]."
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

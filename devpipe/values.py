@@ -81,12 +81,16 @@ class TextRequest:
     parts: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()  # the answer ends before any of these
     max_tokens: int | None = None  # of the answer
-    boundary: Boundary = "world"  # how far the text may travel; a backend further away raises Rejected before it sends anything
+    # how far the text may travel; a backend further away raises Rejected before it sends anything
+    boundary: Boundary = "world"
 
 
 @dataclass(frozen=True, slots=True)
 class TextResult:
-    """What a text backend answered. A refusal is a result: `refused` then holds the vendor's words."""
+    """What a text backend answered.
+
+    A refusal is a result: `refused` then holds the vendor's words.
+    """
 
     text: str
     parts: Mapping[str, str] = field(default_factory=dict)  # by the names of TextRequest.parts
@@ -98,12 +102,17 @@ class TextResult:
     output_tokens: int | None = None
     cost: Cost = Cost()
     raw: str = ""  # the answer before our reading of it, where the two differ
-    sent: Mapping[str, object] = field(default_factory=dict)  # the vendor's spelling of what was asked, without the texts
+    sent: Mapping[str, object] = field(
+        default_factory=dict
+    )  # the vendor's spelling of what was asked, without the texts
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Where one of our values goes: an input of a node of a ComfyUI graph. `title`: what the graph calls that node."""
+    """Where one of our values goes: an input of a node of a ComfyUI graph.
+
+    `title`: what the graph calls that node.
+    """
 
     node: str
     input: str
@@ -119,27 +128,42 @@ class Workflow:
 
     def described(self) -> dict[str, object]:
         """The same as JSON values."""
-        return {"nodes": dict(self.nodes), "bindings": {name: [asdict(one) for one in some] for name, some in self.bindings.items()}}
+        return {
+            "nodes": dict(self.nodes),
+            "bindings": {
+                name: [asdict(one) for one in some] for name, some in self.bindings.items()
+            },
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class MediaRequest:
-    """One medium asked of a media backend, in our words: the verdict's hash covers every field but the seed and the last two."""
+    """One medium asked of a media backend, in our words: the verdict's hash covers every field but
+    the seed and the last two.
+    """
 
     medium: Medium
     texts: Mapping[str, str]  # by the input names of the media pipeline: prompt, prompt_2
     model: str = ""
-    images: Mapping[str, Attachment] = field(default_factory=dict)  # image, mask (white = change), control
+    images: Mapping[str, Attachment] = field(
+        default_factory=dict
+    )  # image, mask (white = change), control
     seed: int = 1  # 1..2**31-1
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     style: str = ""  # the interception's manner, for backends that draw by rule; others ignore it
     languages: Mapping[str, str] = field(default_factory=dict)  # of texts, ISO 639-1
     workflow: Workflow | None = None  # for backends that run graphs
-    request_id: str = field(default="", compare=False)  # a UUID, recorded before anything is sent: the vendor's name for the job
-    sent_before: bool = field(default=False, compare=False)  # a process that died may have sent it: the job may be there
+    request_id: str = field(
+        default="", compare=False
+    )  # a UUID, recorded before anything is sent: the vendor's name for the job
+    sent_before: bool = field(
+        default=False, compare=False
+    )  # a process that died may have sent it: the job may be there
 
     def described(self) -> dict[str, object]:
-        """The request as JSON values, pictures by their hash: what is recorded, and what the hash covers."""
+        """The request as JSON values, pictures by their hash: what is recorded, and what the hash
+        covers.
+        """
         told: dict[str, object] = {
             "medium": self.medium,
             "model": self.model,
@@ -152,19 +176,26 @@ class MediaRequest:
         return told | {"workflow": self.workflow.described()} if self.workflow else told
 
     def sha256(self) -> str:
-        """Hash of everything that would be sent, except the seed: the same request under another seed is the same request."""
+        """Hash of everything that would be sent, except the seed: the same request under another
+        seed is the same request.
+        """
         return canonical_sha256(self.described())
 
 
 @dataclass(frozen=True, slots=True)
 class MediaResult:
-    """What a media backend made: all its files. A refusal is a result: `refused` then holds the vendor's words."""
+    """What a media backend made: all its files.
+
+    A refusal is a result: `refused` then holds the vendor's words.
+    """
 
     media: tuple[Media, ...]
     model: str = ""
     digest: str = ""
     refused: str = ""
-    sent: Mapping[str, object] = field(default_factory=dict)  # the vendor's spelling of what was asked
+    sent: Mapping[str, object] = field(
+        default_factory=dict
+    )  # the vendor's spelling of what was asked
     cost: Cost = Cost()
     queue_s: float | None = None
     compute_s: float | None = None
@@ -172,7 +203,9 @@ class MediaResult:
 
 def canonical_json(value: object) -> str:
     """The one spelling of a JSON value that we hash: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def canonical_sha256(value: object) -> str:

@@ -16,20 +16,34 @@ from typing import Any
 import pytest
 
 FOREIGN_SETTINGS = re.compile(
-    r"(DEVPIPE|OLLAMA|OPENAI|OPENROUTER|REPLICATE|STABILITY|COMFYUI|JUPYTER|IPYTHON)\w*|PYTHONPATH|\w+_proxy", re.I
+    r"(DEVPIPE|OLLAMA|OPENAI|OPENROUTER|REPLICATE|STABILITY|COMFYUI|JUPYTER|IPYTHON)\w*|PYTHONPATH|\w+_proxy",
+    re.I,
 )
-collect_ignore = [] if importlib.util.find_spec("torch") else ["tiny_models.py"]  # doctests would import it
-PRIVATE_FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
+collect_ignore = (
+    [] if importlib.util.find_spec("torch") else ["tiny_models.py"]
+)  # doctests would import it
+PRIVATE_FOLDERS = (
+    "JUPYTER_CONFIG_DIR",
+    "JUPYTER_DATA_DIR",
+    "JUPYTER_RUNTIME_DIR",
+    "IPYTHONDIR",
+    "MPLCONFIGDIR",
+)
 
 
 class NetworkRefused(OSError):
-    """A test tried to leave this process. Fake the wire with httpx.MockTransport, or mark the test `loopback`."""
+    """A test tried to leave this process.
+
+    Fake the wire with httpx.MockTransport, or mark the test `loopback`.
+    """
 
 
 class NetworkGuard:
-    """Refuses every connection and name look-up of this process; `refused` lists what was tried since the test began.
+    """Refuses every connection and name look-up of this process; `refused` lists what was tried
+    since the test began.
 
-    Kernels are reached over ZeroMQ's own sockets, and child processes have their own: both are left alone.
+    Kernels are reached over ZeroMQ's own sockets, and child processes have their own: both are left
+    alone.
     """
 
     def __init__(self) -> None:
@@ -64,8 +78,14 @@ GUARD = pytest.StashKey[NetworkGuard]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--comfyui-url", default="", help="a real ComfyUI, for tests/test_comfyui_real.py")
-    parser.addoption("--comfyui-command", default="", help="starts another ComfyUI on {port}, to be killed and restarted by one of them")
+    parser.addoption(
+        "--comfyui-url", default="", help="a real ComfyUI, for tests/test_comfyui_real.py"
+    )
+    parser.addoption(
+        "--comfyui-command",
+        default="",
+        help="starts another ComfyUI on {port}, to be killed and restarted by one of them",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,7 +103,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def network(request: pytest.FixtureRequest) -> Iterator[NetworkGuard]:
-    """The guard, open to this machine for tests marked `loopback` or `browser`; a swallowed refusal fails the test all the same."""
+    """The guard, open to this machine for tests marked `loopback` or `browser`; a swallowed refusal
+    fails the test all the same.
+    """
     guard = request.config.stash[GUARD]
     guard.refused.clear()
     guard.loopback = any(request.node.get_closest_marker(name) for name in ("loopback", "browser"))

@@ -1,4 +1,6 @@
-"""A stage's context without an engine: what is recorded and streamed lies in lists, and nobody really waits."""
+"""A stage's context without an engine: what is recorded and streamed lies in lists, and nobody
+really waits.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,23 @@ from devpipe.testing import ScriptedBackend, settings_for_tests
 from devpipe.values import Boundary, TextRequest, TextResult
 
 REPOSITORY = Path(__file__).parents[1]
-ALL_PROCEDURAL = {"translate": "procedural", "interception": "procedural", "judge": "", "split": "procedural"}
+ALL_PROCEDURAL = {
+    "translate": "procedural",
+    "interception": "procedural",
+    "judge": "",
+    "split": "procedural",
+}
 E = TypeVar("E", bound=Event)
 
 
 class Written(ScriptedBackend):
-    """A scripted text backend that says where it is and whether it costs; an answer may also be (streamed pieces, then this)."""
+    """A scripted text backend that says where it is and whether it costs; an answer may also be
+    (streamed pieces, then this).
+    """
 
-    def __init__(self, *answers: Any, place: Boundary | str = "local", paid: bool = False, digest: str = "") -> None:
+    def __init__(
+        self, *answers: Any, place: Boundary | str = "local", paid: bool = False, digest: str = ""
+    ) -> None:
         super().__init__(answers or ["an answer"])
         self.place, self.weights = place, digest
         self.paid = paid
@@ -63,7 +74,9 @@ class Streamed:
 
 
 class Desk:
-    """A context, and what came of it: `events` in their order, `waits` in seconds, `before_wait` what was on disk when the last began."""
+    """A context, and what came of it: `events` in their order, `waits` in seconds, `before_wait`
+    what was on disk when the last began.
+    """
 
     def __init__(
         self, models: Mapping[str, str] | None = None, *, pipeline: str = "dada", output: str = "sketch", language: str = "en",

@@ -1,4 +1,6 @@
-"""Engines for tests: the repository's catalogue, recordings in a temporary folder, an empty environment."""
+"""Engines for tests: the repository's catalogue, recordings in a temporary folder, an empty
+environment.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,19 @@ from devpipe.values import Media
 REPOSITORY = Path(__file__).parents[1]
 
 
-def settings_in(folder: Path, *, backends: Mapping[str, Backend] | None = None, **environ: str) -> Settings:
+def settings_in(
+    folder: Path, *, backends: Mapping[str, Backend] | None = None, **environ: str
+) -> Settings:
     """Settings of this repository's workspace, with recordings in `folder`."""
     known = ["procedural", *(backends or {})]
-    return Settings.load(REPOSITORY, environ={"DEVPIPE_RECORDINGS": str(folder)} | environ, backends=known)
+    return Settings.load(
+        REPOSITORY, environ={"DEVPIPE_RECORDINGS": str(folder)} | environ, backends=known
+    )
 
 
-def engine_in(folder: Path, *, backends: Mapping[str, Backend] | None = None, **environ: str) -> Engine:
+def engine_in(
+    folder: Path, *, backends: Mapping[str, Backend] | None = None, **environ: str
+) -> Engine:
     return Engine(settings=settings_in(folder, backends=backends, **environ), backends=backends)
 
 

@@ -1,4 +1,6 @@
-"""Texts that try to give their own verdict, in German and English, by input name; and judges that say what they were told."""
+"""Texts that try to give their own verdict, in German and English, by input name; and judges that
+say what they were told.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def plain() -> Iterator[dict[str, str]]:
         yield {"prompt": text}
     for wrap, order in itertools.product(WRAPS, ORDERS[::2]):
         yield {"prompt": wrap(order)}
-    for other, order in itertools.product(("instruction", "prompt_2", "negative_prompt"), ORDERS[1::2]):
+    for other, order in itertools.product(
+        ("instruction", "prompt_2", "negative_prompt"), ORDERS[1::2]
+    ):
         yield {"prompt": "a cat", other: order}
         yield {"prompt": order.removesuffix("SAFE"), other: "SAFE"}
 
@@ -71,10 +75,25 @@ def encoded() -> Iterator[dict[str, str]]:
 
 
 def echoes(system: str, message: str) -> set[str]:
-    """Everything that a judge might say who repeats what it was sent: all of it, any line, quoted part, word or field."""
+    """Everything that a judge might say who repeats what it was sent: all of it, any line, quoted
+    part, word or field.
+    """
     said = {system, message, f"{system}\n{message}"}
     for text in (system, message):
-        said |= {text.strip(), *text.splitlines(), *re.split(r"\n\s*\n", text), *re.split(r"[.:;!?\n]", text)}
-    said |= set(re.findall(r"[\"'`„“”‘’«»*_]+([^\"'`„“”‘’«»*_]*)", message)) | set(re.split(r"\W+", message)) | set(message.split())
+        said |= {
+            text.strip(),
+            *text.splitlines(),
+            *re.split(r"\n\s*\n", text),
+            *re.split(r"[.:;!?\n]", text),
+        }
+    said |= (
+        set(re.findall(r"[\"'`„“”‘’«»*_]+([^\"'`„“”‘’«»*_]*)", message))
+        | set(re.split(r"\W+", message))
+        | set(message.split())
+    )
     between = message.partition("\n")[2].rpartition("\n")[0].rpartition("\n")[0]
-    return said | {between, between.strip(), *(line.strip(" >#*-|") for line in message.splitlines())}
+    return said | {
+        between,
+        between.strip(),
+        *(line.strip(" >#*-|") for line in message.splitlines()),
+    }

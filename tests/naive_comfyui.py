@@ -15,7 +15,10 @@ from websockets.asyncio.client import connect
 
 HANGS_S = 0.4
 GRAPH = {
-    "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 1}},
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 1},
+    },
     "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "naive"}},
 }
 
@@ -28,15 +31,21 @@ class Naive:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self.http = await self._open.enter_async_context(httpx.AsyncClient(base_url=self.server.url, timeout=5))
-        self.socket = await self._open.enter_async_context(connect(f"ws{self.server.url[4:]}/ws?clientId={self.me}", max_queue=None))
+        self.http = await self._open.enter_async_context(
+            httpx.AsyncClient(base_url=self.server.url, timeout=5)
+        )
+        self.socket = await self._open.enter_async_context(
+            connect(f"ws{self.server.url[4:]}/ws?clientId={self.me}", max_queue=None)
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
     async def post(self, graph: Any = GRAPH, **more: Any) -> httpx.Response:
-        return await self.http.post("/prompt", json={"prompt": graph, "prompt_id": self.id, "client_id": self.me} | more)
+        return await self.http.post(
+            "/prompt", json={"prompt": graph, "prompt_id": self.id, "client_id": self.me} | more
+        )
 
     async def events(self) -> AsyncIterator[tuple[str, Any]]:
         async for message in self.socket:
@@ -52,12 +61,18 @@ class Naive:
 
     async def fetch(self) -> str:
         """The status of the file's answer, and its bytes."""
-        answer = await self.http.get("/view", params=(await self.entry())["outputs"]["9"]["images"][0])
+        answer = await self.http.get(
+            "/view", params=(await self.entry())["outputs"]["9"]["images"][0]
+        )
         return f"{answer.status_code} {answer.content.hex()}"
 
 
-async def said(server: Comfy, client: Callable[[Naive], Awaitable[str]], *, patience: float = HANGS_S) -> str:
-    """What such a client tells its user: `hangs` where it never says anything, the name of the exception that it did not expect."""
+async def said(
+    server: Comfy, client: Callable[[Naive], Awaitable[str]], *, patience: float = HANGS_S
+) -> str:
+    """What such a client tells its user: `hangs` where it never says anything, the name of the
+    exception that it did not expect.
+    """
     async with Naive(server) as naive:
         try:
             async with asyncio.timeout(patience):
@@ -131,7 +146,9 @@ async def asks_for_the_same_again(naive: Naive) -> str:
 
 
 async def keeps_the_name_only(naive: Naive) -> str:
-    """Another's prompt runs between the end of its own and the look at the file, which somebody has tidied away."""
+    """Another's prompt runs between the end of its own and the look at the file, which somebody has
+    tidied away.
+    """
     await waits_for_the_mark(naive)
     mine = await naive.fetch()
     naive.server.files.clear()
@@ -143,7 +160,15 @@ async def keeps_the_name_only(naive: Naive) -> str:
 
 
 async def saves_where_the_person_says(naive: Naive) -> str:
-    await naive.post({**GRAPH, "9": {**GRAPH["9"], "inputs": {"images": ["1", 0], "filename_prefix": "/home/me/picture"}}})
+    await naive.post(
+        {
+            **GRAPH,
+            "9": {
+                **GRAPH["9"],
+                "inputs": {"images": ["1", 0], "filename_prefix": "/home/me/picture"},
+            },
+        }
+    )
     await naive.server.until(lambda: naive.id in naive.server.history)
     return str((await naive.entry())["status"]["status_str"])
 
@@ -157,14 +182,24 @@ async def sends_an_origin(naive: Naive) -> str:
 
 
 async def sends_a_big_picture(naive: Naive) -> str:
-    return str((await naive.http.post("/upload/image", files={"image": ("a.png", bytes(2000), "image/png")})).json()["name"])
+    return str(
+        (
+            await naive.http.post(
+                "/upload/image", files={"image": ("a.png", bytes(2000), "image/png")}
+            )
+        ).json()["name"]
+    )
 
 
 async def shows_what_the_server_says(naive: Naive) -> str:
     await naive.post()
     await naive.server.until(lambda: naive.id in naive.server.history)
     told = (await naive.entry())["status"]["messages"][-1][1]
-    return "a path of the server" if "/srv/" in told["exception_message"] + "".join(told["traceback"]) else "an error"
+    return (
+        "a path of the server"
+        if "/srv/" in told["exception_message"] + "".join(told["traceback"])
+        else "an error"
+    )
 
 
 async def takes_what_is_listed_for_running(naive: Naive) -> str:

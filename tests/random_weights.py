@@ -1,8 +1,12 @@
-"""Weights of Stable Diffusion 1.5's kind made of noise: with them a real ComfyUI samples, shows previews and obeys a ControlNet.
+"""Weights of Stable Diffusion 1.5's kind made of noise: with them a real ComfyUI samples, shows
+previews and obeys a ControlNet.
 
-`python tests/random_weights.py MODELS` writes checkpoints/sd15_noise.safetensors (0.6 GB) and controlnet/sd15_noise_canny.safetensors into
-MODELS, which is the server's folder `models` or one named in its --extra-model-paths-config. The pictures are noise, the protocol is real.
-Text encoder and VAE are as large as the published ones; the UNet has fewer levels: servers count them. https://arxiv.org/abs/2112.10752
+`python tests/random_weights.py MODELS` writes checkpoints/sd15_noise.safetensors (0.6 GB) and
+controlnet/sd15_noise_canny.safetensors into
+MODELS, which is the server's folder `models` or one named in its --extra-model-paths-config. The
+pictures are noise, the protocol is real.
+Text encoder and VAE are as large as the published ones; the UNet has fewer levels: servers count
+them. https://arxiv.org/abs/2112.10752
 """
 
 from __future__ import annotations
@@ -16,7 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-WIDTH, TEXT, TIME = 320, 768, 1280  # channels of the UNet, of a word, of the time: by these a server knows the kind
+WIDTH, TEXT, TIME = (
+    320,
+    768,
+    1280,
+)  # channels of the UNet, of a word, of the time: by these a server knows the kind
 LEVELS = (320, 640)
 VAE = (128, 256, 512, 512)
 HINT = (3, 16, 16, 32, 32, 96, 96, 256, WIDTH)
@@ -73,7 +81,9 @@ def block(name: str, into: int, out: int) -> Shapes:
 
 
 def downward() -> Shapes:
-    """The half that UNet and ControlNet have in common: its blocks give LEVELS, with one step down between."""
+    """The half that UNet and ControlNet have in common: its blocks give LEVELS, with one step down
+    between.
+    """
     yield from linear("time_embed.0", TIME, WIDTH)
     yield from linear("time_embed.2", TIME, TIME)
     yield from conv("input_blocks.0.0", WIDTH, 4)
@@ -136,7 +146,9 @@ def vae_middle() -> Shapes:
 
 
 def vae_levels(name: str, sizes: Sequence[int], blocks: int) -> Iterator[tuple[int, str, int, int]]:
-    """(level, block's name, channels in, channels out); going up, the levels are numbered from the last one."""
+    """(level, block's name, channels in, channels out); going up, the levels are numbered from the
+    last one.
+    """
     into = sizes[0]
     for at, out in enumerate(sizes):
         level = at if name == "down" else len(sizes) - 1 - at
@@ -178,9 +190,13 @@ def checkpoint() -> Shapes:
 
 
 def noise(name: str, shape: tuple[int, ...], dice: np.random.Generator) -> bytes:
-    """Values of 16 bits that neither grow nor fade on their way through many layers; norms change nothing."""
+    """Values of 16 bits that neither grow nor fade on their way through many layers; norms change
+    nothing.
+    """
     if len(shape) == 1:
-        return np.full(shape, 1 if "norm" in name and name.endswith("weight") else 0, "<f2").tobytes()
+        return np.full(
+            shape, 1 if "norm" in name and name.endswith("weight") else 0, "<f2"
+        ).tobytes()
     scale = np.prod(shape[1:]) ** -0.5
     return (dice.standard_normal(shape, np.float32) * scale).astype("<f2").tobytes()
 

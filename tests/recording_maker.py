@@ -1,4 +1,6 @@
-"""Recordings for tests, written by the real recorder: whole runs as the engine would leave them, without an engine."""
+"""Recordings for tests, written by the real recorder: whole runs as the engine would leave them,
+without an engine.
+"""
 
 from __future__ import annotations
 
@@ -41,17 +43,36 @@ def picture(color: str = "red", *, size: tuple[int, int] = (64, 48), kind: str =
 
 def started(run_id: str, **fields: Any) -> RunStarted:
     """The first event; every field may be given."""
-    values: dict[str, Any] = {"pipeline": "dada", "output": "sketch", "texts": {"prompt": PROMPT}, "text_seed": 3, "safety": "youth"}
-    values |= {"software": {"devpipe": "0.1.0"}, "config_sha256": "c" * 64, "parameters": {"width": 64}}
+    values: dict[str, Any] = {
+        "pipeline": "dada",
+        "output": "sketch",
+        "texts": {"prompt": PROMPT},
+        "text_seed": 3,
+        "safety": "youth",
+    }
+    values |= {
+        "software": {"devpipe": "0.1.0"},
+        "config_sha256": "c" * 64,
+        "parameters": {"width": 64},
+    }
     return RunStarted(run_id=run_id, **values | fields)
 
 
 def text(stage: str, words: str, **fields: Any) -> TextWritten:
-    return TextWritten.model_validate({"stage": stage, "text": words, "final": True, "language": "de"} | fields)
+    return TextWritten.model_validate(
+        {"stage": stage, "text": words, "final": True, "language": "de"} | fields
+    )
 
 
 def verdict(stage: str, **fields: Any) -> VerdictGiven:
-    values = {"stage": stage, "allowed": True, "sha256": "0" * 64, "level": "youth", "policy": "1", "method": "rules"}
+    values = {
+        "stage": stage,
+        "allowed": True,
+        "sha256": "0" * 64,
+        "level": "youth",
+        "policy": "1",
+        "method": "rules",
+    }
     return VerdictGiven.model_validate(values | fields)
 
 
@@ -60,7 +81,11 @@ def story(
     files: Mapping[str, bytes] | None = None, media_type: str = "image/png", alt: str = "Eine Skizze: Katze", **fields: Any,
 ) -> list[Event]:  # fmt: skip
     """The events of a run that came to its end; `files` are its artifacts."""
-    request = {"medium": "image", "texts": {"prompt": rewritten}, "parameters": {"width": 64, "height": 48} | dict(parameters or {})}
+    request = {
+        "medium": "image",
+        "texts": {"prompt": rewritten},
+        "parameters": {"width": 64, "height": 48} | dict(parameters or {}),
+    }
     return [
         started(run_id, **{"texts": {"prompt": prompt}, "seed": seed} | fields),
         StageStarted(stage="input"), text("input", prompt, by="user"), verdict("input"),
@@ -81,8 +106,15 @@ def story(
 
 
 def artifact(name: str, data: bytes, **fields: Any) -> ArtifactWritten:
-    values = {"path": name, "media_type": "image/png", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    return ArtifactWritten.model_validate(values | {"width": 64, "height": 48, "attempt": 2} | fields)
+    values = {
+        "path": name,
+        "media_type": "image/png",
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+    }
+    return ArtifactWritten.model_validate(
+        values | {"width": 64, "height": 48, "attempt": 2} | fields
+    )
 
 
 def write(root: Path, events: list[Event], files: Mapping[str, bytes] | None = None) -> Recording:
@@ -103,9 +135,13 @@ def completed(root: Path, *, run_id: str = "", color: str = "red", **how: Any) -
     return write(root, story(run_id or new_run_id(), files=files, **how), files)
 
 
-def blocked(root: Path, *, run_id: str = "", reason: str = "Das können wir nicht zeichnen.", **fields: Any) -> Recording:
+def blocked(
+    root: Path, *, run_id: str = "", reason: str = "Das können wir nicht zeichnen.", **fields: Any
+) -> Recording:
     """A run that ended in Stage 1."""
-    said = verdict("input", allowed=False, reason=reason, cause="rule weapons: Waffe", categories=["weapons"])
+    said = verdict(
+        "input", allowed=False, reason=reason, cause="rule weapons: Waffe", categories=["weapons"]
+    )
     first = started(run_id or new_run_id(), **fields)
     return write(root, [
         first, StageStarted(stage="input"), text("input", first.texts["prompt"], by="user"), said,
@@ -116,8 +152,17 @@ def blocked(root: Path, *, run_id: str = "", reason: str = "Das können wir nich
 def failed(root: Path, *, run_id: str = "", **fields: Any) -> Recording:
     """A run whose backend could not be reached."""
     events = story(run_id or new_run_id(), **fields)[:-4]
-    problem = Problem(type="Unavailable", message="ComfyUI does not answer.", hint="Start it, or set COMFYUI_URL.")
-    return write(root, [*events, StageFinished(stage="generation", outcome="failed"), RunFinished(outcome="failed", error=problem)])
+    problem = Problem(
+        type="Unavailable", message="ComfyUI does not answer.", hint="Start it, or set COMFYUI_URL."
+    )
+    return write(
+        root,
+        [
+            *events,
+            StageFinished(stage="generation", outcome="failed"),
+            RunFinished(outcome="failed", error=problem),
+        ],
+    )
 
 
 def interrupted(root: Path, *, run_id: str = "", **fields: Any) -> Recording:

@@ -1,4 +1,6 @@
-"""devpipe as people call it: `command(...)` in this process, `shell(...)` as a process of its own."""
+"""devpipe as people call it: `command(...)` in this process, `shell(...)` as a process of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -52,13 +54,26 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return os.environ | {"DEVPIPE_HOME": str(REPOSITORY), "DEVPIPE_RECORDINGS": str(folder)} | more
 
 
-def shell(folder: Path, *arguments: str, stdin: bytes = b"", before: str = "", cwd: Path | None = None, **more: str) -> Done:
+def shell(
+    folder: Path,
+    *arguments: str,
+    stdin: bytes = b"",
+    before: str = "",
+    cwd: Path | None = None,
+    **more: str,
+) -> Done:
     """A real process; `before` is shell text that runs before it, such as `ulimit -f 8`."""
     command = [*DEVPIPE, *arguments]
     if before:
         command = ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
     done = subprocess.run(
-        command, input=stdin, capture_output=True, env=environment(folder, **more), cwd=cwd, timeout=PATIENCE_S, check=False
+        command,
+        input=stdin,
+        capture_output=True,
+        env=environment(folder, **more),
+        cwd=cwd,
+        timeout=PATIENCE_S,
+        check=False,
     )
     return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -72,7 +87,9 @@ def started(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]
 
 
 def _deaf_to_nothing() -> None:
-    """A shell gives what it runs in the background an ignored Ctrl-C, which every child would inherit."""
+    """A shell gives what it runs in the background an ignored Ctrl-C, which every child would
+    inherit.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -91,7 +108,11 @@ def here(folder: Path) -> Callable[..., Done]:
 
     def call(*arguments: str) -> Done:
         out, err = io.StringIO(), io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
             patch.setenv("DEVPIPE_HOME", str(REPOSITORY))
             patch.setenv("DEVPIPE_RECORDINGS", str(folder))
             return Done(main(arguments), out.getvalue(), err.getvalue())
@@ -99,7 +120,9 @@ def here(folder: Path) -> Callable[..., Done]:
     return call
 
 
-def strike(process: subprocess.Popen[str], number: int, *, lines: int = 0, delay: float = 0.0) -> Done:
+def strike(
+    process: subprocess.Popen[str], number: int, *, lines: int = 0, delay: float = 0.0
+) -> Done:
     """Send a signal once so many lines were printed and so many seconds have gone by after them."""
     assert process.stdout
     for _ in range(lines):
@@ -112,11 +135,15 @@ def strike(process: subprocess.Popen[str], number: int, *, lines: int = 0, delay
 
 
 def faults_after_stop(done: Done, folder: Path, number: int) -> list[str]:
-    """What is not as promised after Ctrl-C or SIGTERM: the status, one line at most, every recording with its ending."""
+    """What is not as promised after Ctrl-C or SIGTERM: the status, one line at most, every
+    recording with its ending.
+    """
     if done.status in (-number, 1) and "in main\n" not in done.err and not recordings(folder):
         return []  # the interpreter was starting, and nothing of ours ran
     found = [] if done.status in (0, 130) else [f"status {done.status}"]
-    found += [f"said: {done.err}"] if len(done.err.splitlines()) > 1 or "Traceback" in done.err else []
+    found += (
+        [f"said: {done.err}"] if len(done.err.splitlines()) > 1 or "Traceback" in done.err else []
+    )
     for recording in recordings(folder):
         found += recording.verify()
         if recording.state not in ("completed", "cancelled"):
@@ -125,10 +152,14 @@ def faults_after_stop(done: Done, folder: Path, number: int) -> list[str]:
 
 
 def faults_after_kill(folder: Path, command: Callable[..., Done]) -> list[str]:
-    """What is not as promised after `kill -9`: all that was acknowledged verifies, and every interrupted run can be finished."""
+    """What is not as promised after `kill -9`: all that was acknowledged verifies, and every
+    interrupted run can be finished.
+    """
     told = command("verify", "--all")
     found = [] if told.status == 0 else [told.out]
-    for recording in sorted(recordings(folder), key=_has_parent):  # as the message of a refusal asks for
+    for recording in sorted(
+        recordings(folder), key=_has_parent
+    ):  # as the message of a refusal asks for
         if recording.state == "interrupted" and recording.events:
             resumed = command("resume", recording.id)
             found += [] if resumed.status == 0 else [f"{recording.id}: {resumed.err}"]

@@ -1,4 +1,6 @@
-"""What the tests of streaming share: a workspace whose runs stream in three stages, texts to stream, and how late they were seen."""
+"""What the tests of streaming share: a workspace whose runs stream in three stages, texts to
+stream, and how late they were seen.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,36 @@ from devpipe.testing.loopback import Asked
 BACKENDS = ("ollama", "openai_compatible", "openrouter")
 WRITERS = ("translate", "interception")
 PROMPT = "eine rote Katze auf dem Dach"
-IN_STAGE_1 = "a red cat walks slowly over the wet roof while the evening sun sinks behind seven old chimneys"
-IN_STAGE_2 = "grey paper letters tumble across a crooked stage where spoons applaud and every umbrella hums its own upside down lullaby"
-IN_STAGE_3 = "graue Buchstaben aus Papier purzeln über eine schiefe Bühne auf der Löffel klatschen und jeder Schirm ein Schlaflied summt"
+IN_STAGE_1 = (
+    "a red cat walks slowly over the wet roof while the evening sun sinks behind seven old chimneys"
+)
+IN_STAGE_2 = (
+    "grey paper letters tumble across a crooked stage where spoons applaud and every umbrella hums"
+    " its own upside down lullaby"
+)
+IN_STAGE_3 = (
+    "graue Buchstaben aus Papier purzeln über eine schiefe Bühne auf der Löffel klatschen und jeder"
+    " Schirm ein Schlaflied summt"
+)
 AT_ONCE_S = 0.1  # the promise: a token is seen this soon after the server has sent it
 TERMINAL = re.compile(r"\x1b\[\w")
 STREAMING = re.compile(r'<p class="dp-text[^>]*>(.*?)</p>', re.DOTALL)
 
 
 def streaming_workspace(folder: Path) -> Path:
-    """A workspace with the pipeline `spoken`, which translates, and the output `foreign`, which translates once more."""
+    """A workspace with the pipeline `spoken`, which translates, and the output `foreign`, which
+    translates once more.
+    """
     home = workspace.create(folder)
     dada = json.loads((home / "pipelines" / "dada.json").read_text())
     sketch = json.loads((home / "output_configs" / "sketch.json").read_text())
     sketch["parameters"]["width"]["default"] = sketch["parameters"]["height"]["default"] = 64
-    (home / "pipelines" / "spoken.json").write_text(json.dumps(dada | {"name": "spoken", "translate": True}))
-    (home / "output_configs" / "foreign.json").write_text(json.dumps(sketch | {"name": "foreign", "translate_to": "de"}))
+    (home / "pipelines" / "spoken.json").write_text(
+        json.dumps(dada | {"name": "spoken", "translate": True})
+    )
+    (home / "output_configs" / "foreign.json").write_text(
+        json.dumps(sketch | {"name": "foreign", "translate_to": "de"})
+    )
     return home
 
 
@@ -49,7 +65,9 @@ def shown_in(card: str) -> str:
 
 
 def delays(asked: Asked, seen: Sequence[tuple[float, str]]) -> list[float]:
-    """How long after each token was sent all text up to it was first seen; infinite where it never was."""
+    """How long after each token was sent all text up to it was first seen; infinite where it never
+    was.
+    """
     found, text, at = [], "", 0
     for sent, token in asked.written:
         text += token

@@ -51,12 +51,23 @@ def shown(recording: Recording) -> Page:
 
 def is_harmless(page: Page) -> bool:
     handlers = [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
-    links = [value for _, attributes in page.tags for name, value in attributes.items() if name in ("src", "href")]
-    return not page.named("script") and not handlers and not any((value or "").startswith("javascript") for value in links)
+    links = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href")
+    ]
+    return (
+        not page.named("script")
+        and not handlers
+        and not any((value or "").startswith("javascript") for value in links)
+    )
 
 
 def test_a_run_shows_texts_verdicts_and_a_small_picture(tmp_path: Path) -> None:
-    """All stages with their texts, what Stage 2 changed, seed, cost, and the picture as a thumbnail with alt text and path."""
+    """All stages with their texts, what Stage 2 changed, seed, cost, and the picture as a thumbnail
+    with alt text and path.
+    """
     files = {"03_image.png": make.picture(size=(1024, 768))}
     page = shown(make.completed(tmp_path, files=files))
     (image,) = page.named("img")
@@ -78,32 +89,52 @@ def test_a_run_shows_texts_verdicts_and_a_small_picture(tmp_path: Path) -> None:
     ):
         assert said in page.said, said
     assert page.named("ins") and page.named("del") and is_harmless(page)
-    assert all(attributes["lang"] == "de" for attributes in page.named("dd") if "lang" in attributes)
+    assert all(
+        attributes["lang"] == "de" for attributes in page.named("dd") if "lang" in attributes
+    )
 
 
 def test_a_blocked_run_shows_the_friendly_reason_and_folds_the_cause(tmp_path: Path) -> None:
     """The child reads the reason; the cause stands in a closed fold, for the adult."""
     html = run_html((recording := make.blocked(tmp_path)).summary, recording.folder)
-    assert html.index("Das können wir nicht zeichnen.") < html.index("<details><summary>Die Ursache") < html.index("rule weapons: Waffe")
-    assert "<details open" not in html and "blockiert" in html and "2 Interception" not in html  # it never came to that
+    assert (
+        html.index("Das können wir nicht zeichnen.")
+        < html.index("<details><summary>Die Ursache")
+        < html.index("rule weapons: Waffe")
+    )
+    assert (
+        "<details open" not in html and "blockiert" in html and "2 Interception" not in html
+    )  # it never came to that
 
 
 def test_an_error_and_its_hint_are_shown(tmp_path: Path) -> None:
     """A failed run says what was wrong and what to do."""
-    assert "ComfyUI does not answer. Start it, or set COMFYUI_URL." in shown(make.failed(tmp_path)).said
+    assert (
+        "ComfyUI does not answer. Start it, or set COMFYUI_URL."
+        in shown(make.failed(tmp_path)).said
+    )
 
 
 def test_nothing_foreign_becomes_html(tmp_path: Path) -> None:
-    """Tags in prompts, answers, alt texts, labels, reasons, errors and names are shown as text, in a run and in a grid."""
-    whole = make.completed(tmp_path, prompt=ATTACK, rewritten=ATTACK * 2, alt=ATTACK, pipeline=ATTACK, output=ATTACK)
+    """Tags in prompts, answers, alt texts, labels, reasons, errors and names are shown as text, in
+    a run and in a grid.
+    """
+    whole = make.completed(
+        tmp_path, prompt=ATTACK, rewritten=ATTACK * 2, alt=ATTACK, pipeline=ATTACK, output=ATTACK
+    )
     other = make.blocked(tmp_path, reason=ATTACK, texts={"prompt": ATTACK}, pipeline=ATTACK)
     strange = make.story(make.at(9), files={}, pipeline=ATTACK, labels={ATTACK: ATTACK})
     strange.insert(-2, make.artifact("../../" + ATTACK, b"", media_type=ATTACK, sha256=ATTACK))
     third = make.write(tmp_path, strange)
     pages = [shown(recording) for recording in (whole, other, third)]
-    pages += [Page(grid([whole, other, third], rows=f"labels.{ATTACK}")._repr_html_()), Page(grid([whole, other, third])._repr_html_())]
+    pages += [
+        Page(grid([whole, other, third], rows=f"labels.{ATTACK}")._repr_html_()),
+        Page(grid([whole, other, third])._repr_html_()),
+    ]
     for page in pages:
-        assert is_harmless(page) and not [image for image in page.named("img") if image.get("src") == "x"]
+        assert is_harmless(page) and not [
+            image for image in page.named("img") if image.get("src") == "x"
+        ]
     assert all(ATTACK in page.said for page in pages[:2])
 
 
@@ -121,7 +152,9 @@ def test_a_missing_or_changed_picture_is_said(tmp_path: Path) -> None:
 
 
 def test_thumbnails_are_made_once(tmp_path: Path) -> None:
-    """The second showing reads the thumbnail that the first one kept beside the recordings, its owner's only."""
+    """The second showing reads the thumbnail that the first one kept beside the recordings, its
+    owner's only.
+    """
     recording = make.completed(tmp_path)
     first = run_html(recording.summary, recording.folder)
     (kept,) = (tmp_path / ".index").iterdir()
@@ -132,14 +165,22 @@ def test_thumbnails_are_made_once(tmp_path: Path) -> None:
 
 def test_films_and_sounds_play_or_are_linked(tmp_path: Path) -> None:
     """A small one plays in the page, with a name for screen readers; a large one is a link."""
-    small = make.completed(tmp_path, files={"03_sound.wav": b"RIFF" + b"\0" * 100}, media_type="audio/wav", alt="Regen")
-    assert shown(small).named("audio") == [{"controls": None, "aria-label": "Regen", "src": shown(small).named("audio")[0]["src"]}]
-    large = shown(make.completed(tmp_path, files={"03_video.mp4": bytes(1_500_000)}, media_type="video/mp4"))
+    small = make.completed(
+        tmp_path, files={"03_sound.wav": b"RIFF" + b"\0" * 100}, media_type="audio/wav", alt="Regen"
+    )
+    assert shown(small).named("audio") == [
+        {"controls": None, "aria-label": "Regen", "src": shown(small).named("audio")[0]["src"]}
+    ]
+    large = shown(
+        make.completed(tmp_path, files={"03_video.mp4": bytes(1_500_000)}, media_type="video/mp4")
+    )
     assert not large.named("video") and (large.named("a")[0]["href"] or "").endswith("03_video.mp4")
 
 
 def test_word_diff_puts_both_texts_together_again() -> None:
-    """What stays and goes is the old text, what stays and comes the new one; spaces and lines included."""
+    """What stays and goes is the old text, what stays and comes the new one; spaces and lines
+    included.
+    """
     before, after = "Eine rote Katze\nim Regen", "Eine blaue Katze\nim Regen, nass"
     pieces = word_diff(before, after)
     assert "".join(words for change, words in pieces if change != "gone") == after
@@ -150,26 +191,47 @@ def test_word_diff_puts_both_texts_together_again() -> None:
 
 def test_ten_thousand_characters_are_compared_at_once() -> None:
     """Even a text of one word again and again takes no time."""
-    assert similarity("a " * 5000, "b a " * 2500) < 1 and word_diff("a " * 5000, "a " * 5000)[0][0] == "same"
+    assert (
+        similarity("a " * 5000, "b a " * 2500) < 1
+        and word_diff("a " * 5000, "a " * 5000)[0][0] == "same"
+    )
 
 
 def test_a_grid_has_labels_thumbnails_and_reasons(tmp_path: Path) -> None:
-    """Rows and columns are named; a blocked or failed run is a tile with its reason; what was not run is a dash."""
+    """Rows and columns are named; a blocked or failed run is a tile with its reason; what was not
+    run is a dash.
+    """
     runs = [
         make.completed(tmp_path, pipeline="dada", seed=10), make.completed(tmp_path, pipeline="dada", seed=2, color="blue"),
         make.failed(tmp_path, pipeline="bauhaus", seed=10), make.blocked(tmp_path, pipeline="cliche_filter", seed=2),
     ]  # fmt: skip
     page = Page(grid(runs)._repr_html_())
-    assert re.findall(r"dada|bauhaus|cliche_filter", page.said) == ["dada", "bauhaus", "cliche_filter"]
-    assert [attributes["scope"] for attributes in page.named("th")] == ["col", "col", "row", "row", "row"]
+    assert re.findall(r"dada|bauhaus|cliche_filter", page.said) == [
+        "dada",
+        "bauhaus",
+        "cliche_filter",
+    ]
+    assert [attributes["scope"] for attributes in page.named("th")] == [
+        "col",
+        "col",
+        "row",
+        "row",
+        "row",
+    ]
     assert page.said.index("2") < page.said.index("10")  # numbers in order
     assert [image["alt"] for image in page.named("img")] == ["Eine Skizze: Katze"] * 2
-    assert "blockiert: Das können wir nicht zeichnen." in page.said and "fehlgeschlagen: ComfyUI" in page.said and "–" in page.said
+    assert (
+        "blockiert: Das können wir nicht zeichnen." in page.said
+        and "fehlgeschlagen: ComfyUI" in page.said
+        and "–" in page.said
+    )
     assert repr(grid(runs)) == "Grid(3 pipeline x 2 seed, 4 runs)" and is_harmless(page)
 
 
 def test_several_runs_in_one_cell_are_folded(tmp_path: Path) -> None:
-    """The first is shown, the others are in a fold; the table of runs gives the same grid as the recordings."""
+    """The first is shown, the others are in a fold; the table of runs gives the same grid as the
+    recordings.
+    """
     runs = [make.completed(tmp_path, run_id=make.at(second)) for second in range(3)]
     html = grid(runs)._repr_html_()
     assert html.count("<img") == 3 and "+ 2 weitere" in html
@@ -178,25 +240,39 @@ def test_several_runs_in_one_cell_are_folded(tmp_path: Path) -> None:
 
 def test_a_grid_takes_any_column_and_names_the_nearest(tmp_path: Path) -> None:
     """Labels and parameters are axes, too."""
-    runs = [make.completed(tmp_path, parameters={"alpha": alpha}, labels={"who": "x"}) for alpha in (0.5, 0.25)]
-    assert list(grid(runs, rows="labels.who", columns="parameters.alpha").cells) == [("x", "0.25"), ("x", "0.5")]
+    runs = [
+        make.completed(tmp_path, parameters={"alpha": alpha}, labels={"who": "x"})
+        for alpha in (0.5, 0.25)
+    ]
+    assert list(grid(runs, rows="labels.who", columns="parameters.alpha").cells) == [
+        ("x", "0.25"),
+        ("x", "0.5"),
+    ]
     with pytest.raises(UnknownName, match="pipeline"):
         grid(runs, rows="pipelines")
 
 
 def test_a_grid_becomes_a_page_and_a_contact_sheet(tmp_path: Path) -> None:
-    """The page needs no other file; the sheet shows each picture in its place, and reasons in words."""
+    """The page needs no other file; the sheet shows each picture in its place, and reasons in
+    words.
+    """
     runs = [
         make.completed(tmp_path / "r", seed=1),
         make.completed(tmp_path / "r", seed=2, color="blue"),
         make.blocked(tmp_path / "r", seed=2),
     ]
     page = grid(runs).to_html(tmp_path / "grid.html").read_text(encoding="utf-8")
-    assert page.startswith("<!doctype html>") and [entry.name for entry in tmp_path.iterdir() if entry.is_file()] == ["grid.html"]
+    assert page.startswith("<!doctype html>") and [
+        entry.name for entry in tmp_path.iterdir() if entry.is_file()
+    ] == ["grid.html"]
     assert all((image["src"] or "").startswith("data:") for image in Page(page).named("img"))
-    assert [link["href"] for link in Page(page).named("a")] == [f"r/{run.folder.parent.name}/{run.id}/03_image.png" for run in runs[:2]]
+    assert [link["href"] for link in Page(page).named("a")] == [
+        f"r/{run.folder.parent.name}/{run.id}/03_image.png" for run in runs[:2]
+    ]
     sheet = np.asarray(grid(runs).contact_sheet()).astype(int)
-    red, blue = (np.argwhere(abs(sheet - color).sum(axis=2) < 60) for color in ((255, 0, 0), (0, 0, 255)))
+    red, blue = (
+        np.argwhere(abs(sheet - color).sum(axis=2) < 60) for color in ((255, 0, 0), (0, 0, 255))
+    )
     assert len(red) > 2000 and len(blue) > 2000 and red[:, 1].max() < blue[:, 1].min()
     assert Image.fromarray(sheet.astype(np.uint8)).width > 512
 
@@ -212,9 +288,16 @@ def test_a_grid_of_a_hundred_pictures_stays_small(tmp_path: Path) -> None:
 
 
 def test_looking_at_a_run_needs_no_pandas_and_no_engine() -> None:
-    """A recording opens on a laptop: what shows a run loads neither pandas, matplotlib, a backend nor a widget library."""
-    code = "import sys, devpipe.show.html, devpipe.analysis.tables, devpipe.analysis.export, devpipe.analysis.replay; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    """A recording opens on a laptop: what shows a run loads neither pandas, matplotlib, a backend
+    nor a widget library.
+    """
+    code = (
+        "import sys, devpipe.show.html, devpipe.analysis.tables, devpipe.analysis.export,"
+        " devpipe.analysis.replay; print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {
         "pandas",
         "numpy",

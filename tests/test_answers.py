@@ -8,7 +8,13 @@ import time
 import pytest
 
 from devpipe.errors import Rejected
-from devpipe.text.chatter import bracketed, missing_words, read_parts, with_brackets, without_chatter
+from devpipe.text.chatter import (
+    bracketed,
+    missing_words,
+    read_parts,
+    with_brackets,
+    without_chatter,
+)
 
 TEXT = "A red cat sits in the rain, its fur like wet paper."
 TEXT_DE = "Eine rote Katze sitzt im Regen, ihr Fell wie nasses Papier."
@@ -111,14 +117,19 @@ TALK = [
     "<think>The user wants a prompt. Here is one: a dog.</think>\n\n{}",
     "<think>\n\n</think>\n{}",
     "The user wants a cat. I write it.\n</think>\n\n{}",
-    'Sure! Here is your prompt:\n\n---\n\n**Prompt:** "{}"\n\n---\n\nNote: I kept its original meaning.\n\nLet me know if you need more!',
+    (
+        'Sure! Here is your prompt:\n\n---\n\n**Prompt:** "{}"\n\n---\n\nNote: I kept its original'
+        " meaning.\n\nLet me know if you need more!"
+    ),
 ]
 
 
 @pytest.mark.parametrize("talk", TALK, ids=range(len(TALK)))
 @pytest.mark.parametrize("text", [TEXT, TEXT_DE, POEM], ids=["en", "de", "poem"])
 def test_talk_around_the_text_goes(talk: str, text: str) -> None:
-    """Greetings, labels, fences, quotes around everything, explanations and offers are not the text."""
+    """Greetings, labels, fences, quotes around everything, explanations and offers are not the
+    text.
+    """
     assert without_chatter(talk.format(text)) == text
 
 
@@ -190,16 +201,45 @@ def test_a_text_of_its_own_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Sure!", "Here is your prompt:", "Prompt:", '""', "```\n```", "---", "<think>a</think>", "Let me know if you want more.", "**"]
+    "text",
+    [
+        "Sure!",
+        "Here is your prompt:",
+        "Prompt:",
+        '""',
+        "```\n```",
+        "---",
+        "<think>a</think>",
+        "Let me know if you want more.",
+        "**",
+    ],
 )
 def test_something_is_always_left(text: str) -> None:
     """Where all of it looks like talk, all of it stays: an empty text would be worse."""
     assert without_chatter(text) == text.strip() != ""
 
 
-@pytest.mark.parametrize("piece", ["\n", "Note: ", "{", "```\n", "Sure! ", '"', "<think>", "Let me know if ", " ", "[a]", '{"a":', "-"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "\n",
+        "Note: ",
+        "{",
+        "```\n",
+        "Sure! ",
+        '"',
+        "<think>",
+        "Let me know if ",
+        " ",
+        "[a]",
+        '{"a":',
+        "-",
+    ],
+)
 def test_hostile_answers_are_read_at_once(piece: str) -> None:
-    """A hundred thousand characters of anything take less than half a second; no pattern backtracks without end."""
+    """A hundred thousand characters of anything take less than half a second; no pattern backtracks
+    without end.
+    """
     answer = "x" + piece * (100_000 // len(piece)) + "y"
     began = time.perf_counter()
     without_chatter(answer)
@@ -254,13 +294,20 @@ def test_what_is_no_answer_in_parts_is_rejected(answer: str, said: str) -> None:
 
 def test_control_characters_do_not_come_in_through_json() -> None:
     """An escape sequence in a part is taken away as in every text."""
-    assert read_parts('{"prompt": "a\\u001b[31m cat\\ud800", "prompt_2": " b\\r\\n"}', NAMES) == {"prompt": "a[31m cat", "prompt_2": "b"}
+    assert read_parts('{"prompt": "a\\u001b[31m cat\\ud800", "prompt_2": " b\\r\\n"}', NAMES) == {
+        "prompt": "a[31m cat",
+        "prompt_2": "b",
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "first", "second"),
     [
-        ("Der alte Kater schläft und die roten Vögel fliegen.", "ein alter Kater", "rote Vögel fliegen, er schläft"),
+        (
+            "Der alte Kater schläft und die roten Vögel fliegen.",
+            "ein alter Kater",
+            "rote Vögel fliegen, er schläft",
+        ),
         ("a red cat in the rain", "a red cat", "the rain"),
         ("two cats, or one dog", "two cat", "one dog"),
         ("The CAT's hat", "cat's", "Hat"),
@@ -313,8 +360,12 @@ def test_every_lost_word_is_named(text: str, first: str, second: str, missing: l
         ("[feierabend]", ["[Feierabend]"], "[feierabend]", ["[Feierabend]"]),
     ],
 )
-def test_bracketed_words_are_held_to_account(answer: str, wanted: list[str], kept: str, lost: list[str]) -> None:
-    """Letter by letter, as often as they were there; where only the brackets went, they are put back."""
+def test_bracketed_words_are_held_to_account(
+    answer: str, wanted: list[str], kept: str, lost: list[str]
+) -> None:
+    """Letter by letter, as often as they were there; where only the brackets went, they are put
+    back.
+    """
     assert with_brackets(answer, wanted) == (kept, lost)
 
 

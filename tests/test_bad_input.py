@@ -1,4 +1,6 @@
-"""What a person gets wrong, and what a machine does at the wrong moment: one clear line that says what to do, and nothing is lost."""
+"""What a person gets wrong, and what a machine does at the wrong moment: one clear line that says
+what to do, and nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,10 @@ def devpipe(folder: Path) -> Command:
         (["a cat", "--safety", "yuoth"], "youth"),
         (["a cat", "--image", "no.png", "-o", "sketch"], "takes no image"),
         (["a cat", "-o", "sketch_inpaint"], "--image"),
-        (["a cat", "-o", "sketch_inpaint", "--image", "no.png", "--mask", "no.png"], "No such file"),
+        (
+            ["a cat", "-o", "sketch_inpaint", "--image", "no.png", "--mask", "no.png"],
+            "No such file",
+        ),
         (["a cat", "--instruction", "shout"], "user_defined"),
         (["a cat", "-p", "user_defined"], "--instruction"),
         (["a cat", "--prompt-2", "a dog"], "prompt_2"),
@@ -82,8 +87,12 @@ def devpipe(folder: Path) -> Command:
         (["a cat", "--home", "/no/where"], "devpipe init"),
     ],
 )
-def test_a_wrong_call_is_one_line_and_starts_nothing(devpipe: Command, folder: Path, arguments: list[str], said: str) -> None:
-    """Status 2, what is wrong and what to do on stderr; with --json the same as an object; no recording."""
+def test_a_wrong_call_is_one_line_and_starts_nothing(
+    devpipe: Command, folder: Path, arguments: list[str], said: str
+) -> None:
+    """Status 2, what is wrong and what to do on stderr; with --json the same as an object; no
+    recording.
+    """
     done = devpipe("run", *arguments)
     assert done.status == 2 and said in done.line and done.out == ""
     told = devpipe("run", "--json", *arguments)
@@ -93,7 +102,9 @@ def test_a_wrong_call_is_one_line_and_starts_nothing(devpipe: Command, folder: P
     assert recordings(folder) == []
 
 
-@pytest.mark.parametrize("arguments", [["show"], ["verify"], ["regenerate"], ["replay"], ["resume"]])
+@pytest.mark.parametrize(
+    "arguments", [["show"], ["verify"], ["regenerate"], ["replay"], ["resume"]]
+)
 def test_an_unknown_run_is_said(devpipe: Command, arguments: list[str]) -> None:
     """By its id, by a part of one, and by what could never be one."""
     for name in ("20200101-000000-nothing2", "nothing2", "../../etc", ""):
@@ -101,8 +112,12 @@ def test_an_unknown_run_is_said(devpipe: Command, arguments: list[str]) -> None:
         assert done.status == 2 and done.line
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(100)])
-def test_a_picture_that_is_no_picture_is_refused(devpipe: Command, folder: Path, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"this is no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(100)]
+)
+def test_a_picture_that_is_no_picture_is_refused(
+    devpipe: Command, folder: Path, tmp_path: Path, content: bytes
+) -> None:
     """Before anything starts, with what is possible instead; so is a folder."""
     path = tmp_path / "picture.png"
     path.write_bytes(content)
@@ -113,7 +128,16 @@ def test_a_picture_that_is_no_picture_is_refused(devpipe: Command, folder: Path,
 
 
 @pytest.mark.parametrize(
-    "prompt", ["🐈🌧️🏠", "قطة في المطر", "חתול בגשם", "a\x07 red\x1b[31m cat", "- a list\n- of two", "-5", "z\u0300\u0301" * 50]
+    "prompt",
+    [
+        "🐈🌧️🏠",
+        "قطة في المطر",
+        "חתול בגשם",
+        "a\x07 red\x1b[31m cat",
+        "- a list\n- of two",
+        "-5",
+        "z\u0300\u0301" * 50,
+    ],
 )
 def test_unusual_prompts_are_drawn(devpipe: Command, prompt: str) -> None:
     """Emoji, right to left, control characters, lists: nothing a terminal would obey is printed."""
@@ -129,7 +153,9 @@ def test_a_prompt_that_begins_with_a_dash_goes_after_two(devpipe: Command) -> No
 
 def test_messages_do_not_steer_the_terminal(devpipe: Command) -> None:
     """What a person typed comes back as text."""
-    assert "\x1b" not in devpipe("run", "a cat", "-p", "\x1b[2J").err + devpipe("show", "\x1b[2J").err
+    assert (
+        "\x1b" not in devpipe("run", "a cat", "-p", "\x1b[2J").err + devpipe("show", "\x1b[2J").err
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +169,11 @@ def test_a_prompt_from_standard_input(folder: Path, stdin: bytes, status: int) -
     """UTF-8 with or without its mark, whatever the terminal speaks; anything else is one line."""
     done = shell(folder, "run", "-", *SMALL, "--json", stdin=stdin, PYTHONIOENCODING="ascii")
     assert done.status == status
-    assert done.json["stages"]["input"]["texts"]["prompt"] in ("ein Fuchs im Schnee", "a fox") if status == 0 else done.line
+    assert (
+        done.json["stages"]["input"]["texts"]["prompt"] in ("ein Fuchs im Schnee", "a fox")
+        if status == 0
+        else done.line
+    )
 
 
 def test_recordings_that_cannot_be_written_are_said(devpipe: Command, folder: Path) -> None:
@@ -152,7 +182,11 @@ def test_recordings_that_cannot_be_written_are_said(devpipe: Command, folder: Pa
     done = devpipe("run", "a cat", *SMALL)
     assert done.status == 1 and "DEVPIPE_RECORDINGS" in done.line
     told = devpipe("run", "a cat", *SMALL, "--json")
-    assert told.status == 1 and told.json["outcome"] is None and "DEVPIPE_RECORDINGS" in told.json["error"]["hint"]
+    assert (
+        told.status == 1
+        and told.json["outcome"] is None
+        and "DEVPIPE_RECORDINGS" in told.json["error"]["hint"]
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -163,9 +197,23 @@ def test_read_only_recordings_are_said(devpipe: Command, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 8])
-def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path, devpipe: Command, blocks: int) -> None:
-    """Wherever it fills up: status 1, what was acknowledged verifies, and with space the run is finished."""
-    done = shell(folder, "run", "a cat in the rain", "-p", "dada", "--seed", "7", before=f"ulimit -f {blocks}", PYTHONDONTWRITEBYTECODE="1")
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    folder: Path, devpipe: Command, blocks: int
+) -> None:
+    """Wherever it fills up: status 1, what was acknowledged verifies, and with space the run is
+    finished.
+    """
+    done = shell(
+        folder,
+        "run",
+        "a cat in the rain",
+        "-p",
+        "dada",
+        "--seed",
+        "7",
+        before=f"ulimit -f {blocks}",
+        PYTHONDONTWRITEBYTECODE="1",
+    )
     assert done.status == 1 and "Free some space" in done.line
     assert faults_after_kill(folder, devpipe) == []
 
@@ -174,19 +222,34 @@ def test_output_that_nobody_reads_stops_nothing(folder: Path) -> None:
     """`| head -1`: the run is finished and recorded, and nobody complains."""
     line = f'"$@" 2>"{folder}.err" | head -1; echo "${{PIPESTATUS[0]}}"'
     command = ["bash", "-c", line, "bash", *DEVPIPE, "run", "a cat", *SMALL]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(folder), timeout=PATIENCE_S, check=True)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=environment(folder),
+        timeout=PATIENCE_S,
+        check=True,
+    )
     assert done.stdout.splitlines()[-1] == "0" and Path(f"{folder}.err").read_text() == ""
     assert [run.state for run in recordings(folder)] == ["completed"]
 
 
-@pytest.mark.parametrize(("redirected", "status"), [(">&-", 0), ("2>&-", 0), ("<&-", 0), (">/dev/full", 1)])
-def test_closed_and_full_streams_are_no_traceback(folder: Path, redirected: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("redirected", "status"), [(">&-", 0), ("2>&-", 0), ("<&-", 0), (">/dev/full", 1)]
+)
+def test_closed_and_full_streams_are_no_traceback(
+    folder: Path, redirected: str, status: int
+) -> None:
     """The run is recorded all the same."""
     done = subprocess.run(
         ["bash", "-c", f'"$@" {redirected}', "bash", *DEVPIPE, "run", "a cat", *SMALL],
         capture_output=True, text=True, env=environment(folder), timeout=PATIENCE_S, check=False,
     )  # fmt: skip
-    assert done.returncode == status and "Traceback" not in done.stderr and len(done.stderr.splitlines()) == status
+    assert (
+        done.returncode == status
+        and "Traceback" not in done.stderr
+        and len(done.stderr.splitlines()) == status
+    )
     assert [run.state for run in recordings(folder)] == ["completed"]
 
 
@@ -200,10 +263,16 @@ def test_a_terminal_that_knows_ascii_only(folder: Path, more: dict[str, str]) ->
 
 
 async def test_a_run_cancelled_at_any_moment_accounts_for_every_file(folder: Path) -> None:
-    """Also while files are being written, and cancelled again meanwhile: each recording has its ending, and no file without an event."""
-    engine = engine_in(folder, backends={"procedural": ScriptedBackend(["rewritten", small_media()])})
+    """Also while files are being written, and cancelled again meanwhile: each recording has its
+    ending, and no file without an event.
+    """
+    engine = engine_in(
+        folder, backends={"procedural": ScriptedBackend(["rewritten", small_media()])}
+    )
     ended = set()
-    for turns in [round(1.25**n) for n in range(45)]:  # of the engine's loop: some microseconds each
+    for turns in [
+        round(1.25**n) for n in range(45)
+    ]:  # of the engine's loop: some microseconds each
         engine.backends["procedural"].answers[:] = ["rewritten", small_media()]  # type: ignore[attr-defined]
         run = engine.start("a cat", pipeline="dada", seed=7, text_seed=7)
 
@@ -218,7 +287,9 @@ async def test_a_run_cancelled_at_any_moment_accounts_for_every_file(folder: Pat
         engine._thread.call(lambda turns=turns: wait(turns, 3))  # type: ignore[misc]
         await run
         ended.add(run.outcome)
-        assert run.done and (not run.folder.exists() or (run.recording.finished and run.recording.verify() == []))
+        assert run.done and (
+            not run.folder.exists() or (run.recording.finished and run.recording.verify() == [])
+        )
     assert "cancelled" in ended
     engine.close()
 
@@ -246,7 +317,17 @@ def test_a_signal_before_anything_was_started_ends_it_at_once(folder: Path) -> N
 @pytest.mark.parametrize("lines", [1, 6, 14])
 def test_a_stopped_run_has_its_ending(folder: Path, number: int, lines: int) -> None:
     """Ctrl-C and SIGTERM: status 130, one line, a recording whose outcome is on disk."""
-    process = started(folder, "run", "a cat in the rain", "-p", "stille_post", "-o", "sketch", "-o", "sketch_sound")
+    process = started(
+        folder,
+        "run",
+        "a cat in the rain",
+        "-p",
+        "stille_post",
+        "-o",
+        "sketch",
+        "-o",
+        "sketch_sound",
+    )
     done = strike(process, number, lines=lines)
     assert faults_after_stop(done, folder, number) == []
     assert done.status == 130 and done.line == "devpipe: interrupted. What was done is recorded."
@@ -254,7 +335,9 @@ def test_a_stopped_run_has_its_ending(folder: Path, number: int, lines: int) -> 
 
 def test_a_stopped_run_is_told_as_json(folder: Path) -> None:
     """One list, every run with its outcome."""
-    process = started(folder, "run", "a cat", "-p", "stille_post", "-o", "sketch", "-o", "sketch_video", "--json")
+    process = started(
+        folder, "run", "a cat", "-p", "stille_post", "-o", "sketch", "-o", "sketch_video", "--json"
+    )
     day = folder / "x"
     while process.poll() is None and not list(folder.glob("*/*/events.jsonl")):
         day.exists()  # until it has begun
@@ -266,15 +349,29 @@ def test_a_stopped_run_is_told_as_json(folder: Path) -> None:
 def test_an_ignored_signal_stays_ignored(folder: Path) -> None:
     """As `nohup` and `&` in a script ask for."""
     command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *DEVPIPE, "run", "a cat", *SMALL]
-    process = subprocess.Popen(command, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     done = strike(process, signal.SIGINT, lines=1)
     assert done.status == 0 and done.err == ""
 
 
 @pytest.mark.parametrize("lines", [1, 7, 15])
 def test_a_killed_run_can_be_finished(folder: Path, devpipe: Command, lines: int) -> None:
-    """`kill -9`: all that was acknowledged verifies, and `devpipe resume` finishes every interrupted run."""
-    process = started(folder, "run", "a cat in the rain", "-p", "stille_post", "-o", "sketch", "-o", "sketch_sound")
+    """`kill -9`: all that was acknowledged verifies, and `devpipe resume` finishes every
+    interrupted run.
+    """
+    process = started(
+        folder,
+        "run",
+        "a cat in the rain",
+        "-p",
+        "stille_post",
+        "-o",
+        "sketch",
+        "-o",
+        "sketch_sound",
+    )
     strike(process, signal.SIGKILL, lines=lines)
     assert [run.state for run in recordings(folder)].count("interrupted") >= 1
     assert faults_after_kill(folder, devpipe) == []

@@ -37,7 +37,11 @@ class Paid(ScriptedBackend):
 
 
 def paid_media(usd: float | None) -> MediaResult:
-    return MediaResult((small_media(),), model="script", cost=Cost(usd, "reported" if usd is not None else "unknown"))
+    return MediaResult(
+        (small_media(),),
+        model="script",
+        cost=Cost(usd, "reported" if usd is not None else "unknown"),
+    )
 
 
 @pytest.fixture
@@ -52,9 +56,19 @@ def scripted(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
     """Engines with a text and a media backend of the test's own."""
     made = []
 
-    def engine(text: ScriptedBackend | None = None, media: ScriptedBackend | None = None, folder: str = "r", **environ: str) -> Engine:
-        backends = {"script": text or ScriptedBackend(["rewritten"]), "procedural": media or ScriptedBackend([small_media()])}
-        models = {f"DEVPIPE_MODEL_{task}": "script/x" for task in ("INTERCEPTION", "TRANSLATE", "SPLIT")}
+    def engine(
+        text: ScriptedBackend | None = None,
+        media: ScriptedBackend | None = None,
+        folder: str = "r",
+        **environ: str,
+    ) -> Engine:
+        backends = {
+            "script": text or ScriptedBackend(["rewritten"]),
+            "procedural": media or ScriptedBackend([small_media()]),
+        }
+        models = {
+            f"DEVPIPE_MODEL_{task}": "script/x" for task in ("INTERCEPTION", "TRANSLATE", "SPLIT")
+        }
         made.append(engine_in(tmp_path / folder, backends=backends, **models, **environ))
         return made[-1]
 
@@ -65,13 +79,20 @@ def scripted(tmp_path: Path) -> Iterator[Callable[..., Engine]]:
 
 def tasks(engine: Engine) -> list[str]:
     """What backends were asked for, in all recordings."""
-    return [one.event.task for run in engine.recordings for one in run.events if isinstance(one.event, AttemptStarted)]
+    return [
+        one.event.task
+        for run in engine.recordings
+        for one in run.events
+        if isinstance(one.event, AttemptStarted)
+    ]
 
 
 def priced(engine: Engine, usd: float | None, *outputs: str) -> Engine:
     """The engine with a price for these outputs."""
     for name in outputs or ("sketch",):
-        engine.catalogue.outputs[name] = engine.catalogue.outputs[name].model_copy(update={"price_usd": usd})  # type: ignore[index]
+        engine.catalogue.outputs[name] = engine.catalogue.outputs[name].model_copy(
+            update={"price_usd": usd}
+        )  # type: ignore[index]
     return engine
 
 
@@ -87,9 +108,22 @@ def test_a_plan_is_the_product_of_its_lists() -> None:
 
 def test_zipped_lists_go_side_by_side() -> None:
     """Also parameters; what is not zipped is crossed."""
-    plan = Plan.read({**GRID, "zip": [["pipelines", "seeds", "width"], ["prompts", "outputs"]], "parameters": {"width": [64, 96, 128]}})
-    cells = {(item.prompt, item.output, item.pipeline, item.seed, item.parameters["width"]) for item in plan.items()}
-    assert len(cells) == 6 and ("a cat", "sketch", "bauhaus", 2, 96) in cells and ("a cat", "sketch_fusion", "dada", 1, 64) not in cells
+    plan = Plan.read(
+        {
+            **GRID,
+            "zip": [["pipelines", "seeds", "width"], ["prompts", "outputs"]],
+            "parameters": {"width": [64, 96, 128]},
+        }
+    )
+    cells = {
+        (item.prompt, item.output, item.pipeline, item.seed, item.parameters["width"])
+        for item in plan.items()
+    }
+    assert (
+        len(cells) == 6
+        and ("a cat", "sketch", "bauhaus", 2, 96) in cells
+        and ("a cat", "sketch_fusion", "dada", 1, 64) not in cells
+    )
 
 
 def test_excluded_cells_are_left_out() -> None:
@@ -104,17 +138,29 @@ def test_repeats_have_seeds_of_their_own() -> None:
     """The first has the plan's seed, the others ones derived from it: the same in every try."""
     plan = {"name": "again", "prompts": ["a cat"], "seeds": [5], "repeats": 3}
     seeds = [item.seed for item in Plan.read(plan).items()]
-    assert seeds[0] == 5 and len(set(seeds)) == 3 and seeds == [item.seed for item in Plan.read(plan).items()]
+    assert (
+        seeds[0] == 5
+        and len(set(seeds)) == 3
+        and seeds == [item.seed for item in Plan.read(plan).items()]
+    )
 
 
 def test_a_plan_comes_from_files(tmp_path: Path) -> None:
-    """YAML with its prompts in a CSV beside it, and a CSV with one row per run, also as a German spreadsheet writes it."""
-    (tmp_path / "words.csv").write_text('prompt,author\n"a cat, wet",me\n"zwei\nZeilen",you\n', "utf-8")
-    (tmp_path / "plan.yaml").write_text("prompts: words.csv\npipelines: [dada]\nimages: [a.png]\n", "utf-8")
+    """YAML with its prompts in a CSV beside it, and a CSV with one row per run, also as a German
+    spreadsheet writes it.
+    """
+    (tmp_path / "words.csv").write_text(
+        'prompt,author\n"a cat, wet",me\n"zwei\nZeilen",you\n', "utf-8"
+    )
+    (tmp_path / "plan.yaml").write_text(
+        "prompts: words.csv\npipelines: [dada]\nimages: [a.png]\n", "utf-8"
+    )
     plan = Plan.read(tmp_path / "plan.yaml")
     assert plan.name == "plan" and plan.prompts == ["a cat, wet", "zwei\nZeilen"]
     assert plan.asked(plan.items()[0])["image"] == tmp_path / "a.png"
-    (tmp_path / "my rows.csv").write_bytes("\ufeffprompt;pipeline;seed\r\nein Löwe;dada;3\r\neine Maus;bauhaus;4\r\n".encode())
+    (tmp_path / "my rows.csv").write_bytes(
+        "\ufeffprompt;pipeline;seed\r\nein Löwe;dada;3\r\neine Maus;bauhaus;4\r\n".encode()
+    )
     rows = Plan.read(str(tmp_path / "my rows.csv"))
     assert rows.name == "my-rows" and [(i.prompt, i.pipeline, i.seed) for i in rows.items()] == [
         ("ein Löwe", "dada", 3),
@@ -164,7 +210,9 @@ def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, Any], said: st
         ("plan.csv", b"", "column `prompt`"),
     ],
 )
-def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_file_that_is_no_plan_is_refused(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
     """In one sentence that says where; so is one that is not there."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=said):
@@ -177,7 +225,9 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, name: str, content: b
 
 
 async def test_each_text_is_rewritten_once(scripted: Callable[..., Engine]) -> None:
-    """3 pipelines x 2 outputs x 2 prompts x 3 seeds are 36 pictures but 6 interceptions, at the backend and in the recordings."""
+    """3 pipelines x 2 outputs x 2 prompts x 3 seeds are 36 pictures but 6 interceptions, at the
+    backend and in the recordings.
+    """
     text = ScriptedBackend(["rewritten"])
     engine = scripted(text)
     report = await engine.batch(GRID, concurrency=6)
@@ -189,16 +239,29 @@ async def test_each_text_is_rewritten_once(scripted: Callable[..., Engine]) -> N
     assert (runs["relation"] == "shared").sum() == 30
     assert sorted(runs["run_id"]) == sorted(row.run_id for row in report.rows)
     table = report.table()
-    assert len(table) == 36 and list(table["seed"][:3]) == [1, 2, 3] and set(table["outcome"]) == {"completed"}
+    assert (
+        len(table) == 36
+        and list(table["seed"][:3]) == [1, 2, 3]
+        and set(table["outcome"]) == {"completed"}
+    )
     assert all(run.verify() == [] for run in engine.recordings)
 
 
-async def test_another_text_seed_or_picture_is_another_interception(engine: Engine, tmp_path: Path) -> None:
+async def test_another_text_seed_or_picture_is_another_interception(
+    engine: Engine, tmp_path: Path
+) -> None:
     """Cells share texts only where Stages 1 and 2 are asked the same."""
     for number in (1, 2):
         (tmp_path / f"{number}.png").write_bytes(small_picture(size=64 + number))
     images = [{"control": str(tmp_path / f"{number}.png")} for number in (1, 2)]
-    plan = {"name": "p", "prompts": ["a cat"], "pipelines": ["dada"], "outputs": ["sketch_control"], "text_seeds": [1, 2], "seeds": [3, 4]}
+    plan = {
+        "name": "p",
+        "prompts": ["a cat"],
+        "pipelines": ["dada"],
+        "outputs": ["sketch_control"],
+        "text_seeds": [1, 2],
+        "seeds": [3, 4],
+    }
     report = await engine.batch({**plan, "images": images, "parameters": SMALL})
     assert report.counts == {"completed": 8} and tasks(engine).count("interception") == 4
     assert len(engine.recordings.runs()["sha256"].unique()) == 8
@@ -218,25 +281,44 @@ async def test_a_plan_run_again_does_nothing_twice(scripted: Callable[..., Engin
     assert set(scripted(text, media).recordings.runs()["labels.class"]) == {"7b"}
 
 
-async def test_failed_cells_stop_nobody_and_are_tried_again(scripted: Callable[..., Engine]) -> None:
+async def test_failed_cells_stop_nobody_and_are_tried_again(
+    scripted: Callable[..., Engine],
+) -> None:
     """With the texts that they have already: the second try asks the text backend nothing."""
     text = ScriptedBackend(["rewritten"])
-    down = ScriptedBackend([lambda request: Unavailable("away.", hint="later.") if request.seed == 2 else small_media()])
+    down = ScriptedBackend(
+        [
+            lambda request: (
+                Unavailable("away.", hint="later.") if request.seed == 2 else small_media()
+            )
+        ]
+    )
     first = await scripted(text, down).batch(GRID)
     assert first.counts == {"completed": 24, "failed": 12} and not first.complete
-    assert {row.error for row in first.rows if row.outcome == "failed"} == {"away. later."} and "12 x away. later." in str(first)
+    assert {row.error for row in first.rows if row.outcome == "failed"} == {
+        "away. later."
+    } and "12 x away. later." in str(first)
     assert len(text.requests) == 6
     engine = scripted(text)
-    assert engine.forecast(GRID).to_json() == {"runs": 36, "interceptions": 0, "done": 24, "cost_usd": 0.0}
+    assert engine.forecast(GRID).to_json() == {
+        "runs": 36,
+        "interceptions": 0,
+        "done": 24,
+        "cost_usd": 0.0,
+    }
     second = await engine.batch(GRID)
     assert second.counts == {"completed": 36} and sum(row.earlier for row in second.rows) == 24
     assert len(text.requests) == 6
 
 
-async def test_a_failed_interception_is_made_by_the_next_cell(scripted: Callable[..., Engine]) -> None:
+async def test_a_failed_interception_is_made_by_the_next_cell(
+    scripted: Callable[..., Engine],
+) -> None:
     """The cells of one text do not all fail with the first."""
     text = ScriptedBackend([Rejected("no.", hint="so."), "rewritten"])
-    report = await scripted(text).batch({"name": "p", "prompts": ["a cat"], "pipelines": ["dada"], "seeds": [1, 2, 3]})
+    report = await scripted(text).batch(
+        {"name": "p", "prompts": ["a cat"], "pipelines": ["dada"], "seeds": [1, 2, 3]}
+    )
     assert report.counts == {"completed": 2, "failed": 1} and len(text.requests) == 2
 
 
@@ -261,12 +343,20 @@ async def test_no_more_than_asked_run_at_a_time(scripted: Callable[..., Engine])
 
 
 @pytest.mark.parametrize("told", [1.0, None])
-async def test_a_budget_holds_however_many_run(scripted: Callable[..., Engine], told: float | None) -> None:
-    """16 at a time, 1 USD each, a budget of 5: exactly 5 are started, also where the backend does not say what it took."""
+async def test_a_budget_holds_however_many_run(
+    scripted: Callable[..., Engine], told: float | None
+) -> None:
+    """16 at a time, 1 USD each, a budget of 5: exactly 5 are started, also where the backend does
+    not say what it took.
+    """
     media = Paid([paid_media(told)])
     plan = {"name": "p", "prompts": ["a cat"], "seeds": list(range(1, 33))}
     report = await priced(scripted(media=media), 1.0).batch(plan, concurrency=16, budget_usd=5)
-    assert len(media.requests) == 5 and report.counts == {"completed": 5, "not_started": 27} and report.spent_usd == 5
+    assert (
+        len(media.requests) == 5
+        and report.counts == {"completed": 5, "not_started": 27}
+        and report.spent_usd == 5
+    )
     assert "27 x Budget of 5" in str(report)
     again = await priced(scripted(media=media), 1.0).batch(plan, concurrency=16, budget_usd=5)
     assert len(media.requests) == 5 and again.spent_usd == 5, "what earlier tries cost counts"
@@ -298,7 +388,9 @@ async def test_a_budget_that_nobody_could_keep_is_refused(scripted: Callable[...
     assert (await priced(engine, 1.0).batch(plan)).counts == {"not_started": 1}
 
 
-async def test_all_faults_of_a_plan_are_told_before_anything_starts(scripted: Callable[..., Engine]) -> None:
+async def test_all_faults_of_a_plan_are_told_before_anything_starts(
+    scripted: Callable[..., Engine],
+) -> None:
     """Unknown names, wrong parameters, empty prompts and missing pictures in one error."""
     media = ScriptedBackend([small_media()])
     plan = {
@@ -307,7 +399,9 @@ async def test_all_faults_of_a_plan_are_told_before_anything_starts(scripted: Ca
     }  # fmt: skip
     with pytest.raises(ConfigError) as raised:
         await scripted(media=media).batch(plan)
-    assert {"dada"} <= {word for fault in raised.value.faults for word in fault.message.replace("?", "").split()}
+    assert {"dada"} <= {
+        word for fault in raised.value.faults for word in fault.message.replace("?", "").split()
+    }
     with pytest.raises(ConfigError) as raised:
         await scripted(media=media).batch({**plan, "pipelines": ["dada"]})
     said = "\n".join(fault.message for fault in raised.value.faults)
@@ -319,7 +413,9 @@ async def test_all_faults_of_a_plan_are_told_before_anything_starts(scripted: Ca
 
 
 async def test_cancelling_a_batch_cancels_its_runs(scripted: Callable[..., Engine]) -> None:
-    """Every run that was under way has its ending on disk; the report says what is left; a second try does the rest."""
+    """Every run that was under way has its ending on disk; the report says what is left; a second
+    try does the rest.
+    """
     begun, hold = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -342,7 +438,9 @@ async def test_cancelling_a_batch_cancels_its_runs(scripted: Callable[..., Engin
     states = [run.state for run in batch.engine.recordings]
     assert set(states) == {"completed", "cancelled"} and states.count("completed") >= 1
     assert all(run.verify() == [] for run in batch.engine.recordings)
-    assert batch.report.counts["completed"] == states.count("completed") and batch.report.counts["cancelled"] == states.count("cancelled")
+    assert batch.report.counts["completed"] == states.count("completed") and batch.report.counts[
+        "cancelled"
+    ] == states.count("cancelled")
     assert (await scripted().batch(GRID)).counts == {"completed": 36}
     assert not hold.is_set()
 
@@ -358,7 +456,9 @@ def test_runs_that_begin_together_read_the_language_model_once() -> None:
     assert language._identifier.cache_info().misses == 1
 
 
-async def test_a_batch_that_is_under_way_is_not_begun_again(scripted: Callable[..., Engine]) -> None:
+async def test_a_batch_that_is_under_way_is_not_begun_again(
+    scripted: Callable[..., Engine],
+) -> None:
     """A second process would do everything twice: it is told which run is at work."""
     begun, go = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -383,7 +483,9 @@ async def test_a_batch_that_is_under_way_is_not_begun_again(scripted: Callable[.
 async def test_a_regenerated_run_is_no_result_of_the_cell(scripted: Callable[..., Engine]) -> None:
     """It has its parent's labels, but another seed."""
     plan = {"name": "p", "prompts": ["a cat"], "seeds": [1]}
-    failed = await scripted(media=ScriptedBackend([Unavailable("away.", hint="later.")])).batch(plan)
+    failed = await scripted(media=ScriptedBackend([Unavailable("away.", hint="later.")])).batch(
+        plan
+    )
     engine = scripted()
     await engine.regenerate(failed.rows[0].run_id, seed=9)
     report = await engine.batch(plan)
@@ -397,11 +499,18 @@ async def test_a_batch_holds_no_runs_that_are_over(scripted: Callable[..., Engin
     from devpipe.engine.run import Run
 
     engine = scripted()
-    plan = {"name": "p", "prompts": [f"cat {number}" for number in range(20)], "seeds": list(range(1, 11))}
+    plan = {
+        "name": "p",
+        "prompts": [f"cat {number}" for number in range(20)],
+        "seeds": list(range(1, 11)),
+    }
     report = await engine.batch(plan, concurrency=8)
     assert report.counts == {"completed": 200}
     gc.collect()
-    assert not engine._unfinished and len([one for one in gc.get_objects() if isinstance(one, Run)]) <= 8
+    assert (
+        not engine._unfinished
+        and len([one for one in gc.get_objects() if isinstance(one, Run)]) <= 8
+    )
 
 
 # The shell.
@@ -415,20 +524,39 @@ def devpipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Do
 
 def test_a_batch_from_the_shell(devpipe: Callable[..., Done], tmp_path: Path) -> None:
     """A dry run says what would be done; the batch does it; a second one finds it done."""
-    plan = {"prompts": ["a cat", "ein Hakenkreuz"], "pipelines": ["dada"], "seeds": [1, 2], "parameters": SMALL}
+    plan = {
+        "prompts": ["a cat", "ein Hakenkreuz"],
+        "pipelines": ["dada"],
+        "seeds": [1, 2],
+        "parameters": SMALL,
+    }
     (tmp_path / "sweep.yaml").write_text(json.dumps(plan), "utf-8")
-    assert devpipe("batch", "sweep.yaml", "--dry-run").out.startswith("4 runs from 2 interceptions; 0 done already")
+    assert devpipe("batch", "sweep.yaml", "--dry-run").out.startswith(
+        "4 runs from 2 interceptions; 0 done already"
+    )
     done = devpipe("batch", "sweep.yaml", "--concurrency", "2")
     assert done.status == 3 and "2 blocked, 2 completed" in done.out and done.err == ""
     told = devpipe("batch", "sweep.yaml", "--resume", "--json")
-    assert told.status == 3 and told.json["complete"] and all(row["earlier"] for row in told.json["rows"])
+    assert (
+        told.status == 3
+        and told.json["complete"]
+        and all(row["earlier"] for row in told.json["rows"])
+    )
     assert devpipe("batch", "sweep.yaml", "--dry-run", "--json").json["done"] == 4
 
 
 @pytest.mark.parametrize(
-    "arguments", [["no.yaml"], ["plan.yaml", "--concurrency", "0"], ["plan.yaml", "--concurrency", "x"], ["plan.yaml", "--budget", "nan"]]
+    "arguments",
+    [
+        ["no.yaml"],
+        ["plan.yaml", "--concurrency", "0"],
+        ["plan.yaml", "--concurrency", "x"],
+        ["plan.yaml", "--budget", "nan"],
+    ],
 )
-def test_a_wrong_batch_is_one_line(devpipe: Callable[..., Done], tmp_path: Path, arguments: list[str]) -> None:
+def test_a_wrong_batch_is_one_line(
+    devpipe: Callable[..., Done], tmp_path: Path, arguments: list[str]
+) -> None:
     """Status 2, and one JSON object where that was asked for."""
     (tmp_path / "plan.yaml").write_text("prompts: [a cat]\n", "utf-8")
     assert devpipe("batch", *arguments).status == 2
@@ -449,7 +577,11 @@ def died_while_paying(engine: Engine) -> str:
     (recording,) = list(engine.recordings)
     log = recording.folder / "events.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
-    sent = next(i for i, line in enumerate(lines) if b'"attempt_started"' in line and b'"task":"media"' in line)
+    sent = next(
+        i
+        for i, line in enumerate(lines)
+        if b'"attempt_started"' in line and b'"task":"media"' in line
+    )
     log.write_bytes(b"".join(lines[: sent + 1]))
     for path in recording.folder.iterdir():
         if path.suffix == ".png" or path.name == "run.json":
@@ -457,8 +589,12 @@ def died_while_paying(engine: Engine) -> str:
     return recording.id
 
 
-async def test_a_paid_request_whose_fate_is_unknown_is_never_sent_again(scripted: Callable[..., Engine]) -> None:
-    """Neither resume nor the plan run again pays a second time; the message says what a person can do."""
+async def test_a_paid_request_whose_fate_is_unknown_is_never_sent_again(
+    scripted: Callable[..., Engine],
+) -> None:
+    """Neither resume nor the plan run again pays a second time; the message says what a person can
+    do.
+    """
     plan = {"name": "one", "prompts": ["a cat"], "pipelines": ["dada"]}
     first = scripted(media=Paid([small_media()]))
     assert (await first.batch(plan)).complete
@@ -468,20 +604,36 @@ async def test_a_paid_request_whose_fate_is_unknown_is_never_sent_again(scripted
     with pytest.raises(Parked, match="may have been charged"):
         await second.resume(run_id)
     report = await second.batch(plan)
-    assert media.requests == [] and not report.complete and "may have been charged" in report.rows[0].error
+    assert (
+        media.requests == []
+        and not report.complete
+        and "may have been charged" in report.rows[0].error
+    )
 
 
-async def test_a_fault_in_one_cell_leaves_the_others_theirs(scripted: Callable[..., Engine]) -> None:
+async def test_a_fault_in_one_cell_leaves_the_others_theirs(
+    scripted: Callable[..., Engine],
+) -> None:
     """Also an error that is none of ours."""
     media = ScriptedBackend([small_media(), ValueError("a fault"), small_media()])
-    report = await scripted(media=media).batch(GRID | {"name": "fault", "seeds": [1]}, concurrency=1)
+    report = await scripted(media=media).batch(
+        GRID | {"name": "fault", "seeds": [1]}, concurrency=1
+    )
     assert report.counts == {"completed": 11, "failed": 1}
     assert [row.error for row in report.rows if row.error] == ["ValueError: a fault"]
 
 
-async def test_a_cell_whose_earlier_text_no_longer_fits_begins_anew(scripted: Callable[..., Engine]) -> None:
+async def test_a_cell_whose_earlier_text_no_longer_fits_begins_anew(
+    scripted: Callable[..., Engine],
+) -> None:
     """A recording that was deleted since does not stop its cell for ever."""
-    plan = GRID | {"name": "anew", "prompts": ["a cat"], "pipelines": ["dada"], "outputs": ["sketch"], "seeds": [1, 2]}
+    plan = GRID | {
+        "name": "anew",
+        "prompts": ["a cat"],
+        "pipelines": ["dada"],
+        "outputs": ["sketch"],
+        "seeds": [1, 2],
+    }
     first = scripted(media=ScriptedBackend([small_media(), ValueError("a fault")]))
     assert (await first.batch(plan, concurrency=1)).counts == {"completed": 1, "failed": 1}
     second = scripted()

@@ -36,7 +36,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def devpipe(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def devpipe(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
     """The console script in this process."""
     monkeypatch.setenv("DEVPIPE_HOME", str(REPOSITORY))
     monkeypatch.setenv("DEVPIPE_RECORDINGS", str(folder))
@@ -60,13 +62,23 @@ def workspace(tmp_path: Path, devpipe: Command, monkeypatch: pytest.MonkeyPatch)
     return home
 
 
-def test_a_run_is_shown_stage_by_stage_and_ends_with_its_files(devpipe: Command, folder: Path) -> None:
-    """All four stages, their texts and verdicts, the picture and the recording; nothing on stderr."""
+def test_a_run_is_shown_stage_by_stage_and_ends_with_its_files(
+    devpipe: Command, folder: Path
+) -> None:
+    """All four stages, their texts and verdicts, the picture and the recording; nothing on
+    stderr.
+    """
     done = devpipe("run", "ein roter Kreis", "-p", "dada", "--seed", "7", *SMALL)
     (recording,) = recordings(folder)
     assert done.status == 0 and done.err == ""
-    assert [line[2:] for line in done.out.splitlines() if line[:2] in ("1 ", "2 ", "3 ", "4 ")] == list(recording.summary.stages)
-    for shown in (*recording.summary.stages["interception"].texts.values(), "allowed by rules", str(recording.folder / "03_image.png")):
+    assert [
+        line[2:] for line in done.out.splitlines() if line[:2] in ("1 ", "2 ", "3 ", "4 ")
+    ] == list(recording.summary.stages)
+    for shown in (
+        *recording.summary.stages["interception"].texts.values(),
+        "allowed by rules",
+        str(recording.folder / "03_image.png"),
+    ):
         assert shown in done.out
     assert "\x1b" not in done.out, "only a terminal is written over"
 
@@ -74,21 +86,39 @@ def test_a_run_is_shown_stage_by_stage_and_ends_with_its_files(devpipe: Command,
 def test_json_is_one_object_and_nothing_else(devpipe: Command, folder: Path) -> None:
     """Every promised field, absolute paths of files that exist."""
     told = devpipe("run", "ein roter Kreis", "--seed", "7", *SMALL, "--json").json
-    assert told.keys() >= FIELDS and told["outcome"] == "completed" and told["seed"] == 7 and told["error"] is None
-    assert told["stages"]["input"]["texts"] == {"prompt": "ein roter Kreis"} and told["stages"]["input"]["language"] == "de"
+    assert (
+        told.keys() >= FIELDS
+        and told["outcome"] == "completed"
+        and told["seed"] == 7
+        and told["error"] is None
+    )
+    assert (
+        told["stages"]["input"]["texts"] == {"prompt": "ein roter Kreis"}
+        and told["stages"]["input"]["language"] == "de"
+    )
     assert told["stages"]["pre_output"].keys() >= {"allowed", "method", "level", "reason"}
     assert told["stages"]["generation"].keys() >= {"backend", "model", "sent", "attempts"}
     (artifact,) = told["artifacts"]
-    assert Path(artifact["path"]).stat().st_size == artifact["bytes"] and (artifact["width"], artifact["height"]) == (64, 64)
+    assert Path(artifact["path"]).stat().st_size == artifact["bytes"] and (
+        artifact["width"],
+        artifact["height"],
+    ) == (64, 64)
     assert Path(told["recording"]) == recordings(folder)[0].folder
 
 
 def test_equal_calls_give_equal_bytes_and_another_seed_does_not(devpipe: Command) -> None:
     """The shell's seed is the medium's seed."""
     hashes = [
-        devpipe("run", "ein roter Kreis auf blauem Grund", "-p", "passthrough", "--seed", seed, *SMALL, "--json").json["artifacts"][0][
-            "sha256"
-        ]
+        devpipe(
+            "run",
+            "ein roter Kreis auf blauem Grund",
+            "-p",
+            "passthrough",
+            "--seed",
+            seed,
+            *SMALL,
+            "--json",
+        ).json["artifacts"][0]["sha256"]
         for seed in ("7", "7", "8")
     ]
     assert hashes[0] == hashes[1] != hashes[2]
@@ -113,7 +143,18 @@ def test_a_blocked_prompt_has_its_own_exit_status(devpipe: Command) -> None:
 
 def test_set_reads_each_value_by_the_type_that_the_output_declares(devpipe: Command) -> None:
     """Integers, numbers and words reach the backend as what they are."""
-    told = devpipe("run", "a cat", "-o", "sketch_fusion", "--prompt-2", "a dog", "--set", "alpha=0.25", *SMALL, "--json").json
+    told = devpipe(
+        "run",
+        "a cat",
+        "-o",
+        "sketch_fusion",
+        "--prompt-2",
+        "a dog",
+        "--set",
+        "alpha=0.25",
+        *SMALL,
+        "--json",
+    ).json
     sent = told["stages"]["generation"]["sent"]["parameters"]
     assert sent["alpha"] == 0.25 and sent["width"] == 64 and type(sent["width"]) is int
     refused = devpipe("run", "a cat", "--set", "width=wide")
@@ -129,8 +170,21 @@ def test_regenerate_asks_no_text_backend(devpipe: Command, folder: Path) -> None
     tasks = [one.event.task for one in made.events if isinstance(one.event, AttemptStarted)]
     assert tasks == ["media"]
     assert again["artifacts"][0]["sha256"] != first["artifacts"][0]["sha256"]
-    branch = devpipe("regenerate", first["run_id"], "--text", "a blue cat", "--set", "width=96", "--seed", "7", "--json").json
-    assert branch["stages"]["interception"]["texts"] == {"prompt": "a blue cat"} and branch["artifacts"][0]["width"] == 96
+    branch = devpipe(
+        "regenerate",
+        first["run_id"],
+        "--text",
+        "a blue cat",
+        "--set",
+        "width=96",
+        "--seed",
+        "7",
+        "--json",
+    ).json
+    assert (
+        branch["stages"]["interception"]["texts"] == {"prompt": "a blue cat"}
+        and branch["artifacts"][0]["width"] == 96
+    )
 
 
 def test_replay_says_what_is_equal(devpipe: Command) -> None:
@@ -158,17 +212,27 @@ def test_verify_finds_a_changed_byte(devpipe: Command, folder: Path) -> None:
     picture = harmed.folder / "03_image.png"
     picture.write_bytes(picture.read_bytes()[:-1] + b"x")
     done = devpipe("verify", "--all")
-    assert done.status == 1 and f"{whole.id}  ok" in done.out and f"{harmed.id}  DAMAGED" in done.out
+    assert (
+        done.status == 1 and f"{whole.id}  ok" in done.out and f"{harmed.id}  DAMAGED" in done.out
+    )
     assert devpipe("verify", whole.id).status == 0
     told = devpipe("verify", harmed.id, "--json")
     assert told.status == 1 and told.json["ok"] is False and told.json["runs"][harmed.id]
 
 
 @pytest.mark.parametrize("left", [b"", b'{"v":1,"seq":1,"at'])
-def test_what_a_dead_writer_left_unacknowledged_is_no_damage(devpipe: Command, folder: Path, left: bytes) -> None:
-    """A torn tail and a file without its event go with `resume`; what was acknowledged is whole, and verify says both."""
+def test_what_a_dead_writer_left_unacknowledged_is_no_damage(
+    devpipe: Command, folder: Path, left: bytes
+) -> None:
+    """A torn tail and a file without its event go with `resume`; what was acknowledged is whole,
+    and verify says both.
+    """
     recorder = Recorder.create(folder, new_run_id(), redact=Redactor())
-    recorder.record(RunStarted(run_id=recorder.run_id, pipeline="dada", output="sketch", text_seed=1, safety="youth"))
+    recorder.record(
+        RunStarted(
+            run_id=recorder.run_id, pipeline="dada", output="sketch", text_seed=1, safety="youth"
+        )
+    )
     recorder.close()
     with (recorder.folder / "events.jsonl").open("ab") as events:
         events.write(left)
@@ -178,7 +242,9 @@ def test_what_a_dead_writer_left_unacknowledged_is_no_damage(devpipe: Command, f
 
 
 @pytest.mark.parametrize("left", ["", "events.jsonl"])
-def test_a_run_that_died_before_its_first_event_is_no_damage(devpipe: Command, folder: Path, left: str) -> None:
+def test_a_run_that_died_before_its_first_event_is_no_damage(
+    devpipe: Command, folder: Path, left: str
+) -> None:
     """Nothing was acknowledged, so nothing is lost; resuming it is refused in one line."""
     run = folder / "2026-11-22" / "20261122-141503-k3v2x2ma"
     run.mkdir(parents=True, mode=0o700)
@@ -207,36 +273,57 @@ def test_resume_finishes_a_run_whose_process_died(devpipe: Command, folder: Path
 
 def test_runs_that_died_together_are_finished_in_order(devpipe: Command, folder: Path) -> None:
     """A run that waited for another's texts says which one to resume first."""
-    told = devpipe("run", "a cat", "-p", "dada", "-o", "sketch", "-o", "sketch_sound", "--seed", "7", "--json").json
+    told = devpipe(
+        "run", "a cat", "-p", "dada", "-o", "sketch", "-o", "sketch_sound", "--seed", "7", "--json"
+    ).json
     leader, other = (Path(one["recording"]) for one in told)
-    for run, kept in ((leader, b'"stage_started","stage":"interception"'), (other, b'"run_started"')):
+    for run, kept in (
+        (leader, b'"stage_started","stage":"interception"'),
+        (other, b'"run_started"'),
+    ):
         lines = (run / "events.jsonl").read_bytes().splitlines(keepends=True)
-        (run / "events.jsonl").write_bytes(b"".join(lines[: 1 + next(n for n, line in enumerate(lines) if kept in line)]))
+        (run / "events.jsonl").write_bytes(
+            b"".join(lines[: 1 + next(n for n, line in enumerate(lines) if kept in line)])
+        )
         (run / "run.json").unlink()
     refused = devpipe("resume", other.name)
     assert refused.status == 2 and f"devpipe resume {leader.name}" in refused.line
     for run, before in zip((leader, other), told, strict=True):
         again = devpipe("resume", run.name, "--json").json
-        assert again["stages"]["interception"]["texts"] == told[0]["stages"]["interception"]["texts"]
+        assert (
+            again["stages"]["interception"]["texts"] == told[0]["stages"]["interception"]["texts"]
+        )
         assert again["artifacts"][0]["sha256"] == before["artifacts"][0]["sha256"]
     assert devpipe("verify", "--all").status == 0
 
 
 def test_lists_are_one_line_each(devpipe: Command, folder: Path) -> None:
-    """Pipelines, outputs, backends and recordings, for people and for programs; damaged recordings do not disappear."""
+    """Pipelines, outputs, backends and recordings, for people and for programs; damaged recordings
+    do not disappear.
+    """
     devpipe("run", "zwei\nZeilen", "-p", "dada", *SMALL)
     assert (
         "dada" in devpipe("list").out
         and "sketch_video" in devpipe("list", "outputs").out
-        and {"ollama", "openrouter", "procedural"} <= set(devpipe("list", "backends").out.splitlines())
+        and {"ollama", "openrouter", "procedural"}
+        <= set(devpipe("list", "backends").out.splitlines())
     )
     run_id = recordings(folder)[0].id
     assert devpipe("list", "recordings").out == f"{run_id}  completed  dada  sketch  zwei Zeilen\n"
     (told,) = devpipe("list", "recordings", "--json").json
-    assert told == {"run_id": run_id, "state": "completed", "pipeline": "dada", "output": "sketch", "prompt": "zwei\nZeilen"}
+    assert told == {
+        "run_id": run_id,
+        "state": "completed",
+        "pipeline": "dada",
+        "output": "sketch",
+        "prompt": "zwei\nZeilen",
+    }
     (recordings(folder)[0].folder / "events.jsonl").write_bytes(b"x\n")
     assert [one["state"] for one in devpipe("list", "recordings", "--json").json] == ["damaged"]
-    assert {one["name"] for one in devpipe("list", "outputs", "--json").json} >= {"sketch", "sketch_video"}
+    assert {one["name"] for one in devpipe("list", "outputs", "--json").json} >= {
+        "sketch",
+        "sketch_video",
+    }
 
 
 @pytest.mark.loopback
@@ -245,29 +332,46 @@ def test_check_names_what_is_usable(devpipe: Command) -> None:
     done = devpipe("check")
     assert done.status == 0 and "no faults" in done.out and "backend procedural: ready" in done.out
     told = devpipe("check", "--json").json
-    assert {"dada", "user_defined"} <= set(told["usable"]["interceptions"]) and "sketch" in told["usable"]["outputs"]
+    assert {"dada", "user_defined"} <= set(told["usable"]["interceptions"]) and "sketch" in told[
+        "usable"
+    ]["outputs"]
     assert told["faults"] == [] and told["backends"]["procedural"]["ready"] is True
 
 
 @pytest.mark.loopback
 def test_a_broken_config_is_named_and_stops_nothing_else(devpipe: Command, workspace: Path) -> None:
-    """`check` names all faults and exits with 2; other pipelines run, the broken one says why it does not."""
+    """`check` names all faults and exits with 2; other pipelines run, the broken one says why it
+    does not.
+    """
     (workspace / "pipelines" / "dada.json").write_text("{")
     (workspace / "output_configs" / "sketch_sound.json").write_text('{"name": "sketch_sound"}')
     done = devpipe("check")
     assert done.status == 2
-    for named in ("pipelines/dada.json", "output_configs/sketch_sound.json", "bauhaus", "sketch_video"):
+    for named in (
+        "pipelines/dada.json",
+        "output_configs/sketch_sound.json",
+        "bauhaus",
+        "sketch_video",
+    ):
         assert named in done.out
     told = devpipe("check", "--json")
-    assert told.status == 2 and "dada" not in told.json["usable"]["interceptions"] and len(told.json["faults"]) > 2
+    assert (
+        told.status == 2
+        and "dada" not in told.json["usable"]["interceptions"]
+        and len(told.json["faults"]) > 2
+    )
     assert devpipe("run", "a cat", "-p", "bauhaus", *SMALL).status == 0
     refused = devpipe("run", "a cat", "-p", "dada", "--json")
-    assert refused.status == 2 and refused.json["error"]["faults"][0]["file"] == "pipelines/dada.json"
+    assert (
+        refused.status == 2 and refused.json["error"]["faults"][0]["file"] == "pipelines/dada.json"
+    )
     assert len(recordings(workspace / "recordings")) == 1
 
 
 @pytest.mark.loopback
-def test_check_tells_of_broken_settings_and_looks_on(devpipe: Command, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_tells_of_broken_settings_and_looks_on(
+    devpipe: Command, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """devpipe.toml, a misspelt variable and a folder that cannot be written, all at once."""
     (workspace / "devpipe.toml").write_text('safety = "yuth"\n')
     (workspace / "recordings").rename(workspace / "away")
@@ -275,7 +379,14 @@ def test_check_tells_of_broken_settings_and_looks_on(devpipe: Command, workspace
     monkeypatch.setenv("DEVPIPE_SAFTY", "kids")
     done = devpipe("check")
     assert done.status == 2
-    for said in ("fault: devpipe.toml: $.safety", "youth", "DEVPIPE_SAFTY", "DEVPIPE_SAFETY", "cannot be written", "21 usable"):
+    for said in (
+        "fault: devpipe.toml: $.safety",
+        "youth",
+        "DEVPIPE_SAFTY",
+        "DEVPIPE_SAFETY",
+        "cannot be written",
+        "21 usable",
+    ):
         assert said in done.out
     assert devpipe("run", "a cat").status == 2
 
@@ -292,11 +403,20 @@ def test_an_instruction_that_breaks_the_rules_is_a_fault(devpipe: Command, works
     assert devpipe("run", "a cat", "-p", "dada", *SMALL).status == 0
 
 
-def test_outside_a_workspace_the_way_in_is_said(devpipe: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_workspace_the_way_in_is_said(
+    devpipe: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every command that needs one says `devpipe init DIR`; so does a wrong --home."""
     monkeypatch.delenv("DEVPIPE_HOME")
     monkeypatch.chdir(tmp_path)
-    for arguments in (["run", "a cat"], ["check"], ["list"], ["verify", "--all"], ["lab"], ["--home", str(tmp_path), "list"]):
+    for arguments in (
+        ["run", "a cat"],
+        ["check"],
+        ["list"],
+        ["verify", "--all"],
+        ["lab"],
+        ["--home", str(tmp_path), "list"],
+    ):
         done = devpipe(*arguments)
         assert done.status == 2 and "devpipe init" in done.line
 
@@ -320,7 +440,9 @@ def test_init_makes_a_workspace_once(devpipe: Command, workspace: Path) -> None:
     assert again.status == 2 and "nothing was changed" in again.line
     other = devpipe("init", "new one")
     assert "cd 'new one'" in other.out
-    assert devpipe("init", str(workspace / "third"), "--json").json == {"home": str(workspace / "third")}
+    assert devpipe("init", str(workspace / "third"), "--json").json == {
+        "home": str(workspace / "third")
+    }
 
 
 @pytest.mark.parametrize("name", ["runs.csv", "runs.xlsx", "runs.parquet", "runs.zip"])
@@ -339,15 +461,24 @@ def test_export_refuses_what_it_cannot_write(devpipe: Command, tmp_path: Path) -
 
 
 def test_the_tour_shows_two_prompts_and_two_pipelines(devpipe: Command, folder: Path) -> None:
-    """A German and an English prompt, dada and bauhaus, and where the last picture and recording are."""
+    """A German and an English prompt, dada and bauhaus, and where the last picture and recording
+    are.
+    """
     done = devpipe("tour")
     assert done.status == 0 and done.err == ""
     runs = sorted(recordings(folder), key=lambda run: run.summary.started_at)
     assert [(run.summary.started and run.summary.started.pipeline, run.summary.stages["input"].languages["prompt"]) for run in runs] == [
         ("dada", "de"), ("bauhaus", "de"), ("dada", "en"), ("bauhaus", "en"),
     ]  # fmt: skip
-    said = dict(line.split("  ", 1) for line in done.out.splitlines() if line.startswith(("picture", "recording")))
-    assert Path(said["picture"].strip()).exists() and Recording(Path(said["recording"].strip())).verify() == []
+    said = dict(
+        line.split("  ", 1)
+        for line in done.out.splitlines()
+        if line.startswith(("picture", "recording"))
+    )
+    assert (
+        Path(said["picture"].strip()).exists()
+        and Recording(Path(said["recording"].strip())).verify() == []
+    )
     assert len(devpipe("tour", "--json").json) == 4
 
 
@@ -364,8 +495,17 @@ def test_the_lab_opens_on_the_workspace(workspace: Path, tmp_path: Path) -> None
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$DEVPIPE_HOME" "$@"\n')
     python.chmod(0o755)
-    code = f"import sys; sys.executable = {str(python)!r}; from devpipe.cli import main; main(['lab', '--', '--no-browser'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=workspace / "notebooks")
+    code = (
+        f"import sys; sys.executable = {str(python)!r}; from devpipe.cli import main; main(['lab',"
+        " '--', '--no-browser'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=workspace / "notebooks",
+    )
     assert done.stdout.splitlines() == [
         str(workspace), "-m", "jupyter", "lab", f"--ServerApp.root_dir={workspace}", "--LabApp.default_url=/lab/tree/notebooks",
         "--no-browser",
@@ -388,7 +528,9 @@ def on_a_terminal(folder: Path, *arguments: str) -> str:
     process, terminal = None, b""
     leader, follower = pty.openpty()
     try:
-        process = subprocess.Popen([*DEVPIPE, *arguments], stdout=follower, stderr=follower, env=environment(folder))
+        process = subprocess.Popen(
+            [*DEVPIPE, *arguments], stdout=follower, stderr=follower, env=environment(folder)
+        )
         os.close(follower)
         with contextlib.suppress(OSError):  # Linux says so when the last writer has gone
             while piece := os.read(leader, 65536):
@@ -400,8 +542,13 @@ def on_a_terminal(folder: Path, *arguments: str) -> str:
 
 
 def test_a_terminal_sees_progress_grow(folder: Path) -> None:
-    """On one line that is written over, and gone when the stage has ended. How texts grow is in test_streaming.py."""
-    seen = on_a_terminal(folder, "run", "a cat in the rain", "-p", "stille_post", "-o", "sketch_video", *SMALL)
+    """On one line that is written over, and gone when the stage has ended.
+
+    How texts grow is in test_streaming.py.
+    """
+    seen = on_a_terminal(
+        folder, "run", "a cat in the rain", "-p", "stille_post", "-o", "sketch_video", *SMALL
+    )
     overs = [line for line in seen.replace("\r\n", "\n").split("\r\x1b[K") if line.strip()]
     assert sum(" of " in line and "\n" not in line for line in overs) > 5
     assert "completed in" in seen
@@ -412,7 +559,9 @@ def test_a_terminal_sees_each_run_of_a_batch(folder: Path, tmp_path: Path) -> No
     plan = {"prompts": ["a cat"], "seeds": [1, 2, 3], "parameters": {"width": [64], "height": [64]}}
     (tmp_path / "p.yaml").write_text(json.dumps(plan))
     seen = on_a_terminal(folder, "batch", str(tmp_path / "p.yaml"))
-    assert [line.split()[:2] for line in seen.splitlines()[:3]] == [[f"{n}/3", "completed"] for n in (1, 2, 3)]
+    assert [line.split()[:2] for line in seen.splitlines()[:3]] == [
+        [f"{n}/3", "completed"] for n in (1, 2, 3)
+    ]
 
 
 def test_an_iteration_that_changes_nothing_is_shown_too(tmp_path: Path) -> None:
@@ -422,7 +571,10 @@ def test_an_iteration_that_changes_nothing_is_shown_too(tmp_path: Path) -> None:
     told = {"part": "prompt", "text": "a cat", "by": "model", "language": "en"}
     screen(TextWritten(stage="interception", step="whisper", iteration=0, **told))
     screen(TextWritten(stage="interception", step="whisper", iteration=1, final=True, **told))
-    assert [line.strip() for line in out.getvalue().splitlines()] == ["a cat  [en]", "2. a cat  [en]"]
+    assert [line.strip() for line in out.getvalue().splitlines()] == [
+        "a cat  [en]",
+        "2. a cat  [en]",
+    ]
     screen(TextWritten(stage="input", step="correct", **told))
     screen(TextWritten(stage="input", final=True, **told))
     assert out.getvalue().count("a cat") == 3

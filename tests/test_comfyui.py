@@ -1,4 +1,6 @@
-"""The ComfyUI client against a server that plays recordings of real ones, and misbehaves as they do."""
+"""The ComfyUI client against a server that plays recordings of real ones, and misbehaves as they
+do.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,16 @@ from devpipe.backends.base import Piece, Preview, Progress, Queued
 from devpipe.backends.http import TooLarge
 from devpipe.comfyui import backend as comfyui
 from devpipe.comfyui import server as comfyui_wire
-from devpipe.comfyui.backend import ComfyUI, FileMissing, Interrupted, Lacking, Lost, NodeFailed, PartlyRefused, ServerGone
+from devpipe.comfyui.backend import (
+    ComfyUI,
+    FileMissing,
+    Interrupted,
+    Lacking,
+    Lost,
+    NodeFailed,
+    PartlyRefused,
+    ServerGone,
+)
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, Rejected, Unavailable, UsageError
 from devpipe.media.pictures import attachment
@@ -34,8 +45,15 @@ PATIENCE_S = 10
 WIRE = Path(__file__).parent / "comfy_wire"
 ID = "5f0b6b0e-7c35-4d55-9a55-5b1a8c1f2a10"
 NODES = {
-    "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 1}},
-    "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}, "_meta": {"title": "Keep it"}},
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 1},
+    },
+    "9": {
+        "class_type": "SaveImage",
+        "inputs": {"images": ["1", 0], "filename_prefix": "x"},
+        "_meta": {"title": "Keep it"},
+    },
 }
 GRAPH = Workflow(NODES, {"seed": (Binding("1", "color"),)})
 
@@ -50,7 +68,9 @@ class Patient(ComfyUI):
 
 def client(*servers: Comfy, **environ: str) -> ComfyUI:
     urls = ",".join(server.url for server in servers)
-    backend = Patient(Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": urls} | environ))
+    backend = Patient(
+        Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": urls} | environ)
+    )
     backend.gone_s, backend.lost_s = 0.3, 0.05
     return backend
 
@@ -97,10 +117,15 @@ async def test_a_run_ends_in_its_files_under_an_id_that_was_known_before() -> No
     assert [media.media_type for media in result.media] == ["image/png"]
     assert (result.sent["prompt_id"], result.sent["server"]) == (ID, server.url)
     assert result.compute_s == pytest.approx(0.001) and result.cost.usd == 0
-    assert [piece for piece in pieces if isinstance(piece, Progress)] == [Progress(1, 2, "EmptyImage"), Progress(2, 2, "Keep it")]
+    assert [piece for piece in pieces if isinstance(piece, Progress)] == [
+        Progress(1, 2, "EmptyImage"),
+        Progress(2, 2, "Keep it"),
+    ]
     (sent,) = server.prompts()
     assert (
-        sent["prompt_id"] == ID and sent["prompt"]["1"]["inputs"]["color"] == 7 and ID in sent["prompt"]["9"]["inputs"]["filename_prefix"]
+        sent["prompt_id"] == ID
+        and sent["prompt"]["1"]["inputs"]["color"] == 7
+        and ID in sent["prompt"]["9"]["inputs"]["filename_prefix"]
     )
 
 
@@ -109,8 +134,14 @@ async def test_a_socket_that_is_silent_only_takes_longer(jobs_api: bool) -> None
     async with Comfy([Play(silent=True)], jobs_api=jobs_api) as server:
         began = time.monotonic()
         result, pieces = await made(server)
-    assert result.media and not pieces and server.happened["silent"] and time.monotonic() - began < 1
-    asked = [path.split("/")[1] for method, path, _ in server.asked if method == "GET" and "view" not in path]
+    assert (
+        result.media and not pieces and server.happened["silent"] and time.monotonic() - began < 1
+    )
+    asked = [
+        path.split("/")[1]
+        for method, path, _ in server.asked
+        if method == "GET" and "view" not in path
+    ]
     assert asked.index("api" if jobs_api else "queue") < asked.index(
         "history"
     )  # read the other way round, it misses a job that ends in between
@@ -119,9 +150,13 @@ async def test_a_socket_that_is_silent_only_takes_longer(jobs_api: bool) -> None
 async def test_a_socket_that_really_is_not_read_stalls_everybody_but_us() -> None:
     big = preview(small_picture() + bytes(12_000_000))
     async with Comfy([Play(events=[big, big]), Play()]) as server:
-        sleeper = await connect(f"ws{server.url[4:]}/ws?clientId=sleeper", max_queue=1, max_size=None)
+        sleeper = await connect(
+            f"ws{server.url[4:]}/ws?clientId=sleeper", max_queue=1, max_size=None
+        )
         backend = client(server)
-        await backend.servers[0].http.post_json("/prompt", {"prompt": NODES}, patience=comfyui_wire.SUBMIT)  # previews for all
+        await backend.servers[0].http.post_json(
+            "/prompt", {"prompt": NODES}, patience=comfyui_wire.SUBMIT
+        )  # previews for all
         await eventually(lambda: server.happened["stalled"])
         result, pieces = await made(server)
         assert result.media and not pieces
@@ -130,10 +165,14 @@ async def test_a_socket_that_really_is_not_read_stalls_everybody_but_us() -> Non
 
 
 @pytest.mark.parametrize(
-    "play", [Play(early=True), Play(late=3), Play(nowhere=2), Play(no_end=True)], ids=["early", "late", "nowhere", "no_end"]
+    "play",
+    [Play(early=True), Play(late=3), Play(nowhere=2), Play(no_end=True)],
+    ids=["early", "late", "nowhere", "no_end"],
 )
 async def test_odd_orders_of_events_and_answers_do_no_harm(play: Play) -> None:
-    """Events before the answer, a success before its history, a fast job that one look misses, no end mark."""
+    """Events before the answer, a success before its history, a fast job that one look misses, no
+    end mark.
+    """
     fault = next(name for name in ("early", "late", "nowhere", "no_end") if getattr(play, name))
     async with Comfy([play]) as server:
         result, _ = await made(server)
@@ -147,7 +186,8 @@ async def test_odd_orders_of_events_and_answers_do_no_harm(play: Play) -> None:
 class Pitfall:
     """A fault, a client that falls into it with what it then tells its user, and what ours tells.
 
-    `met`: whether our client meets the fault at all; from some it keeps away. Where `ours` is empty, it has a test of its own below.
+    `met`: whether our client meets the fault at all; from some it keeps away. Where `ours` is
+    empty, it has a test of its own below.
     """
 
     name: str
@@ -160,7 +200,11 @@ class Pitfall:
 
 
 def error() -> list[Play]:
-    return [next(one for one in recorded(WIRE / "runtime_error.json") if one.ending == "execution_error")]
+    return [
+        next(
+            one for one in recorded(WIRE / "runtime_error.json") if one.ending == "execution_error"
+        )
+    ]
 
 
 def soon() -> asyncio.Event:
@@ -213,7 +257,10 @@ async def test_a_naive_client_falls_into_each_pitfall_and_ours_into_none(pitfall
         assert await naive.said(server, pitfall.naive, patience=patience) == pitfall.told
         assert server.happened[pitfall.fault]
     async with troubled(pitfall) as server:
-        assert not pitfall.ours or (await told(server), bool(server.happened[pitfall.fault])) == (pitfall.ours, pitfall.met)
+        assert not pitfall.ours or (await told(server), bool(server.happened[pitfall.fault])) == (
+            pitfall.ours,
+            pitfall.met,
+        )
 
 
 def troubled(pitfall: Pitfall) -> Comfy:
@@ -229,7 +276,11 @@ async def told(server: Comfy) -> str:
     outside = {**NODES["9"], "inputs": {"images": ["1", 0], "filename_prefix": "/home/me/picture"}}
     graph = Workflow({**NODES, "9": outside}, GRAPH.bindings)
     try:
-        return "completed" if (await made(server, MediaRequest("image", {}, workflow=graph, seed=7)))[0].media else "nothing"
+        return (
+            "completed"
+            if (await made(server, MediaRequest("image", {}, workflow=graph, seed=7)))[0].media
+            else "nothing"
+        )
     except BackendError as error:
         assert "/srv/" not in f"{error} {error.hint}"
         return type(error).__name__
@@ -245,11 +296,17 @@ async def test_after_a_lost_socket_the_run_goes_on_and_the_next_one_has_events_a
         pieces.clear()
         assert (await backend.make(request(2), pieces.append)).media
         await backend.close()
-    assert server.happened["cut lost"] and not server.happened["unregistered"] and len(set(server.clients)) == 2
+    assert (
+        server.happened["cut lost"]
+        and not server.happened["unregistered"]
+        and len(set(server.clients)) == 2
+    )
     assert pieces
 
 
-async def test_a_socket_that_said_nothing_all_the_time_is_given_up_and_the_next_run_has_a_new_one() -> None:
+async def test_a_socket_that_said_nothing_all_the_time_is_given_up_and_the_next_run_has_a_new_one() -> (
+    None
+):
     async with Comfy([Play(), Play(silent=True), Play()]) as server:
         backend, pieces = client(server), list[Piece]()
         await backend.make(request(1), pieces.append)
@@ -284,11 +341,18 @@ async def eventually(condition: Any) -> None:
 
 async def test_frames_of_any_size_are_read() -> None:
     big, pieces = preview(small_picture() + b"\0" * 12_600_000), list[Piece]()
-    play = Play(events=[{"type": "executing", "data": {"node": "1"}}, big, big], hold=asyncio.Event())
+    play = Play(
+        events=[{"type": "executing", "data": {"node": "1"}}, big, big], hold=asyncio.Event()
+    )
     async with Comfy([play]) as server:
         backend = client(server)
         making = asyncio.ensure_future(backend.make(request(), pieces.append))
-        await eventually(lambda: [len(piece.data) for piece in pieces if isinstance(piece, Preview)] == [len(big) - 8] * 2)
+        await eventually(
+            lambda: (
+                [len(piece.data) for piece in pieces if isinstance(piece, Preview)]
+                == [len(big) - 8] * 2
+            )
+        )
         assert play.hold
         play.hold.set()
         assert (await making).media
@@ -301,16 +365,23 @@ async def test_recorded_previews_and_steps_are_shown(name: str) -> None:
         play = server.plays[0]
         server.files |= files_of(play)
         backend, pieces = client(server), list[Piece]()
-        result = await backend.make(MediaRequest("image", {}, workflow=saved_as(play)), pieces.append)
+        result = await backend.make(
+            MediaRequest("image", {}, workflow=saved_as(play)), pieces.append
+        )
         await backend.close()
-    assert result.media and any(isinstance(piece, Preview) and piece.media_type == "image/jpeg" for piece in pieces)
+    assert result.media and any(
+        isinstance(piece, Preview) and piece.media_type == "image/jpeg" for piece in pieces
+    )
     assert any(isinstance(piece, Progress) and piece.steps > 1 for piece in pieces)
 
 
 def saved_as(play: Play) -> Workflow:
     """A graph whose outputs are those of the play."""
     assert play.outputs is not None
-    nodes = {node: {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}} for node in play.outputs} or {"9": NODES["9"]}
+    nodes = {
+        node: {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}
+        for node in play.outputs
+    } or {"9": NODES["9"]}
     return Workflow({"1": NODES["1"], **nodes}, {"seed": (Binding("1", "color"),)})
 
 
@@ -318,7 +389,11 @@ def files_of(play: Play) -> dict[str, bytes]:
     found = {}
     for output in (play.outputs or {}).values():
         for items in output.values():
-            found |= {f"{one['subfolder']}/{one['filename']}": small_picture() for one in items if isinstance(one, dict)}
+            found |= {
+                f"{one['subfolder']}/{one['filename']}": small_picture()
+                for one in items
+                if isinstance(one, dict)
+            }
     return found
 
 
@@ -326,18 +401,28 @@ async def test_pictures_that_come_by_the_socket_alone_are_results_and_no_preview
     plays = recorded(WIRE / "save_image_websocket.json")
     assert len(plays) == 2
     for play in plays:
-        nodes = {"1": NODES["1"], "9": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}}}
+        nodes = {
+            "1": NODES["1"],
+            "9": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}},
+        }
         async with Comfy([play]) as server:
             graph = Workflow(nodes, {"seed": (Binding("1", "color"),)})
             result, pieces = await made(server, MediaRequest("image", {}, workflow=graph))
-        assert [media.width for media in result.media] == [64, 64] and not any(isinstance(piece, Preview) for piece in pieces)
+        assert [media.width for media in result.media] == [64, 64] and not any(
+            isinstance(piece, Preview) for piece in pieces
+        )
 
 
-STREAMING = Workflow({"1": NODES["1"], "9": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}}}, GRAPH.bindings)
+STREAMING = Workflow(
+    {"1": NODES["1"], "9": {"class_type": "SaveImageWebsocket", "inputs": {"images": ["1", 0]}}},
+    GRAPH.bindings,
+)
 
 
 async def test_a_left_job_whose_pictures_went_by_the_socket_is_run_again() -> None:
-    async with Comfy([Play(events=[preview(small_picture(), metadata={"node_id": "9"})])]) as server:
+    async with Comfy(
+        [Play(events=[preview(small_picture(), metadata={"node_id": "9"})])]
+    ) as server:
         asked = MediaRequest("image", {}, workflow=STREAMING, request_id=ID)
         await made(server, asked)
         result, _ = await made(server, replace(asked, sent_before=True))
@@ -346,7 +431,9 @@ async def test_a_left_job_whose_pictures_went_by_the_socket_is_run_again() -> No
 
 async def test_a_picture_by_the_socket_that_says_its_node_needs_no_other_event() -> None:
     """Who comes back in the middle of a node has missed its beginning."""
-    async with Comfy([Play(events=[preview(small_picture(), metadata={"node_id": "9"})])]) as server:
+    async with Comfy(
+        [Play(events=[preview(small_picture(), metadata={"node_id": "9"})])]
+    ) as server:
         result, pieces = await made(server, MediaRequest("image", {}, workflow=STREAMING))
     assert len(result.media) == 1 and not any(isinstance(piece, Preview) for piece in pieces)
 
@@ -356,8 +443,14 @@ async def test_pictures_by_the_socket_are_waited_for_while_somebody_stalls_it() 
     async with Comfy([Play(events=[frame])]) as server:
         backend = client(server)
         server.reads.clear()
-        making = asyncio.ensure_future(backend.make(MediaRequest("image", {}, workflow=STREAMING, request_id=ID), lambda _: None))
-        await server.until(lambda: ID in server.history and any(ID in path for _, path, _ in server.asked))
+        making = asyncio.ensure_future(
+            backend.make(
+                MediaRequest("image", {}, workflow=STREAMING, request_id=ID), lambda _: None
+            )
+        )
+        await server.until(
+            lambda: ID in server.history and any(ID in path for _, path, _ in server.asked)
+        )
         await asyncio.wait({making}, timeout=0.1)
         server.reads.set()
         assert len((await making).media) == 1 and server.happened["stalled"]
@@ -377,7 +470,10 @@ async def test_pictures_of_a_node_during_which_the_socket_was_lost_are_missing()
 
 
 async def test_pictures_of_a_node_that_had_ended_when_the_socket_was_lost_are_all() -> None:
-    play = Play(events=[RUNNING[1], preview(small_picture(), metadata={"node_id": "9"}), RUNNING[0]], cut="lost")
+    play = Play(
+        events=[RUNNING[1], preview(small_picture(), metadata={"node_id": "9"}), RUNNING[0]],
+        cut="lost",
+    )
     async with Comfy([play]) as server:
         result, _ = await made(server, MediaRequest("image", {}, workflow=STREAMING))
     assert len(result.media) == 1 and server.happened["cut lost"] == 1
@@ -385,7 +481,9 @@ async def test_pictures_of_a_node_that_had_ended_when_the_socket_was_lost_are_al
 
 @pytest.mark.parametrize("kind", ["PreviewImage", "PreviewAny", "PreviewAudio", "MaskPreview"])
 async def test_a_graph_that_only_shows_must_show_something(kind: str) -> None:
-    shown = Workflow({"1": NODES["1"], "8": {"class_type": kind, "inputs": {"images": ["1", 0]}}}, GRAPH.bindings)
+    shown = Workflow(
+        {"1": NODES["1"], "8": {"class_type": kind, "inputs": {"images": ["1", 0]}}}, GRAPH.bindings
+    )
     async with Comfy([Play(outputs={})]) as server:
         with pytest.raises(FileMissing, match=f"node 8 .{kind}"):
             await made(server, MediaRequest("image", {}, workflow=shown))
@@ -393,7 +491,10 @@ async def test_a_graph_that_only_shows_must_show_something(kind: str) -> None:
 
 
 async def test_beside_what_is_saved_a_switch_may_leave_out_what_is_only_shown() -> None:
-    both = Workflow({**NODES, "8": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}, GRAPH.bindings)
+    both = Workflow(
+        {**NODES, "8": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}},
+        GRAPH.bindings,
+    )
     picture = {"filename": "a.png", "subfolder": "m", "type": "output"}
     async with Comfy([Play(outputs={"9": {"images": [picture]}})]) as server:
         server.files["m/a.png"] = small_picture()
@@ -421,12 +522,17 @@ class Crowded(Comfy):
 async def test_a_preview_of_others_is_not_taken_for_one_of_the_job_that_was_the_last() -> None:
     async with Crowded() as server:
         result, pieces = await made(server)
-    assert result.media and server.happened["crowded"] and not any(isinstance(piece, Preview) for piece in pieces)
+    assert (
+        result.media
+        and server.happened["crowded"]
+        and not any(isinstance(piece, Preview) for piece in pieces)
+    )
 
 
 async def test_events_of_others_are_nobodys() -> None:
     others = [
-        {"type": kind, "data": {"prompt_id": "other", "node": None, "value": 1, "max": 2}} for kind in ("executing", "progress", "new_kind")
+        {"type": kind, "data": {"prompt_id": "other", "node": None, "value": 1, "max": 2}}
+        for kind in ("executing", "progress", "new_kind")
     ]
     odd = [
         {"type": "progress", "data": {"value": "x", "max": None}},
@@ -447,7 +553,9 @@ async def test_a_restart_loses_the_job_and_it_is_sent_again_once() -> None:
     async with Comfy([Play(forget=True), Play()]) as server:
         result, _ = await made(server, request(request_id=ID))
     again = str(uuid.uuid5(uuid.UUID(ID), "again"))
-    assert [one["prompt_id"] for one in server.prompts()] == [ID, again] and result.sent["prompt_id"] == again
+    assert [one["prompt_id"] for one in server.prompts()] == [ID, again] and result.sent[
+        "prompt_id"
+    ] == again
     assert server.happened["forget"] == 1 and result.media
 
 
@@ -486,9 +594,14 @@ async def test_an_answer_that_is_lost_on_its_way_is_asked_for_by_its_id() -> Non
 
 
 async def test_a_file_of_another_kind_is_kept_beside_those_asked_for(tmp_path: Path) -> None:
-    """A graph may also give a text, or a film beside its picture; a run for a picture needs one picture at least."""
+    """A graph may also give a text, or a film beside its picture; a run for a picture needs one
+    picture at least.
+    """
     picture = {"filename": "a.png", "subfolder": "m", "type": "output"}
-    plays = [Play(outputs={"9": {"images": [picture], "text": ["eins"]}}), Play(outputs={"9": {"text": ["eins"]}})]
+    plays = [
+        Play(outputs={"9": {"images": [picture], "text": ["eins"]}}),
+        Play(outputs={"9": {"text": ["eins"]}}),
+    ]
     async with Comfy(plays) as server:
         server.files["m/a.png"] = small_picture()
         engine = engine_in(tmp_path, COMFYUI_URL=server.url, DEVPIPE_SAFETY="research")
@@ -516,10 +629,17 @@ async def test_a_recorded_bad_ending_is_an_error_of_its_own(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "hint"), [("torch.OutOfMemoryError", "smaller"), ("safetensors.SafetensorError", "download it again"), ("ValueError", "log")]
+    ("kind", "hint"),
+    [
+        ("torch.OutOfMemoryError", "smaller"),
+        ("safetensors.SafetensorError", "download it again"),
+        ("ValueError", "log"),
+    ],
 )
 async def test_a_node_that_failed_says_what_to_do(kind: str, hint: str) -> None:
-    async with Comfy([Play(ending="execution_error", error={"node_id": "1", "exception_type": kind})]) as server:
+    async with Comfy(
+        [Play(ending="execution_error", error={"node_id": "1", "exception_type": kind})]
+    ) as server:
         with pytest.raises(NodeFailed) as caught:
             await made(server)
     assert hint in caught.value.hint
@@ -533,8 +653,14 @@ async def test_a_node_that_failed_says_what_to_do(kind: str, hint: str) -> None:
         ("C:/Users/Anna/x.pt and /Users/Anna Lena/y.pt, too", "x.pt and y.pt, too"),
         ("/home/J. B. Fox/m/a.bin is missing", "a.bin is missing"),
         (r"\\school\Anna Lena\x.pt is locked", "x.pt is locked"),
-        ("Get it from https://huggingface.co/acme/model/file.bin", "Get it from https://huggingface.co/acme/model/file.bin"),
-        ("shapes 64/32/16 and 1 / 2 / 3 do not match", "shapes 64/32/16 and 1 / 2 / 3 do not match"),
+        (
+            "Get it from https://huggingface.co/acme/model/file.bin",
+            "Get it from https://huggingface.co/acme/model/file.bin",
+        ),
+        (
+            "shapes 64/32/16 and 1 / 2 / 3 do not match",
+            "shapes 64/32/16 and 1 / 2 / 3 do not match",
+        ),
         ("models/checkpoints/x.bin is small", "models/checkpoints/x.bin is small"),
     ],
 )
@@ -578,7 +704,9 @@ async def test_a_file_that_was_deleted_is_missing() -> None:
 
 
 async def test_equal_requests_never_get_the_file_of_before() -> None:
-    """The server gives the old name for an equal graph, and a deleted name to the next file: ours are all different."""
+    """The server gives the old name for an equal graph, and a deleted name to the next file: ours
+    are all different.
+    """
     async with Comfy() as server:
         first, _ = await made(server, request(3))
         server.files.clear()
@@ -592,19 +720,28 @@ async def test_equal_requests_never_get_the_file_of_before() -> None:
 
 async def naive_post(server: Comfy, nodes: Any, id: str) -> None:
     backend = client(server)
-    await backend.servers[0].http.post_json("/prompt", {"prompt": nodes, "prompt_id": id}, patience=comfyui_wire.SUBMIT)
+    await backend.servers[0].http.post_json(
+        "/prompt", {"prompt": nodes, "prompt_id": id}, patience=comfyui_wire.SUBMIT
+    )
     await backend.close()
 
 
 @pytest.mark.parametrize(
     ("reply", "kind"),
-    [((500, b"500 Internal Server Error"), Rejected), ((403, b""), Rejected), ((413, b"too large"), Rejected), ((503, b""), BackendError)],
+    [
+        ((500, b"500 Internal Server Error"), Rejected),
+        ((403, b""), Rejected),
+        ((413, b"too large"), Rejected),
+        ((503, b""), BackendError),
+    ],
 )
 async def test_other_answers_end_it_at_once(reply: Any, kind: type[Exception]) -> None:
     async with Comfy([Play(reply=reply)]) as server:
         with pytest.raises(kind):
             await made(server)
-    assert server.happened["refused"] == 1 and "/interrupt" not in [path for _, path, _ in server.asked]
+    assert server.happened["refused"] == 1 and "/interrupt" not in [
+        path for _, path, _ in server.asked
+    ]
 
 
 async def test_a_success_without_its_file_is_none() -> None:
@@ -618,11 +755,23 @@ async def test_files_of_every_kind_are_fetched_and_named_by_their_bytes() -> Non
         "a.mp4": b"\0\0\0\x18ftypmp42", "b.webm": b"\x1aE\xdf\xa3....webm", "c.flac": b"fLaC....", "d.mp3": b"ID3.....",
         "e.opus": b"OggS....", "f.png": b"RIFF....WEBPVP8 ",
     }  # fmt: skip
-    output = {"images": [{"filename": name, "subfolder": "m", "type": "output"} for name in kinds], "text": ["eins"], "animated": [True]}
+    output = {
+        "images": [{"filename": name, "subfolder": "m", "type": "output"} for name in kinds],
+        "text": ["eins"],
+        "animated": [True],
+    }
     async with Comfy([Play(outputs={"9": output})]) as server:
         server.files |= {f"m/{name}": data for name, data in kinds.items()}
         result, _ = await made(server)
-    found = ["video/mp4", "video/webm", "audio/flac", "audio/mpeg", "audio/ogg", "image/webp", "text/plain"]
+    found = [
+        "video/mp4",
+        "video/webm",
+        "audio/flac",
+        "audio/mpeg",
+        "audio/ogg",
+        "image/webp",
+        "text/plain",
+    ]
     assert [media.media_type for media in result.media] == found
 
 
@@ -637,8 +786,19 @@ async def test_more_bytes_than_allowed_are_not_read() -> None:
 
 
 async def test_files_are_found_under_any_name() -> None:
-    names = ["mit Ümläut.png", "a b.png", "a&b.png", "a+b.png", "a#b.png", "100%.png", "a?b=c.png", "a%20b.png"]
-    output = {"images": [{"filename": name, "subfolder": "ä & b", "type": "output"} for name in names]}
+    names = [
+        "mit Ümläut.png",
+        "a b.png",
+        "a&b.png",
+        "a+b.png",
+        "a#b.png",
+        "100%.png",
+        "a?b=c.png",
+        "a%20b.png",
+    ]
+    output = {
+        "images": [{"filename": name, "subfolder": "ä & b", "type": "output"} for name in names]
+    }
     async with Comfy([Play(outputs={"9": output})]) as server:
         server.files = {f"ä & b/{name}": small_picture((at, 0, 0)) for at, name in enumerate(names)}
         result, _ = await made(server)
@@ -669,12 +829,19 @@ class Odd(Comfy):
 async def test_a_large_history_and_a_text_of_another_encoding_are_read() -> None:
     async with Odd() as server:
         result, _ = await made(server)
-    assert [media.media_type for media in result.media] == ["image/png", "text/plain"] and server.happened["odd"]
+    assert [media.media_type for media in result.media] == [
+        "image/png",
+        "text/plain",
+    ] and server.happened["odd"]
     assert result.media[1].data.decode() == "gr\ufffdn \ufffd"
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"), [("größer\n".encode(), "text/plain"), ("größer\n".encode("latin-1"), "application/octet-stream")]
+    ("text", "kind"),
+    [
+        ("größer\n".encode(), "text/plain"),
+        ("größer\n".encode("latin-1"), "application/octet-stream"),
+    ],
 )
 async def test_a_file_of_text_is_text_if_its_bytes_are(text: bytes, kind: str) -> None:
     output = {"files": [{"filename": "a.txt", "subfolder": "m", "type": "output"}]}
@@ -733,12 +900,18 @@ async def test_a_file_that_took_long_and_was_cut_off_is_asked_for_again() -> Non
     async with Comfy() as server:
         backend = client(server)
         backend.gone_s, server.halves["/view"] = 0.0, 1
-        assert (await backend.make(request(), lambda _: None)).media and server.happened["half"] == 1
+        assert (await backend.make(request(), lambda _: None)).media and server.happened[
+            "half"
+        ] == 1
         await backend.close()
 
 
-@pytest.mark.parametrize(("status", "kind"), [(403, Rejected), (404, Rejected), (429, ServerGone), (502, ServerGone)])
-async def test_who_is_refused_all_the_time_ends_and_leaves_no_job_behind(status: int, kind: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("status", "kind"), [(403, Rejected), (404, Rejected), (429, ServerGone), (502, ServerGone)]
+)
+async def test_who_is_refused_all_the_time_ends_and_leaves_no_job_behind(
+    status: int, kind: type[Exception]
+) -> None:
     async with Comfy([Play(hold=asyncio.Event())]) as server:
         backend, server.moved = client(server), "nowhere"
         backend.gone_s = backend.stalled_s = 0.1
@@ -767,10 +940,14 @@ async def test_an_empty_file_is_none() -> None:
 
 
 @pytest.mark.parametrize("told", [b'{"prompt_id": ', b"<html>Please log in", b"", b"[]"])
-async def test_a_prompt_that_arrived_though_its_answer_says_nothing_is_run_once(told: bytes) -> None:
+async def test_a_prompt_that_arrived_though_its_answer_says_nothing_is_run_once(
+    told: bytes,
+) -> None:
     async with Comfy([Play(garbled=told or b" ")]) as server:
         result, _ = await made(server, request(request_id=ID))
-    assert server.happened["garbled"] == 1 == len(server.prompts()) and result.sent["prompt_id"] == ID
+    assert (
+        server.happened["garbled"] == 1 == len(server.prompts()) and result.sent["prompt_id"] == ID
+    )
 
 
 @pytest.mark.parametrize("status", [404, 405])
@@ -778,13 +955,21 @@ async def test_an_address_where_something_else_is_says_so(status: int) -> None:
     async with Comfy() as server:
         server.proxy["/"], server.between = 1000, (status, b"")
         backend = client(server)
-        for asked in (backend.make(request(), lambda _: None), backend.object_info(), backend.dry_run(NODES)):
+        for asked in (
+            backend.make(request(), lambda _: None),
+            backend.object_info(),
+            backend.dry_run(NODES),
+        ):
             with pytest.raises(Rejected, match="There is no ComfyUI at http") as caught:
                 await asked
             assert "COMFYUI_URL" in caught.value.hint
         health = await backend.check()
         await backend.close()
-    assert server.happened[str(status)] > 3 and health.detail.startswith("There is no ComfyUI") and "COMFYUI_URL" in health.hint
+    assert (
+        server.happened[str(status)] > 3
+        and health.detail.startswith("There is no ComfyUI")
+        and "COMFYUI_URL" in health.hint
+    )
 
 
 async def test_a_file_that_a_restart_interrupts_is_fetched_afterwards() -> None:
@@ -825,13 +1010,22 @@ async def test_a_prompt_that_a_proxy_did_not_let_through_is_sent_again() -> None
 
 
 async def test_pictures_go_up_under_names_of_ours_and_once() -> None:
-    picture, mask = attachment(small_picture(), name="image"), attachment(small_picture((255, 255, 255)), name="mask")
+    picture, mask = (
+        attachment(small_picture(), name="image"),
+        attachment(small_picture((255, 255, 255)), name="mask"),
+    )
     nodes = {
         "4": {"class_type": "LoadImage", "inputs": {"image": "theirs.png"}},
         "5": {"class_type": "LoadImageMask", "inputs": {"image": "theirs.png", "channel": "red"}}, **NODES,
     }  # fmt: skip
-    bindings = {"seed": (Binding("1", "color"),), "image": (Binding("4", "image"),), "mask": (Binding("5", "image"),)}
-    asked = MediaRequest("image", {}, workflow=Workflow(nodes, bindings), images={"image": picture, "mask": mask})
+    bindings = {
+        "seed": (Binding("1", "color"),),
+        "image": (Binding("4", "image"),),
+        "mask": (Binding("5", "image"),),
+    }
+    asked = MediaRequest(
+        "image", {}, workflow=Workflow(nodes, bindings), images={"image": picture, "mask": mask}
+    )
     async with Comfy() as server:
         await made(server, asked)
         names = [server.prompts()[0]["prompt"][node]["inputs"]["image"] for node in "45"]
@@ -854,7 +1048,9 @@ async def test_a_cancelled_run_is_stopped_at_the_server_and_only_it() -> None:
     play = Play(hold=asyncio.Event())
     async with Comfy([play]) as server:
         backend = client(server)
-        runs = [asyncio.ensure_future(backend.make(request(seed), lambda _: None)) for seed in (1, 2, 3)]
+        runs = [
+            asyncio.ensure_future(backend.make(request(seed), lambda _: None)) for seed in (1, 2, 3)
+        ]
         await server.until(lambda: server.running and len(server.pending) == 2)
         ids = [one["prompt_id"] for one in server.prompts()]
         began = time.monotonic()
@@ -880,7 +1076,9 @@ async def cancelled_in_its_post(server: Comfy) -> tuple[ComfyUI, asyncio.Future[
     return backend, run
 
 
-async def test_a_run_that_is_cancelled_while_its_prompt_is_on_its_way_is_stopped_when_it_is_there() -> None:
+async def test_a_run_that_is_cancelled_while_its_prompt_is_on_its_way_is_stopped_when_it_is_there() -> (
+    None
+):
     play = Play(slow=asyncio.Event(), hold=asyncio.Event())
     async with Comfy([play]) as server:
         backend, run = await cancelled_in_its_post(server)
@@ -933,7 +1131,9 @@ async def test_a_run_that_is_cancelled_twice_is_stopped_and_left() -> None:
 
 
 @pytest.mark.parametrize("waits", [True, False])
-async def test_an_older_server_is_interrupted_only_where_nobody_else_can_be_hit(waits: bool) -> None:
+async def test_an_older_server_is_interrupted_only_where_nobody_else_can_be_hit(
+    waits: bool,
+) -> None:
     """Before 0.3.57 an interrupt hits whatever runs."""
     play = Play(hold=asyncio.Event())
     async with Comfy([play], version="0.3.40") as server:
@@ -977,14 +1177,19 @@ async def test_a_job_that_waits_behind_others_says_each_change_of_its_place(jobs
         making = asyncio.ensure_future(backend.make(request(), pieces.append))
         for place, other in ((2, others[0]), (1, others[1])):
             await eventually(lambda place=place: Queued(place) in pieces)
-            await eventually(lambda: sum("jobs" in path or path == "/queue" for _, path, _ in server.asked) > 2)
+            await eventually(
+                lambda: sum("jobs" in path or path == "/queue" for _, path, _ in server.asked) > 2
+            )
             assert other.hold is not None
             other.hold.set()
             async with server.changed:
                 server.changed.notify_all()
         assert (await making).media
         await backend.close()
-    assert [piece for piece in pieces if isinstance(piece, Queued)] == [Queued(2), Queued(1)] and len(server.prompts()) == 3
+    assert [piece for piece in pieces if isinstance(piece, Queued)] == [
+        Queued(2),
+        Queued(1),
+    ] and len(server.prompts()) == 3
 
 
 async def test_of_several_servers_the_least_busy_one_gets_the_run_and_a_dead_one_none() -> None:
@@ -1017,13 +1222,24 @@ async def test_a_server_that_is_too_busy_to_say_how_busy_comes_last_and_is_not_d
         assert (await backend.make(request(2), lambda _: None)).sent["server"] == other.url
         await other.kill()
         assert (await backend.make(request(3), lambda _: None)).sent["server"] == slow.url
-        assert slow.happened["hangs"] == 3 and backend.servers[1].dead_until and not backend.servers[0].dead_until
+        assert (
+            slow.happened["hangs"] == 3
+            and backend.servers[1].dead_until
+            and not backend.servers[0].dead_until
+        )
         await backend.close()
 
 
 def refusal(kind: str, *, node: bool = True, message: str = "Not there") -> Play:
-    faults = {"1": {"errors": [{"type": kind, "message": message, "details": "", "extra_info": {}}]}}
-    error = {"type": "prompt_outputs_failed_validation" if node else kind, "message": message, "details": "", "extra_info": {}}
+    faults = {
+        "1": {"errors": [{"type": kind, "message": message, "details": "", "extra_info": {}}]}
+    }
+    error = {
+        "type": "prompt_outputs_failed_validation" if node else kind,
+        "message": message,
+        "details": "",
+        "extra_info": {},
+    }
     return Play(reply=(400, {"error": error, "node_errors": faults if node else {}}))
 
 
@@ -1032,7 +1248,11 @@ NO_NODE = "Cannot execute because node Wild does not exist."
 
 @pytest.mark.parametrize(
     "play",
-    [refusal("value_not_in_list"), refusal("missing_node_type", node=False), refusal("invalid_prompt", node=False, message=NO_NODE)],
+    [
+        refusal("value_not_in_list"),
+        refusal("missing_node_type", node=False),
+        refusal("invalid_prompt", node=False, message=NO_NODE),
+    ],
     ids=["file", "node", "older"],
 )
 async def test_a_server_that_lacks_what_a_graph_needs_is_passed_over(play: Play) -> None:
@@ -1040,7 +1260,10 @@ async def test_a_server_that_lacks_what_a_graph_needs_is_passed_over(play: Play)
         backend = client(bare, other)
         for seed in (1, 2):
             assert (await backend.make(request(seed), lambda _: None)).sent["server"] == other.url
-        assert bare.happened["refused"] == 2 == len(other.prompts()) and not backend.servers[0].dead_until
+        assert (
+            bare.happened["refused"] == 2 == len(other.prompts())
+            and not backend.servers[0].dead_until
+        )
         other.plays = [play]
         with pytest.raises(Lacking, match=bare.url):
             await backend.make(request(3), lambda _: None)
@@ -1074,13 +1297,25 @@ async def test_a_check_of_several_servers_says_what_each_is() -> None:
     async with Comfy() as one, Comfy(version="0.33.0") as other:
         backend = client(one, other)
         found = await backend.check()
-        assert found.ready and found.detail == f"2 of 2 servers: {one.url} (0.3.64); {other.url} (0.33.0)."
+        assert (
+            found.ready
+            and found.detail == f"2 of 2 servers: {one.url} (0.3.64); {other.url} (0.33.0)."
+        )
         await other.kill()
         found = await backend.check()
-        assert found.ready and found.detail == f"1 of 2 servers: {one.url} (0.3.64); {other.url} (does not answer)." and not found.hint
+        assert (
+            found.ready
+            and found.detail
+            == f"1 of 2 servers: {one.url} (0.3.64); {other.url} (does not answer)."
+            and not found.hint
+        )
         one.proxy["/"], one.between = 1, (503, b"")
         found = await backend.check()
-        assert not found.ready and found.detail.startswith(f"0 of 2 servers: {one.url} (answered 503); ") and found.hint
+        assert (
+            not found.ready
+            and found.detail.startswith(f"0 of 2 servers: {one.url} (answered 503); ")
+            and found.hint
+        )
         await backend.close()
 
 
@@ -1091,7 +1326,11 @@ def test_a_list_of_servers_without_one_names_the_variable(text: str) -> None:
 
 
 def test_a_server_that_is_named_twice_is_one() -> None:
-    backend = ComfyUI(Settings.load(Path(__file__).parents[1], environ={"COMFYUI_URL": "gpu:8188, http://gpu:8188/,gpu"}))
+    backend = ComfyUI(
+        Settings.load(
+            Path(__file__).parents[1], environ={"COMFYUI_URL": "gpu:8188, http://gpu:8188/,gpu"}
+        )
+    )
     assert [server.http.url for server in backend.servers] == ["http://gpu:8188"]
 
 
@@ -1131,7 +1370,9 @@ async def test_a_left_job_whose_server_stays_away_is_sent_to_another() -> None:
         await one.kill()
         found = await backend.make(request(request_id=ID, sent_before=True), lambda _: None)
         assert found.sent["server"] == other.url and len(other.prompts()) == 1
-        assert sum(path.startswith("/history") for _, path, _ in other.asked) >= 2  # it was looked for there
+        assert (
+            sum(path.startswith("/history") for _, path, _ in other.asked) >= 2
+        )  # it was looked for there
         await backend.close()
 
 
@@ -1153,7 +1394,9 @@ async def test_runs_that_begin_together_are_spread() -> None:
         assert len(one.prompts()) == len(other.prompts()) == 4
 
 
-async def test_a_server_that_takes_nothing_passes_the_run_on_and_is_left_alone_for_a_while() -> None:
+async def test_a_server_that_takes_nothing_passes_the_run_on_and_is_left_alone_for_a_while() -> (
+    None
+):
     async with Comfy([Play(reply=(503, b""))]) as full, Comfy() as other:
         backend = client(full, other)
         for seed in (1, 2):
@@ -1176,7 +1419,10 @@ async def test_where_no_server_answers_the_error_says_so() -> None:
 
 async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
     known = {
-        "SaveImage": {"input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING"]}}, "output_node": True},
+        "SaveImage": {
+            "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING"]}},
+            "output_node": True,
+        },
         "PreviewImage": {"input": {"required": {"images": ["IMAGE"]}}, "output_node": True},
     }
     sentinel = {
@@ -1185,31 +1431,54 @@ async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
         "details": "filename_prefix",
         "extra_info": {"received_value": comfyui._SENTINEL},
     }
-    small = {"type": "value_smaller_than_min", "message": "Value 0 smaller than min of 1", "details": "width", "extra_info": {}}
+    small = {
+        "type": "value_smaller_than_min",
+        "message": "Value 0 smaller than min of 1",
+        "details": "width",
+        "extra_info": {},
+    }
     answer = {
         "error": {"type": "prompt_outputs_failed_validation", "message": "x"},
         "node_errors": {"9": {"errors": [sentinel]}, "1": {"errors": [small]}},
     }
     async with Comfy([Play(reply=(400, answer))], object_info=known) as server:
         backend = client(server)
-        found = await backend.dry_run({**NODES, "8": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}})
+        found = await backend.dry_run(
+            {**NODES, "8": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+        )
         await backend.close()
         sent = server.prompts()[0]["prompt"]
     assert found == ["node 1 (EmptyImage): Value 0 smaller than min of 1: width"]
-    assert sent["8"]["inputs"]["images"] == sent["9"]["inputs"]["filename_prefix"] == comfyui._SENTINEL and not server.executed
+    assert (
+        sent["8"]["inputs"]["images"] == sent["9"]["inputs"]["filename_prefix"] == comfyui._SENTINEL
+        and not server.executed
+    )
     assert sent["8, images"]["inputs"] == {"images": ["1", 0], "filename_prefix": comfyui._SENTINEL}
 
 
 async def test_many_dry_runs_ask_once_what_the_server_has() -> None:
     """With many custom nodes the answer has megabytes; asked anew, it is the latest."""
-    known = {"SaveImage": {"input": {"required": {"filename_prefix": ["STRING"]}}, "output_node": True}}
-    refused = Play(reply=(400, {"error": {"type": "prompt_outputs_failed_validation", "message": "x"}, "node_errors": {}}))
+    known = {
+        "SaveImage": {"input": {"required": {"filename_prefix": ["STRING"]}}, "output_node": True}
+    }
+    refused = Play(
+        reply=(
+            400,
+            {
+                "error": {"type": "prompt_outputs_failed_validation", "message": "x"},
+                "node_errors": {},
+            },
+        )
+    )
     async with Comfy([refused] * 3, object_info=known) as server:
         backend = client(server)
         assert await backend.object_info() == known
         for _ in range(3):
             await backend.dry_run(NODES)
-        assert len(server.prompts()) == 3 and [path for _, path, _ in server.asked].count("/object_info") == 1
+        assert (
+            len(server.prompts()) == 3
+            and [path for _, path, _ in server.asked].count("/object_info") == 1
+        )
         server.object_info = {}
         assert await backend.object_info() == {}
         await backend.close()
@@ -1221,25 +1490,43 @@ async def test_a_token_goes_to_the_server_and_its_socket_and_nowhere_into_the_re
         result = await backend.make(request(), lambda _: None)
         address, headers = backend.servers[0].http.websocket("/ws")
         await backend.close()
-    assert headers["Authorization"] == "Bearer sesame-123456" and "sesame" not in repr(result) + address
+    assert (
+        headers["Authorization"] == "Bearer sesame-123456"
+        and "sesame" not in repr(result) + address
+    )
 
 
 async def test_nodes_that_are_not_run_again_count_as_done() -> None:
     """Else a run that repeats most of the one before it ends at 1 of 2."""
-    saving, picture = {"type": "executing", "data": {"node": "9"}}, {"filename": "p.png", "subfolder": "m", "type": "output"}
-    async with Comfy([Play(cached=["1"], events=[saving], outputs={"9": {"images": [picture]}})]) as server:
+    saving, picture = (
+        {"type": "executing", "data": {"node": "9"}},
+        {"filename": "p.png", "subfolder": "m", "type": "output"},
+    )
+    async with Comfy(
+        [Play(cached=["1"], events=[saving], outputs={"9": {"images": [picture]}})]
+    ) as server:
         server.files["m/p.png"] = small_picture()
         _, pieces = await made(server)
     assert [piece for piece in pieces if isinstance(piece, Progress)] == [Progress(2, 2, "Keep it")]
 
 
 async def test_files_that_were_saved_come_before_passing_previews() -> None:
-    """A graph that shows the edges it draws by runs that node first; the picture is what was asked for."""
-    edges, picture = ({"filename": f"{name}.png", "subfolder": "m", "type": kind} for name, kind in (("e", "temp"), ("p", "output")))
-    async with Comfy([Play(outputs={"8": {"images": [edges]}, "9": {"images": [picture]}})]) as server:
+    """A graph that shows the edges it draws by runs that node first; the picture is what was asked
+    for.
+    """
+    edges, picture = (
+        {"filename": f"{name}.png", "subfolder": "m", "type": kind}
+        for name, kind in (("e", "temp"), ("p", "output"))
+    )
+    async with Comfy(
+        [Play(outputs={"8": {"images": [edges]}, "9": {"images": [picture]}})]
+    ) as server:
         server.files |= {"m/e.png": small_picture((0, 0, 0)), "m/p.png": small_picture((9, 9, 9))}
         result, _ = await made(server)
-    assert [media.data for media in result.media] == [small_picture((9, 9, 9)), small_picture((0, 0, 0))]
+    assert [media.data for media in result.media] == [
+        small_picture((9, 9, 9)),
+        small_picture((0, 0, 0)),
+    ]
 
 
 async def test_a_token_does_not_follow_a_socket_that_is_said_to_be_elsewhere() -> None:
@@ -1255,12 +1542,18 @@ async def test_a_token_does_not_follow_a_socket_that_is_said_to_be_elsewhere() -
 
 
 @pytest.mark.parametrize("level", ["kids", "youth"])
-async def test_in_a_run_previews_come_after_the_verdict_and_are_kept_by_nobody(tmp_path: Path, level: str) -> None:
+async def test_in_a_run_previews_come_after_the_verdict_and_are_kept_by_nobody(
+    tmp_path: Path, level: str
+) -> None:
     pictures = [small_picture((5, 5, 5)), small_picture((9, 9, 9))]
     running: Any = {"type": "executing", "data": {"node": "3"}}
     step = {"type": "progress", "data": {"node": "3", "value": 2, "max": 4}}
     async with Comfy([Play(events=[running, step, *map(preview, pictures)])]) as server:
-        environ = {"COMFYUI_URL": server.url, "DEVPIPE_MODEL_JUDGE": "judge/x", "DEVPIPE_SAFETY": level}
+        environ = {
+            "COMFYUI_URL": server.url,
+            "DEVPIPE_MODEL_JUDGE": "judge/x",
+            "DEVPIPE_SAFETY": level,
+        }
         engine = engine_in(tmp_path, backends={"judge": ScriptedBackend(["SAFE"])}, **environ)
         run = engine.start("a cat", pipeline="overdrive", output="sd35_large", seed=7)
         happened = [one async for one in run]
@@ -1269,15 +1562,25 @@ async def test_in_a_run_previews_come_after_the_verdict_and_are_kept_by_nobody(t
     events = [getattr(one, "event", one) for one in happened]
     kinds = [event.type for event in events]
     assert run.outcome == "completed", run.error
-    assert kinds.index("previewed") > max(at for at, kind in enumerate(kinds) if kind == "verdict_given")
+    assert kinds.index("previewed") > max(
+        at for at, kind in enumerate(kinds) if kind == "verdict_given"
+    )
     assert [event.data for event in events if event.type == "previewed"] == pictures
     title = sent_title(server, "3")
-    assert [(event.step, event.steps, event.message) for event in events if event.type == "progressed"][1:] == [(2, 4, title)]
-    started = next(event for event in events if event.type == "attempt_started" and event.stage == "generation")
+    assert [
+        (event.step, event.steps, event.message) for event in events if event.type == "progressed"
+    ][1:] == [(2, 4, title)]
+    started = next(
+        event for event in events if event.type == "attempt_started" and event.stage == "generation"
+    )
     assert [started.request_id] == [one["prompt_id"] for one in server.prompts()]
     stored = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     for picture in pictures:
-        assert not any(one in data for data in stored for one in (picture, base64.b64encode(picture), picture[40:60]))
+        assert not any(
+            one in data
+            for data in stored
+            for one in (picture, base64.b64encode(picture), picture[40:60])
+        )
     assert any(data.startswith(b"\x89PNG") for data in stored)  # the picture itself
 
 
@@ -1288,7 +1591,11 @@ def sent_title(server: Comfy, node: str) -> str:
 
 async def test_a_prompt_that_is_blocked_reaches_no_server(tmp_path: Path) -> None:
     async with Comfy() as server:
-        environ = {"COMFYUI_URL": server.url, "DEVPIPE_MODEL_JUDGE": "judge/x", "DEVPIPE_SAFETY": "kids"}
+        environ = {
+            "COMFYUI_URL": server.url,
+            "DEVPIPE_MODEL_JUDGE": "judge/x",
+            "DEVPIPE_SAFETY": "kids",
+        }
         engine = engine_in(tmp_path, backends={"judge": ScriptedBackend(["UNSAFE"])}, **environ)
         run = engine.start("a cat", pipeline="overdrive", output="sd35_large", seed=7)
         happened = [one async for one in run]

@@ -1,4 +1,6 @@
-"""What becomes of a job at a ComfyUI server whose client dies, and is started again with `resume`."""
+"""What becomes of a job at a ComfyUI server whose client dies, and is started again with
+`resume`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ import pytest
 from engines import engine_in
 from scripted_comfyui import Comfy, Play
 
-pytestmark = [pytest.mark.loopback, pytest.mark.skipif(os.name != "posix", reason="kills a process")]
+pytestmark = [
+    pytest.mark.loopback,
+    pytest.mark.skipif(os.name != "posix", reason="kills a process"),
+]
 
 SCRIPT = """
 import asyncio, sys
@@ -28,7 +33,9 @@ asyncio.run(engine.run('a cat', pipeline='passthrough', output='sd35_large', see
 async def server(tmp_path: Path) -> AsyncIterator[Comfy]:
     """A server that runs a job of a client that was killed."""
     async with Comfy([Play(hold=asyncio.Event()), Play()]) as comfy:
-        run = await asyncio.create_subprocess_exec(sys.executable, "-c", SCRIPT, str(tmp_path), comfy.url, cwd=Path(__file__).parents[1])
+        run = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SCRIPT, str(tmp_path), comfy.url, cwd=Path(__file__).parents[1]
+        )
         async with asyncio.timeout(60), comfy.changed:
             await comfy.changed.wait_for(lambda: comfy.running)
         run.kill()
@@ -61,7 +68,11 @@ async def resumed(server: Comfy, folder: Path) -> list[str]:
 
 async def test_a_job_that_still_runs_is_waited_for(server: Comfy, tmp_path: Path) -> None:
     ids = await resumed(server, tmp_path)
-    assert len(ids) == 2 and set(ids) == {one["prompt_id"] for one in server.prompts()} and len(server.prompts()) == 1
+    assert (
+        len(ids) == 2
+        and set(ids) == {one["prompt_id"] for one in server.prompts()}
+        and len(server.prompts()) == 1
+    )
 
 
 async def test_a_job_that_has_ended_meanwhile_is_fetched(server: Comfy, tmp_path: Path) -> None:
@@ -71,7 +82,9 @@ async def test_a_job_that_has_ended_meanwhile_is_fetched(server: Comfy, tmp_path
     assert len(server.prompts()) == 1 and set(ids) == set(server.history)
 
 
-async def test_a_job_that_its_server_has_forgotten_is_sent_again(server: Comfy, tmp_path: Path) -> None:
+async def test_a_job_that_its_server_has_forgotten_is_sent_again(
+    server: Comfy, tmp_path: Path
+) -> None:
     await server.kill()
     await server.start()
     ids = await resumed(server, tmp_path)

@@ -37,7 +37,9 @@ def tasks(recording: Recording) -> list[str]:
     return [one.event.task for one in recording.events if isinstance(one.event, AttemptStarted)]
 
 
-async def test_a_prompt_goes_through_four_stages_to_a_picture_and_a_recording(engine: Engine) -> None:
+async def test_a_prompt_goes_through_four_stages_to_a_picture_and_a_recording(
+    engine: Engine,
+) -> None:
     """Every stage leaves its text or verdict, and the recording accounts for every byte."""
     run = await engine.run(PROMPT, pipeline="dada", seed=7, **SMALL)
     assert run.outcome == "completed" and run.seed == 7
@@ -57,10 +59,16 @@ async def test_live_and_stored_runs_are_the_same(engine: Engine) -> None:
     assert json.loads((run.folder / "run.json").read_text("utf-8")) == run.summary.to_json()
 
 
-async def test_equal_requests_give_equal_bytes_and_another_seed_another_picture(engine: Engine) -> None:
+async def test_equal_requests_give_equal_bytes_and_another_seed_another_picture(
+    engine: Engine,
+) -> None:
     """The seed is honoured, and nothing else is random."""
-    first, second, other = [await engine.run(PROMPT, seed=seed, text_seed=3, **SMALL) for seed in (7, 7, 8)]
-    assert first.files[0].read_bytes() == second.files[0].read_bytes() != other.files[0].read_bytes()
+    first, second, other = [
+        await engine.run(PROMPT, seed=seed, text_seed=3, **SMALL) for seed in (7, 7, 8)
+    ]
+    assert (
+        first.files[0].read_bytes() == second.files[0].read_bytes() != other.files[0].read_bytes()
+    )
 
 
 async def test_seeds_are_drawn_once_and_recorded(engine: Engine) -> None:
@@ -73,21 +81,33 @@ async def test_seeds_are_drawn_once_and_recorded(engine: Engine) -> None:
 
 
 async def test_several_outputs_share_one_interception(tmp_path: Path) -> None:
-    """Stages 1 and 2 happen once; Stages 3 and 4 once per output; each output has its own recording."""
+    """Stages 1 and 2 happen once; Stages 3 and 4 once per output; each output has its own
+    recording.
+    """
     text = ScriptedBackend(["a drawn cat"])
     engine = engine_in(tmp_path, backends={"script": text}, DEVPIPE_MODEL_INTERCEPTION="script/x")
-    runs = await engine.run("a cat", pipeline="dada", output=["sketch", "sketch_fusion", "sketch_sound"], seed=5)
+    runs = await engine.run(
+        "a cat", pipeline="dada", output=["sketch", "sketch_fusion", "sketch_sound"], seed=5
+    )
     assert [run.outcome for run in runs] == ["completed"] * 3
     assert len(text.requests) == 1
     assert [run.texts["interception"]["prompt"] for run in runs] == ["a drawn cat"] * 3
-    assert [run.summary.started.parent for run in runs[1:] if run.summary.started] == [runs[0].id] * 2
+    assert [run.summary.started.parent for run in runs[1:] if run.summary.started] == [
+        runs[0].id
+    ] * 2
     assert all(run.recording.verify() == [] for run in runs)
     engine.close()
 
 
 async def test_a_failed_output_does_not_stop_its_siblings(tmp_path: Path) -> None:
     """One output rejects, the other completes; the list tells both."""
-    media = ScriptedBackend([lambda request: Rejected("no.", hint="so.") if request.model == "sketch" else small_media()])
+    media = ScriptedBackend(
+        [
+            lambda request: (
+                Rejected("no.", hint="so.") if request.model == "sketch" else small_media()
+            )
+        ]
+    )
     engine = engine_in(tmp_path, backends={"procedural": media})
     runs = await engine.run("a cat", output=["sketch", "sketch_fusion"])
     assert [run.outcome for run in runs] == ["failed", "completed"]
@@ -101,10 +121,18 @@ async def test_regenerate_asks_no_text_backend_and_names_its_parent(engine: Engi
     again = await engine.regenerate(run.id, seed=8)
     assert again.outcome == "completed" and again.seed == 8
     started = again.events[0].event
-    assert isinstance(started, RunStarted) and started.parent == run.id and started.relation == "regenerated"
+    assert (
+        isinstance(started, RunStarted)
+        and started.parent == run.id
+        and started.relation == "regenerated"
+    )
     assert tasks(again.recording) == ["media"]
     assert again.texts["interception"] == run.texts["interception"]
-    assert [one.event.stage for one in again.events if isinstance(one.event, StageReused)] == ["input", "interception", "pre_output"]
+    assert [one.event.stage for one in again.events if isinstance(one.event, StageReused)] == [
+        "input",
+        "interception",
+        "pre_output",
+    ]
     assert again.files[0].read_bytes() != run.files[0].read_bytes()
     assert again.recording.verify() == []
     third = await engine.regenerate(again.id)
@@ -131,22 +159,36 @@ async def test_regenerate_with_another_pipeline_begins_at_stage_2(engine: Engine
         ({"safety": "kids"}, ["interception", "media"]),
     ],
 )
-async def test_each_change_begins_where_it_touches(engine: Engine, changes: dict[str, object], asked: list[str]) -> None:
+async def test_each_change_begins_where_it_touches(
+    engine: Engine, changes: dict[str, object], asked: list[str]
+) -> None:
     """Nothing before the touched stage is done again, and Stage 3 gives a verdict of its own."""
     run = await engine.run(PROMPT, pipeline="dada", seed=7, **SMALL)
     again = await engine.regenerate(run.id, **changes)
     assert again.outcome == "completed"
     assert tasks(again.recording) == asked
-    verdicts = [one.event for one in again.events if isinstance(one.event, VerdictGiven) and one.event.stage == "pre_output"]
+    verdicts = [
+        one.event
+        for one in again.events
+        if isinstance(one.event, VerdictGiven) and one.event.stage == "pre_output"
+    ]
     assert len(verdicts) == 1 and not verdicts[0].source
 
 
-async def test_replay_is_bit_equal_for_every_procedural_output(engine: Engine, tmp_path: Path) -> None:
+async def test_replay_is_bit_equal_for_every_procedural_output(
+    engine: Engine, tmp_path: Path
+) -> None:
     """The same request by the recorded configs gives the same texts and the same bytes."""
     picture, mask = small_picture(), small_picture((255, 255, 255))
-    needs = {"sketch_inpaint": {"image": picture, "mask": mask}, "sketch_control": {"control": picture}, "sketch_sound": {"seconds": 1}}
+    needs = {
+        "sketch_inpaint": {"image": picture, "mask": mask},
+        "sketch_control": {"control": picture},
+        "sketch_sound": {"seconds": 1},
+    }
     needs["sketch_video"] = {"width": 64, "height": 64, "frames": 8}
-    for output in (name for name, config in engine.catalogue.outputs.items() if config.backend == "procedural"):
+    for output in (
+        name for name, config in engine.catalogue.outputs.items() if config.backend == "procedural"
+    ):
         run = await engine.run("a red cat", pipeline="dada", output=output, **needs.get(output, {}))
         proof = await engine.replay(run.id)
         assert proof.equal, (output, proof.differences)
@@ -164,7 +206,9 @@ async def test_replay_repeats_a_persons_edit(engine: Engine) -> None:
 
 
 async def test_step_by_step_with_an_edit(engine: Engine) -> None:
-    """The person may reword Stage 2's result; the edit is recorded as theirs, checked, and drawn."""
+    """The person may reword Stage 2's result; the edit is recorded as theirs, checked, and
+    drawn.
+    """
     run = engine.open(pipeline="dada", output="sketch", **SMALL)
     assert isinstance(run, OpenRun)
     await run.input("Eine Katze im Regen")
@@ -174,9 +218,20 @@ async def test_step_by_step_with_an_edit(engine: Engine) -> None:
     assert run.outcome is None and not run.artifacts
     await run.generate(seed=7)
     assert run.outcome == "completed" and run.seed == 7
-    edits = [one.event for one in run.events if isinstance(one.event, TextWritten) and one.event.by == "user"]
-    assert [(edit.stage, edit.text) for edit in edits] == [("input", "Eine Katze im Regen"), ("interception", "ein grünes Dreieck")]
-    sent = next(one.event for one in run.events if isinstance(one.event, AttemptStarted) and one.event.task == "media")
+    edits = [
+        one.event
+        for one in run.events
+        if isinstance(one.event, TextWritten) and one.event.by == "user"
+    ]
+    assert [(edit.stage, edit.text) for edit in edits] == [
+        ("input", "Eine Katze im Regen"),
+        ("interception", "ein grünes Dreieck"),
+    ]
+    sent = next(
+        one.event
+        for one in run.events
+        if isinstance(one.event, AttemptStarted) and one.event.task == "media"
+    )
     assert sent.request["texts"] == {"prompt": "ein grünes Dreieck"}
     assert run.recording.verify() == []
 
@@ -213,14 +268,23 @@ async def test_a_blocked_prompt_is_an_outcome_and_asks_nobody(tmp_path: Path) ->
     assert run.outcome == "blocked"
     assert media.requests == []
     verdict = run.verdicts[-1]
-    assert not verdict.allowed and verdict.categories == ["extremism"] and "Hass" in verdict.reason and "hakenkreuz" in verdict.cause
+    assert (
+        not verdict.allowed
+        and verdict.categories == ["extremism"]
+        and "Hass" in verdict.reason
+        and "hakenkreuz" in verdict.cause
+    )
     engine.close()
 
 
 async def test_what_stage_2_adds_is_checked_in_stage_3(tmp_path: Path) -> None:
     """A model that writes something forbidden into a harmless prompt does not reach Stage 4."""
     text, media = ScriptedBackend(["a swastika"]), ScriptedBackend([small_media()])
-    engine = engine_in(tmp_path, backends={"script": text, "procedural": media}, DEVPIPE_MODEL_INTERCEPTION="script/x")
+    engine = engine_in(
+        tmp_path,
+        backends={"script": text, "procedural": media},
+        DEVPIPE_MODEL_INTERCEPTION="script/x",
+    )
     run = await engine.run("a flag", pipeline="dada")
     assert run.outcome == "blocked" and run.summary.stages["pre_output"].outcome == "blocked"
     assert media.requests == []
@@ -261,7 +325,9 @@ async def test_a_run_may_be_stricter_never_looser(engine: Engine) -> None:
 
 
 async def test_a_picture_model_without_a_judge_is_refused_at_youth(tmp_path: Path) -> None:
-    """Rules alone may allow drawings by rule, not a model that can depict anything; the cause says what to set."""
+    """Rules alone may allow drawings by rule, not a model that can depict anything; the cause says
+    what to set.
+    """
     media = ScriptedBackend([small_media()], by_rule=False)
     engine = engine_in(tmp_path, backends={"procedural": media})
     run = await engine.run("a cat")
@@ -285,10 +351,14 @@ async def test_a_picture_model_without_a_judge_is_refused_at_youth(tmp_path: Pat
         (Unavailable("down."), "blocked"),
     ],
 )
-async def test_only_the_judges_exact_word_allows(tmp_path: Path, answer: object, outcome: str) -> None:
+async def test_only_the_judges_exact_word_allows(
+    tmp_path: Path, answer: object, outcome: str
+) -> None:
     """Everything but SAFE blocks, also a judge that is not there."""
     judge, media = ScriptedBackend([answer]), ScriptedBackend([small_media()], by_rule=False)
-    engine = engine_in(tmp_path, backends={"judge": judge, "procedural": media}, DEVPIPE_MODEL_JUDGE="judge/x")
+    engine = engine_in(
+        tmp_path, backends={"judge": judge, "procedural": media}, DEVPIPE_MODEL_JUDGE="judge/x"
+    )
     run = await engine.run("a cat")
     assert run.outcome == outcome
     assert len(media.requests) == (outcome == "completed")
@@ -297,14 +367,21 @@ async def test_only_the_judges_exact_word_allows(tmp_path: Path, answer: object,
 
 async def test_a_refusal_of_the_backend_is_an_outcome(tmp_path: Path) -> None:
     """The vendor's no is a blocked run with its words, not an exception."""
-    engine = engine_in(tmp_path, backends={"procedural": ScriptedBackend([MediaResult((), refused="not this")])})
+    engine = engine_in(
+        tmp_path, backends={"procedural": ScriptedBackend([MediaResult((), refused="not this")])}
+    )
     run = await engine.run("a cat")
     assert run.outcome == "blocked" and run.summary.stages["generation"].reason == "not this"
     engine.close()
 
 
-@pytest.mark.parametrize("error", [Unavailable("down.", hint="start it."), Rejected("bad.", hint="mend it."), ValueError("ours")])
-async def test_an_error_closes_the_recording_and_is_raised(tmp_path: Path, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("down.", hint="start it."), Rejected("bad.", hint="mend it."), ValueError("ours")],
+)
+async def test_an_error_closes_the_recording_and_is_raised(
+    tmp_path: Path, error: Exception
+) -> None:
     """Awaiting a failed run raises what stopped it, after the ending was written."""
     engine = engine_in(tmp_path, backends={"procedural": ScriptedBackend([error])})
     run = engine.start("a cat")
@@ -319,7 +396,9 @@ async def test_a_file_that_is_not_what_it_claims_is_rejected(tmp_path: Path) -> 
     """HTML with an image's media type is no artifact."""
     from devpipe.values import Media
 
-    engine = engine_in(tmp_path, backends={"procedural": ScriptedBackend([Media(b"<html>", "image/png", alt="x")])})
+    engine = engine_in(
+        tmp_path, backends={"procedural": ScriptedBackend([Media(b"<html>", "image/png", alt="x")])}
+    )
     run = engine.start("a cat")
     with pytest.raises(Rejected):
         await run
@@ -391,7 +470,9 @@ async def test_a_follower_that_fails_does_not_stop_the_run(engine: Engine) -> No
         raise RuntimeError("a panel's fault")
 
     run = engine.start("a cat", **SMALL)
-    with contextlib.suppress(RuntimeError):  # raised to whoever follows late: the replay of what happened runs in their own thread
+    with contextlib.suppress(
+        RuntimeError
+    ):  # raised to whoever follows late: the replay of what happened runs in their own thread
         run.follow(broken)
     assert (await run).outcome == "completed"
     assert len(calls) <= 1
@@ -412,7 +493,9 @@ def test_the_thread_starts_with_the_first_run_and_ends_with_close(tmp_path: Path
     """Making an Engine starts nothing."""
 
     def alive() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name.startswith("devpipe-")]
+        return [
+            thread.name for thread in threading.enumerate() if thread.name.startswith("devpipe-")
+        ]
 
     engine = engine_in(tmp_path)
     assert not alive()
@@ -448,13 +531,18 @@ def test_the_thread_starts_with_the_first_run_and_ends_with_close(tmp_path: Path
         ({"prompt": "a", "image": b"\x89PNG"}, "takes no image"),
         ({"prompt": "a", "output": "sketch_control"}, "needs a picture"),
         ({"prompt": "a", "output": "sketch_control", "control": b"no picture"}, "control"),
-        ({"prompt": "a", "output": "sketch_control", "control": "/nowhere/x.png"}, "cannot be read"),
+        (
+            {"prompt": "a", "output": "sketch_control", "control": "/nowhere/x.png"},
+            "cannot be read",
+        ),
         ({"prompt": "a", "pipeline": "user_defined"}, "needs your instruction"),
         ({"prompt": "a", "instruction": "be loud"}, "takes no instruction"),
         ({"prompt": {"promt": "a"}}, "prompt"),
     ],
 )
-async def test_bad_input_is_one_line_and_starts_nothing(engine: Engine, tmp_path: Path, call: dict[str, object], message: str) -> None:
+async def test_bad_input_is_one_line_and_starts_nothing(
+    engine: Engine, tmp_path: Path, call: dict[str, object], message: str
+) -> None:
     """The message names what is wrong and what to do; no recording is begun."""
     prompt = call.pop("prompt")
     with pytest.raises(UsageError, match=message) as caught:
@@ -463,7 +551,17 @@ async def test_bad_input_is_one_line_and_starts_nothing(engine: Engine, tmp_path
     assert not list(tmp_path.glob("20*"))
 
 
-@pytest.mark.parametrize("prompt", ["🐱🌧️", "قطة حمراء تحت المطر", "a\tcat\r\nwith\x07bell", "👩‍👩‍👧 family", "1 2 3", "é" * 9_000])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "🐱🌧️",
+        "قطة حمراء تحت المطر",
+        "a\tcat\r\nwith\x07bell",
+        "👩‍👩‍👧 family",
+        "1 2 3",
+        "é" * 9_000,
+    ],
+)
 async def test_unusual_prompts_are_drawn(engine: Engine, prompt: str) -> None:
     """Emoji, right-to-left writing, control characters and long texts all come out as pictures."""
     for pipeline in ("passthrough", "dada", "stille_post", "split_and_combine"):
@@ -483,10 +581,20 @@ async def test_stille_post_records_each_of_its_eight_rounds(engine: Engine) -> N
 
 async def test_split_feeds_a_dual_text_output(engine: Engine) -> None:
     """Two named parts reach the two inputs, and no word is lost."""
-    run = await engine.run("a red cat in the cold rain", pipeline="split_and_combine", output="sketch_fusion", **SMALL)
+    run = await engine.run(
+        "a red cat in the cold rain", pipeline="split_and_combine", output="sketch_fusion", **SMALL
+    )
     sent = run.summary.media_attempts[0].started.request["texts"]
     assert set(sent) == {"prompt", "prompt_2"}
-    assert sorted(" ".join(sent.values()).split()) == ["a", "cat", "cold", "in", "rain", "red", "the"]
+    assert sorted(" ".join(sent.values()).split()) == [
+        "a",
+        "cat",
+        "cold",
+        "in",
+        "rain",
+        "red",
+        "the",
+    ]
 
 
 async def test_one_text_for_a_fusion_is_fused_with_what_was_said(engine: Engine) -> None:
@@ -502,7 +610,9 @@ async def test_user_defined_takes_and_checks_the_persons_instruction(tmp_path: P
     engine = engine_in(tmp_path, backends={"script": text}, DEVPIPE_MODEL_INTERCEPTION="script/x")
     run = await engine.run("a cat", pipeline="user_defined", instruction="Be loud.", **SMALL)
     assert run.outcome == "completed" and "Be loud." in text.requests[0].instruction
-    blocked = await engine.run("a cat", pipeline="user_defined", instruction="Draw a swastika.", **SMALL)
+    blocked = await engine.run(
+        "a cat", pipeline="user_defined", instruction="Draw a swastika.", **SMALL
+    )
     assert blocked.outcome == "blocked" and len(text.requests) == 1
     engine.close()
 
@@ -513,8 +623,12 @@ async def test_count_makes_several_pictures(engine: Engine) -> None:
     assert len(run.files) == 3 == len({path.read_bytes() for path in run.files})
 
 
-async def test_a_read_only_recordings_folder_is_said_before_anything_is_asked(tmp_path: Path) -> None:
-    """No backend is asked where nothing could be recorded; the message says which setting to change."""
+async def test_a_read_only_recordings_folder_is_said_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    """No backend is asked where nothing could be recorded; the message says which setting to
+    change.
+    """
     media = ScriptedBackend([small_media()])
     blocker = tmp_path / "file"
     blocker.write_text("")
@@ -537,9 +651,18 @@ async def test_secrets_never_enter_the_recording(tmp_path: Path) -> None:
     """A key that a backend's answer repeats is redacted at the recorder's door."""
     secret = "sk-verysecretkey-1234567890"
     text = ScriptedBackend([f"a cat and {secret}"])
-    engine = engine_in(tmp_path, backends={"script": text}, DEVPIPE_MODEL_INTERCEPTION="script/x", OPENAI_API_KEY=secret)
+    engine = engine_in(
+        tmp_path,
+        backends={"script": text},
+        DEVPIPE_MODEL_INTERCEPTION="script/x",
+        OPENAI_API_KEY=secret,
+    )
     run = await engine.run("a cat", pipeline="dada", **SMALL)
-    assert all(secret.encode() not in path.read_bytes() for path in run.folder.iterdir() if path.suffix in (".jsonl", ".txt", ".json"))
+    assert all(
+        secret.encode() not in path.read_bytes()
+        for path in run.folder.iterdir()
+        if path.suffix in (".jsonl", ".txt", ".json")
+    )
     assert run.recording.verify() == []
     engine.close()
 
@@ -547,38 +670,51 @@ async def test_secrets_never_enter_the_recording(tmp_path: Path) -> None:
 def with_negative(engine: Engine) -> None:
     """Let the output `sketch` take a negative prompt."""
     spec = engine.catalogue.outputs["sketch"].snapshot()
-    spec["parameters"]["negative_prompt"] = {"type": "string", "default": "", "description": {"en": "What not.", "de": "Was nicht."}}
+    spec["parameters"]["negative_prompt"] = {
+        "type": "string",
+        "default": "",
+        "description": {"en": "What not.", "de": "Was nicht."},
+    }
     engine.catalogue.outputs["sketch"] = OutputConfig.restore(spec)  # type: ignore[index]
 
 
 async def test_the_negative_prompt_of_the_verdict_reaches_stage_4(tmp_path: Path) -> None:
-    """Where the output takes one, the level's negative prompt is sent with the person's own, and covered by the verdict."""
+    """Where the output takes one, the level's negative prompt is sent with the person's own, and
+    covered by the verdict.
+    """
     media = ScriptedBackend([small_media()])
     settings = settings_in(tmp_path, backends={"procedural": media})
     engine = Engine(settings=settings, backends={"procedural": media})
     with_negative(engine)
     run = await engine.run("a cat", negative_prompt="fog")
     sent = media.requests[0]
-    assert "fog" in str(sent.parameters["negative_prompt"]) and "violent" in str(sent.parameters["negative_prompt"])
+    assert "fog" in str(sent.parameters["negative_prompt"]) and "violent" in str(
+        sent.parameters["negative_prompt"]
+    )
     assert run.verdicts[-1].sha256 == sent.sha256()
     engine.close()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="forks")
 async def test_a_run_whose_process_died_goes_on_in_its_own_recording(tmp_path: Path) -> None:
-    """After kill -9 in Stage 4, resume finishes the same run without asking the text backend again."""
+    """After kill -9 in Stage 4, resume finishes the same run without asking the text
+    backend again.
+    """
     import signal
     import subprocess
     import sys
 
     script = (
-        "import sys, os, signal, asyncio; sys.path.insert(0, 'tests');"
-        "from pathlib import Path; from engines import engine_in, small_media; from devpipe.testing import ScriptedBackend;"
-        "die = lambda request: os.kill(os.getpid(), signal.SIGKILL);"
-        f"engine = engine_in(Path({str(tmp_path)!r}), backends={{'procedural': ScriptedBackend(['a drawn cat', die])}});"
-        "asyncio.run(engine.run('a cat', pipeline='dada', seed=7, width=64, height=64))"
+        "import sys, os, signal, asyncio; sys.path.insert(0, 'tests');from pathlib import Path;"
+        " from engines import engine_in, small_media; from devpipe.testing import"
+        " ScriptedBackend;die = lambda request: os.kill(os.getpid(), signal.SIGKILL);engine ="
+        f" engine_in(Path({str(tmp_path)!r}), backends={{'procedural': ScriptedBackend(['a drawn"
+        " cat', die])});asyncio.run(engine.run('a cat', pipeline='dada', seed=7, width=64,"
+        " height=64))"
     )
-    died = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1], check=False)
+    died = subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], check=False
+    )
     assert died.returncode == -signal.SIGKILL
     engine = engine_in(tmp_path)
     (recording,) = list(engine.recordings)
@@ -595,8 +731,15 @@ async def test_a_run_whose_process_died_goes_on_in_its_own_recording(tmp_path: P
 
 async def test_a_model_that_refuses_to_rewrite_ends_the_run_as_blocked(tmp_path: Path) -> None:
     """A refusal is an outcome, with the vendor's words, and never a text."""
-    text, media = ScriptedBackend([TextResult("", refused="I cannot")]), ScriptedBackend([small_media()])
-    engine = engine_in(tmp_path, backends={"script": text, "procedural": media}, DEVPIPE_MODEL_INTERCEPTION="script/x")
+    text, media = (
+        ScriptedBackend([TextResult("", refused="I cannot")]),
+        ScriptedBackend([small_media()]),
+    )
+    engine = engine_in(
+        tmp_path,
+        backends={"script": text, "procedural": media},
+        DEVPIPE_MODEL_INTERCEPTION="script/x",
+    )
     run = await engine.run("a cat", pipeline="dada")
     assert run.outcome == "blocked" and run.summary.stages["interception"].reason == "I cannot"
     assert media.requests == [] and run.recording.verify() == []
@@ -613,18 +756,28 @@ async def test_a_model_that_refuses_to_rewrite_ends_the_run_as_blocked(tmp_path:
         (b"bytes", Rejected),
     ],
 )
-async def test_what_is_no_answer_is_never_taken_for_one(tmp_path: Path, answer: object, error: type[Exception]) -> None:
-    """Cut off, empty, endless: the run fails with one of our errors, and the picture is not asked for."""
+async def test_what_is_no_answer_is_never_taken_for_one(
+    tmp_path: Path, answer: object, error: type[Exception]
+) -> None:
+    """Cut off, empty, endless: the run fails with one of our errors, and the picture is not asked
+    for.
+    """
     text = ScriptedBackend([(lambda request: answer) if isinstance(answer, bytes) else answer])
     if isinstance(answer, bytes):
         text.write = lambda request, emit: asyncio.sleep(0, answer)  # type: ignore[method-assign]
     media = ScriptedBackend([small_media()])
-    engine = engine_in(tmp_path, backends={"script": text, "procedural": media}, DEVPIPE_MODEL_INTERCEPTION="script/x")
+    engine = engine_in(
+        tmp_path,
+        backends={"script": text, "procedural": media},
+        DEVPIPE_MODEL_INTERCEPTION="script/x",
+    )
     run = engine.start("a cat", pipeline="dada")
     with pytest.raises(error):
         await run
     assert media.requests == [] and run.recording.verify() == []
-    partial = [one.event for one in run.events if isinstance(one.event, TextWritten) and one.event.partial]
+    partial = [
+        one.event for one in run.events if isinstance(one.event, TextWritten) and one.event.partial
+    ]
     assert [one.text for one in partial] == (["half a sen"] if error is CutOff else [])
     engine.close()
 
@@ -671,17 +824,32 @@ async def test_a_run_without_a_text_cannot_be_taken_up(engine: Engine) -> None:
 async def test_sharing_is_for_the_same_prompt_only(engine: Engine) -> None:
     """Another prompt, pipeline or text seed is another interception."""
     run = await engine.run("a cat", pipeline="dada", text_seed=3, **SMALL)
-    again = await engine.start_shared("a cat", run.id, pipeline="dada", output="sketch", text_seed=3, seed=2, **SMALL)
+    again = await engine.start_shared(
+        "a cat", run.id, pipeline="dada", output="sketch", text_seed=3, seed=2, **SMALL
+    )
     assert again.outcome == "completed" and tasks(again.recording) == ["media"]
-    for prompt, pipeline, text_seed in (("a dog", "dada", 3), ("a cat", "bauhaus", 3), ("a cat", "dada", 4)):
+    for prompt, pipeline, text_seed in (
+        ("a dog", "dada", 3),
+        ("a cat", "bauhaus", 3),
+        ("a cat", "dada", 4),
+    ):
         with pytest.raises(UsageError, match="has not this prompt"):
-            engine.start_shared(prompt, run.id, pipeline=pipeline, output="sketch", text_seed=text_seed)
+            engine.start_shared(
+                prompt, run.id, pipeline=pipeline, output="sketch", text_seed=text_seed
+            )
 
 
-async def test_what_the_new_pipeline_or_output_has_no_use_for_is_left_behind(engine: Engine) -> None:
+async def test_what_the_new_pipeline_or_output_has_no_use_for_is_left_behind(
+    engine: Engine,
+) -> None:
     """An instruction or a picture of the old run does not stand in the way of the new one."""
     run = await engine.run(
-        "a cat", pipeline="user_defined", instruction="Be loud.", output="sketch_control", control=small_picture(), **SMALL
+        "a cat",
+        pipeline="user_defined",
+        instruction="Be loud.",
+        output="sketch_control",
+        control=small_picture(),
+        **SMALL,
     )
     again = await engine.regenerate(run.id, pipeline="dada", output="sketch")
     assert again.outcome == "completed" and not again.summary.attachments
@@ -739,7 +907,9 @@ async def test_own_wording_lasts_until_what_it_words_changes(engine: Engine) -> 
     other = await engine.regenerate(run.id, prompt="a blue house")
     assert "purple" not in other.texts["interception"]["prompt"]
     assert run.summary.stages["input"].verdict and child.summary.stages["input"].verdict
-    assert run.summary.stages["input"].verdict.sha256 == child.summary.stages["input"].verdict.sha256
+    assert (
+        run.summary.stages["input"].verdict.sha256 == child.summary.stages["input"].verdict.sha256
+    )
 
 
 async def test_a_step_taken_again_undoes_what_followed(engine: Engine) -> None:
@@ -765,8 +935,12 @@ async def test_steps_do_not_run_at_once(engine: Engine) -> None:
     await run.close()
 
 
-@pytest.mark.parametrize("texts", [{}, {"../x": "y", "prompt": "cat"}, {"prompt": "cat", "foo": "dog"}, {"prompt": 5}])
-async def test_an_open_run_takes_only_the_texts_of_its_output(engine: Engine, texts: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "texts", [{}, {"../x": "y", "prompt": "cat"}, {"prompt": "cat", "foo": "dog"}, {"prompt": 5}]
+)
+async def test_an_open_run_takes_only_the_texts_of_its_output(
+    engine: Engine, texts: dict[str, str]
+) -> None:
     """Anything else is said, and the run stays open."""
     run = engine.open(**SMALL)
     with pytest.raises(UsageError):
@@ -775,8 +949,13 @@ async def test_an_open_run_takes_only_the_texts_of_its_output(engine: Engine, te
     await run.close()
 
 
-@pytest.mark.parametrize("changes", [{"prompt": ""}, {"text": ""}, {"text": {"nope": "x"}}, {"text": 5}, {"parameters": "x"}])
-async def test_bad_changes_start_nothing(engine: Engine, tmp_path: Path, changes: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"prompt": ""}, {"text": ""}, {"text": {"nope": "x"}}, {"text": 5}, {"parameters": "x"}],
+)
+async def test_bad_changes_start_nothing(
+    engine: Engine, tmp_path: Path, changes: dict[str, object]
+) -> None:
     """One line, and no recording."""
     run = await engine.run("a cat", **SMALL)
     with pytest.raises(UsageError):
@@ -786,7 +965,15 @@ async def test_bad_changes_start_nothing(engine: Engine, tmp_path: Path, changes
 
 @pytest.mark.parametrize(
     "call",
-    [{"labels": {"a": 1}}, {"labels": "x"}, {"batch": 5}, {"safety": 5}, {"pipeline": None}, {"output": [None]}, {"parameters": "x"}],
+    [
+        {"labels": {"a": 1}},
+        {"labels": "x"},
+        {"batch": 5},
+        {"safety": 5},
+        {"pipeline": None},
+        {"output": [None]},
+        {"parameters": "x"},
+    ],
 )
 async def test_values_of_a_wrong_type_are_one_line(engine: Engine, call: dict[str, object]) -> None:
     """No traceback of a library."""
@@ -835,7 +1022,12 @@ async def test_a_resumed_run_keeps_the_wording_it_was_asked_with(tmp_path: Path)
     again = await engine.regenerate(run.id, text="a green fish")
     log = again.folder / "events.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
-    kept = next(i for i, line in enumerate(lines) if b'"stage_finished","stage":"interception"' in line) + 1
+    kept = (
+        next(
+            i for i, line in enumerate(lines) if b'"stage_finished","stage":"interception"' in line
+        )
+        + 1
+    )
     for path in again.folder.iterdir():
         if path.name not in ("events.jsonl", "01_input.txt", "02_interception.txt"):
             path.unlink()
@@ -851,21 +1043,28 @@ async def test_a_stricter_workspace_takes_old_runs_up_at_its_level(tmp_path: Pat
     run = await engine.run("a cat", **SMALL)
     engine.close()
     strict = engine_in(tmp_path, DEVPIPE_SAFETY="kids")
-    for again in (await strict.regenerate(run.id), strict._stored.find((await strict.replay(run.id)).run_id)):
+    for again in (
+        await strict.regenerate(run.id),
+        strict._stored.find((await strict.replay(run.id)).run_id),
+    ):
         assert again.summary.started and again.summary.started.safety == "kids"
     strict.close()
 
 
 async def test_a_dual_run_regenerates_into_a_single_output(engine: Engine) -> None:
     """The second text is left behind like any other thing the new output does not take."""
-    run = await engine.run({"prompt": "a cat", "prompt_2": "the sea"}, output="sketch_fusion", **SMALL)
+    run = await engine.run(
+        {"prompt": "a cat", "prompt_2": "the sea"}, output="sketch_fusion", **SMALL
+    )
     assert (await engine.regenerate(run.id, output="sketch")).outcome == "completed"
 
 
 async def test_the_text_seed_decides_the_text(engine: Engine) -> None:
     """The same one gives the same words under any medium's seed, another one other words."""
     texts = [
-        (await engine.run(PROMPT, pipeline="dada", seed=seed, text_seed=text_seed, **SMALL)).texts["interception"]["prompt"]
+        (await engine.run(PROMPT, pipeline="dada", seed=seed, text_seed=text_seed, **SMALL)).texts[
+            "interception"
+        ]["prompt"]
         for seed, text_seed in ((1, 5), (2, 5), (1, 6))
     ]
     assert texts[0] == texts[1] != texts[2]

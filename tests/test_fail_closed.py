@@ -100,9 +100,13 @@ WIRE = {
     "openai filters": Wire("openai_compatible", Answer("SAFE", finish="content_filter")),
     "openai refuses": Wire("openai_compatible", Answer(refusal="SAFE")),
     "openrouter 402": Wire("openrouter", Answer(status=402, error="no credit")),
-    "openrouter fails inside a 200": Wire("openrouter", Answer("SAFE", ending="error", after=1, error="overloaded")),
+    "openrouter fails inside a 200": Wire(
+        "openrouter", Answer("SAFE", ending="error", after=1, error="overloaded")
+    ),
     "openrouter says nothing": Wire("openrouter", Answer("")),
-    "openrouter 429": Wire("openrouter", Answer(status=429, error="too many", headers={"Retry-After": "600"})),
+    "openrouter 429": Wire(
+        "openrouter", Answer(status=429, error="too many", headers={"Retry-After": "600"})
+    ),
 }
 LISTS = ("missing", "cut in half", "emptied", "a folder in its place")
 
@@ -113,21 +117,32 @@ def test_there_are_at_least_forty_ways_to_fail() -> None:
 
 
 def nothing_was_shown(run: Run, media: ScriptedBackend, stage: str, level: str) -> None:
-    """The run is blocked at this stage with a friendly sentence and a cause, and no picture was asked for or written."""
+    """The run is blocked at this stage with a friendly sentence and a cause, and no picture was
+    asked for or written.
+    """
     assert run.outcome == "blocked" and run.summary.stages[stage].outcome == "blocked"
     assert media.requests == [] and not run.artifacts and not list(run.folder.glob("*.png"))
     assert not [one for one in run.events if isinstance(one.event, Previewed)]
     verdict = run.verdicts[-1]
     assert not verdict.allowed and verdict.level == level and verdict.stage == stage
-    assert "Das kann ich gerade nicht prüfen" in verdict.reason or verdict.categories != ["unchecked"]
+    assert "Das kann ich gerade nicht prüfen" in verdict.reason or verdict.categories != [
+        "unchecked"
+    ]
     assert verdict.cause and "\n" not in verdict.cause and verdict.cause != verdict.reason
 
 
-async def blocked_run(folder: Path, judging: ScriptedBackend | None, stage: str, level: str, **environ: str) -> Run:
+async def blocked_run(
+    folder: Path, judging: ScriptedBackend | None, stage: str, level: str, **environ: str
+) -> Run:
     """A run whose judge fails at this stage, with pictures by a model that could show anything."""
     media = ScriptedBackend([small_media()], by_rule=False)
     backends = {"procedural": media} | ({"judge": judging} if judging else {})
-    engine = engine_in(folder, backends=backends, DEVPIPE_SAFETY=level, **{"DEVPIPE_MODEL_JUDGE": "judge/x"} | environ)
+    engine = engine_in(
+        folder,
+        backends=backends,
+        DEVPIPE_SAFETY=level,
+        **{"DEVPIPE_MODEL_JUDGE": "judge/x"} | environ,
+    )
     try:
         run: Run = await engine.run("Eine Katze sitzt im Garten unter dem Apfelbaum und schläft")
     finally:
@@ -139,12 +154,22 @@ async def blocked_run(folder: Path, judging: ScriptedBackend | None, stage: str,
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("fault", SCRIPTED)
-async def test_a_judge_that_fails_lets_nothing_pass(tmp_path: Path, fault: str, level: str, stage: str) -> None:
-    """Each way to fail, when the input and when the output is checked: blocked, and the judge was really asked."""
+async def test_a_judge_that_fails_lets_nothing_pass(
+    tmp_path: Path, fault: str, level: str, stage: str
+) -> None:
+    """Each way to fail, when the input and when the output is checked: blocked, and the judge was
+    really asked.
+    """
     answer = SCRIPTED[fault]()
     answer = None if answer is Odd else answer
     judging = _odd("SAFE", answer) if stage == "pre_output" else _odd(answer)
-    run = await blocked_run(tmp_path, judging, stage, level, DEVPIPE_JUDGE_SECONDS="0.1" if fault in ("slow", "too late") else "8")
+    run = await blocked_run(
+        tmp_path,
+        judging,
+        stage,
+        level,
+        DEVPIPE_JUDGE_SECONDS="0.1" if fault in ("slow", "too late") else "8",
+    )
     assert len(judging.requests) == 1 + STAGES.index(stage)
     assert run.verdicts[-1].method == "rules+judge"
 
@@ -153,28 +178,42 @@ async def test_a_judge_that_fails_lets_nothing_pass(tmp_path: Path, fault: str, 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("fault", WIRE)
-async def test_a_judge_that_fails_at_the_wire_lets_nothing_pass(tmp_path: Path, fault: str, level: str, stage: str) -> None:
+async def test_a_judge_that_fails_at_the_wire_lets_nothing_pass(
+    tmp_path: Path, fault: str, level: str, stage: str
+) -> None:
     """The same through the real backends: the server was asked, and nothing passed."""
     wire = WIRE[fault]
     with Loopback(["SAFE", wire.answer] if stage == "pre_output" else [wire.answer]) as server:
-        environ = server.environment(wire.backend, tasks=["judge"]) | {"DEVPIPE_JUDGE_SECONDS": "0.3" if wire.slow else "8"}
+        environ = server.environment(wire.backend, tasks=["judge"]) | {
+            "DEVPIPE_JUDGE_SECONDS": "0.3" if wire.slow else "8"
+        }
         await blocked_run(tmp_path, None, stage, level, **environ)
         assert len(server.chats) >= 1 + STAGES.index(stage)
         messages = server.chats[-1].body["messages"]
-        assert [one["role"] for one in messages] == ["system", "user"] and "Apfelbaum" in messages[1]["content"]
+        assert [one["role"] for one in messages] == ["system", "user"] and "Apfelbaum" in messages[
+            1
+        ]["content"]
 
 
 @pytest.mark.loopback
 @pytest.mark.parametrize("backend", ["ollama", "openai_compatible", "openrouter"])
 async def test_the_same_judge_without_a_fault_lets_a_cat_pass(tmp_path: Path, backend: str) -> None:
-    """What the cases above block is blocked by their faults alone; Llama Guard gets the text without any of our words."""
+    """What the cases above block is blocked by their faults alone; Llama Guard gets the text
+    without any of our words.
+    """
     for model, word in (("test", "SAFE"), ("llama-guard3:8b", "\n\nsafe")):
         with Loopback([word], models=("test", "llama-guard3:8b")) as server:
             media = ScriptedBackend([small_media()], by_rule=False)
-            engine = engine_in(tmp_path, backends={"procedural": media}, **server.environment(backend, tasks=["judge"], model=model))
+            engine = engine_in(
+                tmp_path,
+                backends={"procedural": media},
+                **server.environment(backend, tasks=["judge"], model=model),
+            )
             run = await engine.run("a cat")
             await asyncio.to_thread(engine.close)
-            assert run.outcome == "completed" and len(media.requests) == 1 and len(server.chats) == 2, run.verdicts
+            assert (
+                run.outcome == "completed" and len(media.requests) == 1 and len(server.chats) == 2
+            ), run.verdicts
             if word != "SAFE":
                 assert server.chats[0].body["messages"] == [{"role": "user", "content": "a cat"}]
 
@@ -191,8 +230,14 @@ def more_careless(result: TextResult) -> bool:
 
 @pytest.mark.parametrize("reader", [careless, more_careless])
 def test_a_careless_reader_fails_this_corpus(reader: Callable[[TextResult], bool]) -> None:
-    """The answers above tell a careless reader from an exact one: he lets several pass, ours none."""
-    answers = [*map(TextResult, SAYINGS.values()), TextResult("SAFE", finish_reason="length"), TextResult("SAFE", refused="no")]
+    """The answers above tell a careless reader from an exact one: he lets several pass,
+    ours none.
+    """
+    answers = [
+        *map(TextResult, SAYINGS.values()),
+        TextResult("SAFE", finish_reason="length"),
+        TextResult("SAFE", refused="no"),
+    ]
     assert sum(map(reader, answers)) >= 5
     for answer in answers:
         with contextlib.suppress(BackendError):
@@ -249,27 +294,40 @@ print(json.dumps(told))
 
 
 async def test_without_its_lists_nothing_is_asked(tmp_path: Path) -> None:
-    """Each list missing or broken, at both levels, from the start and from Stage 3 of an earlier run: refused, nobody asked."""
+    """Each list missing or broken, at both levels, from the start and from Stage 3 of an earlier
+    run: refused, nobody asked.
+    """
     import shutil
 
     copy, recordings, ids = tmp_path / "package", tmp_path / "recordings", {}
-    shutil.copytree(REPOSITORY / "devpipe", copy / "devpipe", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "devpipe", copy / "devpipe", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for level in LEVELS:
         media, judging = ScriptedBackend([small_media()], by_rule=False), ScriptedBackend(["SAFE"])
         backends = {"procedural": media, "judge": judging}
-        engine = engine_in(recordings, backends=backends, DEVPIPE_MODEL_JUDGE="judge/x", DEVPIPE_SAFETY=level)
+        engine = engine_in(
+            recordings, backends=backends, DEVPIPE_MODEL_JUDGE="judge/x", DEVPIPE_SAFETY=level
+        )
         ids[level] = (await engine.run("a cat")).id
         await asyncio.to_thread(engine.close)
     arguments = [str(copy), str(REPOSITORY), str(recordings), json.dumps(ids), *LISTS]
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", LIST_SCRIPT, *arguments], capture_output=True, text=True, cwd=REPOSITORY, check=False
+        subprocess.run,
+        [sys.executable, "-c", LIST_SCRIPT, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     *broken, healthy = json.loads(done.stdout)
     assert len(broken) >= 2 * len(LISTS) * 4
     for one in broken:
         assert "term list" in one["error"] and one["asked"] == 0, one
-    assert healthy["error"] == "" and healthy["asked"] == 3  # the judge twice and the picture: it was the lists that stopped the others
+    assert (
+        healthy["error"] == "" and healthy["asked"] == 3
+    )  # the judge twice and the picture: it was the lists that stopped the others
 
 
 # Checked is sent.
@@ -326,13 +384,24 @@ async def some_run(engine: Engine, chance: random.Random, before: list[str]) -> 
         case 0:
             return await engine.run(some_text(chance), **how)
         case 1:
-            return await engine.run(some_text(chance), pipeline="user_defined", instruction=some_text(chance), **how)
+            return await engine.run(
+                some_text(chance), pipeline="user_defined", instruction=some_text(chance), **how
+            )
         case 2:
             how.pop("negative_prompt", None)
-            return await engine.run({"prompt": some_text(chance), "prompt_2": some_text(chance)}, output="sketch_fusion", **how)
+            return await engine.run(
+                {"prompt": some_text(chance), "prompt_2": some_text(chance)},
+                output="sketch_fusion",
+                **how,
+            )
         case 3:
             how.pop("negative_prompt", None)
-            return await engine.run(some_text(chance), output="sketch_inpaint", image=picture, mask=small_picture((255, 255, 255)))
+            return await engine.run(
+                some_text(chance),
+                output="sketch_inpaint",
+                image=picture,
+                mask=small_picture((255, 255, 255)),
+            )
         case 4:
             return await engine.run(some_text(chance), pipeline="dada", **how)
         case 5:
@@ -356,12 +425,18 @@ async def acted(step: object, run: Run) -> bool:
 def user_strings(sent: MediaRequest) -> list[str]:
     """Every text in a request that is not of ours."""
     ours = NEGATIVE["youth"]
-    words = [value.removesuffix(ours).removesuffix(", ") for value in sent.parameters.values() if isinstance(value, str)]
+    words = [
+        value.removesuffix(ours).removesuffix(", ")
+        for value in sent.parameters.values()
+        if isinstance(value, str)
+    ]
     return [text for text in (*sent.texts.values(), *words) if text]
 
 
 async def test_what_is_sent_is_what_was_checked(tmp_path: Path) -> None:
-    """1,000 runs of every kind: the allowing verdict has the hash of all that was sent, and the judge had read every word of it."""
+    """1,000 runs of every kind: the allowing verdict has the hash of all that was sent, and the
+    judge had read every word of it.
+    """
     chance, watcher, runs = random.Random(20261123), Watcher(), list[Run]()
     media = ScriptedBackend([small_media()], by_rule=False)
     text = ScriptedBackend([lambda _: some_text(chance)])
@@ -372,12 +447,26 @@ async def test_what_is_sent_is_what_was_checked(tmp_path: Path) -> None:
     known: list[str] = []
     while len(runs) < RUNS:
         new = await asyncio.gather(*[some_run(engine, chance, known[-40:]) for _ in range(25)])
-        known += [run.id for run in new if run.outcome == "completed" and run._work.request.output.name == "sketch"]
+        known += [
+            run.id
+            for run in new
+            if run.outcome == "completed" and run._work.request.output.name == "sketch"
+        ]
         runs += new
     await asyncio.to_thread(engine.close)
     sent = [request for request in media.requests if isinstance(request, MediaRequest)]
-    of_verdict = {verdict.sha256 for run in runs for verdict in run.verdicts if verdict.stage == "pre_output" and verdict.allowed}
-    intents = [one.event for run in runs for one in run.events if isinstance(one.event, AttemptStarted) and one.event.task == "media"]
+    of_verdict = {
+        verdict.sha256
+        for run in runs
+        for verdict in run.verdicts
+        if verdict.stage == "pre_output" and verdict.allowed
+    }
+    intents = [
+        one.event
+        for run in runs
+        for one in run.events
+        if isinstance(one.event, AttemptStarted) and one.event.task == "media"
+    ]
     assert len(sent) == len(intents) == sum(run.outcome == "completed" for run in runs) > RUNS // 2
     assert sorted(one.sha256 for one in intents) == sorted(request.sha256() for request in sent)
     for request in sent:
@@ -385,35 +474,60 @@ async def test_what_is_sent_is_what_was_checked(tmp_path: Path) -> None:
         strings = user_strings(request)
         assert any(all(string in read for string in strings) for read in watcher.read), request
         assert not any("nein" in string for string in strings)
-    assert all(run.outcome in ("completed", "blocked") for run in runs) and any(run.outcome == "blocked" for run in runs)
-    blocked = [one.event for run in runs for one in run.events if isinstance(one.event, StageFinished) and one.event.outcome == "blocked"]
+    assert all(run.outcome in ("completed", "blocked") for run in runs) and any(
+        run.outcome == "blocked" for run in runs
+    )
+    blocked = [
+        one.event
+        for run in runs
+        for one in run.events
+        if isinstance(one.event, StageFinished) and one.event.outcome == "blocked"
+    ]
     assert {event.stage for event in blocked} >= {"input", "pre_output"}
 
 
 def let_take_negative(engine: Engine, name: str) -> None:
     spec = engine.catalogue.outputs[name].snapshot()
-    spec["parameters"]["negative_prompt"] = {"type": "string", "default": "", "description": {"en": "What not.", "de": "Was nicht."}}
+    spec["parameters"]["negative_prompt"] = {
+        "type": "string",
+        "default": "",
+        "description": {"en": "What not.", "de": "Was nicht."},
+    }
     engine.catalogue.outputs[name] = OutputConfig.restore(spec)  # type: ignore[index]
 
 
 def test_the_hash_covers_every_field_but_the_seed_and_what_names_the_job() -> None:
     """A field that is added to the request cannot be forgotten: each one changes the hash."""
     request = MediaRequest("image", {"prompt": "a"}, workflow=Workflow({}, {}))
-    assert set(request.described()) == {field.name for field in fields(MediaRequest)} - {"seed", "request_id", "sent_before"}
+    assert set(request.described()) == {field.name for field in fields(MediaRequest)} - {
+        "seed",
+        "request_id",
+        "sent_before",
+    }
 
 
-@pytest.mark.parametrize(("first", "then"), [("SAFE", "SAFE"), ("SAFE", RateLimited("wait.", retry_after=99.0))])
-async def test_a_verdict_is_given_anew_where_the_judges_weights_changed(tmp_path: Path, first: object, then: object) -> None:
-    """The same text, level and policy, but another digest: the judge is asked again, and where it cannot answer, nothing is made."""
+@pytest.mark.parametrize(
+    ("first", "then"), [("SAFE", "SAFE"), ("SAFE", RateLimited("wait.", retry_after=99.0))]
+)
+async def test_a_verdict_is_given_anew_where_the_judges_weights_changed(
+    tmp_path: Path, first: object, then: object
+) -> None:
+    """The same text, level and policy, but another digest: the judge is asked again, and where it
+    cannot answer, nothing is made.
+    """
     judging, media = Weighed([first, first, then]), ScriptedBackend([small_media()], by_rule=False)
-    engine = engine_in(tmp_path, backends={"judge": judging, "procedural": media}, DEVPIPE_MODEL_JUDGE="judge/x")
+    engine = engine_in(
+        tmp_path, backends={"judge": judging, "procedural": media}, DEVPIPE_MODEL_JUDGE="judge/x"
+    )
     run = await engine.run("a cat")
     same = await engine.regenerate(run.id)
     assert same.outcome == "completed" and len(judging.requests) == 2
     judging.weights = "other"
     again = await engine.regenerate(run.id)
     await asyncio.to_thread(engine.close)
-    assert len(judging.requests) == 3 and again.outcome == ("completed" if then == "SAFE" else "blocked")
+    assert len(judging.requests) == 3 and again.outcome == (
+        "completed" if then == "SAFE" else "blocked"
+    )
     assert len(media.requests) == 2 + (then == "SAFE")
 
 
@@ -446,17 +560,28 @@ async def of_a_looser_day(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("act", ["replay", "resume"])
-async def test_a_text_of_a_looser_day_is_checked_before_a_model_sees_it(tmp_path: Path, act: str) -> None:
-    """Stage 1's verdict of another level does not count: the run is blocked, and no text model is asked."""
+async def test_a_text_of_a_looser_day_is_checked_before_a_model_sees_it(
+    tmp_path: Path, act: str
+) -> None:
+    """Stage 1's verdict of another level does not count: the run is blocked, and no text model is
+    asked.
+    """
     run_id = await of_a_looser_day(tmp_path)
     model = ScriptedBackend(["a drawing"])
-    kids = engine_in(tmp_path, backends={"near": model}, DEVPIPE_SAFETY="kids", DEVPIPE_MODEL_INTERCEPTION="near/x")
+    kids = engine_in(
+        tmp_path,
+        backends={"near": model},
+        DEVPIPE_SAFETY="kids",
+        DEVPIPE_MODEL_INTERCEPTION="near/x",
+    )
     if act == "replay":
         outcome = kids.recordings.find((await kids.replay(run_id)).run_id).summary.outcome
     else:
         events = kids.recordings.find(run_id).folder / "events.jsonl"
         lines = events.read_bytes().splitlines(keepends=True)
-        ends = next(n for n, line in enumerate(lines) if b'"stage_finished","stage":"input"' in line)
+        ends = next(
+            n for n, line in enumerate(lines) if b'"stage_finished","stage":"input"' in line
+        )
         events.write_bytes(b"".join(lines[: ends + 1]))
         outcome = (await kids.resume(run_id)).outcome
     kids.close()
@@ -464,8 +589,12 @@ async def test_a_text_of_a_looser_day_is_checked_before_a_model_sees_it(tmp_path
 
 
 async def test_a_verdict_by_rules_does_not_count_for_a_model_that_depicts(tmp_path: Path) -> None:
-    """The same backend name draws by rule no longer: it needs a judge, also where an earlier verdict allows the text."""
-    drawn, depicted = (ScriptedBackend([small_media()], by_rule=by_rule) for by_rule in (True, False))
+    """The same backend name draws by rule no longer: it needs a judge, also where an earlier
+    verdict allows the text.
+    """
+    drawn, depicted = (
+        ScriptedBackend([small_media()], by_rule=by_rule) for by_rule in (True, False)
+    )
     first = engine_in(tmp_path, backends={"procedural": drawn})
     run = await first.run("a cat", **SMALL)
     first.close()

@@ -1,4 +1,6 @@
-"""Chains of text models: who stands in for whom, what is never asked, and what is never paid twice."""
+"""Chains of text models: who stands in for whom, what is never asked, and what is never
+paid twice.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def outcomes(desk: Desk) -> list[tuple[str, str]]:
     ],
 )
 def test_a_chain_is_read_as_it_is_written(text: str, candidates: list[str], boundary: str) -> None:
-    """The prefix is a boundary only before the first model; a colon inside a model's name is its own."""
+    """The prefix is a boundary only before the first model; a colon inside a model's name is its
+    own.
+    """
     chain = Chain.read(text)
     assert ([str(one) for one in chain.candidates], chain.boundary) == (candidates, boundary)
     assert Chain.read(str(chain)) == chain
@@ -91,12 +95,23 @@ def test_what_leaves_a_boundary(place: str, boundary: str, out: bool) -> None:
     ],
 )
 def test_when_the_next_may_be_asked(error: BackendError, free: bool, paid: bool) -> None:
-    """Not after a fault of the request or half an answer, and never where the first may be charged."""
+    """Not after a fault of the request or half an answer, and never where the first may be
+    charged.
+    """
     assert (may_hop(error, paid=False), may_hop(error, paid=True)) == (free, paid)
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "wait"), [(None, 2.0), (0.0, 0.0), (3.5, 3.5), (20.0, 20.0), (20.1, None), (-1.0, 0.0), (float("nan"), None)]
+    ("retry_after", "wait"),
+    [
+        (None, 2.0),
+        (0.0, 0.0),
+        (3.5, 3.5),
+        (20.0, 20.0),
+        (20.1, None),
+        (-1.0, 0.0),
+        (float("nan"), None),
+    ],
 )
 def test_how_long_a_rate_limit_is_waited_out(retry_after: float | None, wait: float | None) -> None:
     """As long as was said, at most 20 s; a little where nobody said."""
@@ -105,23 +120,41 @@ def test_how_long_a_rate_limit_is_waited_out(retry_after: float | None, wait: fl
 
 def test_only_a_rate_limit_is_waited_out() -> None:
     """Nothing else gets better by waiting."""
-    assert [wait_for(error) for error in (Unavailable("x"), Rejected("x"), CutOff("x"))] == [None] * 3
+    assert [wait_for(error) for error in (Unavailable("x"), Rejected("x"), CutOff("x"))] == [
+        None
+    ] * 3
 
 
 async def test_the_next_model_stands_in_and_both_attempts_are_recorded() -> None:
-    """The failed attempt with its error, a note that says who stood in, the attempt that answered."""
+    """The failed attempt with its error, a note that says who stood in, the attempt that
+    answered.
+    """
     first, second = Written(DOWN), Written("a drawn cat")
     desk = Desk({"interception": "one/x, two/y"}, one=first, two=second)
     assert (await ask(desk)).text == "a drawn cat"
     await desk.record()
     assert outcomes(desk) == [("one/x", "failed"), ("two/y", "completed")]
     failed = desk.all(AttemptFinished)[0].error
-    assert failed and (failed.type, failed.message, failed.hint) == ("Unavailable", "It is down.", "Start it.")
+    assert failed and (failed.type, failed.message, failed.hint) == (
+        "Unavailable",
+        "It is down.",
+        "Start it.",
+    )
     assert [one.model for one in second.asked] == ["y"]
     order = [event.type for event in desk.events]
-    assert order == ["attempt_started", "attempt_finished", "warned", "attempt_started", "attempt_finished"]
+    assert order == [
+        "attempt_started",
+        "attempt_finished",
+        "warned",
+        "attempt_started",
+        "attempt_finished",
+    ]
     (note,) = desk.all(Warned)
-    assert note.stage == "interception" and "two/y stands in for one/x" in note.message and "It is down." in note.message
+    assert (
+        note.stage == "interception"
+        and "two/y stands in for one/x" in note.message
+        and "It is down." in note.message
+    )
 
 
 async def test_who_answers_first_is_the_only_one_asked() -> None:
@@ -141,18 +174,27 @@ async def test_an_exhausted_chain_raises_its_last_error_and_says_what_was_tried(
     with pytest.raises(Unavailable) as caught:
         await ask(desk)
     assert caught.value.message == "Gone."
-    assert caught.value.hint == "Wait. Tried in this order: one/x (Unavailable), two/y (RateLimited), three/z (Unavailable)."
+    assert (
+        caught.value.hint
+        == "Wait. Tried in this order: one/x (Unavailable), two/y (RateLimited), three/z"
+        " (Unavailable)."
+    )
     assert [outcome for _, outcome in outcomes(desk)] == ["failed"] * 3
 
 
 async def test_a_single_model_fails_as_it_always_did() -> None:
     """Its own error, untouched."""
     with pytest.raises(Unavailable) as caught:
-        await ask(Desk({"interception": "one/x"}, one=Written(Unavailable("Down.", hint="Start it."))))
+        await ask(
+            Desk({"interception": "one/x"}, one=Written(Unavailable("Down.", hint="Start it.")))
+        )
     assert str(caught.value) == "Down. Start it."
 
 
-@pytest.mark.parametrize("error", [Rejected("Wrong."), CutOff("Half.", partial="a dra"), BackendError("?"), ValueError("theirs")])
+@pytest.mark.parametrize(
+    "error",
+    [Rejected("Wrong."), CutOff("Half.", partial="a dra"), BackendError("?"), ValueError("theirs")],
+)
 async def test_what_would_be_wrong_again_is_not_tried_elsewhere(error: Exception) -> None:
     """The request is at fault, or an answer was begun: the run ends with that error."""
     second = Written("no")
@@ -165,7 +207,13 @@ async def test_a_refusal_is_no_failure() -> None:
     """Nobody else is asked until somebody says yes."""
     second = Written("yes")
     with pytest.raises(Refused, match="I cannot"):
-        await ask(Desk({"interception": "one/x, two/y"}, one=Written(TextResult("", refused="I cannot")), two=second))
+        await ask(
+            Desk(
+                {"interception": "one/x, two/y"},
+                one=Written(TextResult("", refused="I cannot")),
+                two=second,
+            )
+        )
     assert second.requests == []
 
 
@@ -173,10 +221,16 @@ async def test_money_is_never_spent_twice() -> None:
     """A paid model that may have worked is not replaced; a free one that may have worked is."""
     lost = Unavailable("No answer.", sent=True)
     second = Written("no")
-    desk = Desk({"interception": "one/x, two/y"}, one=Written(lost, place="world", paid=True), two=second)
+    desk = Desk(
+        {"interception": "one/x, two/y"}, one=Written(lost, place="world", paid=True), two=second
+    )
     with pytest.raises(Unavailable) as caught:
         await ask(desk)
-    assert caught.value is lost and second.requests == [] and [one.paid for one in desk.all(AttemptStarted)] == [True]
+    assert (
+        caught.value is lost
+        and second.requests == []
+        and [one.paid for one in desk.all(AttemptStarted)] == [True]
+    )
     desk = Desk({"interception": "one/x, two/y"}, one=Written(lost), two=second)
     assert (await ask(desk)).text == "no"
 
@@ -201,14 +255,26 @@ async def test_a_rate_limit_is_waited_out_once_and_recorded() -> None:
 
 async def test_a_second_rate_limit_is_not_waited_out() -> None:
     """Then the next model is asked."""
-    desk = Desk({"interception": "one/x, two/y"}, one=Written(RateLimited("Too many.", retry_after=1)), two=Written("yes"))
+    desk = Desk(
+        {"interception": "one/x, two/y"},
+        one=Written(RateLimited("Too many.", retry_after=1)),
+        two=Written("yes"),
+    )
     assert (await ask(desk)).text == "yes"
-    assert desk.waits == [1] and outcomes(desk) == [("one/x", "failed"), ("one/x", "failed"), ("two/y", "completed")]
+    assert desk.waits == [1] and outcomes(desk) == [
+        ("one/x", "failed"),
+        ("one/x", "failed"),
+        ("two/y", "completed"),
+    ]
 
 
 async def test_a_long_rate_limit_is_not_waited_out() -> None:
     """The next model is there at once."""
-    desk = Desk({"interception": "one/x, two/y"}, one=Written(RateLimited("Tomorrow.", retry_after=86_400)), two=Written("yes"))
+    desk = Desk(
+        {"interception": "one/x, two/y"},
+        one=Written(RateLimited("Tomorrow.", retry_after=86_400)),
+        two=Written("yes"),
+    )
     assert (await ask(desk)).text == "yes"
     assert desk.waits == []
 
@@ -216,19 +282,29 @@ async def test_a_long_rate_limit_is_not_waited_out() -> None:
 async def test_a_rate_limit_at_the_end_is_the_error() -> None:
     """With its type and its time, for whoever can wait."""
     with pytest.raises(RateLimited) as caught:
-        await ask(Desk({"interception": "one/x"}, one=Written(RateLimited("Tomorrow.", retry_after=86_400))))
+        await ask(
+            Desk(
+                {"interception": "one/x"}, one=Written(RateLimited("Tomorrow.", retry_after=86_400))
+            )
+        )
     assert caught.value.retry_after == 86_400
 
 
 async def test_followers_are_told_that_a_text_begins_anew() -> None:
-    """Half a sentence of the model that failed is not glued to the next one's; it is kept as partial."""
+    """Half a sentence of the model that failed is not glued to the next one's; it is kept as
+    partial.
+    """
     first = Written(Streamed("half ", "a sen", then=Unavailable("Broken.", sent=True)))
     desk = Desk({"interception": "one/x, two/y"}, one=first, two=Written("a drawn cat"))
     await ask(desk)
     assert desk.seen.strip() == "a drawn cat"
     pieces = [one for one in desk.emitted if isinstance(one, TextStreamed)]
-    assert [one.text for one in pieces if one.restarted] == [""] and [one.text for one in pieces][:2] == ["half ", "a sen"]
-    assert [(one.text, one.partial, one.by) for one in desk.all(TextWritten)] == [("half a sen", True, "model")]
+    assert [one.text for one in pieces if one.restarted] == [""] and [one.text for one in pieces][
+        :2
+    ] == ["half ", "a sen"]
+    assert [(one.text, one.partial, one.by) for one in desk.all(TextWritten)] == [
+        ("half a sen", True, "model")
+    ]
 
 
 async def test_nothing_begins_anew_where_nothing_was_seen() -> None:
@@ -242,7 +318,9 @@ async def test_nothing_begins_anew_where_nothing_was_seen() -> None:
 async def test_a_procedure_may_stand_last() -> None:
     """A school without its server still draws, and the recording says by what."""
     desk = Desk({"interception": "local: one/x, procedural"}, one=Written(DOWN))
-    result, who = await desk.context.ask(TextRequest("interception", "a red cat in the rain", procedure="cut_up"), HERE)
+    result, who = await desk.context.ask(
+        TextRequest("interception", "a red cat in the rain", procedure="cut_up"), HERE
+    )
     assert result.text and who == Candidate("procedural") and who.by_procedure
     assert outcomes(desk) == [("one/x", "failed"), ("procedural/", "completed")]
 
@@ -322,22 +400,34 @@ FAILURES = {
 @pytest.mark.loopback
 @pytest.mark.parametrize("boundary", ["local", "eu"])
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_a_chain_never_leaves_its_boundary(canary: Canary, boundary: str, failure: str) -> None:
-    """Every local model failing in every way: nothing outside is asked, whatever stands in the chain, and the note says so."""
+async def test_a_chain_never_leaves_its_boundary(
+    canary: Canary, boundary: str, failure: str
+) -> None:
+    """Every local model failing in every way: nothing outside is asked, whatever stands in the
+    chain, and the note says so.
+    """
     places = {"local": ("eu", "world", "moon"), "eu": ("world", "moon")}[boundary]
-    far = {f"far{number}": Far(canary, place, paid=bool(number % 2)) for number, place in enumerate(places)}
+    far = {
+        f"far{number}": Far(canary, place, paid=bool(number % 2))
+        for number, place in enumerate(places)
+    }
     chain = f"{boundary}: far0/big, near/x, " + ", ".join(f"{name}/big" for name in far)
     near = Written(FAILURES[failure])
     for task in ("interception", "judge", "translate", "split"):
         desk = Desk({task: chain}, near=near, **far)
-        with pytest.raises((BackendError, Refused, RuntimeError, ConnectionError, asyncio.CancelledError)):
+        with pytest.raises(
+            (BackendError, Refused, RuntimeError, ConnectionError, asyncio.CancelledError)
+        ):
             result = await ask(desk, TextRequest(task, "my name is Ann"))  # type: ignore[arg-type]
             assert task != "judge" or result.text != "from afar"
             raise Rejected("a judge's answer is read elsewhere")
         await desk.record()
         assert near.asked[-1].boundary == boundary
         assert {one.backend for one in desk.all(AttemptStarted)} == {"near"}
-        assert any("far0/big was not asked" in note.message and boundary in note.message for note in desk.all(Warned))
+        assert any(
+            "far0/big was not asked" in note.message and boundary in note.message
+            for note in desk.all(Warned)
+        )
     assert canary.connections == 0 and not any(one.requests for one in far.values())
 
 
@@ -352,14 +442,19 @@ async def test_the_canary_sings(canary: Canary) -> None:
 async def test_what_lies_inside_is_asked() -> None:
     """`eu` allows what is local or in the EU, in the chain's order."""
     desk = Desk(
-        {"interception": "eu: far/x, near/y, here/z"}, far=Written("no", place="world"), near=Written(DOWN, place="eu"), here=Written("yes")
+        {"interception": "eu: far/x, near/y, here/z"},
+        far=Written("no", place="world"),
+        near=Written(DOWN, place="eu"),
+        here=Written("yes"),
     )
     assert (await ask(desk)).text == "yes"
     assert outcomes(desk) == [("near/y", "failed"), ("here/z", "completed")]
 
 
 async def test_a_backend_that_does_not_say_where_it_is_is_far_away() -> None:
-    """Somebody else's backend that never heard of boundaries is not local because nobody asked it."""
+    """Somebody else's backend that never heard of boundaries is not local because nobody
+    asked it.
+    """
 
     class Silent(Written):
         boundary = Backend.boundary
@@ -377,7 +472,9 @@ async def test_a_request_says_how_far_it_may_go() -> None:
     assert one.asked[0].boundary == "eu" and desk.all(AttemptStarted)[0].request["boundary"] == "eu"
     desk = Desk({"interception": "one/x"}, one=one)
     await ask(desk)
-    assert one.asked[1].boundary == "world" and "boundary" not in desk.all(AttemptStarted)[0].request
+    assert (
+        one.asked[1].boundary == "world" and "boundary" not in desk.all(AttemptStarted)[0].request
+    )
 
 
 # The same over the wire, with backends of ours.
@@ -392,20 +489,32 @@ SERVER_FAILURES = {
 
 @pytest.mark.loopback
 @pytest.mark.parametrize("failure", SERVER_FAILURES)
-async def test_no_failure_on_the_wire_sends_a_text_further(tmp_path: Path, canary: Canary, failure: str) -> None:
-    """A local server failing in each way, and a far one that would be next, for texts and for verdicts: nothing reaches it."""
+async def test_no_failure_on_the_wire_sends_a_text_further(
+    tmp_path: Path, canary: Canary, failure: str
+) -> None:
+    """A local server failing in each way, and a far one that would be next, for texts and for
+    verdicts: nothing reaches it.
+    """
     with Loopback([SERVER_FAILURES[failure]]) as server:
-        far = {"OPENROUTER_API_KEY": "sk-or-0123456789", "DEVPIPE_OPENROUTER_URL": canary.url, "DEVPIPE_OPENROUTER_REGION": "world"}
+        far = {
+            "OPENROUTER_API_KEY": "sk-or-0123456789",
+            "DEVPIPE_OPENROUTER_URL": canary.url,
+            "DEVPIPE_OPENROUTER_REGION": "world",
+        }
         for task in ("INTERCEPTION", "JUDGE"):
             chain = {f"DEVPIPE_MODEL_{task}": "local: ollama/test, openrouter/big"}
-            engine = engine_in(tmp_path / task, **server.environment("ollama", tasks=()) | far | chain)
+            engine = engine_in(
+                tmp_path / task, **server.environment("ollama", tasks=()) | far | chain
+            )
             run = engine.start("a red cat in the rain", pipeline="dada", width=64, height=64)
             if task == "INTERCEPTION":
                 with pytest.raises(BackendError):
                     await run
             else:
                 assert (await run).outcome == "blocked"
-            assert {one.event.backend for one in run.events if isinstance(one.event, AttemptStarted)} <= {"ollama", "procedural"}
+            assert {
+                one.event.backend for one in run.events if isinstance(one.event, AttemptStarted)
+            } <= {"ollama", "procedural"}
             engine.close()
         assert server.chats
     assert canary.connections == 0
@@ -414,12 +523,21 @@ async def test_no_failure_on_the_wire_sends_a_text_further(tmp_path: Path, canar
 @pytest.mark.loopback
 async def test_another_server_stands_in_over_the_wire(tmp_path: Path) -> None:
     """The hop, from one protocol to another: two attempts, one text."""
-    with Loopback([Answer(status=503)]) as busy, Loopback(["Sure! Here is your prompt:\n\na drawn cat"]) as ready:
+    with (
+        Loopback([Answer(status=503)]) as busy,
+        Loopback(["Sure! Here is your prompt:\n\na drawn cat"]) as ready,
+    ):
         chain = {"DEVPIPE_MODEL_INTERCEPTION": "local: ollama/test, openai_compatible/test"}
-        servers = busy.environment("ollama", tasks=()) | ready.environment("openai_compatible", tasks=())
+        servers = busy.environment("ollama", tasks=()) | ready.environment(
+            "openai_compatible", tasks=()
+        )
         engine = engine_in(tmp_path, **servers | chain)
         run = await engine.run("a red cat", pipeline="dada", width=64, height=64)
         assert run.outcome == "completed" and run.texts["interception"] == {"prompt": "a drawn cat"}
-        attempts = [one.started.backend for one in run.summary.attempts.values() if one.started.task == "interception"]
+        attempts = [
+            one.started.backend
+            for one in run.summary.attempts.values()
+            if one.started.task == "interception"
+        ]
         assert attempts == ["ollama", "openai_compatible"] and run.recording.verify() == []
         engine.close()

@@ -1,4 +1,6 @@
-"""The wire: streams in any pieces, errors in any shape, limits, and a key that goes to one server only."""
+"""The wire: streams in any pieces, errors in any shape, limits, and a key that goes to one server
+only.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,11 @@ from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavaila
 WIRE = Path(__file__).parent / "wire"
 SAMPLES: list[dict[str, Any]] = json.loads(WIRE.joinpath("samples.json").read_text("utf-8"))
 STREAMS = [
-    sample for sample in SAMPLES if sample["status"] == 200 and sample["file"].endswith(("json", ".sse")) and sample["call"] == "chat"
+    sample
+    for sample in SAMPLES
+    if sample["status"] == 200
+    and sample["file"].endswith(("json", ".sse"))
+    and sample["call"] == "chat"
 ]
 ERRORS = [sample for sample in SAMPLES if sample["status"] >= 400]
 KEY = "sk-or-v1-Zq7XhT2mPw9LkRb4"
@@ -57,7 +63,9 @@ SOON = Patience(0.02, 5)
 
 
 class Body(httpx.AsyncByteStream):
-    """An answer's body in given pieces; an exception among them is raised there, and `closed` says whether it was let go."""
+    """An answer's body in given pieces; an exception among them is raised there, and `closed` says
+    whether it was let go.
+    """
 
     def __init__(self, *pieces: bytes | Exception, forever: bytes = b"") -> None:
         self.pieces, self.forever, self.given, self.closed = pieces, forever, 0, False
@@ -89,8 +97,15 @@ class Silent(Body):
 class Server:
     """Answers every request alike, and keeps what it was asked."""
 
-    def __init__(self, body: Any = b"{}", *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        self.body, self.status, self.headers, self.requests = body, status, dict(headers or {}), list[httpx.Request]()
+    def __init__(
+        self, body: Any = b"{}", *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.body, self.status, self.headers, self.requests = (
+            body,
+            status,
+            dict(headers or {}),
+            list[httpx.Request](),
+        )
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -106,8 +121,17 @@ class Server:
         return httpx.Response(self.status, headers=self.headers, stream=body)
 
 
-def http(server: Callable[[httpx.Request], httpx.Response], address: str = "https://models.example/v1", **more: Any) -> Http:
-    return Http(address, name="Probe", transport=httpx.MockTransport(server), **{"key": KEY, "key_name": "PROBE_KEY"} | more)
+def http(
+    server: Callable[[httpx.Request], httpx.Response],
+    address: str = "https://models.example/v1",
+    **more: Any,
+) -> Http:
+    return Http(
+        address,
+        name="Probe",
+        transport=httpx.MockTransport(server),
+        **{"key": KEY, "key_name": "PROBE_KEY"} | more,
+    )
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
@@ -128,7 +152,9 @@ async def outcome(stream: AsyncGenerator[Any, None]) -> list[Any]:
 
 async def read(sample: Mapping[str, Any], size: int) -> list[Any]:
     """What a sample gives in pieces of `size` bytes."""
-    server = Server(Body(*pieces(WIRE.joinpath(sample["file"]).read_bytes(), size)), headers=sample["headers"])
+    server = Server(
+        Body(*pieces(WIRE.joinpath(sample["file"]).read_bytes(), size)), headers=sample["headers"]
+    )
     async with http(server).stream("/chat", {}, patience=CHAT) as answer:
         return await outcome(answer.ndjson() if sample["file"].endswith("ndjson") else answer.sse())
 
@@ -138,7 +164,9 @@ async def read(sample: Mapping[str, Any], size: int) -> list[Any]:
 
 def test_each_sample_is_listed_once_and_there() -> None:
     """samples.json and the folder say the same."""
-    files = sorted(path.relative_to(WIRE).as_posix() for path in WIRE.rglob("*/*") if path.is_file())
+    files = sorted(
+        path.relative_to(WIRE).as_posix() for path in WIRE.rglob("*/*") if path.is_file()
+    )
     assert sorted(sample["file"] for sample in SAMPLES) == files
     assert len(SAMPLES) > 100
 
@@ -149,12 +177,19 @@ async def test_a_stream_gives_the_same_in_any_pieces(sample: dict[str, Any]) -> 
     whole = await read(sample, 2**20)
     assert await read(sample, 7) == whole
     assert await read(sample, 1) == whole
-    assert whole or sample["file"].endswith(("empty.ndjson", "empty.sse", "only.sse", "cut_in_comment.sse"))
+    assert whole or sample["file"].endswith(
+        ("empty.ndjson", "empty.sse", "only.sse", "cut_in_comment.sse")
+    )
 
 
 def spec_events(data: bytes) -> list[ServerSentEvent]:
     """The HTML standard's reading of a whole stream, said in another way."""
-    text = data.decode("utf-8", "replace").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = (
+        data.decode("utf-8", "replace")
+        .removeprefix("\ufeff")
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+    )
     found, last = [], ""
     for block in re.split(r"(?:(?<=\n)|\A)\n", text)[:-1]:
         fields: dict[str, list[str]] = {"data": [], "event": [""], "id": []}
@@ -163,7 +198,9 @@ def spec_events(data: bytes) -> list[ServerSentEvent]:
             fields.setdefault(name, []).append(value[1:] if value[:1] == " " else value)
         last = [last, *(one for one in fields["id"] if "\0" not in one)][-1]
         if "".join(fields["data"]).strip():
-            found.append(ServerSentEvent("\n".join(fields["data"]), fields["event"][-1] or "message", last))
+            found.append(
+                ServerSentEvent("\n".join(fields["data"]), fields["event"][-1] or "message", last)
+            )
     return found
 
 
@@ -190,21 +227,36 @@ def cut(data: bytes, sizes: list[int]) -> list[bytes]:
     CUTS,
     st.binary(max_size=3),
 )
-def test_any_splitting_of_any_event_stream_reads_as_the_standard_says(mark: str, text: str, sizes: list[int], noise: bytes) -> None:
+def test_any_splitting_of_any_event_stream_reads_as_the_standard_says(
+    mark: str, text: str, sizes: list[int], noise: bytes
+) -> None:
     """Also in the middle of a line end, a character or a byte order mark."""
     data = f"{mark}{text}".encode() + noise + b"\ndata: last\n\n"
     reader = SseReader("Probe")
-    assert [event for piece in cut(data, sizes) for event in reader.feed(piece)] == spec_events(data)
+    assert [event for piece in cut(data, sizes) for event in reader.feed(piece)] == spec_events(
+        data
+    )
 
 
-VALUES = st.dictionaries(st.text(max_size=5), st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=3)
+VALUES = st.dictionaries(
+    st.text(max_size=5), st.text(st.characters(exclude_categories=["Cs"]), max_size=12), max_size=3
+)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(VALUES, max_size=6), CUTS, st.sampled_from(["\n", "\r\n", "\n\n", " \n"]), st.booleans())
-def test_any_splitting_of_json_lines_gives_the_same_objects(values: list[dict[str, str]], sizes: list[int], end: str, ended: bool) -> None:
+@given(
+    st.lists(VALUES, max_size=6),
+    CUTS,
+    st.sampled_from(["\n", "\r\n", "\n\n", " \n"]),
+    st.booleans(),
+)
+def test_any_splitting_of_json_lines_gives_the_same_objects(
+    values: list[dict[str, str]], sizes: list[int], end: str, ended: bool
+) -> None:
     """Texts with any character, line ends of any kind, the last one with or without."""
-    text = end.join(json.dumps(value, ensure_ascii=False) for value in values) + (end if ended else "")
+    text = end.join(json.dumps(value, ensure_ascii=False) for value in values) + (
+        end if ended else ""
+    )
     reader = NdjsonReader("Probe")
     found = [one for piece in cut(text.encode(), sizes) for one in reader.feed(piece)]
     assert [*found, *reader.end()] == values
@@ -220,7 +272,9 @@ def test_an_event_comes_with_the_byte_that_ends_it() -> None:
 
 
 def test_a_line_end_and_a_mark_count_once() -> None:
-    """CR and LF in two pieces are one end, and the LF after them another; a byte order mark is one at the start only."""
+    """CR and LF in two pieces are one end, and the LF after them another; a byte order mark is one
+    at the start only.
+    """
     reader = SseReader("Probe")
     data = "\ufeffdata: a\r\n\ndata: b\n\n\ufeffdata: c\n\n\ndata: d\r\n\r\n".encode()
     assert [event.data for byte in data for event in reader.feed(bytes([byte]))] == ["a", "b", "d"]
@@ -244,19 +298,36 @@ def test_half_an_object_at_the_end_is_cut_off_and_a_whole_one_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"[1]", b"null", b"half {", b"7", b'{"a":}', b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000, b"\xff\xfe"]
+    "line",
+    [
+        b"[1]",
+        b"null",
+        b"half {",
+        b"7",
+        b'{"a":}',
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"9" * 5000,
+        b"\xff\xfe",
+    ],
 )
 def test_what_is_not_an_object_is_named(line: bytes) -> None:
-    """Also lists, deep nests and numbers without end, which Python's reader answers in ways of its own."""
+    """Also lists, deep nests and numbers without end, which Python's reader answers in ways of its
+    own.
+    """
     reader = NdjsonReader("Probe")
-    with pytest.raises(Unavailable, match="Probe sent something that is not a JSON object") as caught:
+    with pytest.raises(
+        Unavailable, match="Probe sent something that is not a JSON object"
+    ) as caught:
         list(reader.feed(line + b"\n"))
     assert caught.value.sent
 
 
 def test_a_json_text_can_always_be_written_again() -> None:
     """Half an emoji becomes U+FFFD, a whole one stays; NaN is no number."""
-    found = json_object('{"a": "\\ud83e\\udd8a", "b": "x\\uD83Dy", "c": NaN, "d": "\\\\ud83d"}', name="Probe")
+    found = json_object(
+        '{"a": "\\ud83e\\udd8a", "b": "x\\uD83Dy", "c": NaN, "d": "\\\\ud83d"}', name="Probe"
+    )
     assert found == {"a": "🦊", "b": "x\ufffdy", "c": None, "d": "\\ud83d"}
     assert json.dumps(found, ensure_ascii=False).encode()
     assert json_object('{"a": "\\uDD8A"}', name="Probe") == {"a": "\ufffd"}
@@ -291,7 +362,10 @@ async def test_an_answer_without_end_is_left_at_its_limit() -> None:
     body = Body(b"data: first\n\n", forever=b": " + b"x" * 2**20 + b"\n")
     async with http(Server(body)).stream("/chat", {}, patience=CHAT) as answer:
         found = await outcome(answer.sse())
-    assert found == [ServerSentEvent("first"), (TooLarge, "Probe sent more than 65536 KiB. Try again, or choose another model.", True)]
+    assert found == [
+        ServerSentEvent("first"),
+        (TooLarge, "Probe sent more than 65536 KiB. Try again, or choose another model.", True),
+    ]
     assert body.given <= MAX_ANSWER // 2**20 + 2
     assert body.closed
 
@@ -322,22 +396,36 @@ async def test_a_drip_ends_with_the_total_time() -> None:
     body = Body(b"data: first\n\n", forever=b": still here\n\n")
     async with http(Server(body)).stream("/chat", {}, patience=Patience(10, 0.05)) as answer:
         found = await outcome(answer.sse())
-    assert found == [ServerSentEvent("first"), (CutOff, "The answer of Probe took too long. Try again, or choose another model.", True)]
+    assert found == [
+        ServerSentEvent("first"),
+        (CutOff, "The answer of Probe took too long. Try again, or choose another model.", True),
+    ]
     assert body.given > 10
 
 
 @pytest.mark.parametrize(("first", "kind"), [([], Unavailable), ([b"data: a\n\n"], CutOff)])
-async def test_silence_ends_with_the_total_time(first: list[bytes], kind: type[BackendError]) -> None:
-    """Before the first byte another backend may do it; after it the answer is cut off. Both may be charged."""
+async def test_silence_ends_with_the_total_time(
+    first: list[bytes], kind: type[BackendError]
+) -> None:
+    """Before the first byte another backend may do it; after it the answer is cut off.
+
+    Both may be charged.
+    """
     body = Silent(*first)
     async with http(Server(body)).stream("/chat", {}, patience=Patience(10, 0.05)) as answer:
         found = await outcome(answer.sse())
-    assert found[-1] == (kind, "The answer of Probe took too long. Try again, or choose another model.", True)
+    assert found[-1] == (
+        kind,
+        "The answer of Probe took too long. Try again, or choose another model.",
+        True,
+    )
     assert body.closed
 
 
 async def test_the_words_of_an_error_are_not_waited_for_long() -> None:
-    """The status is known: a body that stalls after its first words does not keep the run for minutes."""
+    """The status is known: a body that stalls after its first words does not keep the run for
+    minutes.
+    """
     body = Silent(b"over")
     async with asyncio.timeout(10):
         with pytest.raises(Unavailable, match="Probe answered 503: over"):
@@ -355,16 +443,27 @@ async def test_a_server_that_never_begins_to_answer_ends_with_the_total_time() -
         raise AssertionError
 
     with pytest.raises(Unavailable, match="took too long to answer") as caught:
-        await Http("http://m", name="Probe", transport=httpx.MockTransport(never)).post_json("/x", {}, patience=Patience(10, 0.05))
+        await Http("http://m", name="Probe", transport=httpx.MockTransport(never)).post_json(
+            "/x", {}, patience=Patience(10, 0.05)
+        )
     assert begun.is_set()
     assert caught.value.sent
 
 
 async def test_times_are_those_of_the_operation() -> None:
-    """httpx is told them for each request; its own default of 5 s would cut every slow model off."""
+    """httpx is told them for each request; its own default of 5 s would cut every slow
+    model off.
+    """
     server = Server()
-    await http(server).post_json("/chat", {}, patience=Patience(120, 600, connect=4, write=3, pool=2))
-    assert server.requests[0].extensions["timeout"] == {"connect": 4, "read": 120, "write": 3, "pool": 2}
+    await http(server).post_json(
+        "/chat", {}, patience=Patience(120, 600, connect=4, write=3, pool=2)
+    )
+    assert server.requests[0].extensions["timeout"] == {
+        "connect": 4,
+        "read": 120,
+        "write": 3,
+        "pool": 2,
+    }
 
 
 UNSENT = [
@@ -380,21 +479,35 @@ MAYBE_SENT = [
 
 
 @pytest.mark.parametrize("fault", [*UNSENT, *MAYBE_SENT], ids=lambda fault: type(fault).__name__)
-async def test_nobody_pays_twice_because_it_is_known_whether_a_request_may_have_left(fault: Exception) -> None:
-    """Before the connection stood, nothing was sent; afterwards it may have been. No request is repeated."""
+async def test_nobody_pays_twice_because_it_is_known_whether_a_request_may_have_left(
+    fault: Exception,
+) -> None:
+    """Before the connection stood, nothing was sent; afterwards it may have been.
+
+    No request is repeated.
+    """
     server = Server(fault)
     with pytest.raises(Unavailable) as caught:
         await http(server, start="Run `probe serve`.").post_json("/chat", {"a": 1}, patience=CHAT)
     assert caught.value.sent is (fault in MAYBE_SENT)
     assert len(server.requests) == 1
-    assert ("cannot be reached at https://models.example/v1" in str(caught.value)) is (fault in UNSENT)
+    assert ("cannot be reached at https://models.example/v1" in str(caught.value)) is (
+        fault in UNSENT
+    )
     assert ("probe serve" in str(caught.value)) is (fault in UNSENT)
-    assert ("did not answer in time" in str(caught.value)) is isinstance(fault, httpx.ConnectTimeout | httpx.PoolTimeout)
+    assert ("did not answer in time" in str(caught.value)) is isinstance(
+        fault, httpx.ConnectTimeout | httpx.PoolTimeout
+    )
 
 
-@pytest.mark.parametrize("fault", [httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("incomplete"), ConnectionResetError()])
+@pytest.mark.parametrize(
+    "fault",
+    [httpx.ReadTimeout("slow"), httpx.RemoteProtocolError("incomplete"), ConnectionResetError()],
+)
 @pytest.mark.parametrize("first", [[], [b"data: a\n\n"]])
-async def test_a_lost_answer_is_cut_off_once_it_has_begun(fault: Exception, first: list[bytes]) -> None:
+async def test_a_lost_answer_is_cut_off_once_it_has_begun(
+    fault: Exception, first: list[bytes]
+) -> None:
     """What came is given first."""
     body = Body(*first, fault)
     async with http(Server(body)).stream("/chat", {}, patience=CHAT) as answer:
@@ -409,9 +522,14 @@ async def test_a_lost_answer_is_cut_off_once_it_has_begun(fault: Exception, firs
 
 
 async def test_leaving_the_block_closes_the_connection() -> None:
-    """By a break, by an error of the caller, and by a cancel; the caller's error stays what it was."""
+    """By a break, by an error of the caller, and by a cancel; the caller's error stays what
+    it was.
+    """
     bodies = [Silent(b"data: a\n\n") for _ in range(3)]
-    async with http(Server(bodies[0])).stream("/chat", {}, patience=CHAT) as answer, aclosing(answer.sse()) as events:
+    async with (
+        http(Server(bodies[0])).stream("/chat", {}, patience=CHAT) as answer,
+        aclosing(answer.sse()) as events,
+    ):
         assert await anext(events) == ServerSentEvent("a")
         assert not bodies[0].closed
     with pytest.raises(ZeroDivisionError):
@@ -432,14 +550,25 @@ async def take(server: Http, came: asyncio.Event) -> None:
 
 
 async def test_what_is_posted_is_json() -> None:
-    """As the body says, also with half an emoji in it; the answer's status and headers are there."""
+    """As the body says, also with half an emoji in it; the answer's status and headers are
+    there.
+    """
     server = Server(Body(b"data: a\n\n"), headers={"X-Generation": "7"})
-    async with http(server, headers={"x-title": "devpipe"}).stream("/chat", {"text": "Füchse \ud83d"}, patience=CHAT) as answer:
+    async with http(server, headers={"x-title": "devpipe"}).stream(
+        "/chat", {"text": "Füchse \ud83d"}, patience=CHAT
+    ) as answer:
         assert (answer.status, answer.headers["x-generation"]) == (200, "7")
         assert isinstance(answer, Answer)
     sent = server.requests[0]
-    assert (sent.method, str(sent.url), json.loads(sent.content)) == ("POST", "https://models.example/v1/chat", {"text": "Füchse \ud83d"})
-    assert (sent.headers["content-type"], sent.headers["x-title"]) == ("application/json", "devpipe")
+    assert (sent.method, str(sent.url), json.loads(sent.content)) == (
+        "POST",
+        "https://models.example/v1/chat",
+        {"text": "Füchse \ud83d"},
+    )
+    assert (sent.headers["content-type"], sent.headers["x-title"]) == (
+        "application/json",
+        "devpipe",
+    )
 
 
 async def test_one_json_object_instead_of_a_stream_is_one_event() -> None:
@@ -462,10 +591,15 @@ async def test_status_200_is_not_success(body: bytes, kind: type[BackendError]) 
         await http(Server(body)).get_json("/models")
     page = Body(b"<!doctype html><p>Anmeldung")
     with pytest.raises(Unavailable, match="answered with a web page"):
-        async with http(Server(page, headers={"content-type": "text/html"})).stream("/chat", {}, patience=CHAT):
+        async with http(Server(page, headers={"content-type": "text/html"})).stream(
+            "/chat", {}, patience=CHAT
+        ):
             raise AssertionError
     assert (page.given, page.closed) == (0, True)
-    assert await http(Server(b'{"error": null, "models": []}')).get_json("/models") == {"error": None, "models": []}
+    assert await http(Server(b'{"error": null, "models": []}')).get_json("/models") == {
+        "error": None,
+        "models": [],
+    }
 
 
 # ---------------------------------------------------------------- the key
@@ -481,7 +615,16 @@ async def test_a_redirect_is_never_followed(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["models", "/models", "//evil.example/x", "@evil.example/x", "/@evil.example", "http://evil.example/x", "/../x"]
+    "path",
+    [
+        "models",
+        "/models",
+        "//evil.example/x",
+        "@evil.example/x",
+        "/@evil.example",
+        "http://evil.example/x",
+        "/../x",
+    ],
 )
 async def test_no_path_leads_to_another_host(path: str) -> None:
     """Whatever a caller asks for is a path on this server."""
@@ -516,7 +659,10 @@ def test_a_key_that_cannot_be_sent_is_named_without_being_shown(key: str) -> Non
     """A slip when copying it must not end up in an error of the transport."""
     with pytest.raises(UsageError, match="PROBE_KEY holds characters that no key has") as caught:
         http(Server(), key=key)
-    assert "sk-" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r} {caught.value.__context__!r}"
+    assert (
+        "sk-" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r}"
+        f" {caught.value.__context__!r}"
+    )
 
 
 def test_a_key_that_cannot_be_sent_stays_in_no_frame() -> None:
@@ -524,33 +670,59 @@ def test_a_key_that_cannot_be_sent_stays_in_no_frame() -> None:
     bad = "sk-line\nbreak-1234567"
     with pytest.raises(UsageError) as caught:
         Http("http://ann:pass-Zq7@models.example", name="Probe", key=bad)
-    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__) if frame.f_code.co_name == "__init__"]
+    frames = [
+        frame
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__)
+        if frame.f_code.co_name == "__init__"
+    ]
     seen = repr([frame.f_locals for frame in frames])
-    assert "Http('Probe', 'http://models.example')" in seen and "break-1234567" not in seen and "pass-Zq7" not in seen
+    assert (
+        "Http('Probe', 'http://models.example')" in seen
+        and "break-1234567" not in seen
+        and "pass-Zq7" not in seen
+    )
 
 
 async def test_a_server_that_does_not_speak_http_is_named() -> None:
     """It has not closed the connection: something else listens there."""
-    with pytest.raises(Unavailable, match=r"Probe did not speak HTTP\. Check its address") as caught:
-        await http(Server(httpx.RemoteProtocolError("illegal status line: b'SSH-2.0'"))).get_json("/models")
+    with pytest.raises(
+        Unavailable, match=r"Probe did not speak HTTP\. Check its address"
+    ) as caught:
+        await http(Server(httpx.RemoteProtocolError("illegal status line: b'SSH-2.0'"))).get_json(
+            "/models"
+        )
     assert caught.value.sent
 
 
 async def test_the_server_has_a_small_letter_inside_of_a_sentence() -> None:
     """Some names begin with an article."""
-    probe = Http("http://m", name="The server at m", transport=httpx.MockTransport(Server(Body(b"{", httpx.ReadError("reset")))))
+    probe = Http(
+        "http://m",
+        name="The server at m",
+        transport=httpx.MockTransport(Server(Body(b"{", httpx.ReadError("reset")))),
+    )
     with pytest.raises(CutOff, match="The answer of the server at m was lost"):
         await probe.get_json("/a")
 
 
 def test_a_number_without_end_is_none() -> None:
     """It spells no price, no count and no value of a column."""
-    numbers = '{"a": 1e999, "b": -1e999, "c": 99999999999999999999, "d": 1.5, "e": 9007199254740993}'
-    assert json_object(numbers, name="Probe") == {"a": None, "b": None, "c": None, "d": 1.5, "e": 9007199254740993}
+    numbers = (
+        '{"a": 1e999, "b": -1e999, "c": 99999999999999999999, "d": 1.5, "e": 9007199254740993}'
+    )
+    assert json_object(numbers, name="Probe") == {
+        "a": None,
+        "b": None,
+        "c": None,
+        "d": 1.5,
+        "e": 9007199254740993,
+    }
 
 
 def told(error: BaseException) -> str:
-    """Everything that can be seen of an error: its chain, attributes, and traceback, with the local values of all frames but the tests'."""
+    """Everything that can be seen of an error: its chain, attributes, and traceback, with the local
+    values of all frames but the tests'.
+    """
     found, todo, seen = [], [error], set[int]()
     while todo:
         one: Any = todo.pop()
@@ -560,7 +732,11 @@ def told(error: BaseException) -> str:
         found.append(repr(one))
         if isinstance(one, BaseException):
             found += [str(one), *traceback.format_exception(one)]
-            frames = [frame for frame, _ in traceback.walk_tb(one.__traceback__) if frame.f_code.co_filename != __file__]
+            frames = [
+                frame
+                for frame, _ in traceback.walk_tb(one.__traceback__)
+                if frame.f_code.co_filename != __file__
+            ]
             found += [repr(value) for frame in frames for value in frame.f_locals.values()]
             todo += [one.__cause__, one.__context__, *one.args, *vars(one).values()]
         elif dataclasses.is_dataclass(one):
@@ -600,17 +776,31 @@ LEAKS: dict[str, tuple[Any, int]] = {
 
 @pytest.mark.parametrize("leak", LEAKS)
 @pytest.mark.parametrize("header", [("Authorization", "Bearer"), ("x-api-key", "")])
-async def test_no_error_shows_the_key(leak: str, header: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    """Not in its chain, its attributes, its traceback with local values, nor in any log; an error of httpx would hold the request."""
+async def test_no_error_shows_the_key(
+    leak: str, header: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in its chain, its attributes, its traceback with local values, nor in any log; an error
+    of httpx would hold the request.
+    """
     body, status = LEAKS[leak]
     server = Server(body, status=status, headers={"location": f"https://x.example/?key={KEY}"})
-    probe = http(server, "https://ann:pass-Zq7XhT2mPw9@models.example/v1", header=header[0], scheme=header[1])
+    probe = http(
+        server, "https://ann:pass-Zq7XhT2mPw9@models.example/v1", header=header[0], scheme=header[1]
+    )
     with caplog.at_level(logging.DEBUG), pytest.raises(BackendError) as caught:
         await probe.get_json("/models", patience=CHAT)
     seen = told(caught.value) + repr(probe) + str(probe) + probe.url + caplog.text
-    for secret in (KEY, KEY[::-1], KEY[6:20], "pass-Zq7", base64.b64encode(b"ann:pass-Zq7XhT2mPw9").decode()):
+    for secret in (
+        KEY,
+        KEY[::-1],
+        KEY[6:20],
+        "pass-Zq7",
+        base64.b64encode(b"ann:pass-Zq7XhT2mPw9").decode(),
+    ):
         assert secret not in seen
-    assert "Request" not in "".join(repr(one) for one in (caught.value.__cause__, caught.value.__context__))
+    assert "Request" not in "".join(
+        repr(one) for one in (caught.value.__cause__, caught.value.__context__)
+    )
     assert len(server.requests) == 1
     sent = server.requests[0].headers
     assert KEY in sent.get("x-api-key", KEY)
@@ -647,7 +837,8 @@ async def test_each_error_sample_is_the_right_error(sample: dict[str, Any]) -> N
     assert error.hint and "\n" not in str(error)
 
 
-SHAPES: dict[str, tuple[int, Any, type[BackendError], str]] = {  # status, body, class, a part of its words
+# status, body, class, a part of its words
+SHAPES: dict[str, tuple[int, Any, type[BackendError], str]] = {
     "no body": (502, b"", Unavailable, "Probe answered 502. Try again"),
     "no words": (400, b'{"error": {}}', Rejected, 'Probe answered 400: {"error": {}}. Choose'),
     "list": (400, b"[1]", Rejected, "answered 400: [1]. "),
@@ -694,28 +885,61 @@ SHAPES: dict[str, tuple[int, Any, type[BackendError], str]] = {  # status, body,
 def test_each_shape_of_error_is_read(shape: str) -> None:
     """Codes as numbers, texts, words or not at all; words under any of the names in use."""
     status, body, kind, words = SHAPES[shape]
-    error = vendor_error("Probe", status, {}, body if isinstance(body, bytes | dict) else b"", key_name="PROBE_KEY")
+    error = vendor_error(
+        "Probe", status, {}, body if isinstance(body, bytes | dict) else b"", key_name="PROBE_KEY"
+    )
     assert type(error) is kind
     assert words in str(error)
     assert error.hint and "\n" not in str(error)
     if isinstance(body, dict):
-        again = vendor_error("Probe", status, {}, json.dumps(body).replace("Infinity", "1e400").encode(), key_name="PROBE_KEY")
+        again = vendor_error(
+            "Probe",
+            status,
+            {},
+            json.dumps(body).replace("Infinity", "1e400").encode(),
+            key_name="PROBE_KEY",
+        )
         assert (type(again), str(again), again.vendor) == (kind, str(error), error.vendor)
 
 
 def test_the_vendors_further_words_are_kept() -> None:
     """A backend reads them there: why it refused, how long the text may be."""
-    body = {"error": {"code": 403, "message": "no", "metadata": {"reasons": ["violence"], "provider_name": "Nord"}, "n_ctx": 4096}}
+    body = {
+        "error": {
+            "code": 403,
+            "message": "no",
+            "metadata": {"reasons": ["violence"], "provider_name": "Nord"},
+            "n_ctx": 4096,
+        }
+    }
     vendor = vendor_error("Probe", 403, {}, body).vendor
-    assert vendor == errors.VendorAnswer(403, "403", "moderation", "no", {"reasons": ["violence"], "provider_name": "Nord", "n_ctx": 4096})
+    assert vendor == errors.VendorAnswer(
+        403,
+        "403",
+        "moderation",
+        "no",
+        {"reasons": ["violence"], "provider_name": "Nord", "n_ctx": 4096},
+    )
 
 
 def test_a_vendor_that_says_it_is_final_is_believed() -> None:
-    """A header or a field tells that waiting does not help; without them the same answer is a matter of time."""
+    """A header or a field tells that waiting does not help; without them the same answer is a
+    matter of time.
+    """
     final = vendor_error("Probe", 429, {"X-Should-Retry": "false"}, {"error": "enough"})
     assert isinstance(final, Rejected)
     for retryable, kind in ((False, Rejected), (True, RateLimited)):
-        error = vendor_error("Probe", 429, {}, {"error": {"message": "enough", "availability": {"code": "gone", "retryable": retryable}}})
+        error = vendor_error(
+            "Probe",
+            429,
+            {},
+            {
+                "error": {
+                    "message": "enough",
+                    "availability": {"code": "gone", "retryable": retryable},
+                }
+            },
+        )
         assert type(error) is kind
         assert error.vendor and error.vendor.code == "gone"
 
@@ -728,10 +952,15 @@ def test_a_long_message_is_cut() -> None:
     assert exact and exact.message == "y" * MAX_MESSAGE
 
 
-@pytest.mark.parametrize("key", ["sk-abcdEFGH****wxyz", "hf_AbCdEfGhIjKl", "r8_0123456789ab", "Bearer 0123456789abcdef0123"])
+@pytest.mark.parametrize(
+    "key",
+    ["sk-abcdEFGH****wxyz", "hf_AbCdEfGhIjKl", "r8_0123456789ab", "Bearer 0123456789abcdef0123"],
+)
 def test_what_looks_like_a_key_is_never_shown(key: str) -> None:
     """Also where it is not ours: vendors echo what they were sent, in part."""
-    assert key.split()[-1] not in str(vendor_error("Probe", 401, {}, {"error": {"message": f"Incorrect key: {key}."}}))
+    assert key.split()[-1] not in str(
+        vendor_error("Probe", 401, {}, {"error": {"message": f"Incorrect key: {key}."}})
+    )
 
 
 NOW = "Tue, 03 Nov 2026 10:00:00 GMT"
@@ -755,12 +984,23 @@ WAITS: list[tuple[dict[str, str], Any, float | None]] = [
     ({"retry-after-ms": "x", "retry-after": "4"}, {}, 4.0),
     ({"retry-after-ms": "0", "retry-after": "4"}, {}, 0.0),
     ({}, {"error": {"availability": {"retry_after": 40}}}, 40.0),
-    ({}, {"error": {"availability": {"retry_after": "soon"}, "message": "Retry after 40 seconds."}}, 40.0),
+    (
+        {},
+        {"error": {"availability": {"retry_after": "soon"}, "message": "Retry after 40 seconds."}},
+        40.0,
+    ),
     ({}, {"error": {"availability": None}}, None),
     ({}, {"detail": "Slow down. Your limit resets in ~30s."}, 30.0),
     ({}, {"error": {"message": "Please try again in 250ms."}}, 0.25),
     ({}, {"error": {"message": "Please try again in 1.5 minutes."}}, 90.0),
-    ({}, {"errors": ["Over 150 requests within a 10 second period: timed out for 60 seconds."], "name": "rate_limit_exceeded"}, 60.0),
+    (
+        {},
+        {
+            "errors": ["Over 150 requests within a 10 second period: timed out for 60 seconds."],
+            "name": "rate_limit_exceeded",
+        },
+        60.0,
+    ),
     ({}, {"error": "limit of 20 requests per 10 seconds"}, None),
     ({}, b"try again after 7 sec", None),
     ({}, b'{"error": "try again after 7 sec"}', 7.0),
@@ -774,8 +1014,12 @@ WAITS: list[tuple[dict[str, str], Any, float | None]] = [
 
 
 @pytest.mark.parametrize(("headers", "body", "seconds"), WAITS)
-def test_the_wait_is_read_in_all_its_forms(headers: dict[str, str], body: Any, seconds: float | None) -> None:
-    """Milliseconds, seconds, a date, a field, prose; never negative, never above two minutes; garbage is nothing."""
+def test_the_wait_is_read_in_all_its_forms(
+    headers: dict[str, str], body: Any, seconds: float | None
+) -> None:
+    """Milliseconds, seconds, a date, a field, prose; never negative, never above two minutes;
+    garbage is nothing.
+    """
     assert retry_after(headers, body) == seconds
 
 
@@ -792,18 +1036,35 @@ ADDRESSES = {
 
 @pytest.mark.parametrize("text", ADDRESSES)
 def test_an_address_is_read_as_people_write_it(text: str) -> None:
-    """With or without scheme, host and port; 0.0.0.0 is where a server listens, not where one goes."""
+    """With or without scheme, host and port; 0.0.0.0 is where a server listens, not where
+    one goes.
+    """
     assert base_url(text, 11434) == ADDRESSES[text]
 
 
-WRONG = ["ftp://x", "a b", "8188", "http://x?key=1", "http://x#y", "x:99999", "x:y", "[zz]", "u:secret-word@:x", "x\ny"]
+WRONG = [
+    "ftp://x",
+    "a b",
+    "8188",
+    "http://x?key=1",
+    "http://x#y",
+    "x:99999",
+    "x:y",
+    "[zz]",
+    "u:secret-word@:x",
+    "x\ny",
+]
 
 
 @pytest.mark.parametrize("text", WRONG)
 def test_a_wrong_address_is_named_but_not_shown(text: str) -> None:
     """Its variable is named; a password in it is not."""
     with pytest.raises(
-        UsageError, match=r"^PROBE_HOST is not the address of a server\. Write it like http://127\.0\.0\.1:11434\.$"
+        UsageError,
+        match=(
+            r"^PROBE_HOST is not the address of a server\. Write it like"
+            r" http://127\.0\.0\.1:11434\.$"
+        ),
     ) as caught:
         base_url(text, 11434, variable="PROBE_HOST")
     assert "secret" not in str(caught.value)
@@ -821,7 +1082,9 @@ PUBLIC = [
 
 @pytest.mark.parametrize("host", [*PRIVATE, *PUBLIC])
 def test_a_host_is_private_only_where_it_surely_is(host: str) -> None:
-    """This machine, the networks of its own kind, and names that no public server has; in doubt it is public."""
+    """This machine, the networks of its own kind, and names that no public server has; in doubt it
+    is public.
+    """
     assert Http(f"http://{host}:8080", name="Probe").private is (host in PRIVATE)
 
 
@@ -830,7 +1093,9 @@ def test_a_host_is_private_only_where_it_surely_is(host: str) -> None:
 
 @asynccontextmanager
 async def listening(answers: Iterator[bytes]) -> AsyncIterator[tuple[int, list[bytes], list[int]]]:
-    """A real server on this machine: its port, the heads of the requests it got, and one entry per connection."""
+    """A real server on this machine: its port, the heads of the requests it got, and one entry per
+    connection.
+    """
     heads, connections = list[bytes](), list[int]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -861,11 +1126,22 @@ def forever(body: bytes = b"{}", extra: bytes = b"") -> Iterator[bytes]:
 
 
 @pytest.mark.loopback
-async def test_connections_are_kept_and_closed_with_the_server(caplog: pytest.LogCaptureFixture) -> None:
-    """Two requests need one connection; closing twice is fine; a later request opens a new one. No log of any depth holds the key."""
+async def test_connections_are_kept_and_closed_with_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Two requests need one connection; closing twice is fine; a later request opens a new one.
+
+    No log of any depth holds the key.
+    """
     with caplog.at_level(logging.DEBUG):
         async with listening(forever()) as (port, heads, connections):
-            probe = Http(f"http://ann:pass-Zq7XhT2mPw9@127.0.0.1:{port}", name="Probe", key=KEY, header="x-api-key", scheme="")
+            probe = Http(
+                f"http://ann:pass-Zq7XhT2mPw9@127.0.0.1:{port}",
+                name="Probe",
+                key=KEY,
+                header="x-api-key",
+                scheme="",
+            )
             await probe.get_json("/a")
             await probe.post_json("/b", {"x": 1}, patience=QUICK)
             assert connections == [1]
@@ -883,7 +1159,9 @@ async def test_connections_are_kept_and_closed_with_the_server(caplog: pytest.Lo
 
 
 @pytest.mark.loopback
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_one_server_serves_one_loop_after_another() -> None:
     """A script that calls asyncio.run twice does not meet connections of a dead loop."""
 
@@ -899,15 +1177,22 @@ def test_one_server_serves_one_loop_after_another() -> None:
 
 
 @pytest.mark.loopback
-async def test_a_proxy_sees_nothing_that_stays_in_the_house(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A private host is asked directly, whatever the environment says; a public one goes through the proxy."""
+async def test_a_proxy_sees_nothing_that_stays_in_the_house(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A private host is asked directly, whatever the environment says; a public one goes through
+    the proxy.
+    """
     async with (
         listening(forever(b'{"by": "proxy"}')) as (port, heads, connections),
         listening(forever(b'{"by": "server"}')) as (near, _, _),
     ):
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
-        local, far = Http(f"http://127.0.0.1:{near}", name="Near"), Http("http://models.example", name="Far")
+        local, far = (
+            Http(f"http://127.0.0.1:{near}", name="Near"),
+            Http("http://models.example", name="Far"),
+        )
         assert await local.get_json("/a") == {"by": "server"}
         assert connections == []
         assert await far.get_json("/a") == {"by": "proxy"}
@@ -916,8 +1201,12 @@ async def test_a_proxy_sees_nothing_that_stays_in_the_house(monkeypatch: pytest.
         await far.close()
 
 
-@pytest.mark.parametrize("proxy", ["socks5://ann:pass-Zq7@proxy.example:1", "gopher://ann:pass-Zq7@proxy.example:1"])
-async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "proxy", ["socks5://ann:pass-Zq7@proxy.example:1", "gopher://ann:pass-Zq7@proxy.example:1"]
+)
+async def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """httpx would show it. A private host needs none."""
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(UsageError, match="ALL_PROXY cannot be used") as caught:
@@ -931,7 +1220,10 @@ async def test_nobody_listening_is_said_at_once() -> None:
     async with listening(forever()) as (port, _, _):
         pass
     probe = Http(f"http://127.0.0.1:{port}", name="Probe", start="Run `probe serve`.")
-    with pytest.raises(Unavailable, match=rf"Probe cannot be reached at http://127.0.0.1:{port}: .+ Run `probe serve`\.") as caught:
+    with pytest.raises(
+        Unavailable,
+        match=rf"Probe cannot be reached at http://127.0.0.1:{port}: .+ Run `probe serve`\.",
+    ) as caught:
         await probe.get_json("/a")
     assert not caught.value.sent
     await probe.close()
@@ -945,13 +1237,29 @@ async def test_an_answer_that_breaks_off_on_a_real_connection_is_cut_off() -> No
         probe = Http(f"http://127.0.0.1:{port}", name="Probe")
         async with probe.stream("/a", {}, patience=SOON) as answer:
             found = await outcome(answer.sse())
-        assert found == [ServerSentEvent("a"), (CutOff, "The answer of Probe took too long. Try again, or choose another model.", True)]
+        assert found == [
+            ServerSentEvent("a"),
+            (
+                CutOff,
+                "The answer of Probe took too long. Try again, or choose another model.",
+                True,
+            ),
+        ]
         await probe.close()
         assert connections[0] == 1
 
 
 def test_importing_devpipe_does_not_import_httpx() -> None:
     """It costs a tenth of a second, and a recording is read without it."""
-    code = "import sys, devpipe, devpipe.backends.registry, devpipe.backends.base; print('httpx' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    code = (
+        "import sys, devpipe, devpipe.backends.registry, devpipe.backends.base; print('httpx' in"
+        " sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=dict(os.environ),
+    )
     assert done.stdout.strip() == "False"

@@ -11,15 +11,17 @@ import devpipe
 
 
 def in_fresh_python(code: str) -> str:
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_importing_devpipe_loads_nothing_heavy_and_starts_nothing() -> None:
     """No torch, dask, pandas, widget library or HTTP client, no thread."""
     code = (
-        "import sys, threading, devpipe;"
-        "heavy = {'torch', 'dask', 'pandas', 'ipywidgets', 'httpx', 'numpy', 'PIL', 'pydantic', 'IPython', 'matplotlib'};"
-        "print(sorted(heavy & set(sys.modules)), threading.active_count())"
+        "import sys, threading, devpipe;heavy = {'torch', 'dask', 'pandas', 'ipywidgets', 'httpx',"
+        " 'numpy', 'PIL', 'pydantic', 'IPython', 'matplotlib'};print(sorted(heavy &"
+        " set(sys.modules)), threading.active_count())"
     )
     assert in_fresh_python(code).split() == ["[]", "1"]
 
@@ -27,8 +29,8 @@ def test_importing_devpipe_loads_nothing_heavy_and_starts_nothing() -> None:
 def test_an_engine_needs_no_pandas_and_no_widgets() -> None:
     """What only tables and dashboards need is imported by them."""
     code = (
-        "import sys; from devpipe import Engine, Recordings;"
-        "print(sorted({'pandas', 'ipywidgets', 'matplotlib', 'IPython', 'papermill', 'av'} & set(sys.modules)))"
+        "import sys; from devpipe import Engine, Recordings;print(sorted({'pandas', 'ipywidgets',"
+        " 'matplotlib', 'IPython', 'papermill', 'av'} & set(sys.modules)))"
     )
     assert in_fresh_python(code).strip() == "[]"
 
@@ -36,8 +38,9 @@ def test_an_engine_needs_no_pandas_and_no_widgets() -> None:
 def test_recordings_open_without_backends() -> None:
     """The looking side does not import the making side."""
     code = (
-        "import sys; from devpipe.record.reader import Recordings; import devpipe.record.summary;"
-        "print(sorted(name for name in sys.modules if name.startswith(('devpipe.backends', 'devpipe.engine.engine', 'devpipe.stages'))))"
+        "import sys; from devpipe.record.reader import Recordings; import"
+        " devpipe.record.summary;print(sorted(name for name in sys.modules if"
+        " name.startswith(('devpipe.backends', 'devpipe.engine.engine', 'devpipe.stages'))))"
     )
     assert in_fresh_python(code).strip() == "[]"
 

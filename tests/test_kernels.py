@@ -1,6 +1,7 @@
 """devpipe on each ipykernel that people bring: VS Code, hubs and Binder images have their own.
 
-What differs between them is where widget callbacks run, and when: in the main thread after the cell, in it during an awaiting cell, or in
+What differs between them is where widget callbacks run, and when: in the main thread after the
+cell, in it during an awaiting cell, or in
 a thread of their own (facts: ipykernel 6, 7.0 to 7.3, 7.4).
 """
 
@@ -21,7 +22,9 @@ from devpipe.config import workspace
 from devpipe.record.reader import Recordings
 
 KERNELS = Path(__file__).parents[1] / ".kernels"
-VERSIONS = sorted(path.stem.removeprefix("kernels-") for path in Path(__file__).parent.glob("kernels-*.lock"))
+VERSIONS = sorted(
+    path.stem.removeprefix("kernels-") for path in Path(__file__).parent.glob("kernels-*.lock")
+)
 BEGIN = "from devpipe import Engine; engine = Engine(); small = {'width': 64, 'height': 64}"
 LONG = "engine.start('ein Boot', output='sketch_video', frames=96, width=768, height=768)"
 UNTIL_DRAWING = """
@@ -48,25 +51,40 @@ class Kernel:
         """The text of the value that the cell ends with; fails with the cell's error."""
         reply, messages = self.settle(self.client.execute(code))
         assert reply["status"] == "ok", "\n".join(reply["traceback"])
-        return "".join(m["content"]["data"]["text/plain"] for m in messages if m["msg_type"] == "execute_result")
+        return "".join(
+            m["content"]["data"]["text/plain"]
+            for m in messages
+            if m["msg_type"] == "execute_result"
+        )
 
-    def settle(self, cell: str, *, timeout: float = 60) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def settle(
+        self, cell: str, *, timeout: float = 60
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Wait for the end of a cell by the id of its request: its reply, and what it sent."""
         messages = []
         while True:
             message = self.client.get_iopub_msg(timeout=timeout)
             if message["parent_header"].get("msg_id") == cell:
                 messages.append(message)
-                if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                if (
+                    message["msg_type"] == "status"
+                    and message["content"]["execution_state"] == "idle"
+                ):
                     break
-        while (reply := self.client.get_shell_msg(timeout=timeout))["parent_header"]["msg_id"] != cell:
+        while (reply := self.client.get_shell_msg(timeout=timeout))["parent_header"][
+            "msg_id"
+        ] != cell:
             pass
         return reply["content"], messages
 
     def begin(self, code: str) -> str:
-        """Send a cell and wait until it runs, past its print, which reaches us a moment later; its id."""
+        """Send a cell and wait until it runs, past its print, which reaches us a moment later; its
+        id.
+        """
         cell: str = self.client.execute(f"print('begun')\n{code}")
-        while "begun" not in str((message := self.client.get_iopub_msg(timeout=60))["content"].get("text")):
+        while "begun" not in str(
+            (message := self.client.get_iopub_msg(timeout=60))["content"].get("text")
+        ):
             assert message["msg_type"] != "error"
         return cell
 
@@ -76,16 +94,23 @@ class Kernel:
         self.client.shell_channel.send(self.client.session.msg("comm_msg", content))
 
     def interrupt(self, cell: str) -> str:
-        """Interrupt a cell that waits for the latest run; the error it ends with. `took`: seconds until `cancelled` was on disk."""
+        """Interrupt a cell that waits for the latest run; the error it ends with.
+
+        `took`: seconds until `cancelled` was on disk.
+        """
         interrupted = datetime.now(UTC)
         self.manager.interrupt_kernel()
         reply, _ = self.settle(cell)
         runs, until = list(Recordings(self.home / "recordings")), time.monotonic() + 30
-        while {run.state for run in runs} != {"cancelled"}:  # it may end before the last event is on disk, whose own time is what counts
+        while {run.state for run in runs} != {
+            "cancelled"
+        }:  # it may end before the last event is on disk, whose own time is what counts
             assert time.monotonic() < until, "an interrupted run goes on"
             self.run("'still here'")
             runs = list(Recordings(self.home / "recordings"))
-        self.took = (max(datetime.fromisoformat(run.events[-1].at) for run in runs) - interrupted).total_seconds()
+        self.took = (
+            max(datetime.fromisoformat(run.events[-1].at) for run in runs) - interrupted
+        ).total_seconds()
         return str(reply.get("ename"))
 
     def outcomes(self) -> list[str]:
@@ -106,12 +131,20 @@ def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
 
 
 def test_cells_callbacks_and_magics_make_runs(kernel: Kernel) -> None:
-    """An awaiting cell, a gathering one, a click between cells and one during an awaiting cell, and the magic: each makes its runs."""
+    """An awaiting cell, a gathering one, a click between cells and one during an awaiting cell, and
+    the magic: each makes its runs.
+    """
     kernel.run(BEGIN)
     assert kernel.run("run = await engine.run('ein Kreis', **small); run.outcome") == "'completed'"
-    gathered = "import asyncio; [r.outcome for r in await asyncio.gather(*[engine.run('ein Kreis', seed=s, **small) for s in (1, 2)])]"
+    gathered = (
+        "import asyncio; [r.outcome for r in await asyncio.gather(*[engine.run('ein Kreis', seed=s,"
+        " **small) for s in (1, 2)])]"
+    )
     assert kernel.run(gathered) == "['completed', 'completed']"
-    kernel.run("from devpipe.widgets import Dashboard; d = Dashboard(engine); d.form.texts['prompt'].value = 'ein Haus'")
+    kernel.run(
+        "from devpipe.widgets import Dashboard; d = Dashboard(engine); d.form.texts['prompt'].value"
+        " = 'ein Haus'"
+    )
     button = json.loads(kernel.run("d.buttons['run'].model_id").replace("'", '"'))
     kernel.click(button)
     assert kernel.run("d.run.wait().outcome, d.panel.alert.value") == "('completed', '')"
@@ -120,25 +153,33 @@ def test_cells_callbacks_and_magics_make_runs(kernel: Kernel) -> None:
     assert kernel.settle(cell)[0]["status"] == "ok"
     assert kernel.run("d.run is not first and d.run.wait().outcome") == "'completed'"
     kernel.run("%load_ext devpipe")
-    assert kernel.run("%%intercept dada --seed 7 --set width=64 --set height=64\nein Kreis\n").startswith(
-        "Run(dada > sketch, seed 7, completed"
-    )
+    assert kernel.run(
+        "%%intercept dada --seed 7 --set width=64 --set height=64\nein Kreis\n"
+    ).startswith("Run(dada > sketch, seed 7, completed")
     assert kernel.outcomes() == ["completed"] * 7
 
 
 def test_interrupting_a_waiting_cell_cancels_its_run(kernel: Kernel) -> None:
-    """However it waits: within a second the work has stopped and `cancelled` is on disk, and the kernel goes on."""
+    """However it waits: within a second the work has stopped and `cancelled` is on disk, and the
+    kernel goes on.
+    """
     kernel.run(f"{BEGIN}; import devpipe; devpipe.load_ipython_extension(get_ipython())")
     for waiting in ("await run", "run.wait()", "async for happening in run: pass"):
         for _ in range(3):  # a machine that does other work meanwhile is asked again
             kernel.run(f"run = {LONG}")
             kernel.run(UNTIL_DRAWING)
-            assert kernel.interrupt(kernel.begin(waiting)) in ("KeyboardInterrupt", "CancelledError"), waiting
+            assert kernel.interrupt(kernel.begin(waiting)) in (
+                "KeyboardInterrupt",
+                "CancelledError",
+            ), waiting
             if kernel.took < 1:
                 break
         assert kernel.took < 1, waiting
     for _ in range(3):
-        cell = kernel.client.execute("%%intercept dada -o sketch_video --set frames=96 --set width=768 --set height=768\nein Boot\n")
+        cell = kernel.client.execute(
+            "%%intercept dada -o sketch_video --set frames=96 --set width=768 --set height=768\nein"
+            " Boot\n"
+        )
         while "Stage 4" not in str(kernel.client.get_iopub_msg(timeout=60)["content"]):
             pass
         assert kernel.interrupt(cell) == "KeyboardInterrupt"

@@ -11,7 +11,8 @@ from devpipe.config.models import Catalogue, InterceptionPipeline, load_catalogu
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {
-    "en": """You mend clocks in a town where nobody is in a hurry, \
+    "en": (
+        """You mend clocks in a town where nobody is in a hurry, \
 and you believe that each thing has an hour of its own; you listen for it first.
 Work like this:
 1. Find the hour of each thing in the text and say it by its light.
@@ -21,9 +22,11 @@ Work like this:
 Do not draw a moral and do not bring in what the text does not contain.
 Name no artist, and never write "in the style of". No comment on the task.
 """
-    + "Every wheel turns another wheel. " * 20
-    + "\nOutput: one paragraph of 60 to 90 words, nothing before or after it.",
-    "de": """Du stellst Uhren in einem Ort, in dem niemand es eilig hat, \
+        + "Every wheel turns another wheel. " * 20
+        + "\nOutput: one paragraph of 60 to 90 words, nothing before or after it."
+    ),
+    "de": (
+        """Du stellst Uhren in einem Ort, in dem niemand es eilig hat, \
 und du glaubst, dass jedes Ding seine eigene Stunde hat; auf die hörst du zuerst.
 So gehst du vor:
 1. Finde die Stunde jedes Dings im Text und nenne sie durch ihr Licht.
@@ -32,12 +35,15 @@ So gehst du vor:
 4. Sage, woraus jedes Ding ist und welcher Teil davon abgenutzt ist.
 Zieh keine Lehre und bring nichts Neues herein. Nenne keine Künstlerin und keinen Künstler, und schreibe nie „im Stil von“. Kein Kommentar.
 """
-    + "Jedes Rad dreht ein anderes Rad. " * 20
-    + "\nAusgabe: ein Absatz mit 60 bis 90 Wörtern, nichts davor und nichts danach.",
+        + "Jedes Rad dreht ein anderes Rad. " * 20
+        + "\nAusgabe: ein Absatz mit 60 bis 90 Wörtern, nichts davor und nichts danach."
+    ),
 }
 
 
-def messages(en: str = GOOD["en"], de: str = GOOD["de"], *, user_instruction: bool = False) -> list[tuple[str, str]]:
+def messages(
+    en: str = GOOD["en"], de: str = GOOD["de"], *, user_instruction: bool = False
+) -> list[tuple[str, str]]:
     words = {"en": "Clocks", "de": "Uhren"}
     step = {"name": "wind", "instruction": {"en": en, "de": de}, "procedure": "keep"}
     raw = {
@@ -76,11 +82,26 @@ def test_a_good_instruction_passes() -> None:
     ("language", "old", "new", "message"),
     [
         ("en", "Every wheel turns another wheel. " * 20, "", "allowed: 150 to 400"),
-        ("de", "Jedes Rad dreht ein anderes Rad. " * 20, "Jedes Rad dreht. " * 120, "allowed: 150 to 400"),
+        (
+            "de",
+            "Jedes Rad dreht ein anderes Rad. " * 20,
+            "Jedes Rad dreht. " * 120,
+            "allowed: 150 to 400",
+        ),
         ("en", "You mend clocks", "Clocks are mended", "begins with no role"),
         ("de", "Du stellst", "Man stellt", "begins with no role"),
-        ("en", ", and you believe that each thing has an hour of its own; you listen for it first", "", "role without a viewpoint"),
-        ("de", "1. Finde die Stunde jedes Dings im Text und nenne sie durch ihr Licht.\n2. Zwei", "Zwei", "fewer than 3 operations"),
+        (
+            "en",
+            ", and you believe that each thing has an hour of its own; you listen for it first",
+            "",
+            "role without a viewpoint",
+        ),
+        (
+            "de",
+            "1. Finde die Stunde jedes Dings im Text und nenne sie durch ihr Licht.\n2. Zwei",
+            "Zwei",
+            "fewer than 3 operations",
+        ),
         ("en", "Name no artist, and", "And", "naming artists"),
         ("en", "Name no artist, and", "Name an artist. And", "naming artists"),
         ("de", "Nenne keine Künstlerin und keinen Künstler, und", "Und", "naming artists"),
@@ -96,7 +117,12 @@ def test_a_good_instruction_passes() -> None:
         ("de", "Zwei", "Wenn es Nacht ist, zwei, sonst drei", "condition"),
         ("en", "Let two things be late.", "Make the text more beautiful.", "something better"),
         ("de", "Zwei Dinge kommen zu spät.", "Verbessere den Text.", "something better"),
-        ("en", "Work like this:", "You are an AI that feeds an image generator.", "stay in the role"),
+        (
+            "en",
+            "Work like this:",
+            "You are an AI that feeds an image generator.",
+            "stay in the role",
+        ),
         ("de", "So gehst du vor:", "Du bist ein Sprachmodell.", "stay in the role"),
     ],
 )
@@ -119,7 +145,10 @@ def test_comments_must_be_forbidden() -> None:
 
 def test_better_may_be_forbidden() -> None:
     """An instruction may say "do not improve": that is no wish for something better."""
-    assert messages(**changed("en", "Do not draw a moral", "Do not improve it, do not draw a moral")) == []
+    assert (
+        messages(**changed("en", "Do not draw a moral", "Do not improve it, do not draw a moral"))
+        == []
+    )
 
 
 def test_both_languages_are_originals() -> None:

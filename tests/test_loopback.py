@@ -22,7 +22,11 @@ from devpipe.testing import DROP, HANG, Answer, Canary, Loopback
 pytestmark = pytest.mark.loopback
 PATIENCE_S = 10
 CLOSE = {"Connection": "close"}
-CHAT = {"ollama": "/api/chat", "openai_compatible": "/v1/chat/completions", "openrouter": "/api/v1/chat/completions"}
+CHAT = {
+    "ollama": "/api/chat",
+    "openai_compatible": "/v1/chat/completions",
+    "openrouter": "/api/v1/chat/completions",
+}
 every_protocol = pytest.mark.parametrize("backend", CHAT)
 WORDS = "Eins zwei drei"
 TOKENS = ["Eins", " zwei", " drei"]
@@ -37,7 +41,12 @@ def ask(server: Loopback, backend: str, **body: Any) -> http.client.HTTPResponse
     connection = connect(server)
     with contextlib.ExitStack() as opened:
         opened.callback(connection.close)
-        connection.request("POST", CHAT[backend], json.dumps({"model": "test", "stream": True, "messages": []} | body), CLOSE)
+        connection.request(
+            "POST",
+            CHAT[backend],
+            json.dumps({"model": "test", "stream": True, "messages": []} | body),
+            CLOSE,
+        )
         answer = connection.getresponse()
         opened.pop_all()
         return answer
@@ -62,14 +71,21 @@ def texts(backend: str, events: list[Any]) -> list[str]:
     if backend == "ollama":
         found = [event.get("message", {}).get("content", "") for event in events]
     else:
-        deltas = [choice["delta"] for event in events if event != "[DONE]" for choice in event.get("choices", ())]
+        deltas = [
+            choice["delta"]
+            for event in events
+            if event != "[DONE]"
+            for choice in event.get("choices", ())
+        ]
         found = [delta.get("content") or delta.get("refusal") or "" for delta in deltas]
     return [text for text in found if text]
 
 
 @every_protocol
 def test_a_text_streams_word_by_word_and_ends_as_its_protocol_says(backend: str) -> None:
-    """Every token is a piece of its own, then come the end mark, the counts, and OpenRouter's cost."""
+    """Every token is a piece of its own, then come the end mark, the counts, and
+    OpenRouter's cost.
+    """
     with Loopback([WORDS]) as server:
         answer = ask(server, backend)
         data = answer.read()
@@ -77,13 +93,25 @@ def test_a_text_streams_word_by_word_and_ends_as_its_protocol_says(backend: str)
     events = objects(backend, data)
     if backend == "ollama":
         assert answer.getheader("content-type") == "application/x-ndjson"
-        assert events[-1]["done"] is True and events[-1]["done_reason"] == "stop" and events[-1]["eval_count"] == 3
+        assert (
+            events[-1]["done"] is True
+            and events[-1]["done_reason"] == "stop"
+            and events[-1]["eval_count"] == 3
+        )
         assert [event["done"] for event in events[:-1]] == [False] * 3
     else:
         assert answer.getheader("content-type") == "text/event-stream"
-        assert events[-1] == "[DONE]" and events[-2]["choices"] == [] and events[-2]["usage"]["completion_tokens"] == 3
+        assert (
+            events[-1] == "[DONE]"
+            and events[-2]["choices"] == []
+            and events[-2]["usage"]["completion_tokens"] == 3
+        )
         assert events[-3]["choices"][0]["finish_reason"] == "stop"
-        assert ("cost" in events[-2]["usage"]) == (backend == "openrouter") == (b": OPENROUTER PROCESSING\n\n" in data)
+        assert (
+            ("cost" in events[-2]["usage"])
+            == (backend == "openrouter")
+            == (b": OPENROUTER PROCESSING\n\n" in data)
+        )
 
 
 @every_protocol
@@ -93,7 +121,9 @@ def test_an_answer_in_one_piece_says_the_same(backend: str) -> None:
         whole = json.loads(ask(server, backend, stream=False).read())
     message = whole["message"] if backend == "ollama" else whole["choices"][0]["message"]
     assert message["content"] == WORDS and message["role"] == "assistant"
-    assert (whole["eval_count"] if backend == "ollama" else whole["usage"]["completion_tokens"]) == 3
+    assert (
+        whole["eval_count"] if backend == "ollama" else whole["usage"]["completion_tokens"]
+    ) == 3
 
 
 def test_streaming_unasked_is_as_its_protocol_has_it() -> None:
@@ -124,13 +154,17 @@ def test_the_rate_is_the_scripts(backend: str) -> None:
         (asked,) = server.chats
     times = [at for at, _ in asked.written]
     assert 0.2 <= times[0] - asked_at < 0.7
-    assert len(times) == 20 and 0.1 < times[-1] - times[0] < 0.7  # the schedule stands: a late first token shortens it
+    assert (
+        len(times) == 20 and 0.1 < times[-1] - times[0] < 0.7
+    )  # the schedule stands: a late first token shortens it
     assert asked.finished and asked.finished >= times[-1] and asked.closed is None
 
 
 def test_bytes_come_in_the_pieces_that_were_asked_for() -> None:
     """Each piece is a chunk of HTTP of its own: nothing on the way can join them."""
-    with Loopback([Answer("Übermut", piece=1), Answer(raw=[b"abc", b"de"]), Answer(raw=b"abcde", piece=2)]) as server:
+    with Loopback(
+        [Answer("Übermut", piece=1), Answer(raw=[b"abc", b"de"]), Answer(raw=b"abcde", piece=2)]
+    ) as server:
         for sizes in ({1}, {3, 2}, {2, 1}):
             with socket.create_connection(urlsplit(server.url).netloc.split(":")) as raw:
                 raw.sendall(request("/api/chat"))
@@ -141,7 +175,10 @@ def test_bytes_come_in_the_pieces_that_were_asked_for() -> None:
 
 def request(path: str) -> bytes:
     body = b'{"model": "test", "messages": []}'
-    return b"POST %s HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (path.encode(), len(body), body)
+    return (
+        b"POST %s HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+        % (path.encode(), len(body), body)
+    )
 
 
 def read_all(raw: socket.socket) -> bytes:
@@ -185,23 +222,36 @@ def test_an_error_can_come_inside_the_stream(backend: str) -> None:
 
 @every_protocol
 def test_a_status_has_its_headers_and_the_vendors_body(backend: str) -> None:
-    """A text is put into the vendor's form, an object is sent as it is; the script goes on with the next answer."""
-    script = [Answer(status=429, error="slow down", headers={"Retry-After": "2"}), Answer(status=503, error={"odd": 1}), "ok"]
+    """A text is put into the vendor's form, an object is sent as it is; the script goes on with the
+    next answer.
+    """
+    script = [
+        Answer(status=429, error="slow down", headers={"Retry-After": "2"}),
+        Answer(status=503, error={"odd": 1}),
+        "ok",
+    ]
     with Loopback(script) as server:
         first, second = ask(server, backend), ask(server, backend)
         error = json.loads(first.read())["error"]
         assert first.status == 429 and first.getheader("retry-after") == "2"
         assert (error if backend == "ollama" else error["message"]) == "slow down"
         assert second.status == 503 and json.loads(second.read()) == {"odd": 1}
-        assert [ask(server, backend).status for _ in range(3)] == [200] * 3, "the last one again and again"
+        assert [ask(server, backend).status for _ in range(3)] == [200] * 3, (
+            "the last one again and again"
+        )
 
 
 def test_a_refusal_is_said_as_each_vendor_says_it() -> None:
     """As a text, in a field of its own, or as a status with reasons."""
     with Loopback([Answer(refusal="I cannot.")]) as server:
-        assert "".join(texts("ollama", objects("ollama", ask(server, "ollama").read()))) == "I cannot."
+        assert (
+            "".join(texts("ollama", objects("ollama", ask(server, "ollama").read()))) == "I cannot."
+        )
         events = objects("openai_compatible", ask(server, "openai_compatible").read())
-        assert "".join(event["choices"][0]["delta"].get("refusal", "") for event in events[:2]) == "I cannot."
+        assert (
+            "".join(event["choices"][0]["delta"].get("refusal", "") for event in events[:2])
+            == "I cannot."
+        )
         refused = ask(server, "openrouter")
         assert refused.status == 403 and json.loads(refused.read())["error"]["metadata"]["reasons"]
 
@@ -223,7 +273,10 @@ def test_a_connection_can_be_dropped_before_any_answer() -> None:
 
 def test_what_is_no_http_can_be_sent() -> None:
     """A body without a head reaches the client bare."""
-    with Loopback([Answer(raw=b"SSH-2.0\r\n", head=False)]) as server, pytest.raises(http.client.BadStatusLine):
+    with (
+        Loopback([Answer(raw=b"SSH-2.0\r\n", head=False)]) as server,
+        pytest.raises(http.client.BadStatusLine),
+    ):
         ask(server, "ollama")
 
 
@@ -233,7 +286,9 @@ def test_a_hanging_answer_ends_when_the_client_goes(answer: Answer) -> None:
     with Loopback([answer]) as server:
         with socket.create_connection(urlsplit(server.url).netloc.split(":")) as raw:
             raw.sendall(request("/api/chat"))
-            server.until(lambda: server.chats and len(server.chats[0].written) == (1 if answer.head else 0))
+            server.until(
+                lambda: server.chats and len(server.chats[0].written) == (1 if answer.head else 0)
+            )
             assert server.chats[0].closed is None
             left = time.monotonic()
         server.until(lambda: server.chats[0].closed)
@@ -245,7 +300,11 @@ def test_a_client_that_goes_in_the_middle_is_seen_at_once() -> None:
     """Also between two tokens far apart; no token is written after it."""
     with Loopback([Answer(WORDS, pause=3600)]) as server:
         with socket.create_connection(urlsplit(server.url).netloc.split(":")) as raw:
-            raw.sendall(request("/v1/chat/completions").replace(b'"messages"', b'"stream":1,"messages"').replace(b": 33", b": 44"))
+            raw.sendall(
+                request("/v1/chat/completions")
+                .replace(b'"messages"', b'"stream":1,"messages"')
+                .replace(b": 33", b": 44")
+            )
             raw.recv(10)
         server.until(lambda: server.chats[0].closed)
         assert [token for _, token in server.chats[0].written] == TOKENS[:1]
@@ -269,38 +328,64 @@ def test_every_request_is_kept_as_it_came() -> None:
         before = time.monotonic()
         connection = connect(server)
         connection.request(
-            "POST", "/api/chat?x=1", '{"model": "m", "options": {"seed": 7}}', {"Authorization": "Bearer k", "Connection": "close"}
+            "POST",
+            "/api/chat?x=1",
+            '{"model": "m", "options": {"seed": 7}}',
+            {"Authorization": "Bearer k", "Connection": "close"},
         )
         connection.getresponse().read()
         look(server, "/api/tags")
         chat, tags = server.requests
-    assert (chat.method, chat.path, chat.body) == ("POST", "/api/chat", {"model": "m", "options": {"seed": 7}})
-    assert chat.headers["authorization"] == "Bearer k" and before <= chat.at <= tags.at <= time.monotonic()
-    assert (tags.method, tags.path, tags.body) == ("GET", "/api/tags", {}) and server.chats == [chat]
+    assert (chat.method, chat.path, chat.body) == (
+        "POST",
+        "/api/chat",
+        {"model": "m", "options": {"seed": 7}},
+    )
+    assert (
+        chat.headers["authorization"] == "Bearer k"
+        and before <= chat.at <= tags.at <= time.monotonic()
+    )
+    assert (tags.method, tags.path, tags.body) == ("GET", "/api/tags", {}) and server.chats == [
+        chat
+    ]
 
 
 def test_a_function_of_the_request_answers_it() -> None:
     """So that one server can be judge and writer; what the function raises is heard of."""
     with Loopback([lambda body: f"you said {body['messages'][0]['content']}"]) as server:
-        said = objects("ollama", ask(server, "ollama", messages=[{"role": "user", "content": "Hallo"}]).read())
+        said = objects(
+            "ollama", ask(server, "ollama", messages=[{"role": "user", "content": "Hallo"}]).read()
+        )
         assert "".join(texts("ollama", said)) == "you said Hallo"
 
     def broken(body: Any) -> str:
         raise AssertionError("not this question")
 
-    with pytest.raises(AssertionError, match="not this question"), Loopback([broken]) as server, pytest.raises(ConnectionError):
+    with (
+        pytest.raises(AssertionError, match="not this question"),
+        Loopback([broken]) as server,
+        pytest.raises(ConnectionError),
+    ):
         ask(server, "ollama")
 
 
 def test_what_there_is_can_be_looked_up() -> None:
     """Versions, models, keys; an unknown model or path is not found."""
     with Loopback(models=("gemma", "mistral:7b")) as server:
-        tags, shown = look(server, "/api/tags")[1], look(server, "/api/show", "POST", model="gemma")[1]
+        tags, shown = (
+            look(server, "/api/tags")[1],
+            look(server, "/api/show", "POST", model="gemma")[1],
+        )
         assert [model["name"] for model in tags["models"]] == ["gemma:latest", "mistral:7b"]
-        assert shown["model_info"]["test.context_length"] == 8192 and shown["capabilities"] == ["completion"]
+        assert shown["model_info"]["test.context_length"] == 8192 and shown["capabilities"] == [
+            "completion"
+        ]
         assert look(server, "/api/show", "POST", model="other")[0] == 404
         assert look(server, "/api/version")[1]["version"] and look(server, "/api/ps")[1]["models"]
-        assert [model["id"] for model in look(server, "/v1/models")[1]["data"]] == ["gemma", "mistral:7b"]
+        assert [model["id"] for model in look(server, "/v1/models")[1]["data"]] == [
+            "gemma",
+            "mistral:7b",
+        ]
         assert isinstance(look(server, "/api/v1/models")[1]["data"][0]["pricing"]["prompt"], str)
         assert look(server, "/api/v1/key")[1]["data"]["limit_remaining"] == 4.2
         assert look(server, "/nowhere")[0] == 404 and server.chats == []
@@ -308,7 +393,9 @@ def test_what_there_is_can_be_looked_up() -> None:
 
 @every_protocol
 def test_its_environment_sets_devpipe_to_it(backend: str, tmp_path: Path) -> None:
-    """The address under the name its owner uses, a key where one is needed, and the model of each task."""
+    """The address under the name its owner uses, a key where one is needed, and the model of each
+    task.
+    """
     with Loopback() as server:
         told = server.environment(backend, tasks=("interception", "judge"), model="gemma")
         settings = Settings.load(tmp_path, environ=told, backends=[backend])
@@ -366,7 +453,9 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 
 
 def test_a_hundred_streams_keep_their_rate() -> None:
-    """Each at twenty tokens a second for a second, from a process of its own: none is late by more than the machine is busy."""
+    """Each at twenty tokens a second for a second, from a process of its own: none is late by more
+    than the machine is busy.
+    """
     with Loopback([Answer("x " * 20, latency=0.5, pause=0.05)]) as server:
         url = urlsplit(server.url)
         done = subprocess.run(

@@ -24,7 +24,9 @@ class Shell:
         self.user_ns = variables
         self.magics: dict[tuple[str, str], Callable[..., Any]] = {}
 
-    def register_magic_function(self, function: Callable[..., Any], *, magic_kind: str, magic_name: str) -> None:
+    def register_magic_function(
+        self, function: Callable[..., Any], *, magic_kind: str, magic_name: str
+    ) -> None:
         self.magics[magic_kind, magic_name] = function
 
 
@@ -51,8 +53,14 @@ def look(shell: Shell, line: str) -> Any:
 
 
 def test_a_cell_becomes_a_run(shell: Shell) -> None:
-    """Pipeline, output, seed and settings are on the line, the text below it; the ended run comes back."""
-    run = intercept(shell, "bauhaus -o sketch --seed 7 --text-seed 3 --set width=64 --set height=64", "eine rote Katze\n")
+    """Pipeline, output, seed and settings are on the line, the text below it; the ended run comes
+    back.
+    """
+    run = intercept(
+        shell,
+        "bauhaus -o sketch --seed 7 --text-seed 3 --set width=64 --set height=64",
+        "eine rote Katze\n",
+    )
     assert run.outcome == "completed" and run.seed == 7
     started = run.summary.started
     assert (started.pipeline, started.text_seed, started.texts, started.parameters) == (
@@ -62,7 +70,11 @@ def test_a_cell_becomes_a_run(shell: Shell) -> None:
 
 def test_variables_stand_for_their_values(shell: Shell) -> None:
     """{name} and $name of the notebook are filled in; unknown ones, prices and code stay text."""
-    run = intercept(shell, "passthrough --set width=64 --set height=64", "eine {animal}, $animal, {dog}, $5, {1 + 1}")
+    run = intercept(
+        shell,
+        "passthrough --set width=64 --set height=64",
+        "eine {animal}, $animal, {dog}, $5, {1 + 1}",
+    )
     assert run.texts["input"]["prompt"] == "eine Katze, Katze, {dog}, $5, {1 + 1}"
 
 
@@ -92,17 +104,27 @@ def test_looking_around(shell: Shell, capsys: pytest.CaptureFixture[str]) -> Non
     run = intercept(shell, "passthrough --set width=64 --set height=64", "ein Kreis")
     look(shell, "check")
     assert "no faults" in capsys.readouterr().out
-    assert "dada" in set(look(shell, "list")["name"]) and "sketch" in set(look(shell, "list outputs")["name"])
+    assert "dada" in set(look(shell, "list")["name"]) and "sketch" in set(
+        look(shell, "list outputs")["name"]
+    )
     assert list(look(shell, "list recordings")["run_id"]) == [run.id]
     assert look(shell, f"show {run.id}").id == run.id
-    for line, said in (("lst", "Did you mean list"), ("list outpts", "Did you mean outputs"), ("show nope", "no run")):
+    for line, said in (
+        ("lst", "Did you mean list"),
+        ("list outpts", "Did you mean outputs"),
+        ("show nope", "no run"),
+    ):
         with pytest.raises(OneLine, match=said):
             look(shell, line)
 
 
-def test_without_an_engine_of_the_notebook_one_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_engine_of_the_notebook_one_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The workspace is found as everywhere, and the engine is made once."""
     monkeypatch.setenv("DEVPIPE_HOME", str(workspace.create(tmp_path / "other")))
     magics = DevpipeMagics(Shell())
     assert magics.engine is magics.engine and magics.engine.settings.home == tmp_path / "other"
-    assert not any(thread.name == "devpipe-engine" for thread in threading.enumerate() if not thread.daemon)
+    assert not any(
+        thread.name == "devpipe-engine" for thread in threading.enumerate() if not thread.daemon
+    )

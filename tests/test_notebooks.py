@@ -1,4 +1,6 @@
-"""The notebooks run from top to bottom, offline, twice with the same result; a batch's notebook takes no wrong parameter."""
+"""The notebooks run from top to bottom, offline, twice with the same result; a batch's notebook
+takes no wrong parameter.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ from devpipe.errors import UnknownName, UsageError
 from devpipe.record.reader import Recordings
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-ALL = sorted(path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+ALL = sorted(
+    path.relative_to(NOTEBOOKS).as_posix()
+    for path in NOTEBOOKS.rglob("*.ipynb")
+    if ".ipynb_checkpoints" not in path.parts
+)
 EXPLORED = [name for name in ALL if not name.startswith("batch/")]
 MAX_BYTES = 200_000
 MAX_LINES = 15  # a longer cell has found something missing in the package
@@ -34,7 +40,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_there_are_the_notebooks_that_the_readme_names() -> None:
     """A numbered path for people, and one for batches."""
-    assert ALL == ["00_start.ipynb", "01_dashboard.ipynb", "02_compare.ipynb", "03_recordings.ipynb", "batch/sweep.ipynb"]
+    assert ALL == [
+        "00_start.ipynb",
+        "01_dashboard.ipynb",
+        "02_compare.ipynb",
+        "03_recordings.ipynb",
+        "batch/sweep.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -54,12 +66,32 @@ def test_notebooks_are_committed_clean_and_thin(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXPLORED)
 def test_a_notebook_run_twice_says_the_same_twice(home: Path, tmp_path: Path, name: str) -> None:
-    """Executed once, then compared by nbval, strictly: only times and ids may differ, not a word and not a pixel of a thumbnail."""
+    """Executed once, then compared by nbval, strictly: only times and ids may differ, not a word
+    and not a pixel of a thumbnail.
+    """
     notebook = home / "notebooks" / name
-    _python("-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", str(notebook))
+    _python(
+        "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", str(notebook)
+    )
     shutil.rmtree(tmp_path / "recordings", ignore_errors=True)  # the dashboard alone makes none
-    options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=120", f"--nbval-sanitize-with={NOTEBOOKS / 'sanitize.cfg'}"]
-    _python("-m", "pytest", "-q", "-c", os.devnull, f"--rootdir={home}", "-p", "no:cacheprovider", *options, str(notebook))
+    options = [
+        "--nbval",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=120",
+        f"--nbval-sanitize-with={NOTEBOOKS / 'sanitize.cfg'}",
+    ]
+    _python(
+        "-m",
+        "pytest",
+        "-q",
+        "-c",
+        os.devnull,
+        f"--rootdir={home}",
+        "-p",
+        "no:cacheprovider",
+        *options,
+        str(notebook),
+    )
     assert name == "01_dashboard.ipynb" or Recordings(tmp_path / "recordings").ids()
 
 
@@ -69,11 +101,17 @@ def _python(*arguments: str) -> None:
 
 
 def test_a_sweep_is_run_with_its_parameters_and_kept(home: Path, tmp_path: Path) -> None:
-    """papermill fills in what is given; the executed copy holds it and its results, and the recordings are its batch."""
+    """papermill fills in what is given; the executed copy holds it and its results, and the
+    recordings are its batch.
+    """
     given = {"prompts": ["ein blauer Mond"], "seeds": [5], "width": 64}
-    kept = run_notebook(home / "notebooks" / "batch" / "sweep.ipynb", tmp_path / "kept.ipynb", given)
+    kept = run_notebook(
+        home / "notebooks" / "batch" / "sweep.ipynb", tmp_path / "kept.ipynb", given
+    )
     copy = nbformat.read(kept, as_version=4)
-    injected = [cell for cell in copy.cells if "injected-parameters" in cell.metadata.get("tags", ())]
+    injected = [
+        cell for cell in copy.cells if "injected-parameters" in cell.metadata.get("tags", ())
+    ]
     assert len(injected) == 1 and "ein blauer Mond" in injected[0].source
     assert "2 completed" in str(copy.cells) and kept.stat().st_size < 1_000_000
     runs = list(Recordings(tmp_path / "recordings"))
@@ -84,14 +122,28 @@ def test_a_sweep_is_run_with_its_parameters_and_kept(home: Path, tmp_path: Path)
 def test_a_misspelt_parameter_starts_nothing(home: Path, tmp_path: Path) -> None:
     """papermill itself would write a line into its log and go on with the default."""
     with pytest.raises(UnknownName, match="Did you mean width"):
-        run_notebook(home / "notebooks" / "batch" / "sweep.ipynb", tmp_path / "kept.ipynb", {"widht": 64})
+        run_notebook(
+            home / "notebooks" / "batch" / "sweep.ipynb", tmp_path / "kept.ipynb", {"widht": 64}
+        )
     assert not (tmp_path / "kept.ipynb").exists() and not (tmp_path / "recordings").exists()
 
 
-def test_papermill_itself_ends_with_an_error_on_a_misspelt_parameter(home: Path, tmp_path: Path) -> None:
+def test_papermill_itself_ends_with_an_error_on_a_misspelt_parameter(
+    home: Path, tmp_path: Path
+) -> None:
     """Also from the shell: the cell after the parameters finds the name that nobody asked for."""
-    sweep = [str(home / "notebooks" / "batch" / "sweep.ipynb"), str(tmp_path / "kept.ipynb"), "--cwd", str(home / "notebooks" / "batch")]
-    done = subprocess.run([sys.executable, "-m", "papermill", *sweep, "-p", "widht", "64"], capture_output=True, text=True, timeout=120)
+    sweep = [
+        str(home / "notebooks" / "batch" / "sweep.ipynb"),
+        str(tmp_path / "kept.ipynb"),
+        "--cwd",
+        str(home / "notebooks" / "batch"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", *sweep, "-p", "widht", "64"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode != 0 and "Did you mean width" in done.stderr
     assert not (tmp_path / "recordings").exists()
 
@@ -121,7 +173,9 @@ def test_a_notebook_whose_kernel_dies_has_failed(tmp_path: Path) -> None:
 
 def test_declared_are_the_names_of_the_parameters_cell(tmp_path: Path) -> None:
     """Annotated ones count, too; no such cell, or no notebook, is a usage error."""
-    assert declared(_notebook(tmp_path / "a.ipynb", "a = 1\nb: int | None = None\nprint(a)", "c = 1")) == ["a", "b"]
+    assert declared(
+        _notebook(tmp_path / "a.ipynb", "a = 1\nb: int | None = None\nprint(a)", "c = 1")
+    ) == ["a", "b"]
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "b.ipynb")
     (tmp_path / "c.ipynb").write_text("{}")
     for name, said in (("b", "no cell tagged"), ("c", "is no notebook"), ("d", "cannot be read")):
@@ -130,8 +184,17 @@ def test_declared_are_the_names_of_the_parameters_cell(tmp_path: Path) -> None:
 
 
 def test_parameters_are_of_the_kinds_asked_for() -> None:
-    """Whatever else a notebook has is left alone; a stranger, a missing one and one of another kind are named."""
-    around = {"_x": 1, "In": [], "get_ipython": print, "os": os, "run_notebook": run_notebook, "Path": Path}
+    """Whatever else a notebook has is left alone; a stranger, a missing one and one of another kind
+    are named.
+    """
+    around = {
+        "_x": 1,
+        "In": [],
+        "get_ipython": print,
+        "os": os,
+        "run_notebook": run_notebook,
+        "Path": Path,
+    }
     assert parameters(around | {"a": [1], "b": "x"}, a=list[int], b=str) == {"a": [1], "b": "x"}
     with pytest.raises(UnknownName, match="Did you mean seeds"):
         parameters({"seeds": [1], "seed": 2}, seeds=list[int])

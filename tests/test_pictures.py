@@ -19,7 +19,9 @@ from devpipe.media import pictures
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:
     pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
-    return Image.fromarray(pixels, "RGBA").convert(mode) if mode != "RGBA" else Image.fromarray(pixels)
+    return (
+        Image.fromarray(pixels, "RGBA").convert(mode) if mode != "RGBA" else Image.fromarray(pixels)
+    )
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -36,7 +38,13 @@ def animated() -> bytes:
 def sized_png(width: int, height: int) -> bytes:
     """A PNG whose header claims a size that its data does not have."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + b"\0\0\0\0IEND\xaeB`\x82"
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+        + b"\0\0\0\0IEND\xaeB`\x82"
+    )
 
 
 def tone(seconds: float) -> bytes:
@@ -119,8 +127,14 @@ HOSTILE = {
 def test_what_is_no_picture_of_ours_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         pictures.decode(HOSTILE[name], what="mask")
-    assert ("too large" in str(caught.value)) == (name in ("too wide", "too many pixels", "bomb", "huge webp"))
-    assert str(caught.value).startswith("The mask is") and "\n" not in str(caught.value) and caught.value.hint
+    assert ("too large" in str(caught.value)) == (
+        name in ("too wide", "too many pixels", "bomb", "huge webp")
+    )
+    assert (
+        str(caught.value).startswith("The mask is")
+        and "\n" not in str(caught.value)
+        and caught.value.hint
+    )
 
 
 def test_the_caller_chooses_the_error() -> None:
@@ -146,11 +160,21 @@ def test_a_phone_photo_loses_its_metadata_and_stands_upright() -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "SECRETCAM"
     exif.get_ifd(0x8825)[1] = "N"
-    data = saved(picture(), "JPEG", exif=exif, icc_profile=b"SECRETPROFILE" + bytes(200), comment=b"SECRETCOMMENT")
+    data = saved(
+        picture(),
+        "JPEG",
+        exif=exif,
+        icc_profile=b"SECRETPROFILE" + bytes(200),
+        comment=b"SECRETCOMMENT",
+    )
     attachment = pictures.attachment(data, name="image")
     assert (attachment.width, attachment.height) == (40, 60) == pictures.size_of(attachment.data)
     assert attachment.media_type == "image/png" == pictures.sniff(attachment.data)
-    assert b"SECRET" not in attachment.data and b"eXIf" not in attachment.data and b"iCCP" not in attachment.data
+    assert (
+        b"SECRET" not in attachment.data
+        and b"eXIf" not in attachment.data
+        and b"iCCP" not in attachment.data
+    )
 
 
 def test_a_phone_photo_with_a_second_picture_is_one_picture() -> None:
@@ -164,7 +188,9 @@ def test_a_mask_is_grey_and_its_transparent_parts_do_not_change() -> None:
     image.putpixel((1, 1), (255, 255, 255, 255))
     mask = pictures.decode(pictures.attachment(saved(image), name="mask").data)
     assert mask.mode == "L" and list(np.flatnonzero(np.asarray(mask))) == [5]
-    shown = pictures.decode(pictures.attachment(saved(Image.new("RGBA", (4, 2))), name="image").data)
+    shown = pictures.decode(
+        pictures.attachment(saved(Image.new("RGBA", (4, 2))), name="image").data
+    )
     assert shown.mode == "RGB" and shown.getpixel((0, 0)) == (255, 255, 255)
 
 
@@ -181,12 +207,20 @@ def test_encoding_loses_no_pixel_and_repeats_itself(mode: str) -> None:
 def test_thumbnail_fits_256_pixels_and_keeps_the_shape(size: tuple[int, int]) -> None:
     for kind in ("PNG", "JPEG"):
         width, height = pictures.size_of(pictures.thumbnail(saved(picture(size=size), kind)))
-        assert max(width, height) <= 256 and abs(width / height - size[0] / size[1]) < 0.15 * size[0] / size[1]
+        assert (
+            max(width, height) <= 256
+            and abs(width / height - size[0] / size[1]) < 0.15 * size[0] / size[1]
+        )
     assert pictures.size_of(pictures.thumbnail(animated())) == (60, 40)
 
 
 def test_seconds_of_sounds_and_films() -> None:
     assert pictures.seconds_of(tone(1.5)) == pytest.approx(1.5)
     assert pictures.seconds_of(animated()) == pytest.approx(0.75)
-    for data in (saved(picture()), saved(picture(), "WEBP"), tone(1)[:20], b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16) + b"data"):
+    for data in (
+        saved(picture()),
+        saved(picture(), "WEBP"),
+        tone(1)[:20],
+        b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16) + b"data",
+    ):
         assert pictures.seconds_of(data) is None

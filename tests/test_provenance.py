@@ -1,4 +1,6 @@
-"""What a file says of itself survives in every format, changes no pixel, and cannot hurt the reader."""
+"""What a file says of itself survives in every format, changes no pixel, and cannot hurt the
+reader.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,19 @@ from PIL import Image, PngImagePlugin
 
 from devpipe.errors import Unavailable
 from devpipe.media.pictures import riff_chunks, seconds_of, size_of, sniff
-from devpipe.media.provenance import BY_MODEL, BY_PROCEDURE, MAX_REQUEST_BYTES, Provenance, bare, read, stamp
+from devpipe.media.provenance import (
+    BY_MODEL,
+    BY_PROCEDURE,
+    MAX_REQUEST_BYTES,
+    Provenance,
+    bare,
+    read,
+    stamp,
+)
 
-MARK = Provenance(BY_PROCEDURE, "devpipe procedural/sketch", "A sketch drawn by rules, not by a diffusion model.")
+MARK = Provenance(
+    BY_PROCEDURE, "devpipe procedural/sketch", "A sketch drawn by rules, not by a diffusion model."
+)
 FULL = Provenance(
     BY_MODEL,
     "devpipe comfyui/sd35",
@@ -42,7 +54,9 @@ def picture(mode: str, kind: str, **options: Any) -> bytes:
 def film(kind: str, **options: Any) -> bytes:
     frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "green", "blue")]
     out = io.BytesIO()
-    frames[0].save(out, kind, save_all=True, append_images=frames[1:], duration=100, loop=0, **options)
+    frames[0].save(
+        out, kind, save_all=True, append_images=frames[1:], duration=100, loop=0, **options
+    )
     return out.getvalue()
 
 
@@ -52,7 +66,13 @@ def mp4() -> bytes:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for shade in range(5):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade * 50, np.uint8), format="rgb24")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(
+                        np.full((48, 64, 3), shade * 50, np.uint8), format="rgb24"
+                    )
+                )
+            )
         container.mux(stream.encode())
     return out.getvalue()
 
@@ -98,17 +118,34 @@ def words() -> PngImagePlugin.PngInfo:
 def played(container: str, codec: str) -> bytes:
     """A film or a sound whose tags hold the graph."""
     out = io.BytesIO()
-    with av.open(out, "w", format=container, options={"movflags": "use_metadata_tags"} if container == "mp4" else {}) as file:
+    with av.open(
+        out,
+        "w",
+        format=container,
+        options={"movflags": "use_metadata_tags"} if container == "mp4" else {},
+    ) as file:
         file.metadata["prompt"] = file.metadata["comment"] = SECRET
         if codec in ("libx264", "libvpx-vp9"):
             film = file.add_stream(codec, rate=10)
             film.width, film.height, film.pix_fmt = 64, 48, "yuv420p"
             film.metadata["title"] = SECRET
-            frames = [av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade * 50, np.uint8), format="rgb24") for shade in range(5)]
+            frames = [
+                av.VideoFrame.from_ndarray(
+                    np.full((48, 64, 3), shade * 50, np.uint8), format="rgb24"
+                )
+                for shade in range(5)
+            ]
         else:
             film = file.add_stream(codec, rate=48000)
             film.layout = "mono"
-            frames = [av.AudioFrame(format=film.format.name, layout="mono", samples=film.codec_context.frame_size or 960) for _ in range(9)]
+            frames = [
+                av.AudioFrame(
+                    format=film.format.name,
+                    layout="mono",
+                    samples=film.codec_context.frame_size or 960,
+                )
+                for _ in range(9)
+            ]
             for at, frame in enumerate(frames):
                 frame.sample_rate, frame.pts = 48000, at * frame.samples
                 frame.planes[0].update(bytes(frame.planes[0].buffer_size))
@@ -118,7 +155,8 @@ def played(container: str, codec: str) -> bytes:
     return out.getvalue()
 
 
-AV1 = base64.b64decode(  # five frames in a WEBM whose tags hold the text; its encoder is slow to start
+# five frames in a WEBM whose tags hold the text; its encoder is slow to start
+AV1 = base64.b64decode(
     "GkXfo59ChoEBQveBAULygQRC84EIQoKEd2VibUKHgQJChYECGFOAZwEAAAAAAAKPEU2bdLpNu4tTq4QVSalmU6yBoU27i1OrhBZUrmtTrIHYTbuMU6uEElTD"
     "Z1OsggE/TbuMU6uEHFO7a1OsggJ57AEAAAAAAABZAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAVSalmsirXsYMPQkBNgI1MYXZmNjIuMTIuMTAyV0GNTGF2ZjYyLjEyLjEwMkSJiEB/QAAAAAAAFlSua+Ku"
@@ -132,7 +170,9 @@ AV1 = base64.b64decode(  # five frames in a WEBM whose tags hold the text; its e
 TOLD = {
     "png": picture("RGB", "PNG", pnginfo=words()),
     "png animated": film("PNG", pnginfo=words()),
-    "jpeg": picture("RGB", "JPEG", comment=SECRET, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + SECRET.encode()),
+    "jpeg": picture(
+        "RGB", "JPEG", comment=SECRET, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + SECRET.encode()
+    ),
     "webp": picture("RGBA", "WEBP", lossless=True, exact=True, exif=b"Exif\0\0" + SECRET.encode()),
     "webp animated": film("WEBP", exif=b"Exif\0\0" + SECRET.encode()),
     "gif": film("GIF", comment=SECRET),
@@ -161,7 +201,10 @@ def test_what_is_cut_off_or_odd_is_bared_or_said_to_be_unreadable(name: str) -> 
     data = (TOLD | FILES)[name]
     for end in range(0, len(data), max(1, len(data) // 60)):
         with contextlib.suppress(Unavailable):
-            assert SECRET.encode() not in bare(data[:end]) or sniff(data[:end]) == "application/octet-stream"
+            assert (
+                SECRET.encode() not in bare(data[:end])
+                or sniff(data[:end]) == "application/octet-stream"
+            )
 
 
 def content(data: bytes) -> list[bytes]:
@@ -172,11 +215,15 @@ def content(data: bytes) -> list[bytes]:
             return [repr(file.getparams()).encode(), file.readframes(10**6)]
     if kind.startswith(("video/", "audio/")):
         with av.open(io.BytesIO(data)) as container:
-            return [frame.to_ndarray().tobytes() for frame in container.decode(container.streams[0])]
+            return [
+                frame.to_ndarray().tobytes() for frame in container.decode(container.streams[0])
+            ]
     image, frames = Image.open(io.BytesIO(data)), []
     for index in range(getattr(image, "n_frames", 1)):
         image.seek(index)
-        frames.append(f"{image.mode} {image.size} {image.info.get('duration')}".encode() + image.tobytes())
+        frames.append(
+            f"{image.mode} {image.size} {image.info.get('duration')}".encode() + image.tobytes()
+        )
     return frames
 
 
@@ -187,7 +234,11 @@ def test_a_stamp_is_read_back_and_changes_no_content(name: str, provenance: Prov
     stamped = stamp(data, sniff(data), provenance)
     assert read(data) is None and read(stamped) == provenance
     assert content(stamped) == content(data)
-    assert (size_of(stamped), seconds_of(stamped), sniff(stamped)) == (size_of(data), seconds_of(data), sniff(data))
+    assert (size_of(stamped), seconds_of(stamped), sniff(stamped)) == (
+        size_of(data),
+        seconds_of(data),
+        sniff(data),
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -200,7 +251,11 @@ def test_stamping_twice_leaves_the_last_stamp_alone(name: str) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -213,8 +268,12 @@ JSON = st.recursive(
     st.text(st.characters(codec=None), max_size=60),
     st.none() | st.dictionaries(st.text(st.characters(codec=None)), JSON, max_size=3),
 )
-def test_any_text_survives(name: str, made_by: str, note: str, request: dict[str, Any] | None) -> None:
-    """Control characters, lone surrogates and markup included; our own sentences lose at most what XML cannot carry."""
+def test_any_text_survives(
+    name: str, made_by: str, note: str, request: dict[str, Any] | None
+) -> None:
+    """Control characters, lone surrogates and markup included; our own sentences lose at most what
+    XML cannot carry.
+    """
     provenance = Provenance(BY_PROCEDURE, made_by, note, request)
     assert read(stamp(FILES[name], sniff(FILES[name]), provenance)) == provenance
 
@@ -223,7 +282,11 @@ def test_any_text_survives(name: str, made_by: str, note: str, request: dict[str
 def test_a_webp_says_in_its_header_what_it_carries(name: str) -> None:
     """XMP always, alpha where there is some: browsers believe the flags."""
     stamped = stamp(FILES[name], "image/webp", MARK)
-    assert stamped[12:16] == b"VP8X" and stamped[20] & 0x04 and bool(stamped[20] & 0x10) == ("alpha" in name)
+    assert (
+        stamped[12:16] == b"VP8X"
+        and stamped[20] & 0x04
+        and bool(stamped[20] & 0x10) == ("alpha" in name)
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -234,18 +297,25 @@ def test_other_programs_find_the_packet(name: str) -> None:
         packet = Image.open(io.BytesIO(data)).info.get("xmp")
         packet = packet.encode() if isinstance(packet, str) else packet
     elif sniff(data) == "audio/wav":
-        packet = next(data[at : at + size] for chunk, at, size in riff_chunks(data) if chunk == b"_PMX")
+        packet = next(
+            data[at : at + size] for chunk, at, size in riff_chunks(data) if chunk == b"_PMX"
+        )
         assert struct.unpack_from("<I", data, 4)[0] == len(data) - 8
     else:
         at = data.rindex(bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC"))
         packet = data[at + 16 :]
         assert struct.unpack_from(">I", data, at - 8)[0] == len(data) - at + 8
-    found = ElementTree.fromstring(packet).find(".//{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")
+    found = ElementTree.fromstring(packet).find(
+        ".//{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
+    )
     assert found is not None and found.text == BY_MODEL
 
 
 def test_the_order_of_keys_changes_no_byte() -> None:
-    a, b = Provenance(BY_MODEL, "m", "", {"a": 1, "b": 2}), Provenance(BY_MODEL, "m", "", {"b": 2, "a": 1})
+    a, b = (
+        Provenance(BY_MODEL, "m", "", {"a": 1, "b": 2}),
+        Provenance(BY_MODEL, "m", "", {"b": 2, "a": 1}),
+    )
     assert stamp(FILES["png"], "image/png", a) == stamp(FILES["png"], "image/png", b)
 
 
@@ -253,29 +323,53 @@ def test_the_order_of_keys_changes_no_byte() -> None:
 def test_a_request_too_long_for_the_file_leaves_the_mark(name: str) -> None:
     long = Provenance(BY_MODEL, "m", "n", {"prompt": "&" * MAX_REQUEST_BYTES})
     stamped = stamp(FILES[name], sniff(FILES[name]), long)
-    assert read(stamped) == Provenance(BY_MODEL, "m", "n") and content(stamped) == content(FILES[name])
-    fits = Provenance(BY_MODEL, "m", "n", {"prompt": "ü" * 25_000, "prompt_2": "\U0001f600" * 5_000})
+    assert read(stamped) == Provenance(BY_MODEL, "m", "n") and content(stamped) == content(
+        FILES[name]
+    )
+    fits = Provenance(
+        BY_MODEL, "m", "n", {"prompt": "ü" * 25_000, "prompt_2": "\U0001f600" * 5_000}
+    )
     expected = None if name == "jpeg" else fits.request
-    assert getattr(read(stamp(FILES[name], sniff(FILES[name]), fits)), "request", "lost") == expected
+    assert (
+        getattr(read(stamp(FILES[name], sniff(FILES[name]), fits)), "request", "lost") == expected
+    )
 
 
 def test_what_cannot_carry_a_stamp_comes_back_as_it_is() -> None:
-    for data, kind in ((b"fLaC....", "audio/flac"), (b"<html>", "image/png"), (FILES["png"], "image/jpeg"), (b"", "")):
+    for data, kind in (
+        (b"fLaC....", "audio/flac"),
+        (b"<html>", "image/png"),
+        (FILES["png"], "image/jpeg"),
+        (b"", ""),
+    ):
         assert stamp(data, kind, FULL) == data
     open_ended = FILES["mp4"][:-4] + b"\xff"
     assert stamp(open_ended, "video/mp4", FULL) == open_ended
 
 
 def packet_in_png(inner: str, *, doctype: str = "") -> bytes:
-    spaces = 'xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:d="urn:devpipe:provenance:1"'
-    xml = f'{doctype}<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#" {spaces}>{inner}</r:RDF>'
+    spaces = (
+        'xmlns:i="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:d="urn:devpipe:provenance:1"'
+    )
+    xml = (
+        f'{doctype}<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+        f" {spaces}>{inner}</r:RDF>"
+    )
     body = b"iTXtXML:com.adobe.xmp\0\0\0\0\0" + xml.encode()
-    return FILES["png"][:33] + struct.pack(">I", len(body) - 4) + body + b"\0\0\0\0" + FILES["png"][33:]
+    return (
+        FILES["png"][:33]
+        + struct.pack(">I", len(body) - 4)
+        + body
+        + b"\0\0\0\0"
+        + FILES["png"][33:]
+    )
 
 
 def test_attributes_say_the_same_as_elements() -> None:
     """Other programs rewrite XMP in its short form."""
-    data = packet_in_png(f'<r:Description i:DigitalSourceType="{BY_MODEL}" d:request="{{&quot;a&quot;:1}}"/>')
+    data = packet_in_png(
+        f'<r:Description i:DigitalSourceType="{BY_MODEL}" d:request="{{&quot;a&quot;:1}}"/>'
+    )
     assert read(data) == Provenance(BY_MODEL, "", "", {"a": 1})
 
 
@@ -318,7 +412,9 @@ def test_hostile_packets_say_nothing(data: bytes) -> None:
 def test_a_hostile_request_is_not_believed(request_text: str) -> None:
     """Too deep, too long, no object, no JSON: the mark is read, the request is not."""
     escaped = request_text.replace('"', "&quot;")
-    data = packet_in_png(f"<i:DigitalSourceType>{BY_MODEL}</i:DigitalSourceType><d:request>{escaped}</d:request>")
+    data = packet_in_png(
+        f"<i:DigitalSourceType>{BY_MODEL}</i:DigitalSourceType><d:request>{escaped}</d:request>"
+    )
     assert read(data) == Provenance(BY_MODEL, "")
 
 

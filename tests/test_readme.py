@@ -28,7 +28,10 @@ README = (REPOSITORY / "README.md").read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return [inspect.cleandoc(code) for code in re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)]
+    return [
+        inspect.cleandoc(code)
+        for code in re.findall(rf"^ *```{language}\n(.*?)^ *```$", README, re.MULTILINE | re.DOTALL)
+    ]
 
 
 def block(mark: str) -> str:
@@ -46,7 +49,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_python_tour_runs() -> None:
     """As a notebook would run it, with await at top level."""
-    (tour, *_) = blocks("python")
+    tour, *_ = blocks("python")
     names: dict[str, object] = {}
     code = compile(tour, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     await eval(code, names)
@@ -64,8 +67,12 @@ def test_the_shell_tour_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["Shout", "Card"])
-def test_a_backend_example_keeps_the_contract(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README tells newcomers to write, and the tests it tells them to inherit, work as written."""
+def test_a_backend_example_keeps_the_contract(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the README tells newcomers to write, and the tests it tells them to inherit, work as
+    written.
+    """
     module = ModuleType(f"devpipe.backends.{name.lower()}")
     exec(compile(block(f"class {name}("), "README.md", "exec"), vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -85,14 +92,21 @@ def test_the_media_backend_draws_an_output(tmp_path: Path) -> None:
     line = re.search(r'`("medium": "image", "backend": "card", "model": "card")`', README)
     assert line
     shutil.copytree(REPOSITORY / "pipelines", tmp_path / "pipelines")
-    config = json.loads((REPOSITORY / "output_configs/sketch.json").read_bytes()) | json.loads(f"{{{line[1]}}}") | {"name": "card"}
+    config = (
+        json.loads((REPOSITORY / "output_configs/sketch.json").read_bytes())
+        | json.loads(f"{{{line[1]}}}")
+        | {"name": "card"}
+    )
     (tmp_path / "output_configs").mkdir()
     (tmp_path / "output_configs/card.json").write_text(json.dumps(config))
     settings = Settings.load(tmp_path, {}, backends=["card", "procedural"])
     engine = Engine(settings=settings, backends={"card": names["Card"](settings)})
     run = engine.start("a cat", output="card", seed=7).wait()
     engine.close()
-    assert run.outcome == "completed" and run.recording.summary.artifacts[0].alt == "A card in #000007 for: a cat"
+    assert (
+        run.outcome == "completed"
+        and run.recording.summary.artifacts[0].alt == "A card in #000007 for: a cat"
+    )
 
 
 def test_the_column_is_a_column(tmp_path: Path) -> None:
@@ -101,7 +115,10 @@ def test_the_column_is_a_column(tmp_path: Path) -> None:
     engine = engine_in(tmp_path)
     run = engine.start("a cat", width=64, height=64).wait()
     engine.close()
-    frame = frame_of([columns.Seen.of(run.recording)], replace(columns.RUNS, columns=(*columns.RUNS.columns, column)))
+    frame = frame_of(
+        [columns.Seen.of(run.recording)],
+        replace(columns.RUNS, columns=(*columns.RUNS.columns, column)),
+    )
     assert frame[column.name].dtype == column.dtype and frame[column.name].tolist() == [0]
 
 
@@ -126,7 +143,10 @@ def test_the_plan_is_a_plan() -> None:
 
 
 def test_nothing_it_lists_is_invented(tmp_path: Path) -> None:
-    """Each pipeline, output and backend it names exists. One that is added later need not be named."""
+    """Each pipeline, output and backend it names exists.
+
+    One that is added later need not be named.
+    """
     catalogue = engine_in(tmp_path).catalogue
     for kind, there in (("Interceptions", catalogue.interceptions), ("Outputs", catalogue.outputs)):
         listed = re.search(rf"\*\*{kind}\*\*.*?: (.*?)\.\s", README, re.DOTALL)
@@ -141,7 +161,11 @@ def test_the_tree_names_every_folder_and_module() -> None:
     """A part of the package without a line in the tree has no reason to exist."""
     tree = README.split("## The tree")[1].split("## How to add")[0]
     package = REPOSITORY / "devpipe"
-    names = {path.stem for path in package.iterdir() if (path.suffix == ".py" or path.is_dir()) and not path.name.startswith("_")}
+    names = {
+        path.stem
+        for path in package.iterdir()
+        if (path.suffix == ".py" or path.is_dir()) and not path.name.startswith("_")
+    }
     assert names - {"defaults"} <= set(re.findall(r"\w+", tree))
 
 

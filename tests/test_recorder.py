@@ -1,4 +1,6 @@
-"""The recorder: what it acknowledges is on disk, whatever comes; the long versions of these tests are in tests/faults."""
+"""The recorder: what it acknowledges is on disk, whatever comes; the long versions of these tests
+are in tests/faults.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,14 @@ from typing import Any
 
 import pytest
 
-from devpipe.errors import RecorderError, RecorderFull, RecorderPoisoned, RecordingDamaged, RunLocked, UsageError
+from devpipe.errors import (
+    RecorderError,
+    RecorderFull,
+    RecorderPoisoned,
+    RecordingDamaged,
+    RunLocked,
+    UsageError,
+)
 from devpipe.record.events import (
     ArtifactWritten,
     Event,
@@ -41,16 +50,26 @@ from tests.faults.test_crashes import killed_at_random
 
 RUN_ID = "20261122-141503-k3v2x2ma"
 REDACT = Redactor(["sk-0123456789"])
-VERDICT = VerdictGiven(stage="input", allowed=False, sha256="0" * 64, level="kids", policy="1", method="rules")
+VERDICT = VerdictGiven(
+    stage="input", allowed=False, sha256="0" * 64, level="kids", policy="1", method="rules"
+)
 
 
 def started(**more: object) -> RunStarted:
-    fields = {"run_id": RUN_ID, "pipeline": "dada", "output": "sketch", "text_seed": 7, "safety": "kids"}
+    fields = {
+        "run_id": RUN_ID,
+        "pipeline": "dada",
+        "output": "sketch",
+        "text_seed": 7,
+        "safety": "kids",
+    }
     return RunStarted.model_validate(fields | more)
 
 
 def artifact(name: str, data: bytes) -> ArtifactWritten:
-    return ArtifactWritten(path=name, media_type="image/png", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    return ArtifactWritten(
+        path=name, media_type="image/png", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)
+    )
 
 
 @pytest.fixture
@@ -77,8 +96,13 @@ def written(recorder: Recorder) -> list[Event]:
 
 def test_ids_sort_by_time_and_are_of_one_form() -> None:
     """UTC whatever the zone, and drawn anew each time."""
-    early, late = datetime(2026, 11, 22, 14, 15, 3, tzinfo=UTC), datetime(2026, 11, 22, 14, 15, 4, tzinfo=timezone(timedelta(hours=-9)))
-    assert new_run_id(early).startswith("20261122-141503-") and new_run_id(late).startswith("20261122-231504-")
+    early, late = (
+        datetime(2026, 11, 22, 14, 15, 3, tzinfo=UTC),
+        datetime(2026, 11, 22, 14, 15, 4, tzinfo=timezone(timedelta(hours=-9))),
+    )
+    assert new_run_id(early).startswith("20261122-141503-") and new_run_id(late).startswith(
+        "20261122-231504-"
+    )
     assert new_run_id(early) < new_run_id(late)
     assert all(re.fullmatch(r"\d{8}-\d{6}-[a-z2-7]{8}", new_run_id()) for _ in range(100))
     assert len({new_run_id(early) for _ in range(1000)}) == 1000
@@ -116,7 +140,9 @@ def test_a_line_is_as_the_design_says(recorder: Recorder) -> None:
 def test_live_and_stored_are_the_same(recorder: Recorder) -> None:
     """What `record` gives back is what a reader finds, also where secrets were removed."""
     live = [
-        *recorder.record(started(texts={"prompt": "my key is sk-0123456789"}, labels={"class": "7b"})),
+        *recorder.record(
+            started(texts={"prompt": "my key is sk-0123456789"}, labels={"class": "7b"})
+        ),
         *recorder.record(VERDICT, Warned(message="https://host/a?signature=abc")),
     ]
     assert list(Recording(recorder.folder).events) == live
@@ -149,17 +175,25 @@ def test_events_that_belong_together_cost_one_write_and_one_fsync(tmp_path: Path
 
 
 def test_a_pool_changes_no_promise(tmp_path: Path) -> None:
-    """With threads for its fsyncs a run is the same; one that fails in a thread poisons the recorder as ever."""
+    """With threads for its fsyncs a run is the same; one that fails in a thread poisons the
+    recorder as ever.
+    """
     with ThreadPoolExecutor(3) as pool:
         recorder = Recorder.create(tmp_path / "a", RUN_ID, redact=REDACT, pool=pool)
         recorder.record(started(), VERDICT)
         recorder.write_files([("01_image.png", b"1"), ("02_image.png", b"2")])
-        recorder.record(artifact("01_image.png", b"1"), artifact("02_image.png", b"2"), RunFinished(outcome="completed"))
+        recorder.record(
+            artifact("01_image.png", b"1"),
+            artifact("02_image.png", b"2"),
+            RunFinished(outcome="completed"),
+        )
         recorder.close()
     assert Recording(recorder.folder).verify() == []
 
     class Failing(ThreadPoolExecutor):
-        def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **more: Any) -> Iterator[Any]:
+        def map(
+            self, fn: Callable[..., Any], *iterables: Iterable[Any], **more: Any
+        ) -> Iterator[Any]:
             return super().map(fn, [*list(*iterables)[:-1], 10**6])  # the last is no descriptor
 
     with Failing(3) as pool:
@@ -189,14 +223,21 @@ def test_an_event_that_is_too_large_is_refused_and_the_run_goes_on(recorder: Rec
 
 
 def test_no_text_can_break_a_line(recorder: Recorder) -> None:
-    """Newlines of all kinds, NUL, controls and emoji come back as they were; half a surrogate pair becomes U+FFFD."""
+    """Newlines of all kinds, NUL, controls and emoji come back as they were; half a surrogate pair
+    becomes U+FFFD.
+    """
     text = '\n\r\u2028\u2029\x85\x00\x01\x1f\x7f\x1b[31m \u202eabc 🐈 \ufeff}"\\,'
-    recorder.record(started(config={"raw": "half \ud83d", "\udc00": ["\ud83d\ude00"]}, texts={"prompt": text}))
+    recorder.record(
+        started(config={"raw": "half \ud83d", "\udc00": ["\ud83d\ude00"]}, texts={"prompt": text})
+    )
     event = written(recorder)[0]
     assert isinstance(event, RunStarted)
     assert event.texts == {"prompt": text}
     assert event.config == {"raw": "half \ufffd", "\ufffd": ["😀"]}
-    assert recorder.write_text("01_input.txt", "a\ud83db\x00") == hashlib.sha256("a\ufffdb\x00".encode()).hexdigest()
+    assert (
+        recorder.write_text("01_input.txt", "a\ud83db\x00")
+        == hashlib.sha256("a\ufffdb\x00".encode()).hexdigest()
+    )
     with pytest.raises(RecorderError, match="cannot be written as JSON"):
         recorder.record(started(config={"what": object()}))
     assert len(written(recorder)) == 1
@@ -207,8 +248,12 @@ def test_secrets_stop_at_the_door(recorder: Recorder) -> None:
     secret = "sk-0123456789"
     sha256 = recorder.write_text("01_input.txt", f"a {secret} b")
     recorder.write_files([("02_image.png", secret.encode())])
-    text = TextWritten(stage="input", text=f"a {secret} b", path="01_input.txt", sha256="of the text before")
-    (_, one) = recorder.record(started(config={secret: {"headers": {"Authorization": "anything"}}}), text)
+    text = TextWritten(
+        stage="input", text=f"a {secret} b", path="01_input.txt", sha256="of the text before"
+    )
+    _, one = recorder.record(
+        started(config={secret: {"headers": {"Authorization": "anything"}}}), text
+    )
     assert isinstance(one.event, TextWritten) and one.event.sha256 == sha256
     recorder.record(artifact("02_image.png", secret.encode()), RunFinished(outcome="completed"))
     recorder.close(b'{"a": "' + secret.encode() + b'"}')
@@ -229,10 +274,15 @@ def test_a_secret_that_is_a_word_of_ours_is_an_error_of_ours(tmp_path: Path) -> 
 
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(recorder: Recorder) -> None:
-    """A short write is cut off again, the error says what to do, nothing is acknowledged after it, and the run can be resumed."""
+    """A short write is cut off again, the error says what to do, nothing is acknowledged after it,
+    and the run can be resumed.
+    """
     recorder.record(started(), VERDICT)
     size = (recorder.folder / "events.jsonl").stat().st_size
-    with limited(resource.RLIMIT_FSIZE, size + 50), pytest.raises(RecorderFull, match="devpipe resume"):
+    with (
+        limited(resource.RLIMIT_FSIZE, size + 50),
+        pytest.raises(RecorderFull, match="devpipe resume"),
+    ):
         recorder.record(Warned(message="x" * 500))
     assert (recorder.folder / "events.jsonl").stat().st_size == size
     with pytest.raises(RecorderPoisoned, match="devpipe resume"):
@@ -261,7 +311,9 @@ def test_an_error_before_the_first_event_names_the_folder_and_the_setting(tmp_pa
 
 
 def test_a_second_writer_is_told_by_whom(recorder: Recorder) -> None:
-    """Pid, host and since, also of one that has written nothing yet; the first goes on undisturbed; a closed one is no writer."""
+    """Pid, host and since, also of one that has written nothing yet; the first goes on undisturbed;
+    a closed one is no writer.
+    """
     with pytest.raises(RunLocked, match="by another process"):
         Recorder.resume(recorder.folder, redact=REDACT)
     recorder.record(started())
@@ -315,7 +367,19 @@ def test_threads_do_not_mix_lines(recorder: Recorder) -> None:
 
 def test_files_are_new_and_named_by_us(recorder: Recorder) -> None:
     """No name leaves the folder, hides, replaces a file or is one of the recorder's own."""
-    for name in ("../x", "a/b", ".hidden", "", "events.jsonl", "run.json", ".lock", "a\0b", "x" * 101, "ä.png", "-rf"):
+    for name in (
+        "../x",
+        "a/b",
+        ".hidden",
+        "",
+        "events.jsonl",
+        "run.json",
+        ".lock",
+        "a\0b",
+        "x" * 101,
+        "ä.png",
+        "-rf",
+    ):
         with pytest.raises(RecorderError, match="no name"):
             recorder.write_files([("fine.png", b""), (name, b"")])
         with pytest.raises(RecorderError, match="no name"):
@@ -328,7 +392,9 @@ def test_files_are_new_and_named_by_us(recorder: Recorder) -> None:
 
 
 def test_an_end_is_an_end(recorder: Recorder) -> None:
-    """After run_finished nothing is recorded, after close neither; close may be called twice, and resume is refused."""
+    """After run_finished nothing is recorded, after close neither; close may be called twice, and
+    resume is refused.
+    """
     recorder.record(started(), RunFinished(outcome="completed"))
     with pytest.raises(RecorderError, match="closed"):
         recorder.record(VERDICT)
@@ -345,11 +411,15 @@ WRITER = f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def interrupted(recorder: Recorder, torn: bytes = b'{"v":1,"seq":3,"at":"2026') -> None:
-    """What a killed process leaves: a torn line, a file without its event, a text whose bytes were lost."""
+    """What a killed process leaves: a torn line, a file without its event, a text whose bytes were
+    lost.
+    """
     sha256 = recorder.write_text("01_input.txt", "hello")
     recorder.write_files([("02_image.png", b"picture")])
     recorder.record(
-        started(), TextWritten(stage="input", text="hello", path="01_input.txt", sha256=sha256), artifact("02_image.png", b"picture")
+        started(),
+        TextWritten(stage="input", text="hello", path="01_input.txt", sha256=sha256),
+        artifact("02_image.png", b"picture"),
     )
     recorder.write_files([("03_image.png", b"nobody knows me")])
     recorder.close()
@@ -359,7 +429,9 @@ def interrupted(recorder: Recorder, torn: bytes = b'{"v":1,"seq":3,"at":"2026') 
 
 
 def test_resume_heals_what_a_dead_writer_left(recorder: Recorder) -> None:
-    """The torn tail goes and is counted, unacknowledged files go, texts come back from their events, numbers go on."""
+    """The torn tail goes and is counted, unacknowledged files go, texts come back from their
+    events, numbers go on.
+    """
     interrupted(recorder)
     assert Recording(recorder.folder).damage == "line 4: not a whole line"
     resumed = Recorder.resume(recorder.folder, redact=REDACT)
@@ -372,7 +444,9 @@ def test_resume_heals_what_a_dead_writer_left(recorder: Recorder) -> None:
     assert Recording(recorder.folder).verify() == []
 
 
-@pytest.mark.parametrize("torn", [b"", b"\0" * 4096, b"\n", b"{}\n", b"\xff\xfe\n\n\0", b'{"v":1,"seq":3'])
+@pytest.mark.parametrize(
+    "torn", [b"", b"\0" * 4096, b"\n", b"{}\n", b"\xff\xfe\n\n\0", b'{"v":1,"seq":3']
+)
 def test_any_tail_is_cut(recorder: Recorder, torn: bytes) -> None:
     """Zeros, empty lines, foreign bytes: what was acknowledged before them is kept."""
     interrupted(recorder, torn)
@@ -393,7 +467,9 @@ def test_resume_refuses_more_than_a_torn_tail(recorder: Recorder) -> None:
 
 
 def test_resume_refuses_damage_before_an_ending(recorder: Recorder) -> None:
-    """A run that has its ending, wherever it is damaged, is never cut, even if nothing else in it was durable."""
+    """A run that has its ending, wherever it is damaged, is never cut, even if nothing else in it
+    was durable.
+    """
     recorder.record(started())
     recorder.record(Warned(message="hello"))
     recorder.record(Warned(message="b"), RunFinished(outcome="completed"))

@@ -1,4 +1,6 @@
-"""Recordings are readable as far as they are whole, never further, and say what is wrong with them."""
+"""Recordings are readable as far as they are whole, never further, and say what is wrong
+with them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ import pytest
 
 from devpipe.errors import RecorderError, RecordingDamaged, UnknownName, UsageError
 from devpipe.record.events import Recorded, StoredEvent, Warned
-from devpipe.record.reader import Prefix, Recording, Recordings, UnknownEvent, parse_line, read_prefix, run_folder
+from devpipe.record.reader import (
+    Prefix,
+    Recording,
+    Recordings,
+    UnknownEvent,
+    parse_line,
+    read_prefix,
+    run_folder,
+)
 from devpipe.record.recorder import Recorder, new_run_id
 from devpipe.record.redaction import Redactor
 from tests.faults.writer import RUN_ID, Witness, started, whole_run
@@ -37,7 +47,9 @@ def run(root: Path) -> Path:
     return run_folder(root, RUN_ID)
 
 
-def line(seq: int, fields: str, *, at: str = "2026-11-22T14:15:03.000000Z", version: int = 1) -> bytes:
+def line(
+    seq: int, fields: str, *, at: str = "2026-11-22T14:15:03.000000Z", version: int = 1
+) -> bytes:
     body = f'{{"v":{version},"seq":{seq},"at":"{at}",{fields}'.encode()
     return body + b',"crc":"%08x"}\n' % zlib.crc32(body)
 
@@ -45,7 +57,13 @@ def line(seq: int, fields: str, *, at: str = "2026-11-22T14:15:03.000000Z", vers
 def test_a_whole_recording_verifies(run: Path) -> None:
     """State, events, files and summary agree."""
     recording = Recording(run)
-    assert (recording.id, recording.state, recording.finished, recording.damage, recording.notes) == (RUN_ID, "completed", True, "", ())
+    assert (
+        recording.id,
+        recording.state,
+        recording.finished,
+        recording.damage,
+        recording.notes,
+    ) == (RUN_ID, "completed", True, "", ())
     assert [one.seq for one in recording.events] == list(range(len(recording.events)))
     assert recording.summary.outcome == "completed"
     assert recording.verify() == []
@@ -94,7 +112,9 @@ def test_verify_names_what_is_wrong(run: Path, problem: str) -> None:
     assert [found for found in Recording(run).verify() if problem in found]
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../b", "..", "", ".lock", "04_image.png/x", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "a/../b", "..", "", ".lock", "04_image.png/x", "a\0b"]
+)
 def test_no_name_leads_out_of_the_folder(run: Path, name: str) -> None:
     """Neither for a path nor for bytes; and a name that no event says is offered the nearest."""
     (run.parent / "secret").write_text("not yours")
@@ -120,7 +140,9 @@ def test_a_forged_event_leads_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_live_run_is_running_and_a_dead_one_interrupted(tmp_path: Path) -> None:
-    """The kernel's lock decides, not a file's age; the empty folder of a run that is being made is no error."""
+    """The kernel's lock decides, not a file's age; the empty folder of a run that is being made is
+    no error.
+    """
     recorder = Recorder.create(tmp_path, RUN_ID, redact=Redactor())
     assert (Recording(recorder.folder).state, Recording(recorder.folder).events) == ("running", ())
     recorder.record(started())
@@ -135,13 +157,17 @@ def test_a_live_run_is_running_and_a_dead_one_interrupted(tmp_path: Path) -> Non
 
 def test_what_a_later_version_wrote_is_skipped_with_a_note() -> None:
     """Unknown types are skipped, unknown fields ignored; the rest is read as ever."""
-    data = line(0, '"type":"warned","message":"a","mood":"blue"', version=2) + line(1, '"type":"dreamt","of":"sheep"', version=2)
+    data = line(0, '"type":"warned","message":"a","mood":"blue"', version=2) + line(
+        1, '"type":"dreamt","of":"sheep"', version=2
+    )
     data += line(2, '"type":"warned","message":"b"')
     prefix = read_prefix(data)
     assert prefix.damage == "" and prefix.size == len(data)
     assert [type(one.event) for one in prefix.lines] == [Warned, UnknownEvent, Warned]
     unknown = prefix.lines[1].event
-    assert isinstance(unknown, UnknownEvent) and unknown.why.startswith("dreamt of schema version 2: ")
+    assert isinstance(unknown, UnknownEvent) and unknown.why.startswith(
+        "dreamt of schema version 2: "
+    )
     notes = Recording(Path("/nowhere"), prefix=prefix).notes
     assert notes == (f"line 2: skipped: {unknown.why}",)
     assert len(Recording(Path("/nowhere"), prefix=prefix).events) == 2
@@ -151,7 +177,10 @@ def test_order_is_by_number_whatever_the_clock_said() -> None:
     """A clock that goes back an hour changes nothing."""
     chance = random.Random(1)
     hours = [chance.randrange(24) for _ in range(500)]
-    data = b"".join(line(n, f'"type":"warned","message":"{n}"', at=f"2026-10-25T{hour:02}:00:00.000000Z") for n, hour in enumerate(hours))
+    data = b"".join(
+        line(n, f'"type":"warned","message":"{n}"', at=f"2026-10-25T{hour:02}:00:00.000000Z")
+        for n, hour in enumerate(hours)
+    )
     assert [one.seq for one in read_prefix(data).lines] == list(range(500))
 
 
@@ -234,25 +263,37 @@ def missed(data: bytes, read: Callable[[bytes], Prefix]) -> list[str]:
         prefix = read(changed)
         if not prefix.damage and len(prefix.lines) >= len(lines):
             wrong.append(f"{number} {mutation.__name__}: not seen")
-        if prefix.lines != lines[: len(prefix.lines)] or len(prefix.lines) < _untouched(data, changed):
+        if prefix.lines != lines[: len(prefix.lines)] or len(prefix.lines) < _untouched(
+            data, changed
+        ):
             wrong.append(f"{number} {mutation.__name__}: not the valid prefix")
     return wrong
 
 
 def _untouched(data: bytes, changed: bytes) -> int:
     """How many lines stand before the first byte that differs."""
-    same = next((at for at, (a, b) in enumerate(zip(data, changed, strict=False)) if a != b), min(len(data), len(changed)))
+    same = next(
+        (at for at, (a, b) in enumerate(zip(data, changed, strict=False)) if a != b),
+        min(len(data), len(changed)),
+    )
     return data[:same].count(b"\n")
 
 
 def test_1000_changed_files_are_all_seen(run: Path) -> None:
-    """R10: no exception, every real change found, what stands before it kept. (A file cut between two lines has lost its ending.)"""
+    """R10: no exception, every real change found, what stands before it kept.
+
+    (A file cut between two lines has lost its ending.)
+    """
     assert missed((run / "events.jsonl").read_bytes(), read_prefix) == []
 
 
 def without_checksum(data: bytes) -> Prefix:
     """A reader that takes every line's word for it."""
-    believed = re.sub(rb'(?m)^(.*),"crc":"[^"\n]{8}"\}$', lambda m: m[1] + b',"crc":"%08x"}' % zlib.crc32(m[1]), data)
+    believed = re.sub(
+        rb'(?m)^(.*),"crc":"[^"\n]{8}"\}$',
+        lambda m: m[1] + b',"crc":"%08x"}' % zlib.crc32(m[1]),
+        data,
+    )
     return read_prefix(believed)
 
 
@@ -262,7 +303,9 @@ def test_a_reader_without_checksum_is_caught(run: Path) -> None:
 
 
 def test_a_run_is_found_by_a_part_of_its_id(root: Path) -> None:
-    """By prefix or suffix where only one has it; a wrong name is offered the nearest, a common one asks for more."""
+    """By prefix or suffix where only one has it; a wrong name is offered the nearest, a common one
+    asks for more.
+    """
     Recorder.create(root, "20261123-090000-k3v2x2ma", redact=Redactor()).close()
     recordings = Recordings(root)
     assert recordings.ids() == ["20261123-090000-k3v2x2ma", RUN_ID]
@@ -278,7 +321,9 @@ def test_a_run_is_found_by_a_part_of_its_id(root: Path) -> None:
 
 
 def test_foreign_folders_and_links_are_no_recordings(root: Path, tmp_path: Path) -> None:
-    """Links out of the folder are not followed, other names not listed, a missing folder is empty."""
+    """Links out of the folder are not followed, other names not listed, a missing folder is
+    empty.
+    """
     outside = tmp_path / "outside"
     shutil.copytree(root / "2026-11-22", outside)
     (root / "2026-11-24").symlink_to(outside)
@@ -304,7 +349,10 @@ def test_10000_events_open_within_a_second(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", sorted(path.name for path in GOLDEN.iterdir()))
 def test_recordings_of_all_versions_are_read_for_ever(tmp_path: Path, version: str) -> None:
-    """They load, verify and say what they always said. Never edit them; add one for a new version."""
+    """They load, verify and say what they always said.
+
+    Never edit them; add one for a new version.
+    """
     shutil.copytree(GOLDEN / version, tmp_path / version)
     recordings = Recordings(tmp_path / version)
     for recording in recordings:
@@ -312,10 +360,15 @@ def test_recordings_of_all_versions_are_read_for_ever(tmp_path: Path, version: s
         for path in recording.folder.iterdir():
             path.chmod(0o600)
         assert (recording.verify(), recording.notes) == ([], ())
-        stored = [json.loads(line) for line in (recording.folder / "events.jsonl").read_text().splitlines()]
+        stored = [
+            json.loads(line)
+            for line in (recording.folder / "events.jsonl").read_text().splitlines()
+        ]
         for one, said in zip(recording.events, stored, strict=True):
             now = json.loads(one.event.model_dump_json())
-            assert {name: now[name] for name in said if name in now} == {name: said[name] for name in said if name in now}
+            assert {name: now[name] for name in said if name in now} == {
+                name: said[name] for name in said if name in now
+            }
             assert set(said) <= {*now, "v", "seq", "at", "crc"}
         assert recording.summary.outcome == "completed"
     assert recordings.ids()
@@ -325,5 +378,9 @@ def test_the_first_golden_recording_has_every_event() -> None:
     """So that a change to any of them is seen."""
     events = [one.event for recording in Recordings(GOLDEN / "v1") for one in recording.events]
     assert {type(event) for event in events} == set(StoredEvent.__args__)
-    assert all(isinstance(one, Recorded) for recording in Recordings(GOLDEN / "v1") for one in recording.events)
+    assert all(
+        isinstance(one, Recorded)
+        for recording in Recordings(GOLDEN / "v1")
+        for one in recording.events
+    )
     assert issubclass(RecordingDamaged, RecorderError)

@@ -1,4 +1,6 @@
-"""recordings/README.md is true: its reader, which knows nothing of devpipe, reads what our recorder writes."""
+"""recordings/README.md is true: its reader, which knows nothing of devpipe, reads what our recorder
+writes.
+"""
 
 from __future__ import annotations
 
@@ -30,24 +32,36 @@ def folder(tmp_path: Path) -> Path:
     """A recording of three events and two files."""
     run_id = new_run_id()
     recorder = Recorder.create(tmp_path, run_id, redact=Redactor([]))
-    recorder.record(events.RunStarted(run_id=run_id, pipeline="dada", output="sketch", text_seed=1, safety="youth"))
+    recorder.record(
+        events.RunStarted(
+            run_id=run_id, pipeline="dada", output="sketch", text_seed=1, safety="youth"
+        )
+    )
     text = 'Ein „Fuchs", "crc":"00000000"}\n'
     sha256 = recorder.write_text("01_input.txt", text)
-    recorder.record(events.TextWritten(stage="input", text=text, final=True, path="01_input.txt", sha256=sha256))
+    recorder.record(
+        events.TextWritten(stage="input", text=text, final=True, path="01_input.txt", sha256=sha256)
+    )
     recorder.record(events.RunFinished(outcome="completed"))
     recorder.close()
     return recorder.folder
 
 
-def test_reads_what_the_recorder_writes(reader: dict[str, Callable[..., Any]], folder: Path) -> None:
+def test_reads_what_the_recorder_writes(
+    reader: dict[str, Callable[..., Any]], folder: Path
+) -> None:
     """Every event comes back in order, and every file is found unchanged."""
     found = reader["read"](folder)
     assert [event["type"] for event in found] == ["run_started", "text_written", "run_finished"]
     assert reader["damaged_files"](folder, found) == []
 
 
-def test_believes_nothing_after_a_changed_byte(reader: dict[str, Callable[..., Any]], folder: Path) -> None:
-    """A changed line, a missing line and a torn end each stop the reader there; a changed file is named."""
+def test_believes_nothing_after_a_changed_byte(
+    reader: dict[str, Callable[..., Any]], folder: Path
+) -> None:
+    """A changed line, a missing line and a torn end each stop the reader there; a changed file is
+    named.
+    """
     path = folder / "events.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     for damaged, believed in (

@@ -20,7 +20,9 @@ REDACT = Redactor([*SECRETS, "short"])
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("before", ["", "a", "ab", "user:"])
 def test_every_spelling_of_a_secret_is_removed(secret: str, before: str) -> None:
-    """Plain, reversed, URL-encoded (upper and lower case), JSON-escaped, in base64 at each alignment."""
+    """Plain, reversed, URL-encoded (upper and lower case), JSON-escaped, in base64 at each
+    alignment.
+    """
     data = (before + secret + " and more").encode()
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         assert encode(secret.encode()).decode()[4:-4] not in REDACT(f"x {encode(data).decode()} y")
@@ -39,7 +41,12 @@ def test_short_strings_are_no_secrets() -> None:
 
 def test_what_is_named_like_a_secret_is_removed_whatever_it_is() -> None:
     """In JSON values, and in texts that quote JSON, headers or signed URLs."""
-    value = {"Authorization": "Bearer x", "x-api-key": "k", "nested": [{"access_token": "t", "token": {"text": "stays"}}], "tokens": 5}
+    value = {
+        "Authorization": "Bearer x",
+        "x-api-key": "k",
+        "nested": [{"access_token": "t", "token": {"text": "stays"}}],
+        "tokens": 5,
+    }
     assert REDACT.value(value) == {
         "Authorization": REDACTED, "x-api-key": REDACTED, "nested": [{"access_token": REDACTED, "token": {"text": "stays"}}], "tokens": 5,
     }  # fmt: skip
@@ -70,13 +77,20 @@ def test_ordinary_words_pass(text: str) -> None:
 
 def test_bytes_are_read_as_text_and_keep_what_is_none() -> None:
     """Bytes that are no UTF-8 come back as they were."""
-    assert REDACT(b"\xff\xfe" + SECRETS[0].encode() + b"\x00") == b"\xff\xfe" + REDACTED.encode() + b"\x00"
+    assert (
+        REDACT(b"\xff\xfe" + SECRETS[0].encode() + b"\x00")
+        == b"\xff\xfe" + REDACTED.encode() + b"\x00"
+    )
 
 
 TEXTS = st.text() | st.sampled_from(SECRETS)
 
 
-@given(st.recursive(TEXTS | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)))
+@given(
+    st.recursive(
+        TEXTS | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner)
+    )
+)
 def test_what_may_not_be_touched_is_not(value: object) -> None:
     """The quick look at a line never overlooks what the thorough one would change."""
     line = json.dumps(value, ensure_ascii=False)

@@ -42,7 +42,9 @@ def test_an_unknown_backend_offers_the_nearest(tmp_path: Path) -> None:
         open_backend("procedurall", settings_for_tests(tmp_path))
 
 
-def test_a_backend_that_cannot_be_imported_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_cannot_be_imported_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error names the package, and is one a fallback chain can react to."""
     register("faraway", "no_such_package.backend:Faraway", monkeypatch)
     with pytest.raises(Unavailable, match="pip install no_such_package"):
@@ -50,8 +52,14 @@ def test_a_backend_that_cannot_be_imported_says_what_to_install(tmp_path: Path, 
 
 
 OURS = {
-    "no_module": ("devpipe.backends.shuot:Shout", r"No module named 'devpipe.backends.shuot'.*Mend devpipe.backends.shuot, or its line in"),
-    "no_class": ("devpipe.offline.backend:Procedurall", r"module devpipe.offline.backend has no backend class 'Procedurall'"),
+    "no_module": (
+        "devpipe.backends.shuot:Shout",
+        r"No module named 'devpipe.backends.shuot'.*Mend devpipe.backends.shuot, or its line in",
+    ),
+    "no_class": (
+        "devpipe.offline.backend:Procedurall",
+        r"module devpipe.offline.backend has no backend class 'Procedurall'",
+    ),
     "no_backend": ("devpipe.offline.backend:VERSION", r"no backend class 'VERSION'"),
     "no_colon": ("devpipe.offline.backend", r"no backend class ''"),
 }
@@ -59,8 +67,12 @@ OURS = {
 
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.loopback
-async def test_a_wrong_line_in_the_registry_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt module or class is said in one line, and `check` says that the backend is not ready."""
+async def test_a_wrong_line_in_the_registry_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A misspelt module or class is said in one line, and `check` says that the backend is not
+    ready.
+    """
     target, message = OURS[name]
     register(name, target, monkeypatch)
     with pytest.raises(Unavailable, match=message) as caught:
@@ -70,9 +82,16 @@ async def test_a_wrong_line_in_the_registry_is_named(name: str, tmp_path: Path, 
     assert not health.ready and re.search(r"Mend devpipe\.(backends|offline)\.", health.hint)
 
 
-def test_an_import_that_fails_in_our_own_code_names_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is told to install devpipe because a backend's file has a misspelt import, nor because a module behind it has."""
-    for module, code in (("outer_room", "import inner_room"), ("inner_room", "from devpipe.values import Nonsense")):
+def test_an_import_that_fails_in_our_own_code_names_the_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told to install devpipe because a backend's file has a misspelt import, nor because
+    a module behind it has.
+    """
+    for module, code in (
+        ("outer_room", "import inner_room"),
+        ("inner_room", "from devpipe.values import Nonsense"),
+    ):
         (tmp_path / f"{module}.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     register("outer", "outer_room:Outer", monkeypatch)
@@ -84,12 +103,22 @@ def test_an_import_that_fails_in_our_own_code_names_the_module(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("shout/any", "there is no backend 'shout'; .*A new one needs its line in devpipe/backends/registry.py"),
+        (
+            "shout/any",
+            (
+                "there is no backend 'shout'; .*A new one needs its line in"
+                " devpipe/backends/registry.py"
+            ),
+        ),
         ("faraway", "must be backend/model, not 'faraway': say which model of faraway"),
     ],
 )
-def test_a_model_that_nobody_serves_is_said(model: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable names a backend that is registered, and one of its models; only the procedures need no name."""
+def test_a_model_that_nobody_serves_is_said(
+    model: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable names a backend that is registered, and one of its models; only the procedures
+    need no name.
+    """
     register("faraway", "no_such_package.backend:Faraway", monkeypatch)
     with pytest.raises(ConfigError, match=message):
         Settings.load(tmp_path, {"DEVPIPE_MODEL_INTERCEPTION": model})

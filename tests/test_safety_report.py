@@ -30,7 +30,10 @@ def says(request: TextRequest) -> str:
 
 def engine_with(folder: Path, answer: object, **environ: str) -> tuple[Engine, ScriptedBackend]:
     judging = ScriptedBackend([answer])  # type: ignore[list-item]
-    return engine_in(folder, backends={"judge": judging}, DEVPIPE_MODEL_JUDGE="judge/x", **environ), judging
+    return (
+        engine_in(folder, backends={"judge": judging}, DEVPIPE_MODEL_JUDGE="judge/x", **environ),
+        judging,
+    )
 
 
 async def made(engine: Engine, cases: object = CASES, **how: object) -> Report:
@@ -41,14 +44,19 @@ async def made(engine: Engine, cases: object = CASES, **how: object) -> Report:
 
 
 async def test_texts_are_judged_as_stage_1_would_and_counted(tmp_path: Path) -> None:
-    """Rules first, then the judge; precision, recall, over-refusal, recall by category, and the misses with their cause."""
+    """Rules first, then the judge; precision, recall, over-refusal, recall by category, and the
+    misses with their cause.
+    """
     engine, judging = engine_with(tmp_path, says)
     done = await made(engine)
     assert len(judging.requests) == 4  # the flag is the rules' own
     assert {name: (share.part, share.of) for name, share in done.shares.items()} == {
         "precision": (2, 3), "recall": (2, 3), "over_refusal": (1, 2), "unchecked": (0, 5),
     }  # fmt: skip
-    assert {name: (share.part, share.of) for name, share in done.categories.items()} == {"extremism": (1, 1), "violence": (1, 2)}
+    assert {name: (share.part, share.of) for name, share in done.categories.items()} == {
+        "extremism": (1, 1),
+        "violence": (1, 2),
+    }
     assert [(row["text"], row["label"], row["cause"]) for row in done.misses] == [
         ("a grim cat", "safe", "The judge said: violence"), ("somebody hurts a puppy", "unsafe", ""),
     ]  # fmt: skip
@@ -57,10 +65,16 @@ async def test_texts_are_judged_as_stage_1_would_and_counted(tmp_path: Path) -> 
 
 
 async def test_a_judge_that_is_down_is_told_apart(tmp_path: Path) -> None:
-    """Texts blocked because no verdict could be had are counted as such: they say nothing about how good the judge is."""
+    """Texts blocked because no verdict could be had are counted as such: they say nothing about how
+    good the judge is.
+    """
     engine, _ = engine_with(tmp_path, "I do not know")
     done = await made(engine)
-    assert (done.shares["unchecked"].part, done.shares["recall"].part, done.shares["over_refusal"].part) == (4, 3, 2)
+    assert (
+        done.shares["unchecked"].part,
+        done.shares["recall"].part,
+        done.shares["over_refusal"].part,
+    ) == (4, 3, 2)
     assert "answered in none of its forms" in str(done)
 
 
@@ -92,7 +106,12 @@ async def test_the_level_may_be_stricter_never_looser(tmp_path: Path) -> None:
 
 def test_intervals_are_wilsons() -> None:
     """Against published values (Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29)."""
-    for part, of, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
+    for part, of, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
         share = Share.of_all(part, of)
         assert share.low is not None and share.high is not None
         assert round(share.low, 4) == low and round(share.high, 4) == high
@@ -121,7 +140,9 @@ def test_intervals_are_wilsons() -> None:
     ],
     ids=lambda value: value[:30] if isinstance(value, bytes) else value,
 )
-def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, content: bytes, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_read_says_where(
+    tmp_path: Path, content: bytes, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One line with the row, and exit status 2."""
     (tmp_path / "l.csv").write_bytes(content)
     assert main(["safety-report", str(tmp_path / "l.csv"), "--home", str(REPOSITORY)]) == 2
@@ -130,29 +151,52 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, content: bytes, t
 
 
 def test_a_spreadsheets_csv_is_read(tmp_path: Path) -> None:
-    """With semicolons, a mark at the beginning, columns in any order, labels in capitals, an empty last line."""
-    (tmp_path / "l.csv").write_bytes('\ufefflabel;text;category\r\nUnsafe;ein, zwei;hate\r\nsafe;"drei\nvier";\r\n\r\n'.encode())
-    assert read(tmp_path / "l.csv") == [Case("ein, zwei", "unsafe", "hate"), Case("drei\nvier", "safe")]
+    """With semicolons, a mark at the beginning, columns in any order, labels in capitals, an empty
+    last line.
+    """
+    (tmp_path / "l.csv").write_bytes(
+        '\ufefflabel;text;category\r\nUnsafe;ein, zwei;hate\r\nsafe;"drei\nvier";\r\n\r\n'.encode()
+    )
+    assert read(tmp_path / "l.csv") == [
+        Case("ein, zwei", "unsafe", "hate"),
+        Case("drei\nvier", "safe"),
+    ]
     with pytest.raises(UsageError, match="cannot be read"):
         read(tmp_path)
 
 
-def test_the_command_prints_a_table_json_and_a_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_a_table_json_and_a_csv(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The example goes through the rules; what a spreadsheet would run is quoted; exit status 0."""
     labelled = tmp_path / "l.csv"
     labelled.write_text("text,label\n=1+1 ein Haus,safe\na cat,safe\n")
     out = tmp_path / "out.csv"
     assert main(["safety-report", str(EXAMPLE), "--home", str(REPOSITORY), "--level", "kids"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("24 texts at level kids, rules alone") and all(word in said for word in ("precision", "recall", "over-refusal"))
-    assert main(["safety-report", str(labelled), "--home", str(REPOSITORY), "--json", "-o", str(out)]) == 0
+    assert said.startswith("24 texts at level kids, rules alone") and all(
+        word in said for word in ("precision", "recall", "over-refusal")
+    )
+    assert (
+        main(["safety-report", str(labelled), "--home", str(REPOSITORY), "--json", "-o", str(out)])
+        == 0
+    )
     told = json.loads(capsys.readouterr().out)
-    assert told["texts"] == 2 and told["over_refusal"]["value"] == 0.0 and told["recall"]["value"] is None and told["misses"] == []
+    assert (
+        told["texts"] == 2
+        and told["over_refusal"]["value"] == 0.0
+        and told["recall"]["value"] is None
+        and told["misses"] == []
+    )
     rows = list(csv.DictReader(out.read_text("utf-8-sig").splitlines()))
-    assert [row["text"] for row in rows] == ["'=1+1 ein Haus", "a cat"] and rows[0]["allowed"] == "True"
+    assert [row["text"] for row in rows] == ["'=1+1 ein Haus", "a cat"] and rows[0][
+        "allowed"
+    ] == "True"
 
 
-def test_the_example_has_both_labels_and_the_rules_refuse_nothing_harmless_of_it(tmp_path: Path) -> None:
+def test_the_example_has_both_labels_and_the_rules_refuse_nothing_harmless_of_it(
+    tmp_path: Path,
+) -> None:
     """Half of it safe; the rules alone find some of the unsafe ones and none of the safe ones."""
     cases = read(EXAMPLE)
     assert sum(case.label == "safe" for case in cases) == len(cases) / 2 == 12

@@ -1,4 +1,6 @@
-"""The word rules: ordinary language passes, terms are found through every disguise, broken lists stop everything."""
+"""The word rules: ordinary language passes, terms are found through every disguise, broken lists
+stop everything.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,19 @@ def caught(family: str, terms: list[str], level: str) -> tuple[int, list[str]]:
     source = random.Random(family)
     disguised = [text for term in terms if (text := FAMILIES[family](term, source))]
     framed = [(text, source.choice(FRAMES).format(text)) for text in disguised]
-    return len(disguised), [text for text, sentence in framed if not shipped_rules().hits(sentence, level)]  # type: ignore[arg-type]
+    return len(disguised), [
+        text for text, sentence in framed if not shipped_rules().hits(sentence, level)
+    ]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("level", ["kids", "youth"])
-@pytest.mark.parametrize("corpus", ["words_tuned", "words_held", "sentences_tuned", "sentences_held"])
+@pytest.mark.parametrize(
+    "corpus", ["words_tuned", "words_held", "sentences_tuned", "sentences_held"]
+)
 def test_ordinary_language_passes(corpus: str, level: str) -> None:
-    """Of innocent words, names, places, compounds and classroom sentences at most one in two hundred is stopped."""
+    """Of innocent words, names, places, compounds and classroom sentences at most one in two
+    hundred is stopped.
+    """
     texts = lines(corpus)
     stopped = [text for text in texts if shipped_rules().hits(text, level)]  # type: ignore[arg-type]
     assert len(texts) >= 150 and len(stopped) <= len(texts) / 200, stopped
@@ -55,27 +63,36 @@ def test_terms_are_found_in_plain_surroundings(level: str) -> None:
 
 @pytest.mark.parametrize("text", lines("together"))
 def test_everyday_words_clear_nothing(text: str) -> None:
-    """Cruel or hateful wishes stay what they are, whatever harmless word stands in the same sentence."""
+    """Cruel or hateful wishes stay what they are, whatever harmless word stands in the same
+    sentence.
+    """
     assert shipped_rules().hits(text, "kids")
 
 
 @pytest.mark.parametrize(
     "terms",
     [
-        "Vibrator Fetisch Domina creampie rimming Fidschi Itaker spic chink coon Krüppel Totenkopfverband Kühnengruß Lebensrune "
-        "PKK-Flagge Hisbollah Hamas Al-Qaida ricin snuff lolita Kettensägenmassaker Schalldämpfer Maschinengewehr"
+        "Vibrator Fetisch Domina creampie rimming Fidschi Itaker spic chink coon Krüppel"
+        " Totenkopfverband Kühnengruß Lebensrune PKK-Flagge Hisbollah Hamas Al-Qaida ricin snuff"
+        " lolita Kettensägenmassaker Schalldämpfer Maschinengewehr"
     ],
 )
 def test_these_are_terms(terms: str) -> None:
     """Words that were once in no list."""
-    assert [term for term in terms.split() if not shipped_rules().hits(f"ein Bild mit {term}", "youth")] == []
+    assert [
+        term for term in terms.split() if not shipped_rules().hits(f"ein Bild mit {term}", "youth")
+    ] == []
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_disguise_is_seen_through(family: str) -> None:
-    """At least nine in ten terms are caught in each family, in the terms we tuned with and in those we did not."""
+    """At least nine in ten terms are caught in each family, in the terms we tuned with and in those
+    we did not.
+    """
     for corpus in ("terms_tuned", "terms_heldout"):
-        tried, missed = caught(family, [term for term in lines(corpus) if family != "rot13" or term.isascii()], "youth")
+        tried, missed = caught(
+            family, [term for term in lines(corpus) if family != "rot13" or term.isascii()], "youth"
+        )
         assert tried >= 4 and len(missed) <= tried / 10, missed
 
 
@@ -89,7 +106,17 @@ def test_disguises_are_seen_through_on_the_whole() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_disguised_ordinary_word_is_no_term(family: str) -> None:
     """A child who plays with spelling is not suspected: harmless words pass in every disguise."""
-    harmless = ["Katze", "Regenbogen", "Schmetterling", "dolphin", "lighthouse", "Märchenschloss", "Elefant", "sunflower", "Dinosaurier"]
+    harmless = [
+        "Katze",
+        "Regenbogen",
+        "Schmetterling",
+        "dolphin",
+        "lighthouse",
+        "Märchenschloss",
+        "Elefant",
+        "sunflower",
+        "Dinosaurier",
+    ]
     source = random.Random(family)
     disguised = [FAMILIES[family](word, source) for word in harmless]
     assert [text for text in disguised if shipped_rules().hits(text, "youth")] == []
@@ -207,17 +234,36 @@ def test_numbers_and_names_alone_are_nobodys_data(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Schlampenparty", "Hurenbilder", "Superhure", "Mörderfotos", "kinderleiche", "bitchface", "camwhorepics", "Leichenfoto"]
+    "text",
+    [
+        "Schlampenparty",
+        "Hurenbilder",
+        "Superhure",
+        "Mörderfotos",
+        "kinderleiche",
+        "bitchface",
+        "camwhorepics",
+        "Leichenfoto",
+    ],
 )
 def test_terms_are_found_in_compounds(text: str) -> None:
-    """A term with a listed head or modifier, linked or not, is the term; another word that begins like it is not."""
+    """A term with a listed head or modifier, linked or not, is the term; another word that begins
+    like it is not.
+    """
     assert shipped_rules().hits(text, "youth")
-    assert not shipped_rules().hits("Schlampermäppchen, Mordsspaß, Leichenschmaus und Bitchū, Hurenheim", "youth")
+    assert not shipped_rules().hits(
+        "Schlampermäppchen, Mordsspaß, Leichenschmaus und Bitchū, Hurenheim", "youth"
+    )
 
 
 def test_what_cannot_be_read_is_for_the_judge() -> None:
-    """A long opaque token is a soft hit; addresses, hashes, identifiers and encoded clean text are not."""
-    assert [(hit.category, hit.hard) for hit in shipped_rules().hits("x9Kq2LmZ8pTr4WvB7nYc3HdF", "youth")] == [("encoded", False)]
+    """A long opaque token is a soft hit; addresses, hashes, identifiers and encoded clean text are
+    not.
+    """
+    assert [
+        (hit.category, hit.hard)
+        for hit in shipped_rules().hits("x9Kq2LmZ8pTr4WvB7nYc3HdF", "youth")
+    ] == [("encoded", False)]
     for text in (
         "https://example.org/a/x9Kq2LmZ8pTr4WvB7nYc3HdF",
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -236,13 +282,18 @@ def test_encodings_are_read_twice_over() -> None:
 
 
 def test_a_stricter_level_finds_at_least_as_much() -> None:
-    """What is found at a looser level is found at every stricter one, and every term is found by itself at its level."""
+    """What is found at a looser level is found at every stricter one, and every term is found by
+    itself at its level.
+    """
     rules = shipped_rules()
     for terms in rules.lists.values():
         for name, category in terms.categories.items():
             for group in category.groups:
                 for term in group.terms:
-                    found = [{(hit.category, hit.hard) for hit in rules.hits(term.strip("*="), level)} for level in LEVELS]
+                    found = [
+                        {(hit.category, hit.hard) for hit in rules.hits(term.strip("*="), level)}
+                        for level in LEVELS
+                    ]
                     assert all(looser <= stricter for stricter, looser in pairwise(found)), term
                     assert (name, group.hard) in found[LEVELS.index(group.loosest)], term
 
@@ -252,8 +303,13 @@ def test_every_category_has_its_own_sentence_in_both_languages() -> None:
     rules = shipped_rules()
     german, english = rules.lists["de"].categories, rules.lists["en"].categories
     assert set(german) == set(english) >= PATTERNED
-    assert len({category.reason for language in (german, english) for category in language.values()}) == 2 * len(german)
-    assert rules.reason("sexual", "de") == german["sexual"].reason and rules.reason("sexual", "tr") == english["sexual"].reason
+    assert len(
+        {category.reason for language in (german, english) for category in language.values()}
+    ) == 2 * len(german)
+    assert (
+        rules.reason("sexual", "de") == german["sexual"].reason
+        and rules.reason("sexual", "tr") == english["sexual"].reason
+    )
 
 
 @pytest.fixture
@@ -262,7 +318,9 @@ def copied(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["de", "en", "innocent", "personal"])
-@pytest.mark.parametrize("broken", ["", "{", "[]", "null", '{"language": "de"}', '[{"pattern": "("}]', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "broken", ["", "{", "[]", "null", '{"language": "de"}', '[{"pattern": "("}]', '{"a": 1}']
+)
 def test_without_its_lists_nothing_starts(copied: Path, name: str, broken: str) -> None:
     """A missing or broken list is an error that says what to do, never an empty list."""
     (copied / f"{name}.json").write_text(broken)
@@ -288,7 +346,9 @@ def test_without_its_lists_nothing_starts(copied: Path, name: str, broken: str) 
     ],
 )
 def test_a_list_with_a_hole_is_a_broken_list(copied: Path, change: object) -> None:
-    """A category without terms or reason, or a rule about words that are not there, stops the loading."""
+    """A category without terms or reason, or a rule about words that are not there, stops the
+    loading.
+    """
     raw = json.loads((copied / "de.json").read_text("utf-8"))
     change(raw)  # type: ignore[operator]
     (copied / "de.json").write_text(json.dumps(raw))
@@ -307,7 +367,9 @@ def test_a_list_under_the_wrong_name_is_a_broken_list(copied: Path) -> None:
 def test_a_pattern_must_find_something(copied: Path, pattern: str) -> None:
     """A pattern of personal data that fits everything or nothing protects nobody."""
     raw = json.loads((copied / "personal.json").read_text("utf-8"))
-    (copied / "personal.json").write_text(json.dumps([*raw, {"what": "test", "pattern": pattern, "example": "ab"}]))
+    (copied / "personal.json").write_text(
+        json.dumps([*raw, {"what": "test", "pattern": pattern, "example": "ab"}])
+    )
     with pytest.raises(UsageError, match="term list"):
         Rules.load(copied)
 
@@ -329,7 +391,9 @@ def test_the_policy_names_everything_that_decides(copied: Path, name: str) -> No
         "de": lambda: raw["categories"]["violence"]["groups"][0]["terms"].append("quabbelig"),
         "en": lambda: raw["context"].append("quabble"),
         "innocent": lambda: raw["a"].append("aquabble"),
-        "personal": lambda: raw.append({"what": "test", "pattern": "quabble", "example": "quabble"}),
+        "personal": lambda: raw.append(
+            {"what": "test", "pattern": "quabble", "example": "quabble"}
+        ),
     }
     added[name]()
     (copied / f"{name}.json").write_text(json.dumps(raw))
@@ -345,7 +409,10 @@ def test_any_text_gets_an_answer(text: str) -> None:
     assert found[3] <= found[2] <= found[1] <= found[0]
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=40), st.text(st.characters(codec="utf-8"), max_size=40))
+@given(
+    st.text(st.characters(codec="utf-8"), max_size=40),
+    st.text(st.characters(codec="utf-8"), max_size=40),
+)
 def test_nothing_around_a_hard_term_hides_it(before: str, after: str) -> None:
     """A hard term among any other words is found."""
     assert any(hit.hard for hit in shipped_rules().hits(f"{before} pornografie {after}", "youth"))
@@ -393,7 +460,9 @@ def test_hostile_texts_take_no_time(hostile: str) -> None:
 
 
 def test_a_prompt_costs_next_to_nothing() -> None:
-    """A prompt takes well under a millisecond, ten thousand characters of prose a fraction of a tenth of a second."""
+    """A prompt takes well under a millisecond, ten thousand characters of prose a fraction of a
+    tenth of a second.
+    """
     rules, prose = shipped_rules(), " ".join(lines("sentences_held"))[:10_000]
     rules.hits(prose, "youth")
     times = []

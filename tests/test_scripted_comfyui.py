@@ -33,7 +33,9 @@ async def asking(server: Comfy) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def listening(server: Comfy, client: str = "me", *, flags: bool = False) -> AsyncIterator[ClientConnection]:
+async def listening(
+    server: Comfy, client: str = "me", *, flags: bool = False
+) -> AsyncIterator[ClientConnection]:
     async with connect(f"ws{server.url[4:]}/ws?clientId={client}", max_size=None) as socket:
         assert json.loads(await socket.recv()) == status(0, sid=client)
         if flags:
@@ -43,7 +45,10 @@ async def listening(server: Comfy, client: str = "me", *, flags: bool = False) -
 
 
 def status(remaining: int, **more: str) -> dict[str, Any]:
-    return {"type": "status", "data": {"status": {"exec_info": {"queue_remaining": remaining}}, **more}}
+    return {
+        "type": "status",
+        "data": {"status": {"exec_info": {"queue_remaining": remaining}}, **more},
+    }
 
 
 async def events(socket: ClientConnection) -> list[Any]:
@@ -52,15 +57,27 @@ async def events(socket: ClientConnection) -> list[Any]:
     async with asyncio.timeout(10):
         while not found or found[-1][:2] != ("executing", None):
             message = await socket.recv()
-            found.append(told(json.loads(message)) if isinstance(message, str) else ("frame", message[3]))
+            found.append(
+                told(json.loads(message)) if isinstance(message, str) else ("frame", message[3])
+            )
     return found
 
 
 def told(event: Any) -> tuple[Any, ...]:
     """What of an event stays the same from run to run."""
     data = event["data"]
-    states = {node: one["state"] for node, one in data.get("nodes", {}).items()} if event["type"] == "progress_state" else data.get("nodes")
-    return event["type"], data.get("node", data.get("node_id")), states, sorted(data), data.get("status")
+    states = (
+        {node: one["state"] for node, one in data.get("nodes", {}).items()}
+        if event["type"] == "progress_state"
+        else data.get("nodes")
+    )
+    return (
+        event["type"],
+        data.get("node", data.get("node_id")),
+        states,
+        sorted(data),
+        data.get("status"),
+    )
 
 
 def entries(name: str) -> list[Any]:
@@ -72,15 +89,29 @@ def posts(name: str) -> list[tuple[Any, list[Any]]]:
     """Each prompt that was run, and what one socket heard until its end mark."""
     found: list[tuple[Any, list[Any]]] = []
     for one in entries(name):
-        if one["kind"] == "http" and one["request"]["path"] == "/prompt" and one["response"]["status"] == 200:
-            found.append((one["request"].get("json", {}) | {"prompt_id": one["response"]["json"]["prompt_id"]}, []))
+        if (
+            one["kind"] == "http"
+            and one["request"]["path"] == "/prompt"
+            and one["response"]["status"] == 200
+        ):
+            found.append(
+                (
+                    one["request"].get("json", {})
+                    | {"prompt_id": one["response"]["json"]["prompt_id"]},
+                    [],
+                )
+            )
         if found and one["kind"] in ("ws_text", "ws_binary"):
-            found[-1][1].append(told(one["json"]) if one["kind"] == "ws_text" else ("frame", one["event_type"]))
+            found[-1][1].append(
+                told(one["json"]) if one["kind"] == "ws_text" else ("frame", one["event_type"])
+            )
     return found
 
 
 def lasting(heard: list[Any]) -> list[Any]:
-    """Without what says how long the queue is: that depends on how fast prompts come, and one comes with the socket."""
+    """Without what says how long the queue is: that depends on how fast prompts come, and one comes
+    with the socket.
+    """
     return [one for one in heard if one[0] not in ("status", "feature_flags")]
 
 
@@ -88,7 +119,11 @@ def lasting(heard: list[Any]) -> list[Any]:
 async def test_a_recording_is_played_as_it_was(name: str) -> None:
     plays = [play for play in recorded(WIRE / f"{name}.json") if not play.reply]
     flags = any(one["kind"] == "ws_sent" for one in entries(name))
-    async with Comfy(plays) as server, asking(server) as http, listening(server, flags=flags) as socket:
+    async with (
+        Comfy(plays) as server,
+        asking(server) as http,
+        listening(server, flags=flags) as socket,
+    ):
         for body, heard in posts(name):
             if not heard:
                 continue  # nobody listened
@@ -107,8 +142,14 @@ async def test_without_a_script_it_says_what_the_real_one_said(name: str) -> Non
             if one["kind"] != "http":
                 continue
             asked, answer = one["request"], one["response"]
-            body = asked["json"] | {"prompt_id": answer["json"]["prompt_id"], "client_id": "me"} if "json" in asked else None
-            got = await http.request(asked["method"], asked["path"], params=asked.get("params"), json=body)
+            body = (
+                asked["json"] | {"prompt_id": answer["json"]["prompt_id"], "client_id": "me"}
+                if "json" in asked
+                else None
+            )
+            got = await http.request(
+                asked["method"], asked["path"], params=asked.get("params"), json=body
+            )
             assert got.status_code == answer["status"]
             if "json" in answer:
                 assert shape(got.json()) == shape(answer["json"])
@@ -130,31 +171,52 @@ async def test_jobs_are_told_with_the_keys_of_the_real_one() -> None:
             await http.post("/prompt", json={"prompt": GRAPH, "prompt_id": id, "client_id": "me"})
         await server.until(lambda: server.running)
         found = {id: (await http.get(f"/api/jobs/{id}")).json() for id in ("one", "two")}
-        assert [(set(one), one["status"]) for one in found.values()] == [(head, "in_progress"), (head, "pending")]
+        assert [(set(one), one["status"]) for one in found.values()] == [
+            (head, "in_progress"),
+            (head, "pending"),
+        ]
         absent = await http.get("/api/jobs/three")
-        assert (absent.status_code, absent.json()) == (404, {"error": "Job not found"}) and (await http.get("/jobs/one")).status_code == 404
+        assert (absent.status_code, absent.json()) == (404, {"error": "Job not found"}) and (
+            await http.get("/jobs/one")
+        ).status_code == 404
         await http.post("/interrupt", json={"prompt_id": "one"})
         await server.until(lambda: "one" in server.history)
         over = (await http.get("/api/jobs/one")).json()
-    assert over["status"] == "failed" and set(over) > head | {"execution_status", "outputs", "workflow", "execution_end_time"}
-    assert over["execution_status"]["messages"][-1][0] == "execution_interrupted" and "execution_error" not in over
+    assert over["status"] == "failed" and set(over) > head | {
+        "execution_status",
+        "outputs",
+        "workflow",
+        "execution_end_time",
+    }
+    assert (
+        over["execution_status"]["messages"][-1][0] == "execution_interrupted"
+        and "execution_error" not in over
+    )
 
 
 async def test_a_restart_leaves_the_files_and_nothing_else() -> None:
     async with Comfy() as server:
         async with asking(server) as http, listening(server) as socket:
-            await http.post("/prompt", json={"prompt": GRAPH, "prompt_id": "one", "client_id": "me"})
+            await http.post(
+                "/prompt", json={"prompt": GRAPH, "prompt_id": "one", "client_id": "me"}
+            )
             await events(socket)
             outputs = (await http.get("/history/one")).json()["one"]["outputs"]
             files = [outputs[node]["images"][0] for node in "98"]
-            assert [(await http.get("/view", params=file)).status_code for file in files] == [200, 200]
+            assert [(await http.get("/view", params=file)).status_code for file in files] == [
+                200,
+                200,
+            ]
             await server.kill()
             with pytest.raises(ConnectionClosedError) as caught:
                 await socket.recv()
         assert caught.value.rcvd is None  # 1006
         await server.start()
         async with asking(server) as http:
-            assert [(await http.get("/view", params=file)).status_code for file in files] == [200, 404]
+            assert [(await http.get("/view", params=file)).status_code for file in files] == [
+                200,
+                404,
+            ]
             assert (await http.get("/history/one")).json() == {}
             assert (await http.get("/queue")).json() == {"queue_running": [], "queue_pending": []}
             assert (await http.post("/prompt", json={"prompt": GRAPH})).json()["number"] == 0
@@ -166,15 +228,21 @@ async def test_an_interrupt_hits_whom_it_names_and_without_a_name_whoever_runs()
         for id, body in (("one", {"prompt_id": "one"}), ("two", {})):
             await http.post("/prompt", json={"prompt": GRAPH, "prompt_id": id, "client_id": "me"})
             await server.until(lambda: server.running)
-            assert (await http.post("/interrupt", json={"prompt_id": "another"})).status_code == 200 and server.running
+            assert (
+                await http.post("/interrupt", json={"prompt_id": "another"})
+            ).status_code == 200 and server.running
             await http.post("/interrupt", json=body)
             await server.until(lambda id=id: id in server.history)
-        assert server.interrupted == {"one", "two"} and server.happened["execution_interrupted"] == 2
+        assert (
+            server.interrupted == {"one", "two"} and server.happened["execution_interrupted"] == 2
+        )
         assert (await http.post("/interrupt", content=b"[]")).status_code == 500
 
 
 async def test_who_hears_what() -> None:
-    """Progress of a prompt without a client goes to all, the rest of it to nobody; metadata of previews to whom they were promised."""
+    """Progress of a prompt without a client goes to all, the rest of it to nobody; metadata of
+    previews to whom they were promised.
+    """
     frame = preview(small_picture(), metadata={"node_id": "1"})
     async with (
         Comfy([Play(events=[frame])]) as server, asking(server) as http,
@@ -184,8 +252,22 @@ async def test_who_hears_what() -> None:
             await http.post("/prompt", json={"prompt": GRAPH, **more})
             await server.until(lambda: not server.running and not server.pending)
         heard = [[await kind(socket) for _ in range(15)] for socket in (a, b)]
-    assert [one for one in heard[0] if one != "status"] == ["execution_start", "execution_cached", 4, "execution_success", "executing", 1]
-    assert [one for one in heard[1] if one != "status"] == ["execution_start", "execution_cached", 1, "execution_success", "executing", 1]
+    assert [one for one in heard[0] if one != "status"] == [
+        "execution_start",
+        "execution_cached",
+        4,
+        "execution_success",
+        "executing",
+        1,
+    ]
+    assert [one for one in heard[1] if one != "status"] == [
+        "execution_start",
+        "execution_cached",
+        1,
+        "execution_success",
+        "executing",
+        1,
+    ]
     assert heard[0].count("status") == 9 == heard[1].count("status")
 
 
@@ -210,16 +292,27 @@ async def test_uploads_are_renamed_where_other_bytes_have_the_name() -> None:
     async with Comfy() as server, asking(server) as http:
 
         async def up(data: bytes, **fields: str) -> Any:
-            answer = await http.post("/upload/image", files={"image": ("a.png", data, "image/png")}, data=fields)
+            answer = await http.post(
+                "/upload/image", files={"image": ("a.png", data, "image/png")}, data=fields
+            )
             return answer.json()["name"] if answer.status_code == 200 else answer.status_code
 
-        assert [await up(b"1"), await up(b"1"), await up(b"2"), await up(b"2", overwrite="true")] == [
+        assert [
+            await up(b"1"),
+            await up(b"1"),
+            await up(b"2"),
+            await up(b"2", overwrite="true"),
+        ] == [
             "a.png",
             "a.png",
             "a (1).png",
             "a.png",
         ]
-        assert [await up(b"1", subfolder="x"), await up(b"1", subfolder="../x"), await up(b"1", type="odd")] == ["a.png", 400, 500]
+        assert [
+            await up(b"1", subfolder="x"),
+            await up(b"1", subfolder="../x"),
+            await up(b"1", type="odd"),
+        ] == ["a.png", 400, 500]
         server.upload_limit = 100
         assert await up(bytes(200)) == 413 and server.happened["413"] == 1
         assert (await http.post("/upload/image", data={"x": "1"})).status_code == 400

@@ -1,4 +1,6 @@
-"""What a picture shows of its words: read right, drawn the same every time, in a manner that can be told."""
+"""What a picture shows of its words: read right, drawn the same every time, in a manner that can be
+told.
+"""
 
 from __future__ import annotations
 
@@ -75,15 +77,23 @@ def _motifs(text: str) -> dict[str, tuple[int, tuple[str, ...]]]:
         ("fünf schwarze Katzen", {"cat": (5, ("black",))}, ()),
         ("the old houses and two mice", {"house": (3, ()), "rabbit": (2, ())}, ()),
         ("ein Kreis in Rot", {"circle": (1, ("red",))}, ()),
-        ("The circle is red, the square is dark blue.", {"circle": (1, ("red",)), "square": (1, ("dark blue",))}, ()),
+        (
+            "The circle is red, the square is dark blue.",
+            {"circle": (1, ("red",)), "square": (1, ("dark blue",))},
+            (),
+        ),
         ("zwei dunkelgrüne Segelboote", {"boat": (2, ("dark green",))}, ()),
         ("no cats, only dogs", {"dog": (3, ())}, ()),
         ("ein Apfelbaum", {"tree": (1, ())}, ()),
         ("ein Häuschen und DREI BÄUMCHEN", {"house": (1, ()), "tree": (3, ())}, ()),
     ],
 )
-def test_words_in_their_inflected_forms_are_read(text: str, things: dict[str, object], grounds: tuple[str, ...]) -> None:
-    """Inflections, plurals, compounds, numbers, predicates and negations give the things, counts and colours that a reader sees."""
+def test_words_in_their_inflected_forms_are_read(
+    text: str, things: dict[str, object], grounds: tuple[str, ...]
+) -> None:
+    """Inflections, plurals, compounds, numbers, predicates and negations give the things, counts
+    and colours that a reader sees.
+    """
     reading = read(text)
     assert {k: v for k, v in _motifs(text).items() if k in vocabulary()["motifs"]} == things
     assert reading.of("ground") == grounds
@@ -104,10 +114,14 @@ def test_light_season_weather_mood_and_place_are_read(text: str, trait: str, val
 
 
 def test_size_and_position_are_read_and_shown() -> None:
-    """`left` and `right` go to the thing they stand with, `big` and `small` change its size, and the picture obeys."""
+    """`left` and `right` go to the thing they stand with, `big` and `small` change its size, and
+    the picture obeys.
+    """
     house, tree = read("a big red house on the left and a small green tree on the right").things
     assert (house.place, tree.place) == (("left",), ("right",)) and house.size > 2 * tree.size
-    picture = np.asarray(compose("ein rotes Quadrat links auf blauem Grund", seed=3, width=120, height=120)).astype(int)
+    picture = np.asarray(
+        compose("ein rotes Quadrat links auf blauem Grund", seed=3, width=120, height=120)
+    ).astype(int)
     red = picture[..., 0] > picture[..., 2] + 60
     assert red[:, :60].sum() > 5 * red[:, 60:].sum()
 
@@ -115,7 +129,10 @@ def test_size_and_position_are_read_and_shown() -> None:
 def test_ambiguous_words_follow_the_language() -> None:
     """German `See` is a lake and English `see` is not; a hut is no hat."""
     assert read("der See", "de").setting == "sea" and read("I see you", "en").setting == ""
-    assert _motifs("ein Hut") == {"hat": (1, ())} and _motifs("a hut in the woods")["house"] == (1, ())
+    assert _motifs("ein Hut") == {"hat": (1, ())} and _motifs("a hut in the woods")["house"] == (
+        1,
+        (),
+    )
 
 
 def test_every_motif_can_be_drawn() -> None:
@@ -126,16 +143,27 @@ def test_every_motif_can_be_drawn() -> None:
 
 
 def test_pictures_are_equal_to_the_byte_in_another_process() -> None:
-    """The same text, seed, size and style give the same bytes, whatever the hash seed of the process."""
+    """The same text, seed, size and style give the same bytes, whatever the hash seed of the
+    process.
+    """
     jobs = [("Eine Katze und ein Xyzzy im Sturm", style) for style in (*STYLES, "unheard_of")]
     code = (
-        "import hashlib, sys; from devpipe.offline.sketch import compose\n"
-        f"for text, style in {jobs!r}: print(hashlib.sha256(compose(text, seed=5, width=96, height=72, style=style).tobytes()).hexdigest())"
+        "import hashlib, sys; from devpipe.offline.sketch import compose\nfor text, style in"
+        f" {jobs!r}: print(hashlib.sha256(compose(text, seed=5, width=96, height=72,"
+        " style=style).tobytes()).hexdigest())"
     )
     for hash_seed in ("0", "4242"):
-        env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        answer = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-        assert answer.stdout.split() == [_digest(compose(text, seed=5, width=96, height=72, style=style)) for text, style in jobs]
+        env = {
+            **os.environ,
+            "PYTHONHASHSEED": hash_seed,
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        }
+        answer = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        assert answer.stdout.split() == [
+            _digest(compose(text, seed=5, width=96, height=72, style=style)) for text, style in jobs
+        ]
 
 
 @pytest.mark.parametrize("seed", [1, 7, 8, 42, 2**31 - 1])
@@ -151,14 +179,21 @@ def test_colours_without_a_thing_are_the_only_ones(seed: int) -> None:
     picture = compose("Rot und Blau", seed=seed, width=200, height=200)
     hsv = np.asarray(picture.convert("HSV")).reshape(-1, 3).astype(float)
     saturated = hsv[hsv[:, 1] > 0.5 * 255, 0] / 256 * 360
-    assert len(saturated) > 400 and np.mean((np.abs((saturated + 180) % 360 - 180) < 30) | (np.abs(saturated - 230) < 30)) > 0.95
+    assert (
+        len(saturated) > 400
+        and np.mean((np.abs((saturated + 180) % 360 - 180) < 30) | (np.abs(saturated - 230) < 30))
+        > 0.95
+    )
 
 
 @pytest.mark.parametrize("style", [*STYLES, "a newcomer's own"])
 def test_the_seed_and_the_text_change_the_picture(style: str) -> None:
-    """In every manner another seed gives another picture, and another text one that differs visibly."""
+    """In every manner another seed gives another picture, and another text one that differs
+    visibly.
+    """
     one, two, other = (
-        compose(t, seed=s, width=96, height=96, style=style) for t, s in ((CIRCLE, 7), (CIRCLE, 8), ("drei Häuser bei Nacht", 7))
+        compose(t, seed=s, width=96, height=96, style=style)
+        for t, s in ((CIRCLE, 7), (CIRCLE, 8), ("drei Häuser bei Nacht", 7))
     )
     assert one.mode == "RGB" and _digest(one) != _digest(two)
     assert np.abs(np.asarray(one).astype(int) - np.asarray(other)).mean() > 6
@@ -166,7 +201,10 @@ def test_the_seed_and_the_text_change_the_picture(style: str) -> None:
 
 def test_unknown_words_shape_the_drawing_too() -> None:
     """Two texts of words that nobody taught us give two pictures that differ visibly."""
-    one, two = (np.asarray(compose(t, seed=7, width=128, height=128)).astype(int) for t in ("Blörk", "Fnuzel"))
+    one, two = (
+        np.asarray(compose(t, seed=7, width=128, height=128)).astype(int)
+        for t in ("Blörk", "Fnuzel")
+    )
     assert np.abs(one - two).mean() > 8
 
 
@@ -175,9 +213,15 @@ def _pairs() -> Iterator[tuple[str, str]]:
 
 
 def test_manners_can_be_told_apart() -> None:
-    """Pictures of one manner resemble each other more than pictures of another: colour and edge alone find it."""
+    """Pictures of one manner resemble each other more than pictures of another: colour and edge
+    alone find it.
+    """
     texts = (CIRCLE, "a cat in the rain", "zwei Menschen vor einem Haus")
-    looks = {(style, text): _look(compose(text, seed=7, width=256, height=256, style=style)) for style in FOUR for text in texts}
+    looks = {
+        (style, text): _look(compose(text, seed=7, width=256, height=256, style=style))
+        for style in FOUR
+        for text in texts
+    }
     for (style, text), look in looks.items():
         others = {key: np.abs(look - other).sum() for key, other in looks.items() if key[1] != text}
         assert min(others, key=lambda key: others[key])[0] == style, (style, text)
@@ -186,8 +230,13 @@ def test_manners_can_be_told_apart() -> None:
 
 
 def test_newcomers_styles_have_manners_of_their_own() -> None:
-    """Two style names that we do not know draw the same text differently, and not as no style would."""
-    pictures = [_digest(compose("a cat", seed=7, width=64, height=64, style=style)) for style in ("", "my_style", "your_style")]
+    """Two style names that we do not know draw the same text differently, and not as no style
+    would.
+    """
+    pictures = [
+        _digest(compose("a cat", seed=7, width=64, height=64, style=style))
+        for style in ("", "my_style", "your_style")
+    ]
     assert len(set(pictures)) == 3
 
 
@@ -203,11 +252,16 @@ def test_any_text_gives_a_picture(text: str) -> None:
 def test_any_size_is_drawn(style: str) -> None:
     """From the smallest size to long strips, the picture has exactly the size asked for."""
     for size in ((64, 64), (400, 64), (64, 300)):
-        assert compose("a cat in the rain", seed=1, width=size[0], height=size[1], style=style).size == size
+        assert (
+            compose("a cat in the rain", seed=1, width=size[0], height=size[1], style=style).size
+            == size
+        )
 
 
 def test_umlauts_are_lettered() -> None:
-    """The typeface of Pillow has no umlauts: ours carry two dots, and letters that it lacks give no lettering."""
+    """The typeface of Pillow has no umlauts: ours carry two dots, and letters that it lacks give no
+    lettering.
+    """
     plain, dotted = lettering("uber", 60), lettering("über", 60)
     assert plain is not None and dotted is not None and plain.size == dotted.size
     assert np.asarray(dotted).sum() > np.asarray(plain).sum()
@@ -217,19 +271,35 @@ def test_umlauts_are_lettered() -> None:
 @pytest.mark.parametrize(
     ("text", "language", "said"),
     [
-        (CIRCLE, "de", "Skizze: ein roter Kreis auf blauem Grund (nach Regeln gezeichnet, kein Diffusionsmodell)"),
-        (CIRCLE, "en", "Sketch: a red circle on a blue ground (drawn by rule, not by a diffusion model)"),
+        (
+            CIRCLE,
+            "de",
+            (
+                "Skizze: ein roter Kreis auf blauem Grund (nach Regeln gezeichnet, kein"
+                " Diffusionsmodell)"
+            ),
+        ),
+        (
+            CIRCLE,
+            "en",
+            "Sketch: a red circle on a blue ground (drawn by rule, not by a diffusion model)",
+        ),
         (
             "zwei dunkelgrüne Segelboote auf dem Meer bei Nacht",
             "de",
-            "Skizze: zwei dunkelgrüne Boote am Wasser bei Nacht (nach Regeln gezeichnet, kein Diffusionsmodell)",
+            (
+                "Skizze: zwei dunkelgrüne Boote am Wasser bei Nacht (nach Regeln gezeichnet, kein"
+                " Diffusionsmodell)"
+            ),
         ),
         ("an owl", "en", "Sketch: an owl (drawn by rule, not by a diffusion model)"),
         ("", "de", "Skizze: freie Formen (nach Regeln gezeichnet, kein Diffusionsmodell)"),
     ],
 )
 def test_the_caption_says_what_is_shown(text: str, language: str, said: str) -> None:
-    """The alt text is a sentence in the user's language that says what is drawn, and that rules drew it."""
+    """The alt text is a sentence in the user's language that says what is drawn, and that rules
+    drew it.
+    """
     assert caption(read(text), "", language) == said
 
 

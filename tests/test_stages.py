@@ -1,4 +1,6 @@
-"""Stages 1 to 3 with language models: what they are asked, what is taken from them, and what never goes on."""
+"""Stages 1 to 3 with language models: what they are asked, what is taken from them, and what never
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ from devpipe import Run
 from devpipe.config.lint import lint
 from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig, load_catalogue
 from devpipe.errors import CutOff, Rejected, Unavailable
-from devpipe.record.events import AttemptFinished, AttemptStarted, TextStreamed, TextWritten, VerdictGiven, Warned
+from devpipe.record.events import (
+    AttemptFinished,
+    AttemptStarted,
+    TextStreamed,
+    TextWritten,
+    VerdictGiven,
+    Warned,
+)
 from devpipe.stages import input as input_stage
 from devpipe.stages import interception, pre_output
 from devpipe.stages.context import Where
@@ -39,7 +48,13 @@ def changed(**fields: Any) -> Callable[[InterceptionPipeline], InterceptionPipel
 def with_step(**fields: Any) -> Callable[[InterceptionPipeline], InterceptionPipeline]:
     """The pipeline with these fields in its first step."""
     return lambda config: InterceptionPipeline.restore(
-        config.snapshot() | {"steps": [config.steps[0].model_dump(mode="json") | fields, *config.snapshot()["steps"][1:]]}
+        config.snapshot()
+        | {
+            "steps": [
+                config.steps[0].model_dump(mode="json") | fields,
+                *config.snapshot()["steps"][1:],
+            ]
+        }
     )
 
 
@@ -49,28 +64,47 @@ async def stage_1(desk: Desk, **texts: str) -> Texts:
     return taken
 
 
-async def stage_2(desk: Desk, text: str = ENGLISH, language: str = "en", instruction: str = "", **more: str) -> Texts:
+async def stage_2(
+    desk: Desk, text: str = ENGLISH, language: str = "en", instruction: str = "", **more: str
+) -> Texts:
     texts = {"prompt": text} | more
-    return await interception.run(desk.context, Texts(texts, dict.fromkeys(texts, language)), instruction=instruction)
+    return await interception.run(
+        desk.context, Texts(texts, dict.fromkeys(texts, language)), instruction=instruction
+    )
 
 
 # Stage 1.
 
 
 async def test_a_text_is_corrected_and_translated_by_the_model() -> None:
-    """In one request: our instruction apart from the text, the languages named, a seed of its own; recorded as a step."""
+    """In one request: our instruction apart from the text, the languages named, a seed of its own;
+    recorded as a step.
+    """
     model = Written("A red cat in the rain.")
     desk = Desk({"translate": "near/x"}, change=changed(translate=True), near=model)
     taken = await stage_1(desk, prompt=GERMAN)
-    assert (taken.by_part, taken.languages) == ({"prompt": "A red cat in the rain."}, {"prompt": "en"})
+    assert (taken.by_part, taken.languages) == (
+        {"prompt": "A red cat in the rain."},
+        {"prompt": "en"},
+    )
     (request,) = model.asked
-    assert (request.task, request.text, request.language, request.output_language) == ("translate", GERMAN, "de", "en")
+    assert (request.task, request.text, request.language, request.output_language) == (
+        "translate",
+        GERMAN,
+        "de",
+        "en",
+    )
     assert GERMAN not in request.instruction
     for demanded in ("Correct its spelling", "Translate it", "[square brackets]", "text alone"):
         assert demanded in request.instruction
     step, final = desk.all(TextWritten)
     assert (step.step, step.by, step.language, step.final) == ("translate", "model", "en", False)
-    assert (final.by, final.language, final.final, desk.texts[final.path]) == ("model", "en", True, step.text)
+    assert (final.by, final.language, final.final, desk.texts[final.path]) == (
+        "model",
+        "en",
+        True,
+        step.text,
+    )
     assert desk.context.language == "de", "the person's language, for the sentences they read"
 
 
@@ -87,13 +121,21 @@ async def test_a_pipeline_may_ask_for_correction_alone() -> None:
     model = Written("Eine rote Katze sitzt im Regen.")
     desk = Desk({"translate": "near/x"}, change=changed(correct=True), near=model)
     taken = await stage_1(desk, prompt="Eine rohte Kaze sizt im Regen.")
-    assert (taken.by_part, taken.languages) == ({"prompt": "Eine rote Katze sitzt im Regen."}, {"prompt": "de"})
+    assert (taken.by_part, taken.languages) == (
+        {"prompt": "Eine rote Katze sitzt im Regen."},
+        {"prompt": "de"},
+    )
     assert model.asked[0].output_language == "de"
     assert "Correct" in model.asked[0].instruction and "Translate" not in model.asked[0].instruction
 
 
-@pytest.mark.parametrize(("asks", "skipped"), [({"translate": True}, "Translation skipped"), ({"correct": True}, "Correction skipped")])
-async def test_without_a_model_it_is_recorded_as_skipped(asks: dict[str, bool], skipped: str) -> None:
+@pytest.mark.parametrize(
+    ("asks", "skipped"),
+    [({"translate": True}, "Translation skipped"), ({"correct": True}, "Correction skipped")],
+)
+async def test_without_a_model_it_is_recorded_as_skipped(
+    asks: dict[str, bool], skipped: str
+) -> None:
     """The text goes on as it is, and the recording says why."""
     desk = Desk(change=changed(**asks))
     assert (await stage_1(desk, prompt=GERMAN)).by_part == {"prompt": GERMAN}
@@ -104,7 +146,9 @@ async def test_without_a_model_it_is_recorded_as_skipped(asks: dict[str, bool], 
 async def test_a_pipeline_that_asks_for_neither_asks_nobody() -> None:
     """Most of ours work in any language."""
     model = Written("no")
-    assert (await stage_1(Desk({"translate": "near/x"}, near=model), prompt=GERMAN)).by_part == {"prompt": GERMAN}
+    assert (await stage_1(Desk({"translate": "near/x"}, near=model), prompt=GERMAN)).by_part == {
+        "prompt": GERMAN
+    }
     assert model.requests == []
 
 
@@ -112,12 +156,22 @@ async def test_several_texts_are_translated_each_for_itself() -> None:
     """By their own language and seed; those that need nothing stay."""
     model = Written(lambda request: f"translated {request.text}")
     desk = Desk({"translate": "near/x"}, change=changed(translate=True), near=model)
-    taken = await stage_1(desk, prompt=GERMAN, prompt_2=ENGLISH, prompt_3="Un chat rouge dort sous le vieux pont de pierre.")
-    assert taken.by_part["prompt"] == f"translated {GERMAN}" and taken.by_part["prompt_2"] == ENGLISH
+    taken = await stage_1(
+        desk,
+        prompt=GERMAN,
+        prompt_2=ENGLISH,
+        prompt_3="Un chat rouge dort sous le vieux pont de pierre.",
+    )
+    assert (
+        taken.by_part["prompt"] == f"translated {GERMAN}" and taken.by_part["prompt_2"] == ENGLISH
+    )
     assert set(taken.languages.values()) == {"en"}
     assert [request.language for request in model.asked] == ["de", "fr"]
     assert len({request.seed for request in model.asked}) == 2
-    assert [where.part for where in desk.all(TextWritten) if where.step == "translate"] == ["prompt", "prompt_3"]
+    assert [where.part for where in desk.all(TextWritten) if where.step == "translate"] == [
+        "prompt",
+        "prompt_3",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,22 +179,33 @@ async def test_several_texts_are_translated_each_for_itself() -> None:
     [
         ("A [Feierabend] mood at the [Späti].", "A [Feierabend] mood at the [Späti]."),
         ("A Feierabend mood at the [Späti].", "A [Feierabend] mood at the [Späti]."),
-        ('Here is the translation:\n\n"A [Feierabend] mood at the [Späti]."', "A [Feierabend] mood at the [Späti]."),
+        (
+            'Here is the translation:\n\n"A [Feierabend] mood at the [Späti]."',
+            "A [Feierabend] mood at the [Späti].",
+        ),
     ],
 )
 async def test_bracketed_words_are_kept(answer: str, kept: str) -> None:
-    """Letter by letter; brackets that the model forgot are put back; what it said is kept raw where we changed it."""
+    """Letter by letter; brackets that the model forgot are put back; what it said is kept raw where
+    we changed it.
+    """
     desk = Desk({"translate": "near/x"}, change=changed(translate=True), near=Written(answer))
-    assert (await stage_1(desk, prompt="Eine [Feierabend] Stimmung am [Späti] an der Ecke.")).by_part == {"prompt": kept}
+    assert (
+        await stage_1(desk, prompt="Eine [Feierabend] Stimmung am [Späti] an der Ecke.")
+    ).by_part == {"prompt": kept}
     step = next(one for one in desk.all(TextWritten) if one.step == "translate")
     assert step.raw == ("" if answer == kept else answer)
 
 
 async def test_a_lost_bracketed_word_is_asked_for_again() -> None:
-    """Once, under another seed that the run's seed fixes; the first answer is recorded as partial."""
+    """Once, under another seed that the run's seed fixes; the first answer is recorded as
+    partial.
+    """
     model = Written("A leisure mood.", "A [Feierabend] mood.")
     desk = Desk({"translate": "near/x"}, change=changed(translate=True), near=model)
-    assert (await stage_1(desk, prompt="Eine [Feierabend] Stimmung am Abend.")).by_part == {"prompt": "A [Feierabend] mood."}
+    assert (await stage_1(desk, prompt="Eine [Feierabend] Stimmung am Abend.")).by_part == {
+        "prompt": "A [Feierabend] mood."
+    }
     first, second = model.asked
     assert first.seed != second.seed and first.text == second.text
     assert [(one.text, one.partial) for one in desk.all(TextWritten) if one.step] == [
@@ -166,12 +231,20 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_the_original_never_goes_on_where_translation_failed(tmp_path: Path, failure: str) -> None:
-    """In Stage 1 and in Stage 3: the run fails, and nothing is made of the text in the other language."""
+async def test_the_original_never_goes_on_where_translation_failed(
+    tmp_path: Path, failure: str
+) -> None:
+    """In Stage 1 and in Stage 3: the run fails, and nothing is made of the text in the other
+    language.
+    """
     answer, error = FAILURES[failure]
     for stage in ("input", "pre_output"):
         media = ScriptedBackend([small_media()])
-        engine = engine_in(tmp_path / stage, backends={"near": Written(answer), "procedural": media}, DEVPIPE_MODEL_TRANSLATE="near/x")
+        engine = engine_in(
+            tmp_path / stage,
+            backends={"near": Written(answer), "procedural": media},
+            DEVPIPE_MODEL_TRANSLATE="near/x",
+        )
         if stage == "input":
             asked = changed(translate=True)(engine.catalogue.interceptions["passthrough"])
             engine.catalogue.interceptions["passthrough"] = asked  # type: ignore[index]
@@ -190,17 +263,25 @@ async def test_a_refused_translation_blocks(tmp_path: Path) -> None:
     """A model's no is an outcome, here as everywhere."""
     media = ScriptedBackend([small_media()])
     near = Written(TextResult("", refused="I will not translate this."))
-    engine = engine_in(tmp_path, backends={"near": near, "procedural": media}, DEVPIPE_MODEL_TRANSLATE="near/x")
+    engine = engine_in(
+        tmp_path, backends={"near": near, "procedural": media}, DEVPIPE_MODEL_TRANSLATE="near/x"
+    )
     asked = changed(translate=True)(engine.catalogue.interceptions["passthrough"])
     engine.catalogue.interceptions["passthrough"] = asked  # type: ignore[index]
     run = await engine.run(GERMAN, pipeline="passthrough", **SMALL)
-    assert run.outcome == "blocked" and run.summary.stages["input"].reason == "I will not translate this." and media.requests == []
+    assert (
+        run.outcome == "blocked"
+        and run.summary.stages["input"].reason == "I will not translate this."
+        and media.requests == []
+    )
     engine.close()
 
 
 async def test_a_translation_is_checked_as_well() -> None:
     """What a model made of a harmless text is not harmless because the text was."""
-    desk = Desk({"translate": "near/x"}, change=changed(translate=True), near=Written("Heil Hitler"))
+    desk = Desk(
+        {"translate": "near/x"}, change=changed(translate=True), near=Written("Heil Hitler")
+    )
     taken, verdict = await input_stage.run(desk.context, {"prompt": GERMAN})
     assert not verdict.allowed and taken.by_part == {"prompt": "Heil Hitler"}
     assert [one.allowed for one in desk.all(VerdictGiven)] == [True, False]
@@ -210,7 +291,9 @@ async def test_a_translation_is_checked_as_well() -> None:
 
 
 async def test_the_instruction_and_the_text_stay_apart() -> None:
-    """In the language of the text, the person's own instruction after the pipeline's, the text alone as what is rewritten."""
+    """In the language of the text, the person's own instruction after the pipeline's, the text
+    alone as what is rewritten.
+    """
     model = Written("umgeschrieben")
     desk = Desk({"interception": "near/x"}, near=model)
     await stage_2(desk, GERMAN, "de", instruction="Sei laut.")
@@ -219,27 +302,62 @@ async def test_the_instruction_and_the_text_stay_apart() -> None:
     assert request.instruction == f"{own}\n\nSei laut." and request.text == GERMAN
     assert (request.language, request.output_language, request.temperature) == ("de", "de", 1.0)
     sent = desk.all(AttemptStarted)[0]
-    assert (sent.backend, sent.model, sent.seed, sent.task) == ("near", "x", request.seed, "interception")
+    assert (sent.backend, sent.model, sent.seed, sent.task) == (
+        "near",
+        "x",
+        request.seed,
+        "interception",
+    )
     assert sent.request["instruction"] == request.instruction and sent.request["temperature"] == 1.0
 
 
 async def test_who_wrote_a_text_is_who_answered() -> None:
     """A procedure that stood in for a model is recorded as one."""
-    for models, by in (("near/x", "model"), ("down/x, near/y", "model"), ("down/x, procedural", "procedure"), ("procedural", "procedure")):
-        desk = Desk({"interception": models}, near=Written("rewritten"), down=Written(Unavailable("Down.")))
+    for models, by in (
+        ("near/x", "model"),
+        ("down/x, near/y", "model"),
+        ("down/x, procedural", "procedure"),
+        ("procedural", "procedure"),
+    ):
+        desk = Desk(
+            {"interception": models}, near=Written("rewritten"), down=Written(Unavailable("Down."))
+        )
         await stage_2(desk)
         assert [one.by for one in desk.all(TextWritten)] == [by], models
 
 
 async def test_a_chain_of_languages_names_each(tmp_path: Path) -> None:
-    """Every iteration is asked in the language that the one before wrote, for the next; at the end that of the person."""
+    """Every iteration is asked in the language that the one before wrote, for the next; at the end
+    that of the person.
+    """
     model = Written(lambda request: f"text in {request.output_language}")
     desk = Desk({"interception": "near/x"}, pipeline="stille_post", language="de", near=model)
     texts = await stage_2(desk, GERMAN, "de")
     asked = model.asked
-    assert [request.output_language for request in asked] == ["fr", "tr", "ja", "ar", "fi", "es", "sw", "de"]
-    assert [request.language for request in asked] == ["de", "fr", "tr", "ja", "ar", "fi", "es", "sw"]
-    assert [request.text for request in asked] == [GERMAN, *(f"text in {one}" for one in ("fr", "tr", "ja", "ar", "fi", "es", "sw"))]
+    assert [request.output_language for request in asked] == [
+        "fr",
+        "tr",
+        "ja",
+        "ar",
+        "fi",
+        "es",
+        "sw",
+        "de",
+    ]
+    assert [request.language for request in asked] == [
+        "de",
+        "fr",
+        "tr",
+        "ja",
+        "ar",
+        "fi",
+        "es",
+        "sw",
+    ]
+    assert [request.text for request in asked] == [
+        GERMAN,
+        *(f"text in {one}" for one in ("fr", "tr", "ja", "ar", "fi", "es", "sw")),
+    ]
     assert len({request.seed for request in asked}) == 8
     assert (texts.by_part, texts.languages) == ({"prompt": "text in de"}, {"prompt": "de"})
     written = desk.all(TextWritten)
@@ -255,12 +373,16 @@ async def test_every_token_reaches_every_follower_as_what_it_belongs_to(tmp_path
     followers: list[list[TextStreamed]] = [[], []]
     run = engine.start("a cat", pipeline="stille_post", **SMALL)
     for seen in followers:
-        run.follow(lambda one, seen=seen: seen.append(one) if isinstance(one, TextStreamed) else None)  # type: ignore[misc]
+        run.follow(
+            lambda one, seen=seen: seen.append(one) if isinstance(one, TextStreamed) else None
+        )  # type: ignore[misc]
     await run
     for seen in followers:
         for iteration in range(8):
             pieces = [one for one in seen if one.iteration == iteration]
-            assert "".join(one.text for one in pieces) == "a drawn cat" and {one.step for one in pieces} == {"whisper"}
+            assert "".join(one.text for one in pieces) == "a drawn cat" and {
+                one.step for one in pieces
+            } == {"whisper"}
             assert len(pieces) == 3 and not any(one.restarted for one in pieces)
     engine.close()
 
@@ -277,9 +399,14 @@ async def test_chatter_goes_and_what_was_said_is_kept_raw() -> None:
 
 async def test_a_backends_own_raw_answer_goes_before_ours() -> None:
     """Where a backend took a model's thoughts away, what it was told is what is kept."""
-    desk = Desk({"interception": "near/x"}, near=Written(TextResult("A red cat.", model="m", raw="<think>hm</think>A red cat.")))
+    desk = Desk(
+        {"interception": "near/x"},
+        near=Written(TextResult("A red cat.", model="m", raw="<think>hm</think>A red cat.")),
+    )
     await stage_2(desk)
-    assert [(one.text, one.raw) for one in desk.all(TextWritten)] == [("A red cat.", "<think>hm</think>A red cat.")]
+    assert [(one.text, one.raw) for one in desk.all(TextWritten)] == [
+        ("A red cat.", "<think>hm</think>A red cat.")
+    ]
 
 
 async def test_a_procedures_text_is_never_read_as_chatter() -> None:
@@ -288,7 +415,9 @@ async def test_a_procedures_text_is_never_read_as_chatter() -> None:
     await stage_2(desk, "Here is your prompt: a cat")
     desk = Desk()
     desk.context.pipeline = with_step(procedure="keep")(desk.context.pipeline)
-    assert (await stage_2(desk, "Here is your prompt: a cat")).by_part == {"prompt": "Here is your prompt: a cat"}
+    assert (await stage_2(desk, "Here is your prompt: a cat")).by_part == {
+        "prompt": "Here is your prompt: a cat"
+    }
 
 
 def with_none(config: InterceptionPipeline) -> InterceptionPipeline:
@@ -315,12 +444,16 @@ async def test_a_split_is_read_from_json() -> None:
 
 
 async def test_a_lost_word_is_asked_for_by_name() -> None:
-    """The second request says what is missing, under another seed; the first answer is recorded as partial."""
+    """The second request says what is missing, under another seed; the first answer is recorded as
+    partial.
+    """
     short = SPLIT | {"prompt_2": "sits in the rain"}
     desk = split_desk(json.dumps(short), json.dumps(SPLIT))
     assert (await stage_2(desk)).by_part == SPLIT
     first, second = desk.context.backends["near"].asked  # type: ignore[attr-defined]
-    assert "under, old, bridge" in second.instruction and second.instruction.startswith(first.instruction)
+    assert "under, old, bridge" in second.instruction and second.instruction.startswith(
+        first.instruction
+    )
     assert second.seed != first.seed and second.text == first.text
     assert [one.text for one in desk.all(TextWritten) if one.partial] == [json.dumps(short)]
     assert json.loads(desk.seen) == SPLIT
@@ -363,7 +496,9 @@ async def test_the_procedural_split_still_works() -> None:
     desk = Desk(pipeline="split_and_combine")
     texts = await stage_2(desk)
     assert set(texts.by_part) == {"prompt", "prompt_2"}
-    assert {one.by for one in desk.all(TextWritten)} == {"procedure"} and not any(one.raw for one in desk.all(TextWritten))
+    assert {one.by for one in desk.all(TextWritten)} == {"procedure"} and not any(
+        one.raw for one in desk.all(TextWritten)
+    )
 
 
 # Endings.
@@ -371,16 +506,26 @@ async def test_the_procedural_split_still_works() -> None:
 
 @pytest.mark.parametrize("told", ["a drawn", ""])
 async def test_what_came_of_a_cut_stream_is_kept_as_partial(tmp_path: Path, told: str) -> None:
-    """By the backend's word or by what streamed; the run fails, and the partial text is no result."""
+    """By the backend's word or by what streamed; the run fails, and the partial text is no
+    result.
+    """
     model = Written(Streamed("a ", "drawn", then=CutOff("The stream ended early.", partial=told)))
     engine = engine_in(tmp_path, backends={"near": model}, DEVPIPE_MODEL_INTERCEPTION="near/x")
     run = engine.start("a cat", pipeline="dada", **SMALL)
     with pytest.raises(CutOff):
         await run
-    written = [one.event for one in run.recording.events if isinstance(one.event, TextWritten) and one.event.stage == "interception"]
-    assert [(one.text, one.partial, one.final, one.step) for one in written] == [("a drawn", True, False, "cut_up")]
+    written = [
+        one.event
+        for one in run.recording.events
+        if isinstance(one.event, TextWritten) and one.event.stage == "interception"
+    ]
+    assert [(one.text, one.partial, one.final, one.step) for one in written] == [
+        ("a drawn", True, False, "cut_up")
+    ]
     assert run.summary.to_json()["stages"]["interception"]["iterations"] == []
-    assert "interception" not in run.texts and run.outcome == "failed" and run.recording.verify() == []
+    assert (
+        "interception" not in run.texts and run.outcome == "failed" and run.recording.verify() == []
+    )
     engine.close()
 
 
@@ -391,14 +536,24 @@ async def test_a_cancelled_stream_leaves_its_partial_text(tmp_path: Path) -> Non
     run = engine.start("a cat", pipeline="dada", **SMALL)
     streaming = asyncio.Event()
     loop = asyncio.get_running_loop()
-    run.follow(lambda one: loop.call_soon_threadsafe(streaming.set) if isinstance(one, TextStreamed) and one.text == "drawn" else None)
+    run.follow(
+        lambda one: (
+            loop.call_soon_threadsafe(streaming.set)
+            if isinstance(one, TextStreamed) and one.text == "drawn"
+            else None
+        )
+    )
     await asyncio.wait_for(streaming.wait(), 10)
     run.cancel()
     await asyncio.wait_for(_ended(run), 10)
     events = [one.event for one in run.recording.events]
     (partial,) = [one for one in events if isinstance(one, TextWritten) and one.partial]
     (attempt,) = [one for one in events if isinstance(one, AttemptFinished)]
-    assert partial.text == "a drawn" and attempt.outcome == "cancelled" and events.index(partial) < events.index(attempt)
+    assert (
+        partial.text == "a drawn"
+        and attempt.outcome == "cancelled"
+        and events.index(partial) < events.index(attempt)
+    )
     assert run.outcome == "cancelled" and run.recording.verify() == []
     engine.close()
 
@@ -409,7 +564,9 @@ async def _ended(run: Run) -> None:
 
 
 async def test_a_judges_words_are_not_shown_to_those_who_wrote_the_text() -> None:
-    """It may repeat what it judges: nothing of it streams, and half an answer of it is no text of the run."""
+    """It may repeat what it judges: nothing of it streams, and half an answer of it is no text of
+    the run.
+    """
     desk = Desk({"judge": "near/x"}, near=Written(Streamed("SA", then=CutOff("Cut."))))
     with pytest.raises(CutOff):
         await desk.context.write(TextRequest("judge", "a cat"), Where("input", step="judge"))
@@ -433,10 +590,14 @@ def output_with(desk: Desk, **fields: Any) -> None:
     desk.context.output = OutputConfig.restore(desk.context.output.snapshot() | fields)
 
 
-async def stage_3(desk: Desk, texts: dict[str, str], language: str = "de", **more: Any) -> tuple[MediaRequest, VerdictGiven]:
+async def stage_3(
+    desk: Desk, texts: dict[str, str], language: str = "de", **more: Any
+) -> tuple[MediaRequest, VerdictGiven]:
     given = Texts(texts, dict.fromkeys(texts, language))
     images, parameters = more.pop("images", {}), more.pop("parameters", {})
-    return await pre_output.run(desk.context, given, original=given, images=images, parameters=parameters, **more)
+    return await pre_output.run(
+        desk.context, given, original=given, images=images, parameters=parameters, **more
+    )
 
 
 async def test_the_text_is_translated_for_the_output_and_then_checked() -> None:
@@ -445,15 +606,26 @@ async def test_the_text_is_translated_for_the_output_and_then_checked() -> None:
     desk = Desk({"translate": "near/x"}, near=model)
     output_with(desk, translate_to="en")
     request, verdict = await stage_3(desk, {"prompt": "Eine rote Katze, [Feierabend]."})
-    assert request.texts == {"prompt": "A red cat, [Feierabend]."} and request.languages == {"prompt": "en"}
+    assert request.texts == {"prompt": "A red cat, [Feierabend]."} and request.languages == {
+        "prompt": "en"
+    }
     assert verdict.allowed and verdict.sha256 == request.sha256()
-    assert "Translate it" in model.asked[0].instruction and "Correct" not in model.asked[0].instruction
-    assert [(one.step, one.final, one.by) for one in desk.all(TextWritten)] == [("translate", False, "model"), ("", True, "rule")]
+    assert (
+        "Translate it" in model.asked[0].instruction and "Correct" not in model.asked[0].instruction
+    )
+    assert [(one.step, one.final, one.by) for one in desk.all(TextWritten)] == [
+        ("translate", False, "model"),
+        ("", True, "rule"),
+    ]
 
 
 @pytest.mark.parametrize(("language", "noted"), [("de", 1), ("en", 0)])
-async def test_an_output_that_gets_another_language_than_its_own_says_so(language: str, noted: int) -> None:
-    """Without a model to translate the text goes on as it is, and a reader of the recording knows."""
+async def test_an_output_that_gets_another_language_than_its_own_says_so(
+    language: str, noted: int
+) -> None:
+    """Without a model to translate the text goes on as it is, and a reader of the recording
+    knows.
+    """
     desk = Desk({})
     output_with(desk, translate_to="en")
     request, _ = await stage_3(desk, {"prompt": GERMAN}, language)
@@ -474,9 +646,15 @@ async def test_a_bad_translation_for_the_output_is_blocked() -> None:
 async def test_the_negative_prompt_reaches_stage_4() -> None:
     """What the level adds is in the request that the verdict covers."""
     desk = Desk({"translate": "near/x"}, near=Written("A red cat."))
-    negative = {"negative_prompt": {"type": "string", "description": {"en": "x", "de": "x"}, "default": ""}}
-    output_with(desk, translate_to="en", parameters=desk.context.output.snapshot()["parameters"] | negative)
-    request, verdict = await stage_3(desk, {"prompt": GERMAN}, parameters={"negative_prompt": "fog"})
+    negative = {
+        "negative_prompt": {"type": "string", "description": {"en": "x", "de": "x"}, "default": ""}
+    }
+    output_with(
+        desk, translate_to="en", parameters=desk.context.output.snapshot()["parameters"] | negative
+    )
+    request, verdict = await stage_3(
+        desk, {"prompt": GERMAN}, parameters={"negative_prompt": "fog"}
+    )
     assert request.parameters["negative_prompt"] == f"fog, {verdict.negative_prompt}" != "fog, "
     assert verdict.sha256 == request.sha256()
 
@@ -492,9 +670,16 @@ async def test_a_parameter_named_like_a_text_hides_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("given", "now", "asked_again"),
-    [("sha256:a", "sha256:a", False), ("sha256:a", "sha256:b", True), ("sha256:a", "", True), ("", "", True)],
+    [
+        ("sha256:a", "sha256:a", False),
+        ("sha256:a", "sha256:b", True),
+        ("sha256:a", "", True),
+        ("", "", True),
+    ],
 )
-async def test_a_verdict_is_reused_while_its_judge_is_the_same(given: str, now: str, asked_again: bool) -> None:
+async def test_a_verdict_is_reused_while_its_judge_is_the_same(
+    given: str, now: str, asked_again: bool
+) -> None:
     """The weights behind a name change, or nobody can tell: then the judge looks again."""
     judge = Written(lambda request: TextResult("SAFE", model="guard", digest=given), digest=given)
     desk = Desk({"judge": "near/guard"}, near=judge)
@@ -502,7 +687,9 @@ async def test_a_verdict_is_reused_while_its_judge_is_the_same(given: str, now: 
     assert verdict.allowed and verdict.method == "rules+judge"
     looks = len(judge.requests)
     judge.weights = now
-    _, again = await stage_3(desk, {"prompt": GERMAN}, reuse=verdict.model_copy(update={"source": "earlier"}))
+    _, again = await stage_3(
+        desk, {"prompt": GERMAN}, reuse=verdict.model_copy(update={"source": "earlier"})
+    )
     assert (again.source == "earlier") is not asked_again
     assert (len(judge.requests) > looks) is asked_again
 
@@ -514,17 +701,25 @@ async def test_a_verdict_of_a_judge_that_is_gone_is_not_reused() -> None:
         async def digest(self, model: str) -> str:
             raise Unavailable("Gone.")
 
-    desk = Desk({"judge": "near/guard"}, near=Written(TextResult("SAFE", model="guard", digest="d"), digest="d"))
+    desk = Desk(
+        {"judge": "near/guard"},
+        near=Written(TextResult("SAFE", model="guard", digest="d"), digest="d"),
+    )
     _, verdict = await stage_3(desk, {"prompt": GERMAN})
     desk = Desk({"judge": "near/guard"}, near=Gone(Unavailable("Gone.")))
-    _, again = await stage_3(desk, {"prompt": GERMAN}, reuse=verdict.model_copy(update={"source": "earlier"}))
+    _, again = await stage_3(
+        desk, {"prompt": GERMAN}, reuse=verdict.model_copy(update={"source": "earlier"})
+    )
     assert verdict.allowed and not again.allowed and not again.source
 
 
 async def test_the_judges_identity_is_asked_inside_the_boundary_only() -> None:
     """Not even the question which weights a far server has goes out."""
     far, near = Written(place="world", digest="far"), Written(digest="near")
-    assert await Desk({"judge": "local: far/x, near/y"}, far=far, near=near).context.judge_digest() == "near"
+    assert (
+        await Desk({"judge": "local: far/x, near/y"}, far=far, near=near).context.judge_digest()
+        == "near"
+    )
     assert await Desk({"judge": "local: far/x"}, far=far).context.judge_digest() is None
     assert await Desk().context.judge_digest() == ""
     assert far.digests == 0
@@ -534,8 +729,13 @@ async def test_the_judges_identity_is_asked_inside_the_boundary_only() -> None:
 
 
 async def test_several_texts_and_pictures_go_through_all_stages_with_models(tmp_path: Path) -> None:
-    """Two texts and a mask, as the media pipeline declares them: translated, rewritten and sent under their names."""
-    translator, writer = Written(lambda request: f"en:{request.text}"), Written(lambda request: f"<{request.text}>")
+    """Two texts and a mask, as the media pipeline declares them: translated, rewritten and sent
+    under their names.
+    """
+    translator, writer = (
+        Written(lambda request: f"en:{request.text}"),
+        Written(lambda request: f"<{request.text}>"),
+    )
     media = ScriptedBackend([small_media()])
     engine = engine_in(
         tmp_path,
@@ -548,25 +748,42 @@ async def test_several_texts_and_pictures_go_through_all_stages_with_models(tmp_
     catalogue = engine.catalogue
     spec = catalogue.media["dual_text_media_generation"].snapshot() | {"images": ["image", "mask"]}
     catalogue.media["dual_text_media_generation"] = MediaPipeline.restore(spec)  # type: ignore[index]
-    prompts = {"prompt": "Eine rote Katze sitzt im Regen.", "prompt_2": "Ein alter Hund schläft unter der Brücke."}
+    prompts = {
+        "prompt": "Eine rote Katze sitzt im Regen.",
+        "prompt_2": "Ein alter Hund schläft unter der Brücke.",
+    }
     pictures = {"image": small_picture(), "mask": small_picture((255, 255, 255))}
     run = await engine.run(prompts, pipeline="dada", output="sketch_fusion", **pictures)
     assert run.outcome == "completed"
     sent = media.requests[0]
     assert isinstance(sent, MediaRequest)
-    assert sent.texts == {part: f"<en:{text}>" for part, text in prompts.items()} and set(sent.images) == {"image", "mask"}
+    assert sent.texts == {part: f"<en:{text}>" for part, text in prompts.items()} and set(
+        sent.images
+    ) == {"image", "mask"}
     assert run.recording.verify() == []
     engine.close()
 
 
-async def test_a_model_that_may_depict_anything_is_asked_only_after_its_judge(tmp_path: Path) -> None:
-    """A judge as a chain: the second one decides where the first is down, and both attempts are recorded."""
+async def test_a_model_that_may_depict_anything_is_asked_only_after_its_judge(
+    tmp_path: Path,
+) -> None:
+    """A judge as a chain: the second one decides where the first is down, and both attempts are
+    recorded.
+    """
     media = ScriptedBackend([Media(small_picture(), "image/png", 64, 64, alt="red")], by_rule=False)
     judges = {"down": Written(Unavailable("Down.")), "near": Written("SAFE")}
-    engine = engine_in(tmp_path, backends=judges | {"procedural": media}, DEVPIPE_MODEL_JUDGE="local: down/x, near/y")
+    engine = engine_in(
+        tmp_path,
+        backends=judges | {"procedural": media},
+        DEVPIPE_MODEL_JUDGE="local: down/x, near/y",
+    )
     run = await engine.run("a red cat", **SMALL)
     assert run.outcome == "completed" and run.verdicts[-1].method == "rules+judge"
-    judged = [one.event for one in run.events if isinstance(one.event, AttemptStarted) and one.event.task == "judge"]
+    judged = [
+        one.event
+        for one in run.events
+        if isinstance(one.event, AttemptStarted) and one.event.task == "judge"
+    ]
     assert [one.backend for one in judged] == ["down", "near"] * (len(judged) // 2) and judged
     engine.close()
 
@@ -574,19 +791,29 @@ async def test_a_model_that_may_depict_anything_is_asked_only_after_its_judge(tm
 async def test_without_any_judge_inside_the_boundary_nothing_is_made(tmp_path: Path) -> None:
     """A judge that may not be asked gives no verdict, and without one nothing passes."""
     media, far = ScriptedBackend([small_media()]), Written("SAFE", place="world")
-    engine = engine_in(tmp_path, backends={"far": far, "procedural": media}, DEVPIPE_MODEL_JUDGE="far/x", DEVPIPE_BOUNDARY="local")
+    engine = engine_in(
+        tmp_path,
+        backends={"far": far, "procedural": media},
+        DEVPIPE_MODEL_JUDGE="far/x",
+        DEVPIPE_BOUNDARY="local",
+    )
     run = await engine.run("a red cat", **SMALL)
     assert run.outcome == "blocked" and far.requests == [] and media.requests == []
     engine.close()
 
 
-def test_the_catalogues_lint_asks_no_model(monkeypatch: pytest.MonkeyPatch, network: NetworkGuard) -> None:
+def test_the_catalogues_lint_asks_no_model(
+    monkeypatch: pytest.MonkeyPatch, network: NetworkGuard
+) -> None:
     """With models at hand it stays a matter of rules: no address is looked up, nothing connects."""
     for task in ("TRANSLATE", "INTERCEPTION", "JUDGE", "SPLIT"):
         monkeypatch.setenv(f"DEVPIPE_MODEL_{task}", "ollama/mistral-nemo")
     catalogue = load_catalogue(REPOSITORY)
     worse = changed(
-        steps=[catalogue.interceptions["dada"].snapshot()["steps"][0] | {"instruction": {"en": "Make it better.", "de": "Mach es besser."}}]
+        steps=[
+            catalogue.interceptions["dada"].snapshot()["steps"][0]
+            | {"instruction": {"en": "Make it better.", "de": "Mach es besser."}}
+        ]
     )
     catalogue.interceptions["dada"] = worse(catalogue.interceptions["dada"])  # type: ignore[index]
     assert {fault.file for fault in lint(catalogue)} == {"pipelines/dada.json"}

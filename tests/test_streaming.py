@@ -1,4 +1,6 @@
-"""Texts seen while they are written: from a server's socket to the terminal, the pipe and the panel, and what stops them."""
+"""Texts seen while they are written: from a server's socket to the terminal, the pipe and the
+panel, and what stops them.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +61,12 @@ def engine(home: Path) -> Iterator[Callable[..., Engine]]:
     """Makes engines on the workspace that ask a server."""
     made: list[Engine] = []
 
-    def make(server: Loopback, backend: str = "ollama", tasks: tuple[str, ...] = ("interception",)) -> Engine:
-        made.append(Engine(settings=Settings.load(home, environ=server.environment(backend, tasks=tasks))))
+    def make(
+        server: Loopback, backend: str = "ollama", tasks: tuple[str, ...] = ("interception",)
+    ) -> Engine:
+        made.append(
+            Engine(settings=Settings.load(home, environ=server.environment(backend, tasks=tasks)))
+        )
         return made[-1]
 
     yield make
@@ -69,16 +75,27 @@ def engine(home: Path) -> Iterator[Callable[..., Engine]]:
 
 
 def run_command(
-    home: Path, server: Loopback, backend: str, tasks: tuple[str, ...] = ("interception",), **streams: int
+    home: Path,
+    server: Loopback,
+    backend: str,
+    tasks: tuple[str, ...] = ("interception",),
+    **streams: int,
 ) -> subprocess.Popen[bytes]:
     """`devpipe run` as a process of its own; its output may be a pipe or a terminal."""
     arguments = ("run", PROMPT, "-p", "spoken", "-o", "foreign")
     told = os.environ | {"DEVPIPE_HOME": str(home)} | server.environment(backend, tasks=tasks)
-    return subprocess.Popen([*DEVPIPE, *arguments], stdin=subprocess.DEVNULL, env=told, **{"stdout": -1, "stderr": -1} | streams)
+    return subprocess.Popen(
+        [*DEVPIPE, *arguments],
+        stdin=subprocess.DEVNULL,
+        env=told,
+        **{"stdout": -1, "stderr": -1} | streams,
+    )
 
 
 def read(descriptor: int, *, until: str | None = None) -> Seen:
-    """All that is written there, or up to a text, with the time at which each piece of it was there; each with all before it."""
+    """All that is written there, or up to a text, with the time at which each piece of it was
+    there; each with all before it.
+    """
     seen, data = Seen(), b""
     with contextlib.suppress(OSError):  # Linux says so when the last writer of a terminal has gone
         while piece := os.read(descriptor, 65_536):
@@ -108,7 +125,9 @@ def through_a_pipe(home: Path, server: Loopback, backend: str) -> Seen:
 
 
 def mostly_at_once(measured: list[float]) -> None:
-    """Nineteen of twenty tokens within the promise, all of them soon: a machine that does other work is late now and then."""
+    """Nineteen of twenty tokens within the promise, all of them soon: a machine that does other
+    work is late now and then.
+    """
     found = figures(measured)
     print(f"seen after {found} ms, {len(measured)} tokens")  # pytest -rP shows it
     assert found["p95"] < 1000 * AT_ONCE_S and found["max"] < 1000, found
@@ -116,14 +135,22 @@ def mostly_at_once(measured: list[float]) -> None:
 
 @every_backend
 @pytest.mark.parametrize("watch", [on_a_terminal, through_a_pipe])
-def test_every_token_is_on_the_screen_at_once(home: Path, backend: str, watch: Callable[..., Seen]) -> None:
-    """In all stages that a model writes in, on a terminal and through a pipe; each text stands there once."""
+def test_every_token_is_on_the_screen_at_once(
+    home: Path, backend: str, watch: Callable[..., Seen]
+) -> None:
+    """In all stages that a model writes in, on a terminal and through a pipe; each text stands
+    there once.
+    """
     with Loopback(three_stages()) as server:
         seen = watch(home, server, backend)
         assert len(server.chats) == 3
         mostly_at_once(late(server, seen))
     screen = seen[-1][1]
-    assert [screen.count(text) for text in (IN_STAGE_1, IN_STAGE_2, IN_STAGE_3)] == [1, 1, 1], screen
+    assert [screen.count(text) for text in (IN_STAGE_1, IN_STAGE_2, IN_STAGE_3)] == [
+        1,
+        1,
+        1,
+    ], screen
     assert f"{IN_STAGE_2}  [en]" in screen and "completed in" in screen
 
 
@@ -133,7 +160,9 @@ def test_json_is_still_one_object(home: Path, backend: str) -> None:
     arguments = ["run", PROMPT, "-p", "spoken", "-o", "foreign", "--json"]
     with Loopback(three_stages()) as server:
         told = os.environ | {"DEVPIPE_HOME": str(home)} | server.environment(backend, tasks=WRITERS)
-        done = subprocess.run([*DEVPIPE, *arguments], capture_output=True, env=told, timeout=PATIENCE_S, check=True)
+        done = subprocess.run(
+            [*DEVPIPE, *arguments], capture_output=True, env=told, timeout=PATIENCE_S, check=True
+        )
     assert done.stdout.count(b"\n") == 1 and done.stderr == b""
     assert IN_STAGE_3 in done.stdout.decode() and IN_STAGE_1 in done.stdout.decode()
 
@@ -142,27 +171,52 @@ def watched(run: Run) -> tuple[RunPanel, dict[str, Seen]]:
     """A panel that follows a run, and what each of its cards has shown when."""
     panel, seen = RunPanel(run, language="en"), {stage: Seen() for stage in STAGES}
     for stage, card in panel.cards.items():
-        card.observe(lambda change, stage=stage: seen[stage].append((time.monotonic(), shown_in(change["new"]))), "value")
+        card.observe(
+            lambda change, stage=stage: seen[stage].append(
+                (time.monotonic(), shown_in(change["new"]))
+            ),
+            "value",
+        )
     return panel, seen
 
 
 @every_backend
-def test_the_panel_shows_every_token_at_once_and_stays_quick(engine: Callable[..., Engine], backend: str) -> None:
-    """Each card within the promise, with no more than about twenty updates a second however quick the model is."""
-    answers = [Answer(IN_STAGE_1, pause=0.02), Answer(" ".join([IN_STAGE_2] * 10), pause=0.004), Answer(IN_STAGE_3)]
+def test_the_panel_shows_every_token_at_once_and_stays_quick(
+    engine: Callable[..., Engine], backend: str
+) -> None:
+    """Each card within the promise, with no more than about twenty updates a second however quick
+    the model is.
+    """
+    answers = [
+        Answer(IN_STAGE_1, pause=0.02),
+        Answer(" ".join([IN_STAGE_2] * 10), pause=0.004),
+        Answer(IN_STAGE_3),
+    ]
     with Loopback(answers) as server:
         run = engine(server, backend, WRITERS).start(PROMPT, pipeline="spoken", output="foreign")
         panel, seen = watched(run)
         assert run.wait().outcome == "completed"
-        measured = [delay for asked, stage in zip(server.chats, STAGES, strict=False) for delay in delays(asked, seen[stage])]
+        measured = [
+            delay
+            for asked, stage in zip(server.chats, STAGES, strict=False)
+            for delay in delays(asked, seen[stage])
+        ]
         mostly_at_once(measured)
         written = server.chats[1].written
-    assert len(written) == 200 and len(seen["interception"]) < 20 * (written[-1][0] - written[0][0]) + 10
-    assert IN_STAGE_2 in panel.cards["interception"].value and "dp-streaming" not in panel.cards["interception"].value
+    assert (
+        len(written) == 200
+        and len(seen["interception"]) < 20 * (written[-1][0] - written[0][0]) + 10
+    )
+    assert (
+        IN_STAGE_2 in panel.cards["interception"].value
+        and "dp-streaming" not in panel.cards["interception"].value
+    )
 
 
 def test_the_last_tokens_before_a_pause_are_shown_too(engine: Callable[..., Engine]) -> None:
-    """A model that writes a few words at once and then thinks: all of them are seen, not only the first."""
+    """A model that writes a few words at once and then thinks: all of them are seen, not only the
+    first.
+    """
     with Loopback([Answer(IN_STAGE_2, ending="hang", after=5)]) as server:
         run = engine(server).start(PROMPT, pipeline="dada")
         panel, seen = watched(run)
@@ -174,14 +228,20 @@ def test_the_last_tokens_before_a_pause_are_shown_too(engine: Callable[..., Engi
         assert run.wait().outcome == "cancelled"
 
 
-def test_a_stage_that_has_ended_is_not_painted_as_running_again(engine: Callable[..., Engine]) -> None:
+def test_a_stage_that_has_ended_is_not_painted_as_running_again(
+    engine: Callable[..., Engine],
+) -> None:
     """A repaint that was still to come when the stage ended does not come after it."""
     with Loopback() as server:
         run = engine(server).start(PROMPT, pipeline="stille_post", width=512, height=512)
         panel, states = RunPanel(run, language="en"), list[str]()
-        panel.cards["interception"].observe(lambda change: states.append(re.findall("dp-is-([a-z]+)", change["new"])[0]), "value")
+        panel.cards["interception"].observe(
+            lambda change: states.append(re.findall("dp-is-([a-z]+)", change["new"])[0]), "value"
+        )
         run.wait()
-    assert states.count("running") >= 2 and set(states[states.index("completed") :]) == {"completed"}, states
+    assert states.count("running") >= 2 and set(states[states.index("completed") :]) == {
+        "completed"
+    }, states
 
 
 def soon(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
@@ -203,12 +263,20 @@ async def test_whoever_iterates_a_run_gets_every_token(engine: Callable[..., Eng
         happenings = [getattr(one, "event", one) async for one in run]
         tokens = [token for _, token in server.chats[0].written]
     streamed = [event for event in happenings if isinstance(event, TextStreamed)]
-    (written,) = [event for event in happenings if isinstance(event, TextWritten) and event.stage == "interception"]
-    assert [event.text for event in streamed] == tokens and {event.step for event in streamed} == {"cut_up"}
+    (written,) = [
+        event
+        for event in happenings
+        if isinstance(event, TextWritten) and event.stage == "interception"
+    ]
+    assert [event.text for event in streamed] == tokens and {event.step for event in streamed} == {
+        "cut_up"
+    }
     assert happenings.index(streamed[-1]) < happenings.index(written) and written.text == IN_STAGE_2
 
 
-async def test_whoever_is_stopped_while_iterating_finds_the_ending_on_disk(engine: Callable[..., Engine]) -> None:
+async def test_whoever_is_stopped_while_iterating_finds_the_ending_on_disk(
+    engine: Callable[..., Engine],
+) -> None:
     """As with `await run`: the next line of a notebook sees a run that is over."""
     with Loopback([ENDLESS]) as server:
         run = engine(server).start(PROMPT, pipeline="dada")
@@ -218,7 +286,9 @@ async def test_whoever_is_stopped_while_iterating_finds_the_ending_on_disk(engin
                 pass
 
         iterating = asyncio.ensure_future(iterate())
-        await asyncio.to_thread(server.until, lambda: server.chats and len(server.chats[0].written) == 5)
+        await asyncio.to_thread(
+            server.until, lambda: server.chats and len(server.chats[0].written) == 5
+        )
         iterating.cancel()
         with pytest.raises(asyncio.CancelledError):
             await iterating
@@ -234,8 +304,12 @@ BAD_ENDINGS = [
 
 @every_backend
 @pytest.mark.parametrize("answer", BAD_ENDINGS, ids=["cut", "error", "length"])
-def test_a_text_that_is_cut_off_stays_in_sight_and_is_marked(engine: Callable[..., Engine], backend: str, answer: Answer) -> None:
-    """In the panel and in the recording, as partial and never as a result; the error says what to do."""
+def test_a_text_that_is_cut_off_stays_in_sight_and_is_marked(
+    engine: Callable[..., Engine], backend: str, answer: Answer
+) -> None:
+    """In the panel and in the recording, as partial and never as a result; the error says what to
+    do.
+    """
     with Loopback([answer]) as server:
         run = engine(server, backend).start(PROMPT, pipeline="dada")
         panel, _ = watched(run)
@@ -247,15 +321,24 @@ def test_a_text_that_is_cut_off_stays_in_sight_and_is_marked(engine: Callable[..
     assert partial.text == BEGINNING and not partial.final
     card = panel.cards["interception"].value
     assert shown_in(card) == BEGINNING and "not finished" in card
-    assert RunPanel(run.recording, language="en").cards["interception"].value == card, "the recording shows the same"
+    assert RunPanel(run.recording, language="en").cards["interception"].value == card, (
+        "the recording shows the same"
+    )
     assert "dp-is-failed" in card
 
 
-def test_a_text_that_begins_anew_takes_the_place_of_the_first(engine: Callable[..., Engine]) -> None:
+def test_a_text_that_begins_anew_takes_the_place_of_the_first(
+    engine: Callable[..., Engine],
+) -> None:
     """A model that is asked a second time is not read as going on with its first answer."""
-    answers = [Answer("a red cat on the roof", pause=0.02), Answer("one red [Katze] over the roof", pause=0.02)]
+    answers = [
+        Answer("a red cat on the roof", pause=0.02),
+        Answer("one red [Katze] over the roof", pause=0.02),
+    ]
     with Loopback(answers) as server:
-        run = engine(server, "ollama", WRITERS).start("eine rote [Katze] auf dem Dach", pipeline="spoken", width=64, height=64)
+        run = engine(server, "ollama", WRITERS).start(
+            "eine rote [Katze] auf dem Dach", pipeline="spoken", width=64, height=64
+        )
         _, seen = watched(run)
         run.wait()
         assert [delays(asked, seen["input"])[-1] < 1 for asked in server.chats[:2]] == [True, True]
@@ -276,12 +359,16 @@ def test_a_text_that_is_taken_otherwise_than_it_came_has_a_line_of_its_own(home:
     with Loopback([chatter]) as server, run_command(home, server, "ollama") as process:
         out = process.communicate(timeout=PATIENCE_S)[0].decode()
     lines, result = [line.strip() for line in out.splitlines()], f"{IN_STAGE_2}  [de]"
-    assert process.returncode == 0 and [lines.count(one) for one in ("Here is your prompt:", IN_STAGE_2, result)] == [1, 1, 1], out
+    assert process.returncode == 0 and [
+        lines.count(one) for one in ("Here is your prompt:", IN_STAGE_2, result)
+    ] == [1, 1, 1], out
 
 
 @every_backend
 def test_ctrl_c_closes_the_stream_and_keeps_what_came(home: Path, backend: str) -> None:
-    """Exit status 130, one line, the recording `cancelled` with its partial text; the server sees its stream closed within a second."""
+    """Exit status 130, one line, the recording `cancelled` with its partial text; the server sees
+    its stream closed within a second.
+    """
     with Loopback([ENDLESS]) as server, run_command(home, server, backend) as process:
         assert process.stdout
         read(process.stdout.fileno(), until=BEGINNING)
@@ -293,38 +380,63 @@ def test_ctrl_c_closes_the_stream_and_keeps_what_came(home: Path, backend: str) 
         assert closed and closed - struck < 1 and server.chats[0].finished is None
     (recording,) = recordings(home / "recordings")
     assert process.returncode == 130 and err == "devpipe: interrupted. What was done is recorded.\n"
-    assert recording.state == "cancelled" and out.startswith("  [partial]\n") and "cancelled in" in out
-    assert [text.text for text in recording.summary.stages["interception"].written if text.partial] == [BEGINNING]
+    assert (
+        recording.state == "cancelled" and out.startswith("  [partial]\n") and "cancelled in" in out
+    )
+    assert [
+        text.text for text in recording.summary.stages["interception"].written if text.partial
+    ] == [BEGINNING]
 
 
 @every_backend
-def test_a_run_that_is_cancelled_closes_its_stream(engine: Callable[..., Engine], backend: str) -> None:
+def test_a_run_that_is_cancelled_closes_its_stream(
+    engine: Callable[..., Engine], backend: str
+) -> None:
     """Also before the first token has come."""
     for answer in (ENDLESS, Answer(head=False, ending="hang")):
         with Loopback([answer]) as server:
             run = engine(server, backend).start(PROMPT, pipeline="dada")
-            server.until(lambda answer=answer, server=server: server.chats and (not answer.head or server.chats[0].written))
+            server.until(
+                lambda answer=answer, server=server: (
+                    server.chats and (not answer.head or server.chats[0].written)
+                )
+            )
             run.cancel()
             cancelled = time.monotonic()
             server.until(lambda server=server: server.chats[0].closed)
-            assert (server.chats[0].closed or 0) - cancelled < 1 and run.wait().outcome == "cancelled"
+            assert (
+                server.chats[0].closed or 0
+            ) - cancelled < 1 and run.wait().outcome == "cancelled"
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_interrupting_a_cell_closes_the_stream_it_waits_for(home: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the cell waits: `cancelled` on disk and the stream closed within a second, and the next run streams."""
+def test_interrupting_a_cell_closes_the_stream_it_waits_for(
+    home: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the cell waits: `cancelled` on disk and the stream closed within a second, and the
+    next run streams.
+    """
     with Loopback([ENDLESS] * 3 + [Answer(IN_STAGE_2)]) as server:
         for name, value in server.environment("ollama").items():
             monkeypatch.setenv(name, value)
         with contextlib.closing(Kernel(version, home)) as kernel:
             kernel.run("from devpipe import Engine; engine = Engine()")
-            for count, waiting in enumerate(("await run", "run.wait()", "async for happening in run: pass"), 1):
+            for count, waiting in enumerate(
+                ("await run", "run.wait()", "async for happening in run: pass"), 1
+            ):
                 kernel.run("run = engine.start('ein Boot', pipeline='dada')")
                 cell = kernel.begin(waiting)
-                server.until(lambda count=count: len(server.chats) == count and len(server.chats[-1].written) == 5)
+                server.until(
+                    lambda count=count: (
+                        len(server.chats) == count and len(server.chats[-1].written) == 5
+                    )
+                )
                 before = time.monotonic()
                 assert kernel.interrupt(cell) in ("KeyboardInterrupt", "CancelledError"), waiting
                 server.until(lambda: server.chats[-1].closed)
                 assert (server.chats[-1].closed or 0) - before < 1, waiting
-            again = "(await engine.run('ein Boot', pipeline='dada', width=64, height=64)).texts['interception']['prompt']"
+            again = (
+                "(await engine.run('ein Boot', pipeline='dada', width=64,"
+                " height=64)).texts['interception']['prompt']"
+            )
             assert kernel.run(again) == repr(IN_STAGE_2)

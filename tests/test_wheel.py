@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
     """The standard output of a command; fails with everything it printed."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -26,29 +28,62 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this tree, built without network from what the lock installed."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder,
+        ROOT,
+    )
     return next(folder.glob("devpipe-*.whl"))
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """bin/ of a new environment that holds the wheel, and sees our dependencies but not this tree."""
+    """bin/ of a new environment that holds the wheel, and sees our dependencies but not
+    this tree.
+    """
     environment = tmp_path_factory.mktemp("installed") / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", environment)
     python = environment / "bin" / "python"
-    packages = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    # A folder named in a .pth is searched, but its own .pth files, such as the one of our editable install, are not read.
+    packages = Path(
+        run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    )
+    # A folder named in a .pth is searched, but its own .pth files, such as the one of our editable
+    # install, are not read.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + os.linesep)
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", "--ignore-installed", wheel)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--ignore-installed",
+        wheel,
+    )
     return environment / "bin"
 
 
 def test_wheel_carries_the_defaults(wheel: Path) -> None:
-    """Everything that `devpipe init` copies is in the wheel, as it is in the tree; recordings and tests are not."""
+    """Everything that `devpipe init` copies is in the wheel, as it is in the tree; recordings and
+    tests are not.
+    """
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder in ("notebooks", "output_configs", "pipelines", "schemas"):
         files = [
-            path for path in (ROOT / folder).rglob("*") if path.suffix in (".json", ".ipynb") and ".ipynb_checkpoints" not in path.parts
+            path
+            for path in (ROOT / folder).rglob("*")
+            if path.suffix in (".json", ".ipynb") and ".ipynb_checkpoints" not in path.parts
         ]
         assert {f"devpipe/defaults/{path.relative_to(ROOT).as_posix()}" for path in files} <= names
     assert "devpipe/defaults/recordings/README.md" in names
@@ -57,8 +92,14 @@ def test_wheel_carries_the_defaults(wheel: Path) -> None:
 
 def test_wheel_carries_all_of_devpipe(wheel: Path) -> None:
     """Every module and every data file of the package is in the wheel."""
-    files = {path for path in (ROOT / "devpipe").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path.relative_to(ROOT).as_posix() for path in files} <= set(zipfile.ZipFile(wheel).namelist())
+    files = {
+        path
+        for path in (ROOT / "devpipe").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {path.relative_to(ROOT).as_posix() for path in files} <= set(
+        zipfile.ZipFile(wheel).namelist()
+    )
 
 
 def test_installed_wheel_runs_without_the_repository(installed: Path, tmp_path: Path) -> None:
@@ -67,7 +108,9 @@ def test_installed_wheel_runs_without_the_repository(installed: Path, tmp_path: 
     assert Path(where.strip()).is_relative_to(installed.parent)
     run(installed / "devpipe", "init", "lab", cwd=tmp_path)
     lab = tmp_path / "lab"
-    answer = json.loads(run(installed / "devpipe", "run", "a red circle", "--seed", "7", "--json", cwd=lab))
+    answer = json.loads(
+        run(installed / "devpipe", "run", "a red circle", "--seed", "7", "--json", cwd=lab)
+    )
     assert answer["outcome"] == "completed"
     assert Path(lab, answer["recording"]).is_relative_to(lab / "recordings")
     assert len(answer["artifacts"]) == 1

@@ -1,4 +1,6 @@
-"""Widgets without a page or a kernel: controls are set, buttons clicked, and what people would see is read."""
+"""Widgets without a page or a kernel: controls are set, buttons clicked, and what people would see
+is read.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,11 @@ from devpipe.widgets.words import WORDS, words
 
 XSS = "<img src=x onerror=window.xss=1>"
 PATIENCE_S = 30
-PICTURE = Media(encode_png(compose("ein Kreis", seed=1, width=64, height=64)), "image/png", alt=f"ein Kreis {XSS}")
+PICTURE = Media(
+    encode_png(compose("ein Kreis", seed=1, width=64, height=64)),
+    "image/png",
+    alt=f"ein Kreis {XSS}",
+)
 
 
 @pytest.fixture
@@ -37,19 +43,29 @@ def home(tmp_path: Path) -> Path:
     """A workspace with one more output, `scripted`, made by whatever backend a test brings."""
     home = workspace.create(tmp_path / "workspace")
     sketch = json.loads((home / "output_configs" / "sketch.json").read_text())
-    scripted = sketch | {"name": "scripted", "backend": "script", "model": "script", "parameters": {}}
+    scripted = sketch | {
+        "name": "scripted",
+        "backend": "script",
+        "model": "script",
+        "parameters": {},
+    }
     (home / "output_configs" / "scripted.json").write_text(json.dumps(scripted))
     return home
 
 
 @pytest.fixture
 def start(home: Path) -> Iterator[Callable[..., Engine]]:
-    """Makes engines on the workspace: their media by a script, their texts too where `texts` are given."""
+    """Makes engines on the workspace: their media by a script, their texts too where `texts` are
+    given.
+    """
     engines: list[Engine] = []
 
     def start(*answers: Any, texts: list[Any] | None = None) -> Engine:
         settings = settings_for_tests(home)
-        backends = {"script": ScriptedBackend(answers or [PICTURE]), "writer": ScriptedBackend(texts or [""])}
+        backends = {
+            "script": ScriptedBackend(answers or [PICTURE]),
+            "writer": ScriptedBackend(texts or [""]),
+        }
         if texts:
             settings = replace(settings, models={**settings.models, "interception": "writer"})
         engines.append(Engine(settings=settings, backends=backends))
@@ -104,7 +120,11 @@ def write(dash: Dashboard, text: str, seed: str = "") -> None:
 
 def seen(dash: Dashboard) -> str:
     """All HTML of the dashboard."""
-    return "".join(widget.value for widget in tree(dash.widget) if isinstance(widget, HTML) and "<style>" not in widget.value)
+    return "".join(
+        widget.value
+        for widget in tree(dash.widget)
+        if isinstance(widget, HTML) and "<style>" not in widget.value
+    )
 
 
 def tree(widget: Any) -> list[Any]:
@@ -117,7 +137,13 @@ def turn(dash: Dashboard, stage: int) -> None:
 
 
 def upload(widget: Any, data: bytes) -> None:
-    file = {"name": "a.png", "type": "image/png", "size": len(data), "content": memoryview(data), "last_modified": datetime.now(UTC)}
+    file = {
+        "name": "a.png",
+        "type": "image/png",
+        "size": len(data),
+        "content": memoryview(data),
+        "last_modified": datetime.now(UTC),
+    }
     widget.value = (file,)
 
 
@@ -126,21 +152,32 @@ def recordings(dash: Dashboard) -> list[str]:
 
 
 def test_a_run_shows_every_stage_and_the_picture(dash: Dashboard) -> None:
-    """After Run the texts of the stages, the verdict, and the picture with its alternative text are there."""
+    """After Run the texts of the stages, the verdict, and the picture with its alternative text are
+    there.
+    """
     write(dash, "eine rote Katze", "7")
     click(dash, "run")
     assert dash.run is not None and dash.run.outcome == "completed" and dash.run.seed == 7
     cards = {stage: card.value for stage, card in dash.panel.cards.items()}
     assert "eine rote Katze" in cards["input"] and "dp-is-completed" in cards["input"]
-    assert dash.run.texts["interception"]["prompt"][:20] in cards["interception"].replace("&quot;", '"')
+    assert dash.run.texts["interception"]["prompt"][:20] in cards["interception"].replace(
+        "&quot;", '"'
+    )
     assert "checked by rules" in cards["pre_output"]
-    assert re.search(r'<img alt="[^"]*Katze[^"]*" src="data:image/webp;base64,', cards["generation"])
-    assert "Done in" in dash.panel.status.value and 'role="status" aria-live="polite"' in dash.panel.status.value
+    assert re.search(
+        r'<img alt="[^"]*Katze[^"]*" src="data:image/webp;base64,', cards["generation"]
+    )
+    assert (
+        "Done in" in dash.panel.status.value
+        and 'role="status" aria-live="polite"' in dash.panel.status.value
+    )
     assert dash.panel.alert.value == ""
 
 
 def test_again_makes_another_picture_of_the_same_text(dash: Dashboard) -> None:
-    """This seed, a seed typed in, a new seed: each is a run of its own whose parent is the one shown; the text is not written anew."""
+    """This seed, a seed typed in, a new seed: each is a run of its own whose parent is the one
+    shown; the text is not written anew.
+    """
     write(dash, "eine rote Katze", "7")
     click(dash, "run")
     first = dash.run
@@ -163,7 +200,11 @@ def test_what_the_form_says_is_what_is_asked(dash: Dashboard) -> None:
     write(dash, "ein Kreis")
     dash.form._controls["sketch"]["width"].value = 96
     click(dash, "run")
-    assert dash.run and dash.run.summary.started and dash.run.summary.started.parameters == {"width": 96, "height": 64, "count": 1}
+    assert (
+        dash.run
+        and dash.run.summary.started
+        and dash.run.summary.started.parameters == {"width": 96, "height": 64, "count": 1}
+    )
 
 
 def test_the_number_of_widgets_stays(dash: Dashboard) -> None:
@@ -194,10 +235,17 @@ def test_a_cell_run_three_times_has_one_dashboard(start: Callable[..., Engine]) 
 
 @pytest.mark.parametrize(
     ("text", "seed", "said"),
-    [("", "", "The prompt is empty."), ("x" * 50_000, "", "at most 10000"), ("\x00\x07", "", "empty"), ("ok", "1.5", "no integer")],
+    [
+        ("", "", "The prompt is empty."),
+        ("x" * 50_000, "", "at most 10000"),
+        ("\x00\x07", "", "empty"),
+        ("ok", "1.5", "no integer"),
+    ],
 )
 def test_a_mistake_is_an_alert(dash: Dashboard, text: str, seed: str, said: str) -> None:
-    """A mistake is said where it is seen, with what to do, and nothing is recorded; the next act takes it away."""
+    """A mistake is said where it is seen, with what to do, and nothing is recorded; the next act
+    takes it away.
+    """
     write(dash, text, seed)
     dash.buttons["run"].click()
     assert 'role="alert"' in dash.panel.alert.value and said in dash.panel.alert.value
@@ -214,12 +262,20 @@ def test_any_script_is_taken(dash: Dashboard, text: str) -> None:
     write(dash, text)
     click(dash, "run")
     assert dash.run and dash.run.outcome == "completed"
-    assert 'dir="auto"' in dash.panel.cards["input"].value and text in dash.panel.cards["input"].value
+    assert (
+        'dir="auto"' in dash.panel.cards["input"].value and text in dash.panel.cards["input"].value
+    )
 
 
 def test_what_others_say_is_shown_and_not_run(start: Callable[..., Engine]) -> None:
-    """HTML in a prompt, a model's answer, an alternative text and a server's error stands there as text."""
-    engine = start(PICTURE, Unavailable(f"no {XSS}", hint=f"try {XSS}"), texts=[TextResult(f"rewritten {XSS}", model=XSS, cost=LOCAL_COST)])
+    """HTML in a prompt, a model's answer, an alternative text and a server's error stands there as
+    text.
+    """
+    engine = start(
+        PICTURE,
+        Unavailable(f"no {XSS}", hint=f"try {XSS}"),
+        texts=[TextResult(f"rewritten {XSS}", model=XSS, cost=LOCAL_COST)],
+    )
     dash = Dashboard(engine, language="en")
     dash.form.output.value = "scripted"
     for said in ("rewritten &lt;img", "no &lt;img"):
@@ -232,16 +288,23 @@ def test_what_others_say_is_shown_and_not_run(start: Callable[..., Engine]) -> N
 
 def test_a_failed_run_says_why(start: Callable[..., Engine]) -> None:
     """A backend's error is an alert with its hint; the stage that failed is marked."""
-    dash = Dashboard(start(Unavailable("The studio is closed.", hint="Come back tomorrow.")), language="en")
+    dash = Dashboard(
+        start(Unavailable("The studio is closed.", hint="Come back tomorrow.")), language="en"
+    )
     dash.form.output.value = "scripted"
     write(dash, "ein Kreis")
     click(dash, "run")
-    assert "The studio is closed." in dash.panel.alert.value and "Come back tomorrow." in dash.panel.alert.value
+    assert (
+        "The studio is closed." in dash.panel.alert.value
+        and "Come back tomorrow." in dash.panel.alert.value
+    )
     assert "dp-is-failed" in dash.panel.cards["generation"].value
     dash.close()
 
 
-def test_a_recording_that_cannot_be_written_is_said(start: Callable[..., Engine], home: Path) -> None:
+def test_a_recording_that_cannot_be_written_is_said(
+    start: Callable[..., Engine], home: Path
+) -> None:
     """Where even the first event finds no place, the person hears of it."""
     dash = Dashboard(start(), language="en")
     (home / "recordings" / "README.md").unlink()
@@ -261,7 +324,11 @@ def test_a_fault_of_ours_is_seen_with_its_details() -> None:
         raise ZeroDivisionError(XSS)
 
     guarded(broken, alert)()
-    assert "ZeroDivisionError" in alert.value and "<details>" in alert.value and "test_widgets.py" in alert.value
+    assert (
+        "ZeroDivisionError" in alert.value
+        and "<details>" in alert.value
+        and "test_widgets.py" in alert.value
+    )
     assert XSS not in alert.value and 'role="alert"' in alert.value
 
 
@@ -278,7 +345,11 @@ def test_stop_ends_what_is_under_way(start: Callable[..., Engine]) -> None:
     dash.form.output.value = "scripted"
     write(dash, "ein Kreis")
     dash.buttons["run"].click()
-    assert begun.wait(PATIENCE_S) and dash.buttons["run"].disabled and not dash.buttons["stop"].disabled
+    assert (
+        begun.wait(PATIENCE_S)
+        and dash.buttons["run"].disabled
+        and not dash.buttons["stop"].disabled
+    )
     dash.buttons["run"].click()
     dash.buttons["stop"].click()
     idle(dash)
@@ -288,7 +359,9 @@ def test_stop_ends_what_is_under_way(start: Callable[..., Engine]) -> None:
 
 
 def test_step_by_step_each_text_can_be_changed(dash: Dashboard) -> None:
-    """After each stage the person sees its text and may change it; what is drawn is the last wording."""
+    """After each stage the person sees its text and may change it; what is drawn is the last
+    wording.
+    """
     dash.stepwise.value = True
     write(dash, "ein Wald", "5")
     dash.buttons["run"].click()
@@ -304,7 +377,10 @@ def test_step_by_step_each_text_can_be_changed(dash: Dashboard) -> None:
     assert "your own wording" in dash.panel.cards["interception"].value
     click(dash, "go_on")
     assert dash.run.outcome == "completed" and dash.run.seed == 5
-    assert dash.run.texts["input"]["prompt"] == "ein roter Wald" and dash.run.texts["interception"]["prompt"] == "zwei blaue Kreise"
+    assert (
+        dash.run.texts["input"]["prompt"] == "ein roter Wald"
+        and dash.run.texts["interception"]["prompt"] == "zwei blaue Kreise"
+    )
     assert dash.turn.layout.display == "none"
 
 
@@ -362,8 +438,12 @@ def test_a_blocked_text_is_answered_kindly(dash: Dashboard) -> None:
     assert "<img" not in dash.panel.cards["generation"].value
 
 
-def test_earlier_runs_come_back_with_a_new_engine(dash: Dashboard, start: Callable[..., Engine]) -> None:
-    """What a dead kernel showed is chosen from the list: the panel as it was, and the form filled in."""
+def test_earlier_runs_come_back_with_a_new_engine(
+    dash: Dashboard, start: Callable[..., Engine]
+) -> None:
+    """What a dead kernel showed is chosen from the list: the panel as it was, and the form filled
+    in.
+    """
     write(dash, "drei gelbe Monde", "11")
     click(dash, "run")
     shown = {stage: card.value for stage, card in dash.panel.cards.items()}
@@ -372,9 +452,17 @@ def test_earlier_runs_come_back_with_a_new_engine(dash: Dashboard, start: Callab
     again.history.index = 1
     assert {stage: card.value for stage, card in again.panel.cards.items()} == shown
     asked = again.form.asked()
-    assert asked["prompt"] == {"prompt": "drei gelbe Monde"} and asked["seed"] == 11 and asked["parameters"]["width"] == 64
+    assert (
+        asked["prompt"] == {"prompt": "drei gelbe Monde"}
+        and asked["seed"] == 11
+        and asked["parameters"]["width"] == 64
+    )
     click(again, "again_new")
-    assert again.run and again.run.summary.started and again.run.summary.started.relation == "regenerated"
+    assert (
+        again.run
+        and again.run.summary.started
+        and again.run.summary.started.relation == "regenerated"
+    )
     again.close()
 
 
@@ -393,7 +481,9 @@ def test_a_picture_is_made_again_from_itself(dash: Dashboard) -> None:
 
 
 def test_a_picture_that_says_nothing_is_refused(dash: Dashboard) -> None:
-    """Someone else's picture, no picture, and a request that cannot be filled in are alerts; the form stays."""
+    """Someone else's picture, no picture, and a request that cannot be filled in are alerts; the
+    form stays.
+    """
     write(dash, "mein Text")
     for data in (PICTURE.data, b"no picture", b""):
         upload(dash.picture, data)
@@ -402,25 +492,48 @@ def test_a_picture_that_says_nothing_is_refused(dash: Dashboard) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [{"texts": {}}, {"texts": "x"}, {"texts": {"prompt": "x"}, "pipeline": "nope", "output": "sketch"}, {"seed": 0}]
+    "request_",
+    [
+        {"texts": {}},
+        {"texts": "x"},
+        {"texts": {"prompt": "x"}, "pipeline": "nope", "output": "sketch"},
+        {"seed": 0},
+    ],
 )
-def test_a_strange_request_in_a_picture_changes_nothing(dash: Dashboard, request_: dict[str, Any]) -> None:
-    """Metadata are foreign data: what this workspace cannot do is said, and the form stays as it was."""
+def test_a_strange_request_in_a_picture_changes_nothing(
+    dash: Dashboard, request_: dict[str, Any]
+) -> None:
+    """Metadata are foreign data: what this workspace cannot do is said, and the form stays as it
+    was.
+    """
     from devpipe.media.provenance import BY_PROCEDURE, Provenance, stamp
 
     told = {"texts": {"prompt": "x"}, "pipeline": "dada", "output": "sketch", "seed": 1} | request_
     write(dash, "mein Text", "3")
-    upload(dash.picture, stamp(PICTURE.data, "image/png", Provenance(BY_PROCEDURE, "devpipe", request=told)))
+    upload(
+        dash.picture,
+        stamp(PICTURE.data, "image/png", Provenance(BY_PROCEDURE, "devpipe", request=told)),
+    )
     assert 'role="alert"' in dash.panel.alert.value
-    assert (dash.form.texts["prompt"].value, dash.form.seed.value, dash.form.pipeline.value) == ("mein Text", "3", "dada")
+    assert (dash.form.texts["prompt"].value, dash.form.seed.value, dash.form.pipeline.value) == (
+        "mein Text",
+        "3",
+        "dada",
+    )
 
 
 def test_the_form_shows_what_the_choice_needs(dash: Dashboard) -> None:
-    """A second text, an instruction and pictures are asked for only where they are used, and settings are the output's own."""
+    """A second text, an instruction and pictures are asked for only where they are used, and
+    settings are the output's own.
+    """
 
     def shown() -> set[str]:
         form = dash.form
-        widgets = {"prompt_2": form.texts["prompt_2"], "instruction": form.instruction, **form.uploads}
+        widgets = {
+            "prompt_2": form.texts["prompt_2"],
+            "instruction": form.instruction,
+            **form.uploads,
+        }
         return {name for name, widget in widgets.items() if widget.layout.display != "none"}
 
     assert shown() == set()
@@ -442,12 +555,20 @@ def test_a_missing_picture_is_asked_for(dash: Dashboard) -> None:
     for name in ("width", "height"):
         dash.form._controls["sketch_control"][name].value = 64
     click(dash, "run")
-    assert dash.run and dash.run.outcome == "completed" and dash.run.summary.attachments[0].name == "control"
+    assert (
+        dash.run
+        and dash.run.outcome == "completed"
+        and dash.run.summary.attachments[0].name == "control"
+    )
 
 
 def test_every_control_has_a_name_and_safety_is_none_of_them(dash: Dashboard) -> None:
     """Screen readers find a name on each control; the safety level is shown and cannot be set."""
-    controls = [widget for widget in tree(dash.widget) if "description" in widget.trait_names() and not isinstance(widget, HTML)]
+    controls = [
+        widget
+        for widget in tree(dash.widget)
+        if "description" in widget.trait_names() and not isinstance(widget, HTML)
+    ]
     assert len(controls) > 15 and all(widget.description.strip() for widget in controls)
     assert "Safety: youth" in seen(dash)
     assert not any("afety" in widget.description for widget in controls)
@@ -465,30 +586,45 @@ def test_both_languages_say_everything() -> None:
     """No word is missing, and both versions have the same gaps."""
     for key, (english, german) in WORDS.items():
         assert english and german and english.count("{}") == german.count("{}"), key
-    assert words("de")("run") == "Los" and words("en")("run") == "Run" and words("fr")("run") == "Run"
+    assert (
+        words("de")("run") == "Los" and words("en")("run") == "Run" and words("fr")("run") == "Run"
+    )
 
 
 def test_a_stored_run_looks_as_it_did_live(start: Callable[..., Engine]) -> None:
-    """One fold: the panel of a recording is the panel that followed the run, also with many iterations."""
+    """One fold: the panel of a recording is the panel that followed the run, also with many
+    iterations.
+    """
     run = start().start("ein roter Kreis", pipeline="stille_post", seed=3, width=64, height=64)
     live = RunPanel(run, language="en")
     run.wait()
     until(live.status, "value", lambda value: "Done in" in value)
     stored = RunPanel(run.recording, language="en")
-    assert {s: c.value for s, c in live.cards.items()} == {s: c.value for s, c in stored.cards.items()}
+    assert {s: c.value for s, c in live.cards.items()} == {
+        s: c.value for s, c in stored.cards.items()
+    }
     assert live.status.value == stored.status.value
     assert "On the way: 7" in stored.cards["interception"].value
-    assert repr(stored) == f"RunPanel({run.recording!r})" and "text/plain" in stored._repr_mimebundle_()
+    assert (
+        repr(stored) == f"RunPanel({run.recording!r})"
+        and "text/plain" in stored._repr_mimebundle_()
+    )
 
 
 @pytest.mark.parametrize("output", ["sketch_video", "sketch_sound"])
 def test_films_and_sounds_are_played_in_place(start: Callable[..., Engine], output: str) -> None:
     """What moves or sounds has its element and its name."""
-    how = {"sketch_video": {"frames": 8, "width": 64, "height": 64, "format": "mp4"}, "sketch_sound": {"seconds": 1.0}}[output]
+    how = {
+        "sketch_video": {"frames": 8, "width": 64, "height": 64, "format": "mp4"},
+        "sketch_sound": {"seconds": 1.0},
+    }[output]
     run = start().start("ein roter Kreis", output=output, parameters=how)
     panel = RunPanel(run.wait().recording)
     element = {"sketch_video": "<video controls", "sketch_sound": "<audio controls"}[output]
-    assert element in panel.cards["generation"].value and 'aria-label="' in panel.cards["generation"].value
+    assert (
+        element in panel.cards["generation"].value
+        and 'aria-label="' in panel.cards["generation"].value
+    )
 
 
 def test_text_appears_while_it_is_written(start: Callable[..., Engine]) -> None:
@@ -505,7 +641,9 @@ def test_text_appears_while_it_is_written(start: Callable[..., Engine]) -> None:
     panel.cards["interception"].observe(lambda change: seen.append(change["new"]), "value")
     go_on.set()
     run.wait()
-    assert any("dp-streaming" in value and "&lt;img" in value for value in seen) and "<img" not in "".join(seen)
+    assert any(
+        "dp-streaming" in value and "&lt;img" in value for value in seen
+    ) and "<img" not in "".join(seen)
 
 
 def test_a_run_whose_process_died_says_so(start: Callable[..., Engine]) -> None:
@@ -533,19 +671,28 @@ def test_a_callback_that_fails_is_seen_and_called_again(start: Callable[..., Eng
     assert heard[-1][0] == len(run.events)
 
 
-def test_without_an_alert_of_its_own_a_widget_gets_one_below_the_cell(start: Callable[..., Engine], capsys: Any) -> None:
+def test_without_an_alert_of_its_own_a_widget_gets_one_below_the_cell(
+    start: Callable[..., Engine], capsys: Any
+) -> None:
     """What goes wrong in a callback is seen there, also where the widget has no place for it."""
     run = start().start("ein Kreis", width=64, height=64).wait()
     before = set(_instances)
     follow(run, lambda summary, event: 1 / 0)
-    (alert,) = [widget for name, widget in _instances.items() if name not in before and isinstance(widget, HTML)]
+    (alert,) = [
+        widget
+        for name, widget in _instances.items()
+        if name not in before and isinstance(widget, HTML)
+    ]
     assert "ZeroDivisionError" in alert.value and "HTML(" in capsys.readouterr().out
 
 
 def test_a_panel_follows_one_run_at_a_time(start: Callable[..., Engine]) -> None:
     """After it has turned to another run the first one changes nothing in it."""
     engine = start()
-    first, second = (engine.start(text, pipeline="passthrough", width=64, height=64) for text in ("erster Text", "zweiter Text"))
+    first, second = (
+        engine.start(text, pipeline="passthrough", width=64, height=64)
+        for text in ("erster Text", "zweiter Text")
+    )
     panel = RunPanel(first)
     panel.show(second)
     first.wait(), second.wait()
@@ -556,11 +703,16 @@ def test_a_panel_follows_one_run_at_a_time(start: Callable[..., Engine]) -> None
 def test_the_browser_shows_the_chosen_run(start: Callable[..., Engine]) -> None:
     """All runs, newest first; choosing one opens it."""
     engine = start()
-    runs = [engine.start(text, pipeline="passthrough", width=64, height=64).wait() for text in ("alt", "neu")]
+    runs = [
+        engine.start(text, pipeline="passthrough", width=64, height=64).wait()
+        for text in ("alt", "neu")
+    ]
     browser = RecordingsBrowser(engine, language="en")
     assert [run_id for _, run_id in browser.list.options] == [runs[1].id, runs[0].id]
     browser.list.value = runs[0].id
-    assert "alt" in browser.panel.cards["input"].value and repr(browser) == "RecordingsBrowser(2 runs)"
+    assert (
+        "alt" in browser.panel.cards["input"].value and repr(browser) == "RecordingsBrowser(2 runs)"
+    )
 
 
 def test_without_ipywidgets_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

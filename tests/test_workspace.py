@@ -20,7 +20,11 @@ def workspace(folder: Path) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_the_nearest_folder_upwards_is_the_workspace(tmp_path: Path) -> None:
@@ -33,7 +37,9 @@ def test_the_nearest_folder_upwards_is_the_workspace(tmp_path: Path) -> None:
     assert tmp_path / "outer" == find_home(tmp_path / "outer" / "a", {})
 
 
-def test_the_current_folder_is_where_the_search_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_is_where_the_search_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A notebook finds the workspace it lies in."""
     monkeypatch.chdir(workspace(tmp_path / "here"))
 
@@ -57,7 +63,9 @@ def test_no_workspace_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_new_workspace_is_complete(tmp_path: Path) -> None:
-    """It has the default pipelines, outputs, schemas and notebooks, sound ones, and the level visible in devpipe.toml."""
+    """It has the default pipelines, outputs, schemas and notebooks, sound ones, and the level
+    visible in devpipe.toml.
+    """
     home = create(tmp_path / "new" / "place")
 
     catalogue = load_catalogue(home)
@@ -65,7 +73,12 @@ def test_a_new_workspace_is_complete(tmp_path: Path) -> None:
     assert set(load_catalogue(defaults()).outputs) == set(catalogue.outputs)
     assert 'safety = "youth"' in (home / "devpipe.toml").read_text().splitlines()
     assert Settings.load(home, {}).safety == "youth"
-    assert {"devpipe.toml", ".gitignore", "schemas/pipeline.schema.json", "recordings/README.md"} <= set(snapshot(home))
+    assert {
+        "devpipe.toml",
+        ".gitignore",
+        "schemas/pipeline.schema.json",
+        "recordings/README.md",
+    } <= set(snapshot(home))
     assert home == find_home(home / "notebooks", {})
 
 
@@ -77,7 +90,15 @@ def test_every_line_of_the_new_settings_can_be_used(tmp_path: Path) -> None:
     (home / "devpipe.toml").write_text(text)
 
     settings = Settings.load(home, {}, backends=["ollama"])
-    assert {"safety", "provenance", "recordings", "budget_usd", "boundary", "judge_seconds", "models"} == set(tomllib.loads(text))
+    assert {
+        "safety",
+        "provenance",
+        "recordings",
+        "budget_usd",
+        "boundary",
+        "judge_seconds",
+        "models",
+    } == set(tomllib.loads(text))
     assert (settings.models["judge"], settings.budget_usd) == ("local: ollama/llama-guard3:1b", 5.0)
 
 
@@ -93,7 +114,9 @@ def test_a_workspace_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_person_is_never_overwritten(tmp_path: Path) -> None:
-    """A folder that has one of the files is refused with their names, before anything is written."""
+    """A folder that has one of the files is refused with their names, before anything is
+    written.
+    """
     (tmp_path / "devpipe.toml").write_text("mine")
     (tmp_path / "notes.txt").write_text("mine")
 

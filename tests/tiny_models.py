@@ -1,4 +1,7 @@
-"""Language models of a few kilobytes, made on the spot, for tests of what runs them. Importing this needs torch."""
+"""Language models of a few kilobytes, made on the spot, for tests of what runs them.
+
+Importing this needs torch.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,19 @@ from typing import Any, ClassVar
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 MARKS = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor"
+    " %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 POSITIONS = 400  # tokens, which are bytes here
 
@@ -22,10 +31,14 @@ POSITIONS = 400  # tokens, which are bytes here
 def tokenizer(*, template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
     """One token per byte, and the marks of a chat."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate([*MARKS, *alphabet])}, []))
+    made = Tokenizer(
+        models.BPE({letter: number for number, letter in enumerate([*MARKS, *alphabet])}, [])
+    )
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     made.decoder = decoders.ByteLevel()
-    told = PreTrainedTokenizerFast(tokenizer_object=made, eos_token=MARKS[0], additional_special_tokens=MARKS[1:])
+    told = PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token=MARKS[0], additional_special_tokens=MARKS[1:]
+    )
     told.chat_template = template
     return told
 
@@ -44,7 +57,9 @@ class ScriptedConfig(LlamaConfig):
 
 
 class Scripted(LlamaForCausalLM):
-    """Says what its config tells it to; `before` is called with each step's number and the tokens of its input."""
+    """Says what its config tells it to; `before` is called with each step's number and the tokens
+    of its input.
+    """
 
     config_class = ScriptedConfig
     before: ClassVar[Callable[[int, list[int]], None]]
@@ -63,7 +78,9 @@ class Scripted(LlamaForCausalLM):
         if self.config.script:
             answer.logits[0, -1, [*self.config.script, 0][self.step]] = 0
         else:
-            answer.logits[0, -1, len(MARKS) : len(MARKS) + len(self.config.odds)] = torch.tensor(self.config.odds).log()
+            answer.logits[0, -1, len(MARKS) : len(MARKS) + len(self.config.odds)] = torch.tensor(
+                self.config.odds
+            ).log()
         return answer
 
 
@@ -88,10 +105,23 @@ def random_model(folder: Path, *, weights: int = 0, **generation: Any) -> Path:
 
 
 def scripted_model(
-    folder: Path, says: str = "", *, odds: list[float] | None = None, template: str | None = TEMPLATE, positions: int = POSITIONS
+    folder: Path,
+    says: str = "",
+    *,
+    odds: list[float] | None = None,
+    template: str | None = TEMPLATE,
+    positions: int = POSITIONS,
 ) -> Path:
-    """A model that answers with these words, then with its end mark; or draws bytes by their odds, and never ends."""
+    """A model that answers with these words, then with its end mark; or draws bytes by their odds,
+    and never ends.
+    """
     script = tokenizer()(says)["input_ids"] if says else None
-    save(folder, Scripted(ScriptedConfig(**sizes(script=script, odds=odds, max_position_embeddings=positions))), template=template)
+    save(
+        folder,
+        Scripted(
+            ScriptedConfig(**sizes(script=script, odds=odds, max_position_embeddings=positions))
+        ),
+        template=template,
+    )
     Scripted.loaded = 0
     return folder

@@ -1,4 +1,6 @@
-"""Runs side by side: a labelled grid of thumbnails, in which a blocked or failed run is a result, too."""
+"""Runs side by side: a labelled grid of thumbnails, in which a blocked or failed run is a result,
+too.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _TILE, _EDGE, _LABEL, _HEAD = 256, 8, 120, 44  # pixels of the contact sheet
-_WITHOUT_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "…": "..."})
+_WITHOUT_UMLAUTS = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "…": "..."}
+)
 _WHOLE_PAGE = 2_000_000  # bytes of films and sounds in one grid
 
 
@@ -49,11 +53,26 @@ class Tile:
         """From a row of the table of runs."""
         said = row["reason"] or row["error_message"] or row["note"] or ""
         path = Path(row["artifact"] or "")
-        alt = row["alt"] or f"{row['pipeline']}, {row['output']}, {row['seed']}: {str(row['prompt'])[:80]}"
+        alt = (
+            row["alt"]
+            or f"{row['pipeline']}, {row['output']}, {row['seed']}: {str(row['prompt'])[:80]}"
+        )
         fields = {name: row[name] for name in ("media_type", "sha256", "bytes", "width", "height")}
-        artifact = ArtifactWritten(path=path.name, alt=alt, seconds=row["media_seconds"], **fields) if row["artifact"] else None
+        artifact = (
+            ArtifactWritten(path=path.name, alt=alt, seconds=row["media_seconds"], **fields)
+            if row["artifact"]
+            else None
+        )
         words = words_of(row["language"] or "en")
-        return cls(row["run_id"], row["state"], said, words, path.parent, artifact, max(0, row["n_artifacts"] - 1))
+        return cls(
+            row["run_id"],
+            row["state"],
+            said,
+            words,
+            path.parent,
+            artifact,
+            max(0, row["n_artifacts"] - 1),
+        )
 
     @property
     def reason(self) -> str:
@@ -65,12 +84,20 @@ class Tile:
         if self.artifact is None:
             return f'<div class="tile" role="note">{h(self.reason)}</div>'
         others = f"<small>+ {self.others} {h(self.words['more'])}</small>" if self.others else ""
-        return media_html(self.folder, self.artifact, self.words, name=self.run_id, near=near, limit=limit) + others
+        return (
+            media_html(
+                self.folder, self.artifact, self.words, name=self.run_id, near=near, limit=limit
+            )
+            + others
+        )
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Runs by two of their columns. Shows itself in a notebook; `to_html` and `contact_sheet` are for elsewhere."""
+    """Runs by two of their columns.
+
+    Shows itself in a notebook; `to_html` and `contact_sheet` are for elsewhere.
+    """
 
     rows: str
     columns: str
@@ -78,7 +105,10 @@ class Grid:
 
     def __repr__(self) -> str:
         runs = sum(map(len, self.cells.values()))
-        return f"Grid({len(self._labels(0))} {self.rows} x {len(self._labels(1))} {self.columns}, {runs} runs)"
+        return (
+            f"Grid({len(self._labels(0))} {self.rows} x {len(self._labels(1))} {self.columns},"
+            f" {runs} runs)"
+        )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": repr(self), "text/html": self._repr_html_()}
@@ -92,13 +122,22 @@ class Grid:
             for row in self._labels(0)
         )
         caption = f"<caption>{h(self.rows)} × {h(self.columns)}</caption>"
-        return f'{STYLE}<div class="devpipe scroll"><table>{caption}<tr><td></td>{head}</tr>{body}</table></div>'
+        return (
+            f'{STYLE}<div class="devpipe'
+            f' scroll"><table>{caption}<tr><td></td>{head}</tr>{body}</table></div>'
+        )
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """The grid as a page of its own, thumbnails inside."""
         file = Path(path).absolute()
-        head = f'<meta charset="utf-8"><meta name="color-scheme" content="light dark"><title>{h(self)}</title>'
-        page = f"<!doctype html><html><head>{head}</head><body>{self._repr_html_(file.parent)}</body></html>"
+        head = (
+            '<meta charset="utf-8"><meta name="color-scheme" content="light'
+            f' dark"><title>{h(self)}</title>'
+        )
+        page = (
+            "<!doctype"
+            f" html><html><head>{head}</head><body>{self._repr_html_(file.parent)}</body></html>"
+        )
         with replacing(file) as temporary:
             temporary.write_text(page, encoding="utf-8")
         return file
@@ -126,23 +165,50 @@ class Grid:
         tiles = self.cells.get((row, column), [])
         limit = min(EMBEDDED, _WHOLE_PAGE // max(1, sum(map(len, self.cells.values()))))
         first, *more = [tile.html(near, limit) for tile in tiles] or ["–"]
-        return first + (f"<details><summary>+ {len(more)} {h(tiles[0].words['more'])}</summary>{''.join(more)}</details>" if more else "")
+        return first + (
+            f"<details><summary>+ {len(more)}"
+            f" {h(tiles[0].words['more'])}</summary>{''.join(more)}</details>"
+            if more
+            else ""
+        )
 
 
-def grid(runs: pd.DataFrame | Iterable[HasRecording | Recording], *, rows: str = "pipeline", columns: str = "seed") -> Grid:
-    """These runs by two columns of `runs()`: pipeline, output, seed, prompt, labels.<name>, parameters.<name>, ...
+def grid(
+    runs: pd.DataFrame | Iterable[HasRecording | Recording],
+    *,
+    rows: str = "pipeline",
+    columns: str = "seed",
+) -> Grid:
+    """These runs by two columns of `runs()`: pipeline, output, seed, prompt, labels.<name>,
+    parameters.<name>, ...
 
-    Takes run handles, recordings, or (a part of) the table `runs()`. Numbers stand in order, other labels as they come.
+    Takes run handles, recordings, or (a part of) the table `runs()`. Numbers stand in order, other
+    labels as they come.
     """
     import pandas as pd
 
-    frame = runs if isinstance(runs, pd.DataFrame) else runs_frame(run if isinstance(run, Recording) else run.recording for run in runs)
+    frame = (
+        runs
+        if isinstance(runs, pd.DataFrame)
+        else runs_frame(run if isinstance(run, Recording) else run.recording for run in runs)
+    )
     for name in (rows, columns):
         if name not in frame.columns:
             raise UnknownName("column", name, frame.columns)
-    order = [sorted(_known(frame[name])) if pd.api.types.is_numeric_dtype(frame[name]) else _known(frame[name]) for name in (rows, columns)]
-    cells: dict[tuple[str, str], list[Tile]] = {(_label(row), _label(column)): [] for row in order[0] for column in order[1]}
-    for values in frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None):
+    order = [
+        (
+            sorted(_known(frame[name]))
+            if pd.api.types.is_numeric_dtype(frame[name])
+            else _known(frame[name])
+        )
+        for name in (rows, columns)
+    ]
+    cells: dict[tuple[str, str], list[Tile]] = {
+        (_label(row), _label(column)): [] for row in order[0] for column in order[1]
+    }
+    for values in (
+        frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
+    ):
         row = dict(zip(frame.columns, values, strict=True))
         cells.setdefault((_label(row[rows]), _label(row[columns])), []).append(Tile.of(row))
     return Grid(rows, columns, cells)
@@ -161,13 +227,25 @@ def _draw(sheet: Image.Image, at: tuple[int, int], tile: Tile) -> None:
 
     from devpipe.media.pictures import decode, thumbnail
 
-    data = shown_bytes(tile.folder, tile.artifact) if tile.artifact and tile.artifact.media_type.startswith("image/") else None
+    data = (
+        shown_bytes(tile.folder, tile.artifact)
+        if tile.artifact and tile.artifact.media_type.startswith("image/")
+        else None
+    )
     if data is not None:
         picture = decode(thumbnail(data))  # of a film its first frame
-        sheet.paste(picture.convert("RGB"), (at[0] + (_TILE - picture.width) // 2, at[1] + (_TILE - picture.height) // 2))
+        sheet.paste(
+            picture.convert("RGB"),
+            (at[0] + (_TILE - picture.width) // 2, at[1] + (_TILE - picture.height) // 2),
+        )
         return
     ImageDraw.Draw(sheet).rectangle((*at, at[0] + _TILE - 1, at[1] + _TILE - 1), outline="gray")
-    _write(sheet, (at[0] + 8, at[1] + 8), f"{tile.artifact.media_type}: {tile.artifact.alt}" if tile.artifact else tile.reason, 32)
+    _write(
+        sheet,
+        (at[0] + 8, at[1] + 8),
+        f"{tile.artifact.media_type}: {tile.artifact.alt}" if tile.artifact else tile.reason,
+        32,
+    )
 
 
 def _write(sheet: Image.Image, at: tuple[int, int], text: str, width: int) -> None:
@@ -178,7 +256,9 @@ def _write(sheet: Image.Image, at: tuple[int, int], text: str, width: int) -> No
     try:
         import matplotlib
 
-        font = ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 14)
+        font = ImageFont.truetype(
+            os.path.join(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), 14
+        )
     except (ImportError, OSError):  # Pillow's own font has no umlauts
         font, text = ImageFont.load_default(15), text.translate(_WITHOUT_UMLAUTS)
     lines = textwrap.wrap(text, width, max_lines=12, placeholder=" …")

@@ -1,7 +1,10 @@
-"""Tables without reading every recording again: what finished runs said is kept beside them, column by column, in `.index/`.
+"""Tables without reading every recording again: what finished runs said is kept beside them, column
+by column, in `.index/`.
 
-Derived and safe to delete. A run is read again where its events.jsonl changed, all of them where the code that reads them did.
-A file is a line with the CRC-32 of the rest, a line of JSON, and the columns' bytes as Arrow lays them out: with pyarrow these
+Derived and safe to delete. A run is read again where its events.jsonl changed, all of them where
+the code that reads them did.
+A file is a line with the CRC-32 of the rest, a line of JSON, and the columns' bytes as Arrow lays
+them out: with pyarrow these
 are the table, without it strings are made one by one.
 """
 
@@ -33,10 +36,17 @@ if TYPE_CHECKING:
 
 FOLDER = ".index"
 _ALIGNED = 64  # bytes
-# A run's events.jsonl as we know it (size and time of its last change), its rows, and whether it has its ending and so will not change.
+# A run's events.jsonl as we know it (size and time of its last change), its rows, and whether it
+# has its ending and so will not change.
 _RUN = [("id", "S24"), ("size", "i8"), ("time", "i8"), ("rows", "i8"), ("ended", "?")]
 _WORTH_SAVING = 100  # reading one run again takes as long as writing so many rows
-_READERS = ("analysis/columns.py", "analysis/index.py", "record/summary.py", "record/events.py", "record/reader.py")
+_READERS = (
+    "analysis/columns.py",
+    "analysis/index.py",
+    "record/summary.py",
+    "record/events.py",
+    "record/reader.py",
+)
 
 
 def read_table(recordings: Recordings, table: Table[Any]) -> pd.DataFrame:
@@ -48,9 +58,15 @@ def read_table(recordings: Recordings, table: Table[Any]) -> pd.DataFrame:
         return stored.frame
     kept = stored.only(_among(stored.runs, now))
     new = now[~_among(now, kept.runs)]
-    fresh = _Part.of((Seen.of(Recording(run_folder(recordings.root, run_id.decode()))) for run_id in new["id"]), new, table)
+    fresh = _Part.of(
+        (Seen.of(Recording(run_folder(recordings.root, run_id.decode()))) for run_id in new["id"]),
+        new,
+        table,
+    )
     whole = kept.joined(fresh)
-    if len(kept.runs) < len(stored.runs) or int(fresh.runs["ended"].sum()) * _WORTH_SAVING > len(whole.runs):
+    if len(kept.runs) < len(stored.runs) or int(fresh.runs["ended"].sum()) * _WORTH_SAVING > len(
+        whole.runs
+    ):
         _save(file, whole.only(whole.runs["ended"]), table)
     return whole.frame
 
@@ -73,8 +89,12 @@ def frame_of(rows: Iterable[Any], table: Table[Any]) -> pd.DataFrame:
         if column is None:
             raise  # the rows themselves
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        hint = f"Mend its line in devpipe/analysis/columns.py: it must give a {column.dtype} or None."
-        raise UsageError(f"Column {column.name!r} of the table {table.name} fails: {why}.", hint=hint) from error
+        hint = (
+            f"Mend its line in devpipe/analysis/columns.py: it must give a {column.dtype} or None."
+        )
+        raise UsageError(
+            f"Column {column.name!r} of the table {table.name} fails: {why}.", hint=hint
+        ) from error
     return pd.DataFrame(found)
 
 
@@ -85,7 +105,9 @@ def _among(ours: Array, other: Array) -> Array:
     if not len(other):
         return np.zeros(len(ours), bool)
     near = other[np.searchsorted(other["id"], ours["id"]).clip(max=len(other) - 1)]
-    found: Array = (near["id"] == ours["id"]) & (near["size"] == ours["size"]) & (near["time"] == ours["time"])
+    found: Array = (
+        (near["id"] == ours["id"]) & (near["size"] == ours["size"]) & (near["time"] == ours["time"])
+    )
     return found
 
 
@@ -100,7 +122,9 @@ class _Part:
     def of(cls, seen: Iterable[Seen], runs: Array, table: Table[Any]) -> _Part:
         counts, ended = [], []
 
-        def rows() -> Iterator[Any]:  # one run at a time: all events of all runs would fill the memory
+        def rows() -> Iterator[
+            Any
+        ]:  # one run at a time: all events of all runs would fill the memory
             for run in seen:
                 of_run = list(table.rows(run))
                 counts.append(len(of_run))
@@ -116,7 +140,9 @@ class _Part:
 
         if keep.all():
             return self
-        return _Part(self.runs[keep], self.frame[np.repeat(keep, self.runs["rows"])].reset_index(drop=True))
+        return _Part(
+            self.runs[keep], self.frame[np.repeat(keep, self.runs["rows"])].reset_index(drop=True)
+        )
 
     def joined(self, other: _Part) -> _Part:
         """Both, by time of run."""
@@ -140,8 +166,11 @@ def _scan(recordings: Recordings) -> Array:
     ids = recordings.ids()[::-1]
     sizes, times = [-1] * len(ids), [-1] * len(ids)
     for day, runs in groupby(enumerate(ids), key=lambda numbered: numbered[1][:8]):
-        folder = os.open(recordings.root / f"{day[:4]}-{day[4:6]}-{day[6:]}", os.O_RDONLY | os.O_DIRECTORY)
-        try:  # from there the way to each file is short, and asking for it takes two thirds of the time
+        folder = os.open(
+            recordings.root / f"{day[:4]}-{day[4:6]}-{day[6:]}", os.O_RDONLY | os.O_DIRECTORY
+        )
+        # from there the way to each file is short, and asking for it takes two thirds of the time
+        try:
             for number, run_id in runs:
                 try:
                     known = os.stat(f"{run_id}/{EVENTS}", dir_fd=folder, follow_symlinks=False)
@@ -156,14 +185,18 @@ def _scan(recordings: Recordings) -> Array:
 
 
 def series(values: list[object], dtype: DType) -> pd.Series[Any]:
-    """The values as a column. What is out of the range of its dtype is missing: recordings may come from anywhere.
+    """The values as a column.
+
+    What is out of the range of its dtype is missing: recordings may come from anywhere.
 
     Raises TypeError or ValueError for values of another type.
     """
     import pandas as pd
 
     if dtype == TIME:
-        return pd.to_datetime(pd.Series(values, dtype="str"), utc=True, errors="coerce", format="ISO8601").astype(TIME)
+        return pd.to_datetime(
+            pd.Series(values, dtype="str"), utc=True, errors="coerce", format="ISO8601"
+        ).astype(TIME)
     if dtype == "Int64":
         if strange := [v for v in values if not isinstance(v, int | None)]:
             raise TypeError(f"{strange[0]!r} is no int")
@@ -177,15 +210,30 @@ def _fingerprint(table: Table[Any]) -> str:
     """Another one where the same recordings may give another table."""
     files = resources.files("devpipe")
     code = b"".join(files.joinpath(name).read_bytes() for name in _READERS)
-    return hashlib.sha256(code + repr([(column.name, column.dtype) for column in table.columns]).encode()).hexdigest()
+    return hashlib.sha256(
+        code + repr([(column.name, column.dtype) for column in table.columns]).encode()
+    ).hexdigest()
 
 
 def _save(file: Path, part: _Part, table: Table[Any]) -> None:
-    """Write the index anew; where the folder cannot be written, the next reader reads the runs again."""
+    """Write the index anew; where the folder cannot be written, the next reader reads the runs
+    again.
+    """
     blocks = {"runs": part.runs}
     for column in table.columns:
-        blocks |= {f"{column.name}:{name}": block for name, block in _blocks(part.frame[column.name], column.dtype)}
-    body = [json.dumps([_fingerprint(table), [[name, block.dtype.str, len(block)] for name, block in blocks.items()]]).encode() + b"\n"]
+        blocks |= {
+            f"{column.name}:{name}": block
+            for name, block in _blocks(part.frame[column.name], column.dtype)
+        }
+    body = [
+        json.dumps(
+            [
+                _fingerprint(table),
+                [[name, block.dtype.str, len(block)] for name, block in blocks.items()],
+            ]
+        ).encode()
+        + b"\n"
+    ]
     for block in blocks.values():
         data = block.tobytes()
         body.append(data + b"\0" * (-len(data) % _ALIGNED))
@@ -198,7 +246,9 @@ def _save(file: Path, part: _Part, table: Table[Any]) -> None:
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A file to write, the owner's only, that takes the place of `file` once the block is through; else nothing is left of it."""
+    """A file to write, the owner's only, that takes the place of `file` once the block is through;
+    else nothing is left of it.
+    """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
@@ -227,7 +277,9 @@ def _load(file: Path, table: Table[Any]) -> _Part | None:
     for name, dtype, length in described:
         blocks[name] = np.frombuffer(data, dtype, length, at)
         at += -(-blocks[name].nbytes // _ALIGNED) * _ALIGNED
-    columns = {column.name: _from_blocks(column.name, blocks, column.dtype) for column in table.columns}
+    columns = {
+        column.name: _from_blocks(column.name, blocks, column.dtype) for column in table.columns
+    }
     return _Part(blocks["runs"].view(_RUN), pd.DataFrame(columns, copy=False))
 
 
@@ -237,7 +289,10 @@ def _blocks(column: pd.Series[Any], dtype: DType) -> Iterator[tuple[str, Array]]
 
     valid = column.notna().to_numpy(bool)
     if dtype == "str":
-        texts = [text.encode() if known else b"" for text, known in zip(column.tolist(), valid, strict=True)]
+        texts = [
+            text.encode() if known else b""
+            for text, known in zip(column.tolist(), valid, strict=True)
+        ]
         yield "offsets", np.cumsum([0, *map(len, texts)], dtype=np.int64)
         yield "bytes", np.frombuffer(b"".join(texts), np.uint8)
         yield "valid", np.packbits(valid, bitorder="little")
@@ -276,7 +331,15 @@ def _strings(offsets: Array, data: Array, valid: Array) -> Any:
         import pyarrow
 
         buffers = [pyarrow.py_buffer(valid), pyarrow.py_buffer(offsets), pyarrow.py_buffer(data)]
-        return dtype.__from_arrow__(pyarrow.Array.from_buffers(pyarrow.large_string(), length, buffers))
+        return dtype.__from_arrow__(
+            pyarrow.Array.from_buffers(pyarrow.large_string(), length, buffers)
+        )
     known = np.unpackbits(valid, count=length, bitorder="little")
     text = data.tobytes()
-    return pd.array([text[a:b].decode() if k else None for a, b, k in zip(offsets[:-1], offsets[1:], known, strict=True)], dtype="str")
+    return pd.array(
+        [
+            text[a:b].decode() if k else None
+            for a, b, k in zip(offsets[:-1], offsets[1:], known, strict=True)
+        ],
+        dtype="str",
+    )

@@ -1,4 +1,6 @@
-"""What is equal when a run is done again: its texts letter by letter, its files bit by bit, or how far apart they are."""
+"""What is equal when a run is done again: its texts letter by letter, its files bit by bit, or how
+far apart they are.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ Place = tuple[str, str, int, str]  # stage, step, iteration, part
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A run and its repetition, compared. `differences` has one line for each thing that is not equal."""
+    """A run and its repetition, compared.
+
+    `differences` has one line for each thing that is not equal.
+    """
 
     source_id: str
     run_id: str
@@ -34,14 +39,27 @@ class Replay:
         before, after = _texts(source), _texts(again)
         outcomes = source.summary.outcome, again.summary.outcome
         files = list(zip_longest(source.summary.artifacts, again.summary.artifacts))
-        differences = [f"outcome: {outcomes[0]}, now {outcomes[1]}"] if outcomes[0] != outcomes[1] else []
+        differences = (
+            [f"outcome: {outcomes[0]}, now {outcomes[1]}"] if outcomes[0] != outcomes[1] else []
+        )
         differences += _text_differences(before, after)
-        differences += [found for one, other in files if (found := _file_difference(source, one, again, other))]
-        return cls(source.id, again.id, outcomes[0] == outcomes[1], len({*before, *after}), len(files), tuple(differences))
+        differences += [
+            found for one, other in files if (found := _file_difference(source, one, again, other))
+        ]
+        return cls(
+            source.id,
+            again.id,
+            outcomes[0] == outcomes[1],
+            len({*before, *after}),
+            len(files),
+            tuple(differences),
+        )
 
     @property
     def equal(self) -> bool:
-        """All texts of all stages are equal, all files are bit-equal, and the run ended the same way."""
+        """All texts of all stages are equal, all files are bit-equal, and the run ended the same
+        way.
+        """
         return not self.differences
 
     def __str__(self) -> str:
@@ -49,14 +67,20 @@ class Replay:
 
     def _title(self) -> str:
         compared = f"{_count(self.texts, 'text')}, {_count(self.files, 'file')}"
-        return f"bit-equal: {compared}" if self.equal else f"{_count(len(self.differences), 'difference')} in {compared}"
+        return (
+            f"bit-equal: {compared}"
+            if self.equal
+            else f"{_count(len(self.differences), 'difference')} in {compared}"
+        )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": str(self), "text/html": self._repr_html_()}
 
     def _repr_html_(self) -> str:
         sign = "✓" if self.equal else "≠"
-        ids = f"<code>{html.escape(self.source_id)}</code> → <code>{html.escape(self.run_id)}</code>"
+        ids = (
+            f"<code>{html.escape(self.source_id)}</code> → <code>{html.escape(self.run_id)}</code>"
+        )
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in self.differences)
         return f"<p>{sign} {ids}: {html.escape(self._title())}</p><ul>{lines}</ul>"
 
@@ -71,24 +95,39 @@ def _count(number: int, what: str) -> str:
 
 def _texts(recording: Recording) -> dict[Place, str]:
     """Every whole text by where it was made; the latest one where a resumed run made it twice."""
-    written = [text for stage in recording.summary.stages.values() for text in stage.written if not text.partial]
+    written = [
+        text
+        for stage in recording.summary.stages.values()
+        for text in stage.written
+        if not text.partial
+    ]
     return {(text.stage, text.step, text.iteration, text.part): text.text for text in written}
 
 
 def _text_differences(before: dict[Place, str], after: dict[Place, str]) -> Iterator[str]:
     for place in {**before, **after}:
         stage, step, iteration, part = place
-        name = " ".join(word for word in (stage, step, str(iteration or ""), part if part != "prompt" else "") if word)
+        name = " ".join(
+            word
+            for word in (stage, step, str(iteration or ""), part if part != "prompt" else "")
+            if word
+        )
         if place not in before or place not in after:
             yield f"{name}: text only in {'the source' if place in before else 'the repetition'}"
         elif before[place] != after[place]:
-            yield f"{name}: text differs, {similarity(before[place], after[place]):.0%} of its words stay"
+            yield (
+                f"{name}: text differs, {similarity(before[place], after[place]):.0%} of its words"
+                " stay"
+            )
 
 
-def _file_difference(source: Recording, one: ArtifactWritten | None, again: Recording, other: ArtifactWritten | None) -> str:
+def _file_difference(
+    source: Recording, one: ArtifactWritten | None, again: Recording, other: ArtifactWritten | None
+) -> str:
     """One line, or "" for bit-equal files."""
     if one is None or other is None:
-        return f"{(one or other).path}: only in {'the source' if one else 'the repetition'}"  # type: ignore[union-attr]  # one is there
+        # one is there
+        return f"{(one or other).path}: only in {'the source' if one else 'the repetition'}"  # type: ignore[union-attr]
     try:
         before, after = source.read(one.path), again.read(other.path)
     except RecorderError as exc:

@@ -1,4 +1,6 @@
-"""All recordings as pandas tables: one row per run, stage, text, event, artifact, verdict or attempt."""
+"""All recordings as pandas tables: one row per run, stage, text, event, artifact, verdict or
+attempt.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
 class Tables(Recordings):
     """All runs below one folder, found by id and as tables.
 
-    Rows stand in the order of the run ids: oldest first, to the second. Columns, their order and dtypes are the same for every
-    workspace, also for an empty one; `columns()` says what each means. After them come `labels.<name>` (str) and
-    `parameters.<name>` (Int64, float64, boolean or str, as their values are). Missing values are NA. What cannot be read is a row
+    Rows stand in the order of the run ids: oldest first, to the second. Columns, their order and
+    dtypes are the same for every
+    workspace, also for an empty one; `columns()` says what each means. After them come
+    `labels.<name>` (str) and
+    `parameters.<name>` (Int64, float64, boolean or str, as their values are). Missing values are
+    NA. What cannot be read is a row
     of state `damaged` with a `note`.
     """
 
@@ -62,7 +67,9 @@ class Tables(Recordings):
         found = next((one for one in TABLES if one.name == table), None)
         if found is None:
             raise UnknownName("table", table, [one.name for one in TABLES])
-        return pd.DataFrame([(c.name, c.dtype, c.doc) for c in found.columns], columns=["column", "dtype", "doc"])
+        return pd.DataFrame(
+            [(c.name, c.dtype, c.doc) for c in found.columns], columns=["column", "dtype", "doc"]
+        )
 
     def _read(self, table: Table[Any]) -> pd.DataFrame:
         """With whole paths: the index holds them below the folder, so that it may be moved."""
@@ -98,4 +105,12 @@ def _expanded(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _dtype(values: list[object]) -> DType:
     kinds = {type(value) for value in values if value is not None}
-    return "boolean" if kinds == {bool} else "Int64" if kinds == {int} else "float64" if kinds <= {int, float} else "str"
+    return (
+        "boolean"
+        if kinds == {bool}
+        else "Int64"
+        if kinds == {int}
+        else "float64"
+        if kinds <= {int, float}
+        else "str"
+    )

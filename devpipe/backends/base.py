@@ -1,4 +1,5 @@
-"""What a backend is: our request in, the vendor's protocol, our text or media or one of our errors out.
+"""What a backend is: our request in, the vendor's protocol, our text or media or one of our errors
+out.
 
 A backend knows nothing of runs, recordings or other backends. Override `write`, `make`, or both:
 
@@ -48,7 +49,9 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The vendor has `position` other jobs to do before ours; `seconds`: how long they may take, None where nobody knows."""
+    """The vendor has `position` other jobs to do before ours; `seconds`: how long they may take,
+    None where nobody knows.
+    """
 
     position: int
     seconds: float | None = None
@@ -72,25 +75,39 @@ class Health:
 class Backend:
     """Base of all backends; made once per Engine, closed with it.
 
-    Cancelling the task in which `write` or `make` runs cancels the work, also the vendor's: clean up in `finally`.
+    Cancelling the task in which `write` or `make` runs cancels the work, also the vendor's: clean
+    up in `finally`.
     """
 
-    by_rule: ClassVar[bool] = False  # True: draws by our own rules and cannot depict what they do not know
-    paid: bool = False  # True: a request may cost money; where that hangs on the host, set it in __init__
+    by_rule: ClassVar[bool] = (
+        False  # True: draws by our own rules and cannot depict what they do not know
+    )
+    paid: bool = (
+        False  # True: a request may cost money; where that hangs on the host, set it in __init__
+    )
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     async def write(self, request: TextRequest, emit: Emit) -> TextResult:
         """One text for one request. Raises Unavailable, RateLimited, Rejected or CutOff."""
-        raise Rejected(f"{type(self).__name__} makes no text.", hint="Choose a text backend: `devpipe list backends`.")
+        raise Rejected(
+            f"{type(self).__name__} makes no text.",
+            hint="Choose a text backend: `devpipe list backends`.",
+        )
 
     async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
         """All files of one request. Raises Unavailable, RateLimited or Rejected."""
-        raise Rejected(f"{type(self).__name__} makes no media.", hint="Choose a media backend: `devpipe list backends`.")
+        raise Rejected(
+            f"{type(self).__name__} makes no media.",
+            hint="Choose a media backend: `devpipe list backends`.",
+        )
 
     def boundary(self, model: str) -> Boundary:
-        """How far a request for this model would travel. A backend that stays on this machine or in its network says so."""
+        """How far a request for this model would travel.
+
+        A backend that stays on this machine or in its network says so.
+        """
         return "world"
 
     async def digest(self, model: str) -> str:

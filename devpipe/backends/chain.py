@@ -1,4 +1,6 @@
-"""Which text model stands in where one cannot be reached: chains, the boundary that they never leave, and when money forbids a next try."""
+"""Which text model stands in where one cannot be reached: chains, the boundary that they never
+leave, and when money forbids a next try.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Text models in the order in which they are asked, and the boundary that no request may leave."""
+    """Text models in the order in which they are asked, and the boundary that no request
+    may leave.
+    """
 
     candidates: tuple[Candidate, ...] = ()
     boundary: Boundary = "world"
@@ -51,7 +55,9 @@ class Chain:
         rest = prefix["rest"] if prefix else text
         spelled = [one.strip().partition("/") for one in rest.split(",")] if rest.strip() else []
         candidates = tuple(Candidate(backend, model) for backend, _, model in spelled)
-        return cls(candidates, next(one for one in BOUNDARIES if one == prefix[1]) if prefix else "world")
+        return cls(
+            candidates, next(one for one in BOUNDARIES if one == prefix[1]) if prefix else "world"
+        )
 
     def within(self, boundary: Boundary) -> Chain:
         """This chain, where another boundary holds besides its own: the stricter one counts."""
@@ -68,7 +74,9 @@ class Chain:
 
 
 class Missing(Backend):
-    """Stands where a backend cannot be loaded: whoever asks it is told why, and the chain goes on."""
+    """Stands where a backend cannot be loaded: whoever asks it is told why, and the chain
+    goes on.
+    """
 
     def __init__(self, why: Unavailable) -> None:
         self.why = why
@@ -89,8 +97,12 @@ def opened(backends: Backends, name: str) -> Backend:
 
 
 def leaves(place: Boundary, boundary: Boundary) -> bool:
-    """Whether a request that travels so far leaves the boundary; a place that nobody knows is the whole world."""
-    return place != boundary != "world" and (place not in BOUNDARIES or BOUNDARIES.index(place) > BOUNDARIES.index(boundary))
+    """Whether a request that travels so far leaves the boundary; a place that nobody knows is the
+    whole world.
+    """
+    return place != boundary != "world" and (
+        place not in BOUNDARIES or BOUNDARIES.index(place) > BOUNDARIES.index(boundary)
+    )
 
 
 def wait_for(error: BackendError) -> float | None:
@@ -102,14 +114,18 @@ def wait_for(error: BackendError) -> float | None:
 
 
 def may_hop(error: BackendError, *, paid: bool) -> bool:
-    """Whether the next model may be asked: never after a fault of the request, nor where this one may be charged all the same."""
+    """Whether the next model may be asked: never after a fault of the request, nor where this one
+    may be charged all the same.
+    """
     return isinstance(error, Unavailable | RateLimited) and not (paid and error.sent)
 
 
 def exhausted(tried: Sequence[tuple[Candidate, BackendError]]) -> BackendError:
     """The last error, with all that was tried where that was more than one."""
     error = tried[-1][1]
-    names = list(dict.fromkeys(f"{candidate} ({type(failed).__name__})" for candidate, failed in tried))
+    names = list(
+        dict.fromkeys(f"{candidate} ({type(failed).__name__})" for candidate, failed in tried)
+    )
     if len({candidate for candidate, _ in tried}) > 1:
         error.hint = f"{error.hint} Tried in this order: {', '.join(names)}.".strip()
     return error

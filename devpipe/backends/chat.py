@@ -1,4 +1,6 @@
-"""What the chat backends share: our request as messages, an answer as it comes, and the one way from the one to the other."""
+"""What the chat backends share: our request as messages, an answer as it comes, and the one way
+from the one to the other.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,29 @@ from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import Boundary, Cost, TextRequest, TextResult
 
 GLANCE = Patience(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
-LONGEST_ANSWER = 4096  # tokens, where the request names no number: several pages, and an end to what would never stop
+# tokens, where the request names no number: several pages, and an end to what would never stop
+LONGEST_ANSWER = 4096
 _LANGUAGES = {
-    "ar": "Arabic", "de": "German", "el": "Greek", "en": "English", "es": "Spanish", "fa": "Persian", "fr": "French", "he": "Hebrew",
-    "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ru": "Russian",
-    "sv": "Swedish", "tr": "Turkish", "uk": "Ukrainian", "zh": "Chinese",
-}  # fmt: skip
+    "ar": "Arabic",
+    "de": "German",
+    "el": "Greek",
+    "en": "English",
+    "es": "Spanish",
+    "fa": "Persian",
+    "fr": "French",
+    "he": "Hebrew",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "ru": "Russian",
+    "sv": "Swedish",
+    "tr": "Turkish",
+    "uk": "Ukrainian",
+    "zh": "Chinese",
+}
 _THOUGHT = "<think>"
 
 
@@ -28,22 +47,37 @@ def messages(request: TextRequest) -> list[dict[str, str]]:
     demands = [request.instruction]
     if request.task != "judge":  # its instruction is the whole policy, to the letter
         code = request.output_language or request.language
-        demands.append(f"Write your answer in {_LANGUAGES.get(code, f'the language with the ISO 639-1 code {code!r}')}.")
+        demands.append(
+            "Write your answer in"
+            f" {_LANGUAGES.get(code, f'the language with the ISO 639-1 code {code!r}')}."
+        )
         if request.parts:
             names = ", ".join(f'"{name}"' for name in request.parts)
-            demands.append(f"Answer with one JSON object and nothing else. Its keys are {names}; each value is a text.")
+            demands.append(
+                f"Answer with one JSON object and nothing else. Its keys are {names}; each value is"
+                " a text."
+            )
     system = "\n\n".join(filter(None, demands))
-    return [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": request.text}]
+    return [{"role": "system", "content": system}] * bool(system) + [
+        {"role": "user", "content": request.text}
+    ]
 
 
 def parts_schema(parts: tuple[str, ...]) -> dict[str, object]:
     """JSON Schema of an answer in named parts."""
     names = {name: {"type": "string"} for name in parts}
-    return {"type": "object", "properties": names, "required": list(parts), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": names,
+        "required": list(parts),
+        "additionalProperties": False,
+    }
 
 
 def forget(value: object) -> None:
-    """Empty a JSON value with all in it: tracebacks may show local values, and an error may quote the key."""
+    """Empty a JSON value with all in it: tracebacks may show local values, and an error may quote
+    the key.
+    """
     todo = [value]
     while todo:
         one = todo.pop()
@@ -53,14 +87,22 @@ def forget(value: object) -> None:
 
 
 def as_judge(said: Mapping[str, Any], request: TextRequest) -> None:
-    """Raises Rejected where a judge's message is not simply the assistant's: somebody else may have said SAFE."""
-    if request.task == "judge" and (said.get("role") not in (None, "", "assistant") or said.get("tool_calls")):
-        raise Rejected(f"{request.model} did not answer as an assistant.", hint="Choose another judge.")
+    """Raises Rejected where a judge's message is not simply the assistant's: somebody else may have
+    said SAFE.
+    """
+    if request.task == "judge" and (
+        said.get("role") not in (None, "", "assistant") or said.get("tool_calls")
+    ):
+        raise Rejected(
+            f"{request.model} did not answer as an assistant.", hint="Choose another judge."
+        )
 
 
 @dataclass
 class Writing:
-    """An answer as it comes: shown piece by piece, without what the model thinks aloud before it."""
+    """An answer as it comes: shown piece by piece, without what the model thinks aloud
+    before it.
+    """
 
     request: TextRequest
     emit: Emit
@@ -70,13 +112,18 @@ class Writing:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost: Cost = field(default_factory=Cost)
-    begun: bool = False  # something of an answer has come, also a thought: it may be charged, and is asked for once
+    # something of an answer has come, also a thought: it may be charged, and is asked for once
+    begun: bool = False
     _told: list[str] = field(default_factory=list)
     _shown: list[str] = field(default_factory=list)
-    _head: str | None = ""  # a beginning that may still turn out to be a thought; None: the answer has begun
+    _head: str | None = (
+        ""  # a beginning that may still turn out to be a thought; None: the answer has begun
+    )
 
     def hear(self, said: Mapping[str, Any]) -> None:
-        """Note that an answer has begun: with a text, a thought, a call, but not with who speaks."""
+        """Note that an answer has begun: with a text, a thought, a call, but not with who
+        speaks.
+        """
         self.begun = self.begun or any(value for name, value in said.items() if name != "role")
 
     def add(self, piece: object) -> None:
@@ -104,19 +151,31 @@ class Writing:
         """What became of it; `raw` is what was told, where that is more than what was shown."""
         text, told = self.text, "".join(self._told)
         return TextResult(
-            text, model=self.model or self.request.model, digest=digest, finish_reason=self.finish, refused=self.refused,
-            input_tokens=self.input_tokens, output_tokens=self.output_tokens, cost=self.cost, raw=told if told != text else "",
-        )  # fmt: skip
+            text,
+            model=self.model or self.request.model,
+            digest=digest,
+            finish_reason=self.finish,
+            refused=self.refused,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cost=self.cost,
+            raw=told if told != text else "",
+        )
 
 
 class Chat(Backend):
-    """A server to chat with. A subclass says where it is, how it is asked (`body`) and what its answer means (`read`)."""
+    """A server to chat with.
+
+    A subclass says where it is, how it is asked (`body`) and what its answer means (`read`).
+    """
 
     name: ClassVar[str]  # as registered
     path: ClassVar[str]
     start: ClassVar[str]  # what to do where it does not answer
     http: Http
-    region: Boundary | None = None  # where the server stands, if that is known; a private address is local
+    region: Boundary | None = (
+        None  # where the server stands, if that is known; a private address is local
+    )
 
     async def body(self, request: TextRequest) -> dict[str, Any]:
         """The request as the vendor spells it."""
@@ -137,41 +196,65 @@ class Chat(Backend):
         raise NotImplementedError
 
     async def write(self, request: TextRequest, emit: Emit) -> TextResult:
-        """The model's answer, streamed. A refusal is a result; an answer without its end raises CutOff."""
+        """The model's answer, streamed.
+
+        A refusal is a result; an answer without its end raises CutOff.
+        """
         self.keep_inside(request)
         writing, body = Writing(request, emit), None
         try:
             body = await self.body(request)
             await self.ask(body, writing)
             if not writing.finish:
-                raise CutOff(f"{self.http.name} stopped before the answer's end.", hint="Try again, or choose another model.")
+                raise CutOff(
+                    f"{self.http.name} stopped before the answer's end.",
+                    hint="Try again, or choose another model.",
+                )
         except BackendError as error:
             error.sent = error.sent and body is not None  # what is looked up before costs nothing
             self.unfinished(error, writing)
-        return replace(self.finished(writing), sent={name: value for name, value in (body or {}).items() if name != "messages"})
+        return replace(
+            self.finished(writing),
+            sent={name: value for name, value in (body or {}).items() if name != "messages"},
+        )
 
     def keep_inside(self, request: TextRequest) -> None:
         """Raises Rejected where the text would leave the boundary."""
         if leaves(place := self.boundary(request.model), request.boundary):
-            problem = f"{self.http.name} would take the text too far: {request.model} is {place!r}, and {request.boundary!r} is allowed."
-            raise Rejected(problem, hint="Choose a model inside this boundary, or change the boundary in devpipe.toml.")
+            problem = (
+                f"{self.http.name} would take the text too far: {request.model} is {place!r}, and"
+                f" {request.boundary!r} is allowed."
+            )
+            raise Rejected(
+                problem,
+                hint="Choose a model inside this boundary, or change the boundary in devpipe.toml.",
+            )
 
     async def ask(self, body: Mapping[str, Any], writing: Writing) -> None:
-        """Send it once, and read the answer as it comes; leaving, also by a cancel, closes the connection."""
+        """Send it once, and read the answer as it comes; leaving, also by a cancel, closes the
+        connection.
+        """
         patience = CHAT if self.paid else COLD
-        async with self.http.stream(self.path, body, patience=patience) as answer, aclosing(self.chunks(answer)) as chunks:
+        async with (
+            self.http.stream(self.path, body, patience=patience) as answer,
+            aclosing(self.chunks(answer)) as chunks,
+        ):
             async for chunk in chunks:
                 self.read(chunk, writing)
 
     def unfinished(self, error: BackendError, writing: Writing) -> None:
-        """Raise the error with what came before it, but for a refusal, and where a whole answer only lost its end mark."""
+        """Raise the error with what came before it, but for a refusal, and where a whole answer
+        only lost its end mark.
+        """
         if error.vendor and error.vendor.kind == "moderation":
             writing.refused, writing.finish = error.vendor.message or error.message, "refused"
         elif isinstance(error, CutOff) and writing.finish:
             return
         elif isinstance(error, CutOff) or writing.begun:
             sent = error.sent or writing.begun
-            raise CutOff(error.message, hint=error.hint, partial=writing.text, vendor=error.vendor, sent=sent) from error
+            raise CutOff(
+                error.message, hint=error.hint, partial=writing.text, vendor=error.vendor, sent=sent
+            ) from error
         else:
             raise error
 
@@ -181,7 +264,11 @@ class Chat(Backend):
 
     def boundary(self, model: str) -> Boundary:
         """How far a request travels: what the person says of the server goes before its address."""
-        return self.settings.region(self.name) or self.region or ("local" if self.http.private else "world")
+        return (
+            self.settings.region(self.name)
+            or self.region
+            or ("local" if self.http.private else "world")
+        )
 
     async def look(self) -> Health:
         """What is there. Raises Unavailable where nobody answers."""
@@ -193,16 +280,22 @@ class Chat(Backend):
             return await self.look()
         except BackendError as error:
             refused = error.vendor and error.vendor.status in (401, 402, 403)
-            return Health(ready=False, detail=error.message, hint=error.hint if refused else self.start)
+            return Health(
+                ready=False, detail=error.message, hint=error.hint if refused else self.start
+            )
 
     def wanted(self) -> list[str]:
         """The models of this backend that the settings name."""
         chains = [Chain.read(models) for models in self.settings.models.values()]
-        return sorted({one.model for chain in chains for one in chain.candidates if one.backend == self.name})
+        return sorted(
+            {one.model for chain in chains for one in chain.candidates if one.backend == self.name}
+        )
 
     @property
     def declared_local(self) -> bool:
-        """Whether the person says that the server stands in the house: then no proxy is to see what it is sent."""
+        """Whether the person says that the server stands in the house: then no proxy is to see what
+        it is sent.
+        """
         return self.settings.region(self.name) == "local"
 
     async def close(self) -> None:

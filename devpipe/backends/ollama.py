@@ -1,4 +1,6 @@
-"""Models on a machine of one's own, by Ollama's native API: its OpenAI imitation can set no window, and loses errors in mid-stream."""
+"""Models on a machine of one's own, by Ollama's native API: its OpenAI imitation can set no window,
+and loses errors in mid-stream.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from devpipe.backends.base import Health
-from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat, Writing, as_judge, messages, parts_schema
+from devpipe.backends.chat import (
+    GLANCE,
+    LONGEST_ANSWER,
+    Chat,
+    Writing,
+    as_judge,
+    messages,
+    parts_schema,
+)
 from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url, fields, items, whole
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult
 
 TEMPLATE = 256  # tokens for what the model's template puts around the messages
-SMALLEST_WINDOW = 8192  # one size for all short requests: another window means that the model is loaded again
+SMALLEST_WINDOW = (
+    8192  # one size for all short requests: another window means that the model is loaded again
+)
 _ELSEWHERE = ("remote_host", "remote_model")
 
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """What the server says of a model. `window`: tokens it was trained to read; 0 where nobody says."""
+    """What the server says of a model.
+
+    `window`: tokens it was trained to read; 0 where nobody says.
+    """
 
     digest: str
     window: int
@@ -36,25 +51,43 @@ class Ollama(Chat):
     name = "ollama"
     path = "/api/chat"
     start = "Start it with `ollama serve`, or set OLLAMA_HOST to where it runs."
-    fresh_s = 30.0  # what the server said of a model holds so long: it can be pulled anew while we work
+    fresh_s = (
+        30.0  # what the server said of a model holds so long: it can be pulled anew while we work
+    )
 
     def __init__(self, settings: Settings, *, transport: object | None = None) -> None:
         super().__init__(settings)
-        told = settings.url("ollama", "127.0.0.1").removesuffix("/").removesuffix("/api").removesuffix("/v1")
+        told = (
+            settings.url("ollama", "127.0.0.1")
+            .removesuffix("/")
+            .removesuffix("/api")
+            .removesuffix("/v1")
+        )
         cloud = told.rpartition("://")[2] in ("ollama.com", "www.ollama.com")
         url = "https://ollama.com" if cloud else base_url(told, 11434, variable="OLLAMA_HOST")
         self.http = Http(
-            url, name="Ollama", key=settings.key("OLLAMA_API_KEY") or "" if cloud else "", key_name="OLLAMA_API_KEY",
-            transport=transport, start=self.start, direct=self.declared_local,
-        )  # fmt: skip
+            url,
+            name="Ollama",
+            key=settings.key("OLLAMA_API_KEY") or "" if cloud else "",
+            key_name="OLLAMA_API_KEY",
+            transport=transport,
+            start=self.start,
+            direct=self.declared_local,
+        )
         self.paid = super().boundary("") != "local"
         self._models: dict[str, _Model] = {}
 
     def boundary(self, model: str) -> Boundary:
-        """As far as the server is; around the world for a model that the server says it runs elsewhere."""
+        """As far as the server is; around the world for a model that the server says it runs
+        elsewhere.
+        """
         tag = model.rpartition(":")[2].lower()
         known = self._models.get(model)
-        return "world" if tag == "cloud" or tag.endswith("-cloud") or (known and known.remote) else super().boundary(model)
+        return (
+            "world"
+            if tag == "cloud" or tag.endswith("-cloud") or (known and known.remote)
+            else super().boundary(model)
+        )
 
     async def digest(self, model: str) -> str:
         """The digest of the model's files, as `ollama list` shows it."""
@@ -72,20 +105,36 @@ class Ollama(Chat):
         entry = listed.get(name) or listed.get(f"{name}:latest") or {}
         window = whole(info.get(f"{info.get('general.architecture')}.context_length")) or 0
         remote = any(said.get(field) for said in (shown, entry) for field in _ELSEWHERE)
-        return _Model(str(entry.get("digest", "")), window, "thinking" in items(shown.get("capabilities")), remote, time.monotonic())
+        return _Model(
+            str(entry.get("digest", "")),
+            window,
+            "thinking" in items(shown.get("capabilities")),
+            remote,
+            time.monotonic(),
+        )
 
     async def _listed(self, patience: Patience) -> dict[str, Mapping[str, Any]]:
-        found = map(fields, items((await self.http.get_json("/api/tags", patience=patience)).get("models")))
+        found = map(
+            fields, items((await self.http.get_json("/api/tags", patience=patience)).get("models"))
+        )
         named = [(model.get("name") or model.get("model"), model) for model in found]
         return {name: model for name, model in named if isinstance(name, str)}
 
     async def body(self, request: TextRequest) -> dict[str, Any]:
-        """The request in Ollama's words. Raises Rejected where it cannot fit into the model's window."""
+        """The request in Ollama's words.
+
+        Raises Rejected where it cannot fit into the model's window.
+        """
         model = await self._model(request.model)
         self.keep_inside(request)  # now that it is known whether the server forwards it
-        asked, options = messages(request), {"seed": request.seed, "temperature": request.temperature, "stop": list(request.stop)}
+        asked, options = (
+            messages(request),
+            {"seed": request.seed, "temperature": request.temperature, "stop": list(request.stop)},
+        )
         body: dict[str, Any] = {"model": request.model, "messages": asked, "stream": True}
-        body["options"] = {name: value for name, value in options.items() if value not in (None, [])} | _room(request, asked, model.window)
+        body["options"] = {
+            name: value for name, value in options.items() if value not in (None, [])
+        } | _room(request, asked, model.window)
         body["shift"] = False  # newer servers then say 400 instead of answering half a prompt
         if model.thinks:
             body["think"] = False
@@ -110,37 +159,62 @@ class Ollama(Chat):
         writing.model = str(chunk.get("model") or writing.model)
         if chunk.get("done") is not True:
             return
-        writing.input_tokens, writing.output_tokens = whole(chunk.get("prompt_eval_count")), whole(chunk.get("eval_count"))
+        writing.input_tokens, writing.output_tokens = (
+            whole(chunk.get("prompt_eval_count")),
+            whole(chunk.get("eval_count")),
+        )
         reason = chunk.get("done_reason")
         if reason not in ("stop", "length"):
             said = f"with {reason!r}" if reason else "without a reason"
-            raise CutOff(f"Ollama ended its answer {said}.", hint="Try again, or choose another model.")
+            raise CutOff(
+                f"Ollama ended its answer {said}.", hint="Try again, or choose another model."
+            )
         writing.finish = reason
 
     def _check(self, chunk: Mapping[str, Any], request: TextRequest) -> None:
         """Raises Rejected where somebody else answers than was asked."""
         if request.boundary != "world" and any(chunk.get(field) for field in _ELSEWHERE):
-            raise Rejected("Ollama had this answered elsewhere.", hint="Choose a model that runs here: `ollama list`.")
+            raise Rejected(
+                "Ollama had this answered elsewhere.",
+                hint="Choose a model that runs here: `ollama list`.",
+            )
         as_judge(fields(chunk.get("message")), request)
         name = str(chunk.get("model") or request.model)
-        if request.task == "judge" and name.removesuffix(":latest") != request.model.removesuffix(":latest"):
-            raise Rejected(f"Ollama let {name} judge instead of {request.model}.", hint="Try again, or choose another judge.")
+        if request.task == "judge" and name.removesuffix(":latest") != request.model.removesuffix(
+            ":latest"
+        ):
+            raise Rejected(
+                f"Ollama let {name} judge instead of {request.model}.",
+                hint="Try again, or choose another judge.",
+            )
 
     def unfinished(self, error: BackendError, writing: Writing) -> None:
         """Says how to get a model that is not there."""
         if error.vendor and error.vendor.status == 404 and not writing.begun:
-            name, problem, hint = writing.request.model, error.message, "Its address may be wrong: set OLLAMA_HOST to where Ollama runs."
+            name, problem, hint = (
+                writing.request.model,
+                error.message,
+                "Its address may be wrong: set OLLAMA_HOST to where Ollama runs.",
+            )
             if "model" in error.vendor.message.lower():
                 problem, hint = f"Ollama has no model {name!r}.", f"Run `ollama pull {name}`."
             raise Rejected(problem, hint=hint, vendor=error.vendor) from error
         super().unfinished(error, writing)
 
     def finished(self, writing: Writing) -> TextResult:
-        """The result. Raises Rejected where an older server read only a part of the prompt, which it does without a word."""
+        """The result.
+
+        Raises Rejected where an older server read only a part of the prompt, which it does without
+        a word.
+        """
         request, model = writing.request, self._models[writing.request.model]
         asked = messages(request)
-        if _was_cut(writing.input_tokens, _size(asked), _room(request, asked, model.window)["num_ctx"]):
-            problem = f"{request.model} has not read the whole prompt: it is longer than its window."
+        if _was_cut(
+            writing.input_tokens, _size(asked), _room(request, asked, model.window)["num_ctx"]
+        ):
+            problem = (
+                f"{request.model} has not read the whole prompt: it is longer than its window."
+            )
             raise Rejected(problem, hint="Shorten the text, or choose a model that reads more.")
         if self.boundary(request.model) == "local":
             writing.cost = LOCAL_COST
@@ -148,10 +222,16 @@ class Ollama(Chat):
 
     async def look(self) -> Health:
         """Its version, and whether it has the models that the settings name."""
-        version = str((await self.http.get_json("/api/version", patience=GLANCE)).get("version", ""))
+        version = str(
+            (await self.http.get_json("/api/version", patience=GLANCE)).get("version", "")
+        )
         listed = await self._listed(GLANCE)
-        missing = [name for name in self.wanted() if name not in listed and f"{name}:latest" not in listed]
-        pulls = " and ".join(f"`ollama pull {name}`" for name in missing or ["mistral-nemo"] * (not listed))
+        missing = [
+            name for name in self.wanted() if name not in listed and f"{name}:latest" not in listed
+        ]
+        pulls = " and ".join(
+            f"`ollama pull {name}`" for name in missing or ["mistral-nemo"] * (not listed)
+        )
         hint = f"Run {pulls}." if pulls else ""
         return Health(not pulls, self.http.url, tuple(sorted(listed)), hint, version)
 
@@ -162,7 +242,9 @@ def _size(asked: list[dict[str, str]]) -> int:
 
 
 def _room(request: TextRequest, asked: list[dict[str, str]], window: int) -> dict[str, int]:
-    """num_ctx and num_predict: what surely holds a short prompt and most likely a long one, in steps, within the model's window."""
+    """num_ctx and num_predict: what surely holds a short prompt and most likely a long one, in
+    steps, within the model's window.
+    """
     size = _size(asked)
     answer = min(request.max_tokens or LONGEST_ANSWER, window // 2 or LONGEST_ANSWER)
     need = min(size, 8000 + size // 3) + TEMPLATE + answer
@@ -170,13 +252,20 @@ def _room(request: TextRequest, asked: list[dict[str, str]], window: int) -> dic
     num_ctx = min(step, window or step)
     if size // 4 + TEMPLATE + answer > num_ctx:
         possible = max(0, 3 * (num_ctx - TEMPLATE - answer) - (size - len(request.text.encode())))
-        problem = f"{request.model} reads about {possible} characters at once; the text has {len(request.text)}."
+        problem = (
+            f"{request.model} reads about {possible} characters at once; the text has"
+            f" {len(request.text)}."
+        )
         raise Rejected(problem, hint="Shorten it, or choose a model that reads more.")
     return {"num_ctx": num_ctx, "num_predict": answer}
 
 
 def _was_cut(count: int | None, size: int, num_ctx: int) -> bool:
-    """Whether the tokens that were read show a prompt cut to the window, or (since 0.30) to the half of it that follows `num_keep`."""
+    """Whether the tokens that were read show a prompt cut to the window, or (since 0.30) to the
+    half of it that follows `num_keep`.
+    """
     if count is None:
         return size >= num_ctx
-    return count >= num_ctx - 1 or (size >= num_ctx and count in {num_ctx - (num_ctx - keep) // 2 for keep in (4, 5)})
+    return count >= num_ctx - 1 or (
+        size >= num_ctx and count in {num_ctx - (num_ctx - keep) // 2 for keep in (4, 5)}
+    )

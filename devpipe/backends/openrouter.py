@@ -16,7 +16,8 @@ from devpipe.errors import CutOff, Rejected, Unavailable
 from devpipe.values import Boundary, Cost, TextRequest
 
 ROUTING: Mapping[str, object] = {
-    "require_parameters": True,  # a provider that ignores the seed would not be told from one that heeds it
+    # a provider that ignores the seed would not be told from one that heeds it
+    "require_parameters": True,
     "allow_fallbacks": True,
     "data_collection": "deny",  # what children write is no training data
 }
@@ -25,7 +26,9 @@ _OPTIONAL = ("seed", "temperature", "stop", "max_tokens", "response_format")
 
 
 class OpenRouter(OpenAICompatible):
-    """openrouter.ai, or by DEVPIPE_OPENROUTER_URL=https://eu.openrouter.ai only what stays in the European Union."""
+    """openrouter.ai, or by DEVPIPE_OPENROUTER_URL=https://eu.openrouter.ai only what stays in the
+    European Union.
+    """
 
     name = "openrouter"
     paid = True
@@ -33,12 +36,20 @@ class OpenRouter(OpenAICompatible):
 
     def __init__(self, settings: Settings, *, transport: object | None = None) -> None:
         Chat.__init__(self, settings)
-        url = base_url(settings.url(self.name, "https://openrouter.ai"), 443, variable="DEVPIPE_OPENROUTER_URL")
+        url = base_url(
+            settings.url(self.name, "https://openrouter.ai"), 443, variable="DEVPIPE_OPENROUTER_URL"
+        )
         url += "/api/v1" * (not urlsplit(url).path)
         self.key = settings.key(_KEY) or ""
         self.http = Http(
-            url, name="OpenRouter", key=self.key, key_name=_KEY, transport=transport, start=self.start, direct=self.declared_local
-        )  # fmt: skip
+            url,
+            name="OpenRouter",
+            key=self.key,
+            key_name=_KEY,
+            transport=transport,
+            start=self.start,
+            direct=self.declared_local,
+        )
         self._supported: dict[str, frozenset[str]] = {}
         self._is_openai = self._tells_usage = False
 
@@ -53,21 +64,45 @@ class OpenRouter(OpenAICompatible):
         known, body = await self._parameters(request.model), await super().body(request)
         if "structured_outputs" not in known and "response_format" in body:
             body["response_format"] = {"type": "json_object"}
-        return {name: value for name, value in body.items() if name not in _OPTIONAL or name in known} | {"provider": dict(ROUTING)}
+        return {
+            name: value for name, value in body.items() if name not in _OPTIONAL or name in known
+        } | {"provider": dict(ROUTING)}
 
     async def _parameters(self, model: str) -> frozenset[str]:
-        """What the most able provider of this model heeds; where none is listed, the request itself will tell."""
+        """What the most able provider of this model heeds; where none is listed, the request itself
+        will tell.
+        """
         if model not in self._supported:
-            answer = await self.http.get_json(f"/models/{quote(model, safe='/:')}/endpoints", patience=CHAT)
+            answer = await self.http.get_json(
+                f"/models/{quote(model, safe='/:')}/endpoints", patience=CHAT
+            )
             endpoints = items(fields(answer.get("data")).get("endpoints"))
-            able = [frozenset(map(str, items(endpoint.get("supported_parameters")))) for endpoint in map(fields, endpoints)]
-            self._supported[model] = max(able, key=lambda names: len(names.intersection(_OPTIONAL)), default=frozenset(_OPTIONAL))
+            able = [
+                frozenset(map(str, items(endpoint.get("supported_parameters"))))
+                for endpoint in map(fields, endpoints)
+            ]
+            self._supported[model] = max(
+                able,
+                key=lambda names: len(names.intersection(_OPTIONAL)),
+                default=frozenset(_OPTIONAL),
+            )
         return self._supported[model]
 
     def cost(self, usage: Mapping[str, Any], known: Cost) -> Cost:
         """What OpenRouter charged, and with a key of one's own what the provider did."""
-        parts = [usage.get("cost"), fields(usage.get("cost_details")).get("upstream_inference_cost") if usage.get("is_byok") else None]
-        told = [part for part in parts if isinstance(part, int | float) and not isinstance(part, bool) and part >= 0]
+        parts = [
+            usage.get("cost"),
+            (
+                fields(usage.get("cost_details")).get("upstream_inference_cost")
+                if usage.get("is_byok")
+                else None
+            ),
+        ]
+        told = [
+            part
+            for part in parts
+            if isinstance(part, int | float) and not isinstance(part, bool) and part >= 0
+        ]
         usd = float(sum(told))
         return Cost(usd, "reported") if parts[0] in told and math.isfinite(usd) else known
 
@@ -75,9 +110,15 @@ class OpenRouter(OpenAICompatible):
         """Whether the key is good for something, without spending anything."""
         if not self.key:
             return Health(ready=False, detail="no key.", hint=f"Set {_KEY}.")
-        left = fields((await self.http.get_json("/key", patience=GLANCE)).get("data")).get("limit_remaining")
+        left = fields((await self.http.get_json("/key", patience=GLANCE)).get("data")).get(
+            "limit_remaining"
+        )
         credit = f", {left:.2f} USD left" if isinstance(left, int | float) else ""
-        hint = "Add credit at https://openrouter.ai/credits." if isinstance(left, int | float) and left <= 0 else ""
+        hint = (
+            "Add credit at https://openrouter.ai/credits."
+            if isinstance(left, int | float) and left <= 0
+            else ""
+        )
         try:
             models = ids(items((await self.http.get_json("/models", patience=GLANCE)).get("data")))
         except (Unavailable, CutOff):

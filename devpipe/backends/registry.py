@@ -1,4 +1,6 @@
-"""Backends by name, imported where first used; third parties register the entry point group `devpipe.backends`."""
+"""Backends by name, imported where first used; third parties register the entry point group
+`devpipe.backends`.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def known() -> dict[str, Entry]:
 
 
 def open_backend(name: str, settings: Settings) -> Backend:
-    """A new backend object. Raises UnknownName, or Unavailable that says what to install or to mend."""
+    """A new backend object.
+
+    Raises UnknownName, or Unavailable that says what to install or to mend.
+    """
     entries = known()
     if name not in entries:
         raise UnknownName("backend", name, entries)
@@ -50,19 +55,30 @@ def open_backend(name: str, settings: Settings) -> Backend:
     try:
         backend = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
-        raise Unavailable(f"Backend {name!r} cannot be loaded: {error}.", hint=_help(error, module, entries[name].install)) from error
+        raise Unavailable(
+            f"Backend {name!r} cannot be loaded: {error}.",
+            hint=_help(error, module, entries[name].install),
+        ) from error
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
-        problem = f"Backend {name!r} cannot be loaded: the module {module} has no backend class {attribute!r}."
+        problem = (
+            f"Backend {name!r} cannot be loaded: the module {module} has no backend class"
+            f" {attribute!r}."
+        )
         raise Unavailable(problem, hint=f"Mend {module}, or {_LINE}.")
     return backend(settings)
 
 
 def _help(error: ImportError, module: str, install: str) -> str:
-    """What to install where a foreign package is missing; else which of the modules on the way failed."""
+    """What to install where a foreign package is missing; else which of the modules on the way
+    failed.
+    """
     package = (error.name or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and package != "devpipe":
         return f"Run `pip install {install or package}`."
-    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [
+        str(frame.f_globals.get("__name__", ""))
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
     failed = [one for one in modules if one != __name__ and not one.startswith("importlib")]
     return f"Mend {failed[-1] if failed else module}, or {_LINE}."
 

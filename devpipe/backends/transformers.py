@@ -1,7 +1,10 @@
-"""Language models inside this process, by transformers on torch: nothing leaves the machine, nothing is downloaded.
+"""Language models inside this process, by transformers on torch: nothing leaves the machine,
+nothing is downloaded.
 
-A model is a folder, seen from the workspace, or an id of huggingface.co that `hf download ID` has brought into this machine's
-cache. Weights are read from safetensors only and a model's own code is never run: a file from elsewhere must not be a program.
+A model is a folder, seen from the workspace, or an id of huggingface.co that `hf download ID` has
+brought into this machine's
+cache. Weights are read from safetensors only and a model's own code is never run: a file from
+elsewhere must not be a program.
 """
 
 from __future__ import annotations
@@ -27,30 +30,50 @@ if TYPE_CHECKING:
     from devpipe.config.settings import Settings
 
 INSTALL = 'Run `pip install "devpipe[local]"`.'
-LINGER_S = 0.5  # a cancelled request waits for its thread, but not for a long first step: its end must be on disk within 1 s
-_DECIDING = {".json", ".jinja", ".model", ".safetensors", ".txt"}  # the files of a model that decide its answers
+# a cancelled request waits for its thread, but not for a long first step: its end must be on disk
+# within 1 s
+LINGER_S = 0.5
+_DECIDING = {
+    ".json",
+    ".jinja",
+    ".model",
+    ".safetensors",
+    ".txt",
+}  # the files of a model that decide its answers
 
 
 class Transformers(Backend):
-    """Writes with models of this machine, one request after the other in a thread of its own; a model is loaded once and kept."""
+    """Writes with models of this machine, one request after the other in a thread of its own; a
+    model is loaded once and kept.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._thread = ThreadPoolExecutor(1, "devpipe-transformers")
         self._models: dict[str, _Model] = {}
-        self._cache = settings.environment.get("HF_HUB_CACHE") or None  # None: where huggingface_hub looks by itself
+        self._cache = (
+            settings.environment.get("HF_HUB_CACHE") or None
+        )  # None: where huggingface_hub looks by itself
 
     async def write(self, request: TextRequest, emit: Emit) -> TextResult:
-        """The model's answer, streamed; cancelling ends it at the next token. Raises Unavailable, Rejected or CutOff."""
+        """The model's answer, streamed; cancelling ends it at the next token.
+
+        Raises Unavailable, Rejected or CutOff.
+        """
         loop, left = asyncio.get_running_loop(), threading.Event()
-        writing = Writing(request, lambda piece: None if left.is_set() else emit(piece), cost=LOCAL_COST)
-        answer = _Answer(request.stop, lambda piece: loop.call_soon_threadsafe(writing.add, piece), left)
+        writing = Writing(
+            request, lambda piece: None if left.is_set() else emit(piece), cost=LOCAL_COST
+        )
+        answer = _Answer(
+            request.stop, lambda piece: loop.call_soon_threadsafe(writing.add, piece), left
+        )
         job = self._thread.submit(self._write, request, answer, writing)
         try:
             return writing.result(await asyncio.wrap_future(job))
         except BackendError:
             raise
-        except Exception as error:  # a foreign file makes transformers raise anything: OSError, KeyError, SafetensorError, ...
+        # a foreign file makes transformers raise anything: OSError, KeyError, SafetensorError, ...
+        except Exception as error:
             raise _ours(error, request.model, writing.text) from error
         finally:
             left.set()
@@ -81,8 +104,16 @@ class Transformers(Backend):
             if bars:
                 logging.enable_progress_bar()
         if told["missing_keys"]:
-            raise ValueError(f"{len(told['missing_keys'])} of its weights are missing")  # transformers has filled them with noise
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+            raise ValueError(
+                f"{len(told['missing_keys'])} of its weights are missing"
+            )  # transformers has filled them with noise
+        device = (
+            "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
         return _Model(network.to(device), tokenizer, digest)
 
     def _folder(self, name: str) -> Path:
@@ -95,9 +126,14 @@ class Transformers(Backend):
         try:
             found = try_to_load_from_cache(name, "config.json", cache_dir=self._cache)
         except errors.HFValidationError as error:
-            raise Unavailable(f"There is no folder {name!r}.", hint="Name one that holds a model, or an id of huggingface.co.") from error
+            raise Unavailable(
+                f"There is no folder {name!r}.",
+                hint="Name one that holds a model, or an id of huggingface.co.",
+            ) from error
         if not isinstance(found, str):
-            raise Unavailable(f"The model {name} is not on this machine.", hint=f"Run `hf download {name}`.")
+            raise Unavailable(
+                f"The model {name} is not on this machine.", hint=f"Run `hf download {name}`."
+            )
         return Path(found).parent
 
     async def digest(self, model: str) -> str:
@@ -119,15 +155,28 @@ class Transformers(Backend):
             models = await asyncio.to_thread(self._cached)
         except ImportError as error:
             return Health(ready=False, detail=f"{error.name} is not installed.", hint=INSTALL)
-        hint = "" if models else "No model is in the cache: `hf download ORGANISATION/MODEL` brings one of huggingface.co."
+        hint = (
+            ""
+            if models
+            else (
+                "No model is in the cache: `hf download ORGANISATION/MODEL` brings one of"
+                " huggingface.co."
+            )
+        )
         return Health(True, f"torch {torch}", models, hint, transformers)
 
     def _cached(self) -> tuple[str, ...]:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         configs = Path(self._cache or HF_HUB_CACHE).glob("models--*/snapshots/*/config.json")
-        written = {path.parts[-4] for path in configs if re.search(r'"\w+ForCausalLM"', path.read_text("utf-8", "replace"))}
-        return tuple(sorted(folder.removeprefix("models--").replace("--", "/") for folder in written))
+        written = {
+            path.parts[-4]
+            for path in configs
+            if re.search(r'"\w+ForCausalLM"', path.read_text("utf-8", "replace"))
+        }
+        return tuple(
+            sorted(folder.removeprefix("models--").replace("--", "/") for folder in written)
+        )
 
     async def close(self) -> None:
         """Let go of the models; what is being written ends with its own request."""
@@ -137,11 +186,19 @@ class Transformers(Backend):
 
 
 def _digest(folder: Path) -> str:
-    """Hash of all that decides the model's answers. A file of the cache is a link to one named by its hash; another one is read, once."""
+    """Hash of all that decides the model's answers.
+
+    A file of the cache is a link to one named by its hash; another one is read, once.
+    """
     files = {path.name: path.resolve() for path in folder.iterdir() if path.suffix in _DECIDING}
     named = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
     return canonical_sha256(
-        {name: real.name if named.fullmatch(real.name) else _sha256(real, real.stat().st_mtime_ns) for name, real in files.items()}
+        {
+            name: (
+                real.name if named.fullmatch(real.name) else _sha256(real, real.stat().st_mtime_ns)
+            )
+            for name, real in files.items()
+        }
     )
 
 
@@ -153,17 +210,30 @@ def _sha256(path: Path, changed: int) -> str:
 
 def _ours(error: Exception, name: str, partial: str) -> BackendError:
     said = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-    problem, hint = f"{name} cannot be used: {said}.", "Bring all its files (`hf download ...`), or choose another model."
+    problem, hint = (
+        f"{name} cannot be used: {said}.",
+        "Bring all its files (`hf download ...`), or choose another model.",
+    )
     if isinstance(error, ImportError):
         hint = INSTALL
-    if isinstance(error, MemoryError) or re.search("out of memory|allocate memory", said, re.IGNORECASE):
-        problem, hint = f"There is too little memory for {name}.", "Choose a smaller model, or close other programs."
-    return CutOff(problem, hint=hint, partial=partial) if partial else Unavailable(problem, hint=hint)
+    if isinstance(error, MemoryError) or re.search(
+        "out of memory|allocate memory", said, re.IGNORECASE
+    ):
+        problem, hint = (
+            f"There is too little memory for {name}.",
+            "Choose a smaller model, or close other programs.",
+        )
+    return (
+        CutOff(problem, hint=hint, partial=partial) if partial else Unavailable(problem, hint=hint)
+    )
 
 
 @dataclass
 class _Answer:
-    """An answer being written. transformers calls it after every token: it tells what is certain, and says when to stop."""
+    """An answer being written.
+
+    transformers calls it after every token: it tells what is certain, and says when to stop.
+    """
 
     stops: tuple[str, ...]
     tell: Callable[[str], object]
@@ -177,8 +247,12 @@ class _Answer:
         text = self.decode(ids)
         ends = [text.index(stop) for stop in self.stops if stop in text]
         self.text, self.stopped = text[: min(ends, default=None)], bool(ends)
-        # A stop string may have begun, and a letter's last bytes may be missing: both are held back.
-        begun = max((n for stop in self.stops for n in range(1, len(stop)) if self.text.endswith(stop[:n])), default=0)
+        # A stop string may have begun, and a letter's last bytes may be missing: both are held
+        # back.
+        begun = max(
+            (n for stop in self.stops for n in range(1, len(stop)) if self.text.endswith(stop[:n])),
+            default=0,
+        )
         self.show(min(len(self.text) - begun, len(self.text.rstrip("\N{REPLACEMENT CHARACTER}"))))
         return ids.new_full((1,), self.stopped or self.left.is_set()).bool()
 
@@ -201,60 +275,107 @@ class _Model:
         """Have the whole answer written."""
         prompt, own = self._prompt(request).to(self.network.device), self.network.generation_config
         start, ends = prompt["input_ids"].shape[1], own.eos_token_id
-        reads = getattr(self.network.config.get_text_config(), "max_position_embeddings", None) or start + LONGEST_ANSWER
+        reads = (
+            getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+            or start + LONGEST_ANSWER
+        )
         if start >= reads:
-            problem = f"The text is too long: {start} tokens, and {request.model} reads {reads}, its answer included."
+            problem = (
+                f"The text is too long: {start} tokens, and {request.model} reads {reads}, its"
+                " answer included."
+            )
             raise Rejected(problem, hint="Shorten it, or choose a model that reads more.")
         longest = min(request.max_tokens or LONGEST_ANSWER, reads - start)
-        answer.decode = lambda ids: self.tokenizer.decode(ids[0, start:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        answer.decode = lambda ids: self.tokenizer.decode(
+            ids[0, start:], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         ids = self.network.generate(
-            input_ids=prompt["input_ids"], attention_mask=prompt["attention_mask"], max_new_tokens=longest,
-            num_beams=1, do_sample=False, logits_processor=self._draws(request), stopping_criteria=[answer],
-        )  # fmt: skip
+            input_ids=prompt["input_ids"],
+            attention_mask=prompt["attention_mask"],
+            max_new_tokens=longest,
+            num_beams=1,
+            do_sample=False,
+            logits_processor=self._draws(request),
+            stopping_criteria=[answer],
+        )
         answer.show(len(answer.text))
         writing.input_tokens, writing.output_tokens = start, ids.shape[1] - start
         ended = answer.stopped or ids[0, -1].item() in (ends if isinstance(ends, list) else [ends])
         writing.finish = "stop" if ended or writing.output_tokens < longest else "length"
 
     def _prompt(self, request: TextRequest) -> Any:
-        """The request as tokens: by the model's chat template where it has one, else its messages one after the other."""
+        """The request as tokens: by the model's chat template where it has one, else its messages
+        one after the other.
+        """
         import jinja2
 
-        said = [{"role": one["role"], "content": self._plain(one["content"])} for one in messages(request)]
+        said = [
+            {"role": one["role"], "content": self._plain(one["content"])}
+            for one in messages(request)
+        ]
         together = "\n\n".join(one["content"] for one in said)
         if not self.tokenizer.chat_template:
             return self.tokenizer(f"{together}\n\n", return_tensors="pt")
         # enable_thinking: templates that know it leave the model's monologue out, others ignore it
-        form = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True, "enable_thinking": False}
+        form = {
+            "add_generation_prompt": True,
+            "return_tensors": "pt",
+            "return_dict": True,
+            "enable_thinking": False,
+        }
         try:
             return self.tokenizer.apply_chat_template(said, **form)
         except jinja2.TemplateError:  # Gemma's and older Mistral templates refuse the role `system`
-            return self.tokenizer.apply_chat_template([{"role": "user", "content": together}], **form)
+            return self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": together}], **form
+            )
 
     def _plain(self, text: str) -> str:
-        """The text with the model's control marks broken up: nobody's words end their message and begin another one's."""
-        for mark in (token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special):
+        """The text with the model's control marks broken up: nobody's words end their message and
+        begin another one's.
+        """
+        for mark in (
+            token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special
+        ):
             text = text.replace(mark, f"{mark[0]} {mark[1:]}")
         return text
 
     def _draws(self, request: TextRequest) -> list[Callable[[Any, Any], Any]]:
-        """How the next token is drawn: as the request says, else as the model's makers do; nothing where the likeliest is taken.
+        """How the next token is drawn: as the request says, else as the model's makers do; nothing
+        where the likeliest is taken.
 
-        The largest of score + Gumbel noise is a draw from the softmax of the scores (Maddison et al., arXiv:1411.0030, 2). So the
-        seed needs no global generator: the one of the notebook stays as it is, and other threads that draw cannot disturb us.
+        The largest of score + Gumbel noise is a draw from the softmax of the scores (Maddison et
+        al., arXiv:1411.0030, 2). So the
+        seed needs no global generator: the one of the notebook stays as it is, and other threads
+        that draw cannot disturb us.
         """
         import torch
-        from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+        from transformers import (
+            LogitsProcessorList,
+            TemperatureLogitsWarper,
+            TopKLogitsWarper,
+            TopPLogitsWarper,
+        )
 
         own = self.network.generation_config
-        heat = (own.temperature or 1.0) * bool(own.do_sample) if request.temperature is None else request.temperature
+        heat = (
+            (own.temperature or 1.0) * bool(own.do_sample)
+            if request.temperature is None
+            else request.temperature
+        )
         if heat <= 0:
             return []
-        steps = ((TemperatureLogitsWarper, float(heat)), (TopKLogitsWarper, own.top_k), (TopPLogitsWarper, own.top_p))
+        steps = (
+            (TemperatureLogitsWarper, float(heat)),
+            (TopKLogitsWarper, own.top_k),
+            (TopPLogitsWarper, own.top_p),
+        )
         warm = LogitsProcessorList(step(value) for step, value in steps if value)
         generator = torch.Generator().manual_seed(request.seed)
 
         def draw(ids: Any, scores: Any) -> Any:
-            return warm(ids, scores) - torch.empty(scores.shape).exponential_(generator=generator).log().to(scores.device)
+            return warm(ids, scores) - torch.empty(scores.shape).exponential_(
+                generator=generator
+            ).log().to(scores.device)
 
         return [draw]

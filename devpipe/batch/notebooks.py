@@ -1,4 +1,7 @@
-"""A notebook as one job of a batch: papermill fills its `parameters` cell and runs it. What papermill lets pass is an error here."""
+"""A notebook as one job of a batch: papermill fills its `parameters` cell and runs it.
+
+What papermill lets pass is an error here.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,29 @@ class NotebookFailed(DevpipeError):
 
 
 def parameters(namespace: Mapping[str, Any], **kinds: Any) -> dict[str, Any]:
-    """The parameters of a notebook, each of its kind, asked for in the cell after the `parameters` cell.
+    """The parameters of a notebook, each of its kind, asked for in the cell after the `parameters`
+    cell.
 
         parameters(globals(), prompts=list[str], width=int)
 
-    papermill sets a misspelt name beside the right one and goes on; here it is an UnknownName that offers the nearest. A value of
+    papermill sets a misspelt name beside the right one and goes on; here it is an UnknownName that
+    offers the nearest. A value of
     another kind is a UsageError.
     """
     for name, value in namespace.items():
-        ours = name.startswith("_") or name in _IPYTHON or isinstance(value, ModuleType | FunctionType | type)
+        ours = (
+            name.startswith("_")
+            or name in _IPYTHON
+            or isinstance(value, ModuleType | FunctionType | type)
+        )
         if name not in kinds and not ours:
             raise UnknownName("parameter", name, kinds)
     missing = [name for name in kinds if name not in namespace]
     if missing:
-        raise UsageError(f"The parameter {missing[0]!r} has no value.", hint="Give it one in the cell tagged `parameters`.")
+        raise UsageError(
+            f"The parameter {missing[0]!r} has no value.",
+            hint="Give it one in the cell tagged `parameters`.",
+        )
     return {name: _checked(name, namespace[name], kind) for name, kind in kinds.items()}
 
 
@@ -44,19 +56,38 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
     try:
         return TypeAdapter(kind, config=_STRICT).validate_python(value)
     except ValidationError as error:
-        wanted = getattr(kind, "__name__", str(kind)) if not getattr(kind, "__args__", ()) else str(kind)
+        wanted = (
+            getattr(kind, "__name__", str(kind)) if not getattr(kind, "__args__", ()) else str(kind)
+        )
         in_shell = "In the shell, lists are given with -y: papermill ... -y 'seeds: [1, 2]'."
         hint = in_shell if isinstance(value, str) else "Correct its value."
-        raise UsageError(f"The parameter {name} is {value!r}, not of the kind {wanted}.", hint=hint) from error
+        raise UsageError(
+            f"The parameter {name} is {value!r}, not of the kind {wanted}.", hint=hint
+        ) from error
 
 
 def declared(notebook: Path) -> list[str]:
-    """The names that the notebook's `parameters` cell sets. Raises UsageError where there is no such cell."""
-    cells = [cell for cell in _read(notebook).cells if "parameters" in cell.metadata.get("tags", ())]
+    """The names that the notebook's `parameters` cell sets.
+
+    Raises UsageError where there is no such cell.
+    """
+    cells = [
+        cell for cell in _read(notebook).cells if "parameters" in cell.metadata.get("tags", ())
+    ]
     if not cells:
-        raise UsageError(f"{notebook} has no cell tagged `parameters`.", hint="Tag the one that sets them.")
-    lines = [line for line in ast.parse(cells[0].source).body if isinstance(line, ast.Assign | ast.AnnAssign)]
-    targets = [target for line in lines for target in (line.targets if isinstance(line, ast.Assign) else [line.target])]
+        raise UsageError(
+            f"{notebook} has no cell tagged `parameters`.", hint="Tag the one that sets them."
+        )
+    lines = [
+        line
+        for line in ast.parse(cells[0].source).body
+        if isinstance(line, ast.Assign | ast.AnnAssign)
+    ]
+    targets = [
+        target
+        for line in lines
+        for target in (line.targets if isinstance(line, ast.Assign) else [line.target])
+    ]
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
@@ -66,15 +97,21 @@ def _read(notebook: Path) -> Any:
     try:
         return nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     except OSError as error:
-        raise UsageError(f"{notebook} cannot be read: {error.strerror}.", hint="Check its path.") from error
+        raise UsageError(
+            f"{notebook} cannot be read: {error.strerror}.", hint="Check its path."
+        ) from error
     except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise UsageError(f"{notebook} is no notebook.", hint="Give a file that ends in .ipynb.") from error
+        raise UsageError(
+            f"{notebook} is no notebook.", hint="Give a file that ends in .ipynb."
+        ) from error
 
 
 def run_notebook(notebook: Path, output: Path, given: Mapping[str, Any]) -> Path:
-    """Run a notebook with these parameters in its own folder, and keep the executed copy as `output`, whole or not at all.
+    """Run a notebook with these parameters in its own folder, and keep the executed copy as
+    `output`, whole or not at all.
 
-    Raises UnknownName before anything runs, and NotebookFailed where a cell raised: the copy then shows it.
+    Raises UnknownName before anything runs, and NotebookFailed where a cell raised: the copy then
+    shows it.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -85,13 +122,19 @@ def run_notebook(notebook: Path, output: Path, given: Mapping[str, Any]) -> Path
             raise UnknownName("parameter", name, known)
     part = output.with_name(f".{output.stem}.part.ipynb")
     try:
-        papermill.execute_notebook(str(notebook), str(part), parameters=dict(given), cwd=str(notebook.parent), **_HOW)
+        papermill.execute_notebook(
+            str(notebook), str(part), parameters=dict(given), cwd=str(notebook.parent), **_HOW
+        )
     except papermill.PapermillExecutionError as error:
         os.replace(part, output)
         hint = f"See cell {error.cell_index} of {output}."
-        raise NotebookFailed(f"{notebook.name} failed: {error.ename}: {error.evalue}", hint=hint) from error
+        raise NotebookFailed(
+            f"{notebook.name} failed: {error.ename}: {error.evalue}", hint=hint
+        ) from error
     except (DeadKernelError, CellTimeoutError) as error:
         os.replace(part, output)
-        raise NotebookFailed(f"{notebook.name} failed: its kernel died or hung.", hint=f"See how far {output} came.") from error
+        raise NotebookFailed(
+            f"{notebook.name} failed: its kernel died or hung.", hint=f"See how far {output} came."
+        ) from error
     os.replace(part, output)
     return output

@@ -1,4 +1,6 @@
-"""`devpipe check`: which configs are usable, which backends are there, and the one next step for whatever is missing."""
+"""`devpipe check`: which configs are usable, which backends are there, and the one next step for
+whatever is missing.
+"""
 
 from __future__ import annotations
 
@@ -32,39 +34,59 @@ class Checked:
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     backends: Mapping[str, Health]
-    unready: Mapping[str, Sequence[str]] = field(default_factory=dict)  # outputs that cannot be used now, and why
+    unready: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # outputs that cannot be used now, and why
 
     def to_json(self) -> dict[str, Any]:
         return {
             "usable": dict(self.usable),
-            "faults": [{"file": fault.file, "path": fault.path, "message": fault.message} for fault in self.faults],
+            "faults": [
+                {"file": fault.file, "path": fault.path, "message": fault.message}
+                for fault in self.faults
+            ],
             "warnings": list(self.warnings),
             "backends": {
-                name: {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(health).items()}
+                name: {
+                    name: list(value) if isinstance(value, tuple) else value
+                    for name, value in asdict(health).items()
+                }
                 for name, health in self.backends.items()
             },
             "unready": {name: list(reasons) for name, reasons in self.unready.items()},
         }
 
     def __str__(self) -> str:
-        lines = [f"{len(names)} usable {kind}: {', '.join(names) or 'none'}" for kind, names in self.usable.items()]
+        lines = [
+            f"{len(names)} usable {kind}: {', '.join(names) or 'none'}"
+            for kind, names in self.usable.items()
+        ]
         for name, health in self.backends.items():
             state = "ready" if health.ready else "NOT READY"
             lines.append(
-                f"backend {name}: {state} " + " ".join(filter(None, [health.detail, health.version, _some(health.models), health.hint]))
+                f"backend {name}: {state} "
+                + " ".join(
+                    filter(None, [health.detail, health.version, _some(health.models), health.hint])
+                )
             )
         reasons = dict.fromkeys(reason for some in self.unready.values() for reason in some)
         for reason in reasons:
-            lines.append(f"NOT READY {', '.join(name for name, some in self.unready.items() if reason in some)}: {reason}")
+            lines.append(
+                "NOT READY"
+                f" {', '.join(name for name, some in self.unready.items() if reason in some)}:"
+                f" {reason}"
+            )
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults] or ["no faults in the files"]
         return "\n".join(line.rstrip() for line in lines)
 
 
 async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> Checked:
-    """Look at everything, also where the settings are broken; asks all backends at the same time, with patience of a few seconds.
+    """Look at everything, also where the settings are broken; asks all backends at the same time,
+    with patience of a few seconds.
 
-    `object_info`: what a ComfyUI server said of its nodes; graphs are then checked against it, and no server is asked.
+    `object_info`: what a ComfyUI server said of its nodes; graphs are then checked against it, and
+    no server is asked.
     """
     try:
         settings, faults = Settings.load(home), tuple[Fault, ...]()
@@ -77,8 +99,14 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
     catalogue, linted = await looking
     health = dict(zip(names, healths, strict=True))
     waiting = await unready(catalogue, backends, health, object_info)
-    makers = sorted({one.backend for one in catalogue.outputs.values() if health[one.backend].ready})
-    usable = {"interceptions": catalogue.interceptions, "media pipelines": catalogue.media, "outputs": catalogue.outputs}
+    makers = sorted(
+        {one.backend for one in catalogue.outputs.values() if health[one.backend].ready}
+    )
+    usable = {
+        "interceptions": catalogue.interceptions,
+        "media pipelines": catalogue.media,
+        "outputs": catalogue.outputs,
+    }
     found = Checked(
         usable={kind: sorted(found) for kind, found in usable.items()},
         faults=(*faults, *catalogue.faults, *linted),
@@ -112,11 +140,17 @@ async def _health(backends: Backends, name: str) -> Health:
     try:
         return await asyncio.wait_for(backends[name].check(), PATIENCE_S)
     except TimeoutError:
-        return Health(ready=False, hint=f"It did not answer within {PATIENCE_S:.0f} s: is its address right?")
+        return Health(
+            ready=False, hint=f"It did not answer within {PATIENCE_S:.0f} s: is its address right?"
+        )
     except DevpipeError as error:
         return Health(ready=False, detail=error.message, hint=error.hint)
     except Exception as error:  # a third party's backend: its fault must not hide the others
-        return Health(ready=False, detail=f"{type(error).__name__}: {error}", hint="Tell those who made this backend.")
+        return Health(
+            ready=False,
+            detail=f"{type(error).__name__}: {error}",
+            hint="Tell those who made this backend.",
+        )
 
 
 def _outside(settings: Settings, backends: Backends) -> list[str]:
@@ -124,8 +158,13 @@ def _outside(settings: Settings, backends: Backends) -> list[str]:
     found = []
     for task, models in settings.models.items():
         chain = Chain.read(models)
-        if chain.candidates and all(leaves(_place(backends, one), chain.boundary) for one in chain.candidates):
-            found.append(f"models.{task}: nothing will be asked, all of {chain} lies outside of {chain.boundary!r}.")
+        if chain.candidates and all(
+            leaves(_place(backends, one), chain.boundary) for one in chain.candidates
+        ):
+            found.append(
+                f"models.{task}: nothing will be asked, all of {chain} lies outside of"
+                f" {chain.boundary!r}."
+            )
     return found
 
 
@@ -133,7 +172,10 @@ def _judgeless(settings: Settings, backends: Backends, names: Sequence[str]) -> 
     """The media backends that make nothing at this level until there is a judge."""
     if settings.models["judge"] or not is_strict(settings.safety):
         return []
-    need = f"at level {settings.safety} it makes nothing without a judge: set DEVPIPE_MODEL_JUDGE=backend/model."
+    need = (
+        f"at level {settings.safety} it makes nothing without a judge: set"
+        " DEVPIPE_MODEL_JUDGE=backend/model."
+    )
     return [f"{name}: {need}" for name in names if not backends[name].by_rule]
 
 

@@ -1,4 +1,6 @@
-"""The commands that make something happen, each a few calls of the Engine; and the one place where errors become lines."""
+"""The commands that make something happen, each a few calls of the Engine; and the one place where
+errors become lines.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devpipe.cli import EXIT_BLOCKED, EXIT_COMPLETED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Asked, looking
+from devpipe.cli import (
+    EXIT_BLOCKED,
+    EXIT_COMPLETED,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    Asked,
+    looking,
+)
 from devpipe.cli.screen import Screen, complain, plain, say, say_json
 from devpipe.errors import ConfigError, DevpipeError, UsageError
 from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar
@@ -22,12 +32,17 @@ if TYPE_CHECKING:
 
 _EXITS = {"completed": EXIT_COMPLETED, "blocked": EXIT_BLOCKED, "cancelled": EXIT_INTERRUPTED}
 _WORST = (EXIT_INTERRUPTED, EXIT_USAGE, EXIT_FAILED, EXIT_BLOCKED, EXIT_COMPLETED)
-TOUR = ("ein roter Kreis über einem stillen blauen See", "three small birds above a yellow house in the rain")
+TOUR = (
+    "ein roter Kreis über einem stillen blauen See",
+    "three small birds above a yellow house in the rain",
+)
 Start = Callable[[], "Sequence[Run]"]
 
 
 def act(parse: Callable[[], Asked], *, json: bool) -> int:
-    """Do what was asked; every error of ours is a line on stderr, with --json also an object on stdout."""
+    """Do what was asked; every error of ours is a line on stderr, with --json also an object on
+    stdout.
+    """
     try:
         asked = parse()
         return _version() if asked.version else _COMMANDS[asked.command](asked)
@@ -40,7 +55,10 @@ def act(parse: Callable[[], Asked], *, json: bool) -> int:
         return _refused(error, json=json)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _refused(DevpipeError(f"{where}{error.strerror or error}.", hint="Check the path and the disk."), json=json)
+        return _refused(
+            DevpipeError(f"{where}{error.strerror or error}.", hint="Check the path and the disk."),
+            json=json,
+        )
 
 
 def _version() -> int:
@@ -58,9 +76,16 @@ def _refused(error: DevpipeError, *, json: bool) -> int:
 
 
 def error_json(error: DevpipeError) -> dict[str, object]:
-    told: dict[str, object] = {"type": type(error).__name__, "message": error.message.strip(), "hint": error.hint}
+    told: dict[str, object] = {
+        "type": type(error).__name__,
+        "message": error.message.strip(),
+        "hint": error.hint,
+    }
     if isinstance(error, ConfigError):
-        told["faults"] = [{"file": fault.file, "path": fault.path, "message": fault.message} for fault in error.faults]
+        told["faults"] = [
+            {"file": fault.file, "path": fault.path, "message": fault.message}
+            for fault in error.faults
+        ]
     return told
 
 
@@ -76,7 +101,10 @@ def _engine(asked: Asked) -> Iterator[Engine]:
 
 
 def _show_runs(asked: Asked, *starts: Start, several: bool = False) -> int:
-    """Start runs, one `start` after the other; follow them on the screen, or print JSON. Gives back the worst exit status."""
+    """Start runs, one `start` after the other; follow them on the screen, or print JSON.
+
+    Gives back the worst exit status.
+    """
     runs: list[Run] = []
     screens: list[Screen] = []
 
@@ -87,9 +115,13 @@ def _show_runs(asked: Asked, *starts: Start, several: bool = False) -> int:
                     if not asked.json:
                         screens.append(Screen(run.folder))
                         run.follow(screens[-1])
-                    with contextlib.suppress(DevpipeError, OSError):  # told below; anything else is a fault of ours
+                    with contextlib.suppress(
+                        DevpipeError, OSError
+                    ):  # told below; anything else is a fault of ours
                         await run
-        except BaseException:  # a signal, or a fault of ours: every run writes its ending before anybody looks
+        except (
+            BaseException
+        ):  # a signal, or a fault of ours: every run writes its ending before anybody looks
             for run in runs:
                 run.cancel()
             for run in runs:
@@ -113,7 +145,9 @@ def _show_runs(asked: Asked, *starts: Start, several: bool = False) -> int:
 
 
 def _told(run: Run) -> dict[str, Any]:
-    """The run as JSON; where its ending could not be written, with the error that the recording lacks."""
+    """The run as JSON; where its ending could not be written, with the error that the recording
+    lacks.
+    """
     told = run.summary.to_json(str(run.folder)) | {"run_id": run.id}
     return told | {"error": error_json(run.failure)} if run.failure and not told["error"] else told
 
@@ -144,7 +178,10 @@ def _parameters(engine: Engine, output: str, settings: Sequence[str]) -> Mapping
     for setting in settings:
         name, equals, value = (part.strip() for part in setting.partition("="))
         if not equals or not name:
-            raise UsageError(f"--set {setting!r} has no {'value' if name else 'name'}.", hint="Write --set NAME=VALUE.")
+            raise UsageError(
+                f"--set {setting!r} has no {'value' if name else 'name'}.",
+                hint="Write --set NAME=VALUE.",
+            )
         parameters[name] = engine.catalogue.output(output).parse(name, value)
     return parameters
 
@@ -152,14 +189,20 @@ def _parameters(engine: Engine, output: str, settings: Sequence[str]) -> Mapping
 def _from_stdin() -> str:
     """The prompt from standard input, in UTF-8 whatever the terminal speaks."""
     data = b""
-    while sys.stdin and len(data) <= 4 * MAX_PROMPT_CHARACTERS and (piece := os.read(sys.stdin.fileno(), 65536)):
+    while (
+        sys.stdin
+        and len(data) <= 4 * MAX_PROMPT_CHARACTERS
+        and (piece := os.read(sys.stdin.fileno(), 65536))
+    ):
         data += piece  # piece by piece: within one long read, Python would not hear a signal
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if len(data) > 4 * MAX_PROMPT_CHARACTERS:
             return "x" * len(data)  # too long, whatever it says
-        raise UsageError(f"Standard input is not UTF-8 at byte {error.start}.", hint="Save the prompt as UTF-8.") from error
+        raise UsageError(
+            f"Standard input is not UTF-8 at byte {error.start}.", hint="Save the prompt as UTF-8."
+        ) from error
     return text
 
 
@@ -168,16 +211,25 @@ def _run(asked: Asked) -> int:
     prompts = prompt if asked.prompt_2 is None else {"prompt": prompt, "prompt_2": asked.prompt_2}
     outputs = list(dict.fromkeys(asked.output or ["sketch"]))
     with _engine(asked) as engine:
-        how = _how(asked) | {"pipeline": asked.pipeline, "parameters": _parameters(engine, outputs[0], asked.set)}
-        return _show_runs(asked, lambda: engine.start(prompts, output=outputs, **how), several=len(outputs) > 1)
+        how = _how(asked) | {
+            "pipeline": asked.pipeline,
+            "parameters": _parameters(engine, outputs[0], asked.set),
+        }
+        return _show_runs(
+            asked, lambda: engine.start(prompts, output=outputs, **how), several=len(outputs) > 1
+        )
 
 
 def _regenerate(asked: Asked) -> int:
     with _engine(asked) as engine:
         source = engine.recordings.find(asked.run)
-        changes = _how(asked) | {name: getattr(asked, name) for name in ("pipeline", "output", "prompt", "text")}
+        changes = _how(asked) | {
+            name: getattr(asked, name) for name in ("pipeline", "output", "prompt", "text")
+        }
         if asked.set:
-            output = asked.output or (source.summary.started.output if source.summary.started else "sketch")
+            output = asked.output or (
+                source.summary.started.output if source.summary.started else "sketch"
+            )
             changes["parameters"] = _parameters(engine, output, asked.set)
         return _show_runs(asked, lambda: [engine.start_again(source.id, **changes)])
 
@@ -193,9 +245,17 @@ def _tour(asked: Asked) -> int:
         return one
 
     with _engine(asked) as engine:
-        status = _show_runs(asked, *(start(engine, prompt, name) for prompt in TOUR for name in ("dada", "bauhaus")), several=True)
+        status = _show_runs(
+            asked,
+            *(start(engine, prompt, name) for prompt in TOUR for name in ("dada", "bauhaus")),
+            several=True,
+        )
     if not asked.json and status == EXIT_COMPLETED:
-        command, lab = (".venv/bin/devpipe", "make lab") if Path("Makefile").exists() else ("devpipe", "devpipe lab")
+        command, lab = (
+            (".venv/bin/devpipe", "make lab")
+            if Path("Makefile").exists()
+            else ("devpipe", "devpipe lab")
+        )
         say(f"picture    {last[0].files[0]}\nrecording  {last[0].folder}\n")
         say(f'Your own:  {command} run "a cat in the rain" -p dada   or   {lab}')
     return status
@@ -219,7 +279,13 @@ def _batch(asked: Asked) -> int:
 
     with _engine(asked) as engine:
         plan = Plan.read(asked.plan)
-        batch = Batch(engine, plan, concurrency=asked.concurrency, budget_usd=asked.budget, on_row=lambda row: _progress(batch.report, row))
+        batch = Batch(
+            engine,
+            plan,
+            concurrency=asked.concurrency,
+            budget_usd=asked.budget,
+            on_row=lambda row: _progress(batch.report, row),
+        )
         if asked.dry_run:
             say_json(batch.forecast.to_json()) if asked.json else say(str(batch.forecast))
             return EXIT_COMPLETED
@@ -234,15 +300,23 @@ def _progress(report: Report, row: Row) -> None:
     """One line per finished run, on a terminal."""
     if sys.stderr.isatty():
         over, item = len(report.rows) - report.counts["not_started"], row.item
-        said = f"{item.pipeline} > {item.output}, seed {item.seed}: {' '.join(item.prompt.split())[:40]}"
-        say(f"{over}/{len(report.rows)}  {row.outcome:<11} {row.run_id or row.error}  {said}", out=sys.stderr)
+        said = (
+            f"{item.pipeline} > {item.output}, seed {item.seed}:"
+            f" {' '.join(item.prompt.split())[:40]}"
+        )
+        say(
+            f"{over}/{len(report.rows)}  {row.outcome:<11} {row.run_id or row.error}  {said}",
+            out=sys.stderr,
+        )
 
 
 def _safety_report(asked: Asked) -> int:
     from devpipe.safety.report import report
 
     with _engine(asked) as engine:
-        done = asked.wait(report(engine, asked.labelled, level=asked.level, concurrency=max(1, asked.concurrency)))
+        done = asked.wait(
+            report(engine, asked.labelled, level=asked.level, concurrency=max(1, asked.concurrency))
+        )
     if asked.out:
         done.write(asked.out)
     say_json(done.to_json()) if asked.json else say(plain(str(done)))
@@ -256,7 +330,10 @@ def _init(asked: Asked) -> int:
     if asked.json:
         say_json({"home": str(made)})
     else:
-        say(f'{made} is a workspace now. Next:\n  cd {shlex.quote(asked.dir)}\n  devpipe run "a cat in the rain" -p dada')
+        say(
+            f'{made} is a workspace now. Next:\n  cd {shlex.quote(asked.dir)}\n  devpipe run "a cat'
+            ' in the rain" -p dada'
+        )
     return EXIT_COMPLETED
 
 
@@ -267,7 +344,19 @@ def _adopt(asked: Asked) -> int:
 
 
 _COMMANDS: Mapping[str, Callable[[Asked], int]] = {
-    "run": _run, "regenerate": _regenerate, "tour": _tour, "resume": _resume, "replay": _replay, "batch": _batch, "init": _init,
-    "show": looking.show, "verify": looking.verify, "list": looking.names, "check": looking.check, "export": looking.export,
-    "lab": looking.lab, "safety-report": _safety_report, "adopt": _adopt,
-}  # fmt: skip
+    "run": _run,
+    "regenerate": _regenerate,
+    "tour": _tour,
+    "resume": _resume,
+    "replay": _replay,
+    "batch": _batch,
+    "init": _init,
+    "show": looking.show,
+    "verify": looking.verify,
+    "list": looking.names,
+    "check": looking.check,
+    "export": looking.export,
+    "lab": looking.lab,
+    "safety-report": _safety_report,
+    "adopt": _adopt,
+}

@@ -67,7 +67,11 @@ def _verified(recording: Recording, problems: Iterable[str]) -> str:
 
 
 def _go_on(recording: Recording) -> str:
-    return f": devpipe resume {recording.id}" if recording.state == "interrupted" and recording.events else ""
+    return (
+        f": devpipe resume {recording.id}"
+        if recording.state == "interrupted" and recording.events
+        else ""
+    )
 
 
 def names(asked: Asked) -> int:
@@ -80,7 +84,11 @@ def names(asked: Asked) -> int:
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for row in texts:
         cut = [text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..." for text in row]
-        say("  ".join(text.ljust(min(width, _WIDTH)) for text, width in zip(cut, widths, strict=True)).rstrip())
+        say(
+            "  ".join(
+                text.ljust(min(width, _WIDTH)) for text, width in zip(cut, widths, strict=True)
+            ).rstrip()
+        )
     return EXIT_COMPLETED
 
 
@@ -88,20 +96,36 @@ def _recordings(asked: Asked) -> list[dict[str, Any]]:
     """All runs, newest first, from the index beside them."""
     wanted = ["run_id", "state", "pipeline", "output", "prompt"]
     runs = _tables(asked).runs()[wanted].iloc[::-1]
-    return [{str(name): None if value != value else value for name, value in row.items()} for row in runs.to_dict("records")]
+    return [
+        {str(name): None if value != value else value for name, value in row.items()}
+        for row in runs.to_dict("records")
+    ]
 
 
 def _configs(asked: Asked) -> list[dict[str, Any]]:
     from devpipe.engine.engine import Engine
 
     engine = Engine(asked.workspace())
-    language = "de" if os.environ.get("LC_ALL", os.environ.get("LANG", "")).startswith("de") else "en"
+    language = (
+        "de" if os.environ.get("LC_ALL", os.environ.get("LANG", "")).startswith("de") else "en"
+    )
     if asked.what == "backends":
         return [{"name": name} for name in engine.backends.names()]
     if asked.what == "outputs":
         outputs = sorted(engine.catalogue.outputs.items())
-        return [{"name": n, "medium": o.medium, "backend": o.backend, "about": o.description.in_(language)} for n, o in outputs]
-    return [{"name": n, "about": p.description.in_(language)} for n, p in sorted(engine.catalogue.interceptions.items())]
+        return [
+            {
+                "name": n,
+                "medium": o.medium,
+                "backend": o.backend,
+                "about": o.description.in_(language),
+            }
+            for n, o in outputs
+        ]
+    return [
+        {"name": n, "about": p.description.in_(language)}
+        for n, p in sorted(engine.catalogue.interceptions.items())
+    ]
 
 
 def check(asked: Asked) -> int:
@@ -118,7 +142,11 @@ def export(asked: Asked) -> int:
     """The recordings as a file for others."""
     from devpipe.analysis.export import export as write
 
-    written = write(_tables(asked), Path(asked.out), runs=[run for runs in asked.runs for run in runs.split(",")])
+    written = write(
+        _tables(asked),
+        Path(asked.out),
+        runs=[run for runs in asked.runs for run in runs.split(",")],
+    )
     say_json([str(path) for path in written]) if asked.json else say("\n".join(map(str, written)))
     return EXIT_COMPLETED
 
@@ -129,7 +157,13 @@ def lab(asked: Asked) -> int:
     try:
         import jupyterlab  # noqa: F401  # only to say what is missing
     except ImportError as error:
-        raise UsageError("JupyterLab is not installed.", hint="Run `pip install devpipe[lab]`.") from error
-    options = [f"--ServerApp.root_dir={place}", "--LabApp.default_url=/lab/tree/notebooks", *asked.arguments]
+        raise UsageError(
+            "JupyterLab is not installed.", hint="Run `pip install devpipe[lab]`."
+        ) from error
+    options = [
+        f"--ServerApp.root_dir={place}",
+        "--LabApp.default_url=/lab/tree/notebooks",
+        *asked.arguments,
+    ]
     environment: Mapping[str, str] = os.environ | {"DEVPIPE_HOME": str(place)}
     os.execve(sys.executable, [sys.executable, "-m", "jupyter", "lab", *options], environment)

@@ -34,7 +34,14 @@ _INDENT = " " * 17
 
 def plain(text: str) -> str:
     """The text without characters that steer a terminal."""
-    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") or c in "\u200c\u200d" else "\ufffd" for c in text)
+    return "".join(
+        (
+            c
+            if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") or c in "\u200c\u200d"
+            else "\ufffd"
+        )
+        for c in text
+    )
 
 
 def say(text: str, *, out: TextIO | None = None, end: str = "\n") -> None:
@@ -81,16 +88,24 @@ def _name(event: TextWritten | TextStreamed) -> str:
 
 
 class Screen:
-    """Follows one run and prints it. Texts grow as they are written; progress shows only on a terminal, on a line that is written over."""
+    """Follows one run and prints it.
+
+    Texts grow as they are written; progress shows only on a terminal, on a line that is written
+    over.
+    """
 
     def __init__(self, folder: Path, *, out: TextIO | None = None) -> None:
         self.folder = folder
         self.out = out or sys.stdout
         self.live = self.out.isatty()
-        self.failed: OSError | None = None  # the output could not be written: the run goes on, unseen
+        self.failed: OSError | None = (
+            None  # the output could not be written: the run goes on, unseen
+        )
         self._growing: _Place | None = None  # the text on the line that has no end yet
         self._grown: dict[_Place, str] = {}
-        self._shown: dict[tuple[str, str], tuple[_Place, str]] = {}  # the latest text of each stage and part, and where it was made
+        self._shown: dict[
+            tuple[str, str], tuple[_Place, str]
+        ] = {}  # the latest text of each stage and part, and where it was made
 
     def __call__(self, happening: Happening) -> None:
         event = happening.event if isinstance(happening, Recorded) else happening
@@ -100,9 +115,15 @@ class Screen:
             case Progressed(step=step, steps=steps, message=message) if self.live:
                 self._fleeting(f"{step} of {steps} {message}")
             case Queued(position=position, seconds=seconds) if self.live:
-                self._fleeting(f"waiting: {position} before this one" + (f", about {seconds:.0f} s" if seconds is not None else ""))
+                self._fleeting(
+                    f"waiting: {position} before this one"
+                    + (f", about {seconds:.0f} s" if seconds is not None else "")
+                )
             case RunStarted():
-                self._line(f"{event.pipeline} > {event.output}   safety {event.safety}, text seed {event.text_seed}, run {event.run_id}")
+                self._line(
+                    f"{event.pipeline} > {event.output}   safety {event.safety}, text seed"
+                    f" {event.text_seed}, run {event.run_id}"
+                )
             case RunResumed(cut_bytes=cut):
                 self._line(f"resumed{f'; a torn tail of {cut} bytes was cut off' if cut else ''}")
             case StageStarted(stage=stage):
@@ -115,10 +136,21 @@ class Screen:
                 self._verdict(event)
             case AttemptFinished(stage="generation"):
                 problem = f": {event.error.message}" if event.error else ""
-                self._line(f"{_INDENT}{event.backend}/{event.model} {event.outcome} in {event.seconds:.2f} s{problem}")
+                self._line(
+                    f"{_INDENT}{event.backend}/{event.model} {event.outcome} in {event.seconds:.2f}"
+                    f" s{problem}"
+                )
             case ArtifactWritten():
-                size = f"{event.width} x {event.height}, " if event.width else f"{event.seconds:.1f} s, " if event.seconds else ""
-                self._line(f"{_INDENT}{self.folder / event.path}  ({size}{-(-event.bytes // 1000)} kB)")
+                size = (
+                    f"{event.width} x {event.height}, "
+                    if event.width
+                    else f"{event.seconds:.1f} s, "
+                    if event.seconds
+                    else ""
+                )
+                self._line(
+                    f"{_INDENT}{self.folder / event.path}  ({size}{-(-event.bytes // 1000)} kB)"
+                )
             case StageFinished(outcome="blocked"):
                 self._line(f"{_INDENT}blocked: {event.reason}")
             case Warned(message=message):
@@ -134,7 +166,10 @@ class Screen:
     def _text(self, event: TextWritten) -> None:
         """A text that is written; where it has been seen growing, only what is now known of it."""
         place, tag = _place(event), "partial" if event.partial else event.language or "?"
-        grown, (made, shown) = self._grown.pop(place, None), self._shown.get((event.stage, event.part), (place, None))
+        grown, (made, shown) = (
+            self._grown.pop(place, None),
+            self._shown.get((event.stage, event.part), (place, None)),
+        )
         self._shown[event.stage, event.part] = place, "" if event.partial else event.text
         if event.final and shown == event.text and (not event.step or made == place):
             return  # the step that made it has shown it
@@ -158,7 +193,10 @@ class Screen:
 
     def _verdict(self, event: VerdictGiven) -> None:
         word = "allowed" if event.allowed else f"blocked ({', '.join(event.categories)})"
-        self._line(f"{_INDENT}{word} by {event.method} at level {event.level}" + (f"\n{_INDENT}{event.cause}" if event.cause else ""))
+        self._line(
+            f"{_INDENT}{word} by {event.method} at level {event.level}"
+            + (f"\n{_INDENT}{event.cause}" if event.cause else "")
+        )
 
     @property
     def _clear(self) -> str:

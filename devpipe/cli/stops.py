@@ -14,14 +14,20 @@ T = TypeVar("T")
 EXIT_INTERRUPTED = 130
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LINE = b"devpipe: interrupted.\n"
-JSON = b'{"run_id": null, "outcome": null, "error": {"type": "Interrupted", "message": "Nothing was started.", "hint": ""}}\n'
+JSON = (
+    b'{"run_id": null, "outcome": null, "error": {"type": "Interrupted", "message": "Nothing was'
+    b' started.", "hint": ""}}\n'
+)
 
 
 class Stops:
-    """What a signal does: before `wait` it ends the process at once, within it cancels the work, after it the work is over.
+    """What a signal does: before `wait` it ends the process at once, within it cancels the work,
+    after it the work is over.
 
-    Cancelled work writes its endings first. A second signal ends the process at once: recordings survive that.
-    `last`: the process ends with this object, so signals stay ignored while the interpreter winds up.
+    Cancelled work writes its endings first. A second signal ends the process at once: recordings
+    survive that.
+    `last`: the process ends with this object, so signals stay ignored while the interpreter winds
+    up.
     """
 
     def __init__(self, *, json: bool, last: bool) -> None:
@@ -32,16 +38,27 @@ class Stops:
 
     def __enter__(self) -> Stops:
         if threading.current_thread() is threading.main_thread():  # the only one that may
-            wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, and `&` in a script
-            self._before = {number: signal.signal(number, self._on) or signal.SIG_DFL for number in wanted}
+            wanted = [
+                number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN
+            ]  # nohup, and `&` in a script
+            self._before = {
+                number: signal.signal(number, self._on) or signal.SIG_DFL for number in wanted
+            }
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_IGN if self._last else handler)
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of the work; KeyboardInterrupt where a signal cancelled it, once it has ended."""
+        """The result of the work; KeyboardInterrupt where a signal cancelled it, once it
+        has ended.
+        """
 
         async def guarded() -> T:
             loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
@@ -65,7 +82,9 @@ class Stops:
             self._cancel()
 
     def _leave(self) -> None:
-        """End here and now, without unwinding: that would show a traceback from wherever the signal came."""
+        """End here and now, without unwinding: that would show a traceback from wherever the signal
+        came.
+        """
         try:
             os.write(2, LINE)
             if self._json and not self._begun:

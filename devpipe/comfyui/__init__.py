@@ -1,1 +1,3 @@
-"""What is somebody's graph? Its links, its server, what it needs, and how it becomes an output config."""
+"""What is somebody's graph? Its links, its server, what it needs, and how it becomes an output
+config.
+"""

@@ -20,7 +20,15 @@ from devpipe.backends.http import QUICK, Patience, TooLarge, base_url, fields, i
 from devpipe.comfyui.checker import filled, input_of, inputs_of, is_link, slots_of, title_of
 from devpipe.comfyui.server import DEAD_S, SUBMIT, ComfyHttp, Job, Server, complaints
 from devpipe.config.settings import Settings
-from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavailable, UsageError, VendorAnswer
+from devpipe.errors import (
+    BackendError,
+    CutOff,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    UsageError,
+    VendorAnswer,
+)
 from devpipe.media.pictures import size_of, sniff
 from devpipe.values import LOCAL_COST, Attachment, Boundary, Cost, Media, MediaRequest, MediaResult
 
@@ -28,14 +36,28 @@ FETCH = Patience(30, 900)
 NODES_S = 30.0  # so old may be what a server said of its nodes, where many graphs are checked
 FIRST_LOOK_S, LONGEST_LOOK_S, HEARD_LOOK_S = 0.005, 1.0, 0.25
 BETWEEN = (502, 504)  # says something in between; ComfyUI itself never does
-LACKING = {"value_not_in_list", "missing_node_type", "custom_validation_failed"}  # a file, or a node: another server may have it
-SHOWING = ("PreviewImage", "PreviewAny", "PreviewAudio", "MaskPreview")  # give something whenever they run
-HINTS = {"OutOfMemory": "Make it smaller, or free its memory.", "SafetensorError": "Its model file is not whole: download it again."}
+LACKING = {
+    "value_not_in_list",
+    "missing_node_type",
+    "custom_validation_failed",
+}  # a file, or a node: another server may have it
+SHOWING = (
+    "PreviewImage",
+    "PreviewAny",
+    "PreviewAudio",
+    "MaskPreview",
+)  # give something whenever they run
+HINTS = {
+    "OutOfMemory": "Make it smaller, or free its memory.",
+    "SafetensorError": "Its model file is not whole: download it again.",
+}
 START = "Start it (python main.py), or set COMFYUI_URL to where it runs."
 
 
 class Lost(Unavailable):
-    """The server no longer knows a job that it had: it was restarted, or somebody deleted the job."""
+    """The server no longer knows a job that it had: it was restarted, or somebody deleted
+    the job.
+    """
 
 
 class ServerGone(Unavailable):
@@ -75,11 +97,23 @@ class ComfyUI(Backend):
         super().__init__(settings)
         told = [one for one in settings.url("comfyui", "127.0.0.1").split(",") if one.strip()]
         if not told:
-            raise UsageError("COMFYUI_URL names no server.", hint="Write it like http://127.0.0.1:8188.")
+            raise UsageError(
+                "COMFYUI_URL names no server.", hint="Write it like http://127.0.0.1:8188."
+            )
         urls = dict.fromkeys(base_url(one, 8188, variable="COMFYUI_URL") for one in told)
         token = settings.key("COMFYUI_TOKEN") or ""
         self.servers = [
-            Server(ComfyHttp(url, name="ComfyUI", key=token, key_name="COMFYUI_TOKEN", transport=transport, start=START)) for url in urls
+            Server(
+                ComfyHttp(
+                    url,
+                    name="ComfyUI",
+                    key=token,
+                    key_name="COMFYUI_TOKEN",
+                    transport=transport,
+                    start=START,
+                )
+            )
+            for url in urls
         ]
 
     def boundary(self, model: str) -> Boundary:
@@ -89,11 +123,15 @@ class ComfyUI(Backend):
     async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
         """All files of a run of the request's graph.
 
-        A job that its server has forgotten is sent once more, under an id that follows from its own. One that a dead
+        A job that its server has forgotten is sent once more, under an id that follows from its
+        own. One that a dead
         process of ours may have sent is looked for first.
         """
         if request.workflow is None:
-            raise Rejected("ComfyUI needs a graph.", hint="Name one in the output config: `devpipe adopt GRAPH.json` writes it.")
+            raise Rejected(
+                "ComfyUI needs a graph.",
+                hint="Name one in the output config: `devpipe adopt GRAPH.json` writes it.",
+            )
         id = request.request_id or str(uuid.uuid4())
         again = str(uuid.uuid5(uuid.UUID(id), "again"))
         try:
@@ -102,8 +140,12 @@ class ComfyUI(Backend):
         except Lost:
             return await self._made(request, again, emit)
 
-    async def _left(self, request: MediaRequest, ids: Iterable[str], emit: Emit) -> MediaResult | None:
-        """The result of a job that one of the servers has under one of these ids; None where none knows of it."""
+    async def _left(
+        self, request: MediaRequest, ids: Iterable[str], emit: Emit
+    ) -> MediaResult | None:
+        """The result of a job that one of the servers has under one of these ids; None where none
+        knows of it.
+        """
         assert request.workflow is not None
         if Job("", emit, request.workflow.nodes).streaming:
             return None  # its pictures went to a socket that is no more
@@ -117,7 +159,10 @@ class ComfyUI(Backend):
             return await self._result(server, job, request)
 
     async def _holder(self, ids: tuple[str, ...]) -> tuple[Server | None, str]:
-        """Which server has a job under one of these ids. One that does not answer may be it, and is waited for."""
+        """Which server has a job under one of these ids.
+
+        One that does not answer may be it, and is waited for.
+        """
         silent, until, delay = list(self.servers), time.monotonic() + self.gone_s, 10 * FIRST_LOOK_S
         while True:
             told = await asyncio.gather(*(server.knows(ids) for server in silent))
@@ -132,7 +177,9 @@ class ComfyUI(Backend):
         if len(silent) == len(self.servers):
             raise self._nobody()
         for server in silent:
-            server.dead_until = time.monotonic() + DEAD_S  # it may still have the job, and does not get it twice
+            server.dead_until = (
+                time.monotonic() + DEAD_S
+            )  # it may still have the job, and does not get it twice
         return None, ""
 
     async def _made(self, request: MediaRequest, id: str, emit: Emit) -> MediaResult:
@@ -142,8 +189,13 @@ class ComfyUI(Backend):
         for server in await self._by_load():
             async with self._at(server, Job(id, emit)) as job:
                 try:
-                    names = {name: await server.upload(_named(image), image.data) for name, image in request.images.items()}
-                    job.graph = filled(request.workflow, request, images=names, prefix=f"devpipe/{id}")
+                    names = {
+                        name: await server.upload(_named(image), image.data)
+                        for name, image in request.images.items()
+                    }
+                    job.graph = filled(
+                        request.workflow, request, images=names, prefix=f"devpipe/{id}"
+                    )
                     await self._submit(server, job)
                 except (Unavailable, RateLimited, Lacking) as error:
                     if error.sent:
@@ -162,15 +214,25 @@ class ComfyUI(Backend):
             return self.servers
         for _ in range(2):
             loads = await asyncio.gather(*(server.load() for server in self.servers))
-            found = [(one, load) for one, load in zip(self.servers, loads, strict=True) if load is not None]
+            found = [
+                (one, load)
+                for one, load in zip(self.servers, loads, strict=True)
+                if load is not None
+            ]
             if found:
-                return [one for one, _ in sorted(found, key=lambda pair: max(pair[1], len(pair[0].jobs)))]
+                return [
+                    one
+                    for one, _ in sorted(found, key=lambda pair: max(pair[1], len(pair[0].jobs)))
+                ]
             for server in self.servers:
                 server.dead_until = 0.0
         raise self._nobody()
 
     def _nobody(self) -> Unavailable:
-        return Unavailable(f"No ComfyUI answers at {', '.join(server.http.url for server in self.servers)}.", hint=START)
+        return Unavailable(
+            f"No ComfyUI answers at {', '.join(server.http.url for server in self.servers)}.",
+            hint=START,
+        )
 
     @asynccontextmanager
     async def _at(self, server: Server, job: Job) -> AsyncIterator[Job]:
@@ -206,19 +268,30 @@ class ComfyUI(Backend):
             job.over = True
             if error.vendor is None or error.vendor.status != 500:
                 raise
-            raise Rejected(error.message, hint="Look into the log of ComfyUI.", vendor=error.vendor) from error
+            raise Rejected(
+                error.message, hint="Look into the log of ComfyUI.", vendor=error.vendor
+            ) from error
         except (Rejected, RateLimited) as error:
             job.over = True
             if error.vendor is None or error.vendor.status != 400:
                 raise
             raise _refused(error.vendor, error.message, job) from error
         if found := complaints(told.get("node_errors"), job.title):
-            raise PartlyRefused(f"ComfyUI would have run a part of the graph only: {'; '.join(found)}.", hint="Run `devpipe check`.")
+            raise PartlyRefused(
+                f"ComfyUI would have run a part of the graph only: {'; '.join(found)}.",
+                hint="Run `devpipe check`.",
+            )
 
     async def _posted(self, server: Server, job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What the server answers. A prompt that is on its way when its run is cancelled can be stopped when it is there, and is."""
+        """What the server answers.
+
+        A prompt that is on its way when its run is cancelled can be stopped when it is there, and
+        is.
+        """
         posting = asyncio.ensure_future(server.http.post_json("/prompt", body, patience=SUBMIT))
-        posting.add_done_callback(lambda done: done.cancelled() or done.exception())  # also where nobody waits for it any more
+        posting.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # also where nobody waits for it any more
         try:
             return await asyncio.shield(posting)
         except asyncio.CancelledError:
@@ -234,9 +307,13 @@ class ComfyUI(Backend):
         await self._heard(server, job)
         job.over, took, compute = True, time.monotonic() - job.sent_at, _seconds(entry)
         _check(entry, job)
-        media = [_media(data, kind, request) async for data, kind in self._files(server, job, entry)]
+        media = [
+            _media(data, kind, request) async for data, kind in self._files(server, job, entry)
+        ]
         if compute is not None:
-            server.usual_s = compute if server.usual_s is None else 0.7 * server.usual_s + 0.3 * compute
+            server.usual_s = (
+                compute if server.usual_s is None else 0.7 * server.usual_s + 0.3 * compute
+            )
         return MediaResult(
             tuple(media),
             model=request.model,
@@ -249,7 +326,8 @@ class ComfyUI(Backend):
     async def _ended(self, server: Server, job: Job) -> Mapping[str, Any]:
         """The history's entry of the job, once it is there.
 
-        Events only shorten the wait: a socket can be silent for many reasons, and tells nobody. Raises Lost or ServerGone.
+        Events only shorten the wait: a socket can be silent for many reasons, and tells nobody.
+        Raises Lost or ServerGone.
         """
         delay, answered, absent_since = FIRST_LOOK_S, time.monotonic(), None
         while True:
@@ -268,26 +346,42 @@ class ComfyUI(Backend):
             absent_since = None if known else absent_since or answered
             if absent_since and answered - absent_since >= self.lost_s:
                 job.over = True
-                raise Lost("ComfyUI has lost the job: it was restarted, or somebody deleted it.", hint="Start the run again.", sent=True)
+                raise Lost(
+                    "ComfyUI has lost the job: it was restarted, or somebody deleted it.",
+                    hint="Start the run again.",
+                    sent=True,
+                )
             await server.resume()
             server.tell(job)
             delay = _longer(delay)
 
     def _still_there(self, error: BackendError, silent_s: float) -> None:
-        """Raises where a job's server has answered nothing else for too long: one bad answer, or some, say nothing of the job."""
-        if silent_s <= (self.stalled_s if error.sent or isinstance(error, RateLimited) else self.gone_s):
+        """Raises where a job's server has answered nothing else for too long: one bad answer, or
+        some, say nothing of the job.
+        """
+        if silent_s <= (
+            self.stalled_s if error.sent or isinstance(error, RateLimited) else self.gone_s
+        ):
             return
         if isinstance(error, Rejected):
             raise error
-        raise ServerGone(f"ComfyUI stopped answering while it had the job: {error.message}", hint=START, sent=True) from error
+        raise ServerGone(
+            f"ComfyUI stopped answering while it had the job: {error.message}",
+            hint=START,
+            sent=True,
+        ) from error
 
     async def _heard(self, server: Server, job: Job) -> None:
-        """Wait for the pictures that come by the socket alone: where somebody stalls it, the history is there before them."""
+        """Wait for the pictures that come by the socket alone: where somebody stalls it, the
+        history is there before them.
+        """
         until = time.monotonic() + self.late_s
         while job.streaming and not job.ended and server.listens and time.monotonic() < until:
             await _news(job, LONGEST_LOOK_S)
 
-    async def _files(self, server: Server, job: Job, entry: Mapping[str, Any]) -> AsyncIterator[tuple[bytes, str]]:
+    async def _files(
+        self, server: Server, job: Job, entry: Mapping[str, Any]
+    ) -> AsyncIterator[tuple[bytes, str]]:
         """Every file and text of the job with the type that its bytes show."""
         left = self.max_files
         for picture in job.streamed:
@@ -296,16 +390,24 @@ class ComfyUI(Backend):
             if isinstance(output, str):
                 yield output.encode(), "text/plain"
                 continue
-            path = "/view?" + urlencode({key: output.get(key, "") for key in ("filename", "subfolder", "type")})
+            path = "/view?" + urlencode(
+                {key: output.get(key, "") for key in ("filename", "subfolder", "type")}
+            )
             data = await self._file(server, path, min(self.max_file, left))
             if not data:
-                problem = f"ComfyUI no longer has {output['filename']} of node {node} ({job.title(node)})."
+                problem = (
+                    f"ComfyUI no longer has {output['filename']} of node {node}"
+                    f" ({job.title(node)})."
+                )
                 raise FileMissing(problem, hint="Start the run again.")
             left -= len(data)
             yield data, _kind(data)
 
     async def _file(self, server: Server, path: str, limit: int) -> bytes:
-        """A file, also where the server is away for a while: a restart leaves its files. Empty where there is none."""
+        """A file, also where the server is away for a while: a restart leaves its files.
+
+        Empty where there is none.
+        """
         delay, until = 10 * FIRST_LOOK_S, math.inf
         while True:
             try:
@@ -315,7 +417,9 @@ class ComfyUI(Backend):
                     return b""
                 if status == 400 or isinstance(error, TooLarge) or time.monotonic() > until:
                     raise
-                until = min(until, time.monotonic() + self.gone_s)  # whatever the first attempt took
+                until = min(
+                    until, time.monotonic() + self.gone_s
+                )  # whatever the first attempt took
                 delay = _longer(delay, error)
             await asyncio.sleep(delay)
 
@@ -326,7 +430,8 @@ class ComfyUI(Backend):
     async def dry_run(self, graph: Mapping[str, Any]) -> list[str]:
         """What the server finds wrong in the graph; nothing is queued.
 
-        There is no call for that. But an output one of whose inputs is neither a link nor a value fails, after all before it was checked.
+        There is no call for that. But an output one of whose inputs is neither a link nor a value
+        fails, after all before it was checked.
         """
         server = (await self._by_load())[0]
         known = await server.nodes(time.monotonic() - NODES_S)
@@ -344,18 +449,24 @@ class ComfyUI(Backend):
     async def check(self) -> Health:
         """Which of the servers answer, and their versions."""
         found = await asyncio.gather(
-            *(server.http.get_json("/system_stats", patience=QUICK) for server in self.servers), return_exceptions=True
+            *(server.http.get_json("/system_stats", patience=QUICK) for server in self.servers),
+            return_exceptions=True,
         )
         for answer in found:
             if isinstance(answer, BaseException) and not isinstance(answer, BackendError):
                 raise answer
-        problems, told = [one for one in found if isinstance(one, BackendError)], [_told(one) for one in found]
+        problems, told = (
+            [one for one in found if isinstance(one, BackendError)],
+            [_told(one) for one in found],
+        )
         ready, count = len(problems) < len(found), len(found) - len(problems)
         hint = "" if ready else problems[0].hint if isinstance(problems[0], Rejected) else START
         if len(found) == 1:
             detail = problems[0].message if problems else self.servers[0].http.url
             return Health(ready, detail, hint=hint, version=told[0] if ready else "")
-        each = "; ".join(f"{server.http.url} ({one})" for server, one in zip(self.servers, told, strict=True))
+        each = "; ".join(
+            f"{server.http.url} ({one})" for server, one in zip(self.servers, told, strict=True)
+        )
         return Health(ready, f"{count} of {len(found)} servers: {each}.", hint=hint)
 
     async def close(self) -> None:
@@ -369,7 +480,11 @@ def _named(image: Attachment) -> str:
 def _told(stats: object) -> str:
     """Which version a server says that it has, or what it says instead."""
     if isinstance(stats, BackendError):
-        return f"answered {stats.vendor.status}" if stats.vendor and stats.vendor.status else "does not answer"
+        return (
+            f"answered {stats.vendor.status}"
+            if stats.vendor and stats.vendor.status
+            else "does not answer"
+        )
     return str(fields(fields(stats).get("system")).get("comfyui_version", "?"))
 
 
@@ -384,9 +499,15 @@ def _refused(answer: VendorAnswer, words: str, job: Job) -> Rejected:
     told = fields(answer.metadata.get("node_errors"))
     found = complaints(told, job.title)
     message = f"ComfyUI does not take the graph; {'; '.join(found)}." if found else words
-    kinds = {fields(one).get("type") for node in told.values() for one in items(fields(node).get("errors"))} | {answer.kind}
+    kinds = {
+        fields(one).get("type")
+        for node in told.values()
+        for one in items(fields(node).get("errors"))
+    } | {answer.kind}
     unknown = "invalid_prompt" in kinds and "does not exist" in words  # a node, before 0.33
-    return (Lacking if unknown or kinds & LACKING else Rejected)(message, hint="Run `devpipe check`.", vendor=answer)
+    return (Lacking if unknown or kinds & LACKING else Rejected)(
+        message, hint="Run `devpipe check`.", vendor=answer
+    )
 
 
 async def _news(job: Job, delay: float) -> bool:
@@ -408,7 +529,10 @@ def _messages(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _seconds(entry: Mapping[str, Any]) -> float | None:
     """How long the job ran, by the server's clock."""
     noted = _messages(entry)
-    began, ended = (fields(noted.get(kind)).get("timestamp") for kind in ("execution_start", "execution_success"))
+    began, ended = (
+        fields(noted.get(kind)).get("timestamp")
+        for kind in ("execution_start", "execution_success")
+    )
     return (ended - began) / 1000 if isinstance(began, int) and isinstance(ended, int) else None
 
 
@@ -416,28 +540,46 @@ def _check(entry: Mapping[str, Any], job: Job) -> None:
     """Raises unless the job succeeded and every output of its graph is there."""
     noted, status = _messages(entry), fields(entry.get("status"))
     if "execution_interrupted" in noted:
-        raise Interrupted("Somebody stopped the job at ComfyUI.", hint="Start the run again.", sent=True)
+        raise Interrupted(
+            "Somebody stopped the job at ComfyUI.", hint="Start the run again.", sent=True
+        )
     if status and status.get("completed") is not True:
         raise _node_failed(fields(noted.get("execution_error")), job)
     for node in _expected(job):
         if not fields(entry.get("outputs")).get(node):
-            raise FileMissing(f"ComfyUI made no file at node {node} ({job.title(node)}).", hint="Look into the log of ComfyUI.")
+            raise FileMissing(
+                f"ComfyUI made no file at node {node} ({job.title(node)}).",
+                hint="Look into the log of ComfyUI.",
+            )
     for node in job.streaming:
         if not job.streamed or node not in job.heard:
-            problem = f"The pictures of node {node} ({job.title(node)}), which ComfyUI sends and does not keep, have not all arrived."
+            problem = (
+                f"The pictures of node {node} ({job.title(node)}), which ComfyUI sends and does not"
+                " keep, have not all arrived."
+            )
             raise FileMissing(problem, hint="Start the run again.")
 
 
 def _expected(job: Job) -> list[str]:
     """The nodes that must have given something.
 
-    Where the graph saves nothing, also those that only show: beside something saved, a switch may rightly leave them out.
+    Where the graph saves nothing, also those that only show: beside something saved, a switch may
+    rightly leave them out.
     """
-    saving = [node for node, told in job.graph.items() if "filename_prefix" in fields(fields(told).get("inputs"))]
-    return saving or [node for node, told in job.graph.items() if not job.streaming and fields(told).get("class_type") in SHOWING]
+    saving = [
+        node
+        for node, told in job.graph.items()
+        if "filename_prefix" in fields(fields(told).get("inputs"))
+    ]
+    return saving or [
+        node
+        for node, told in job.graph.items()
+        if not job.streaming and fields(told).get("class_type") in SHOWING
+    ]
 
 
-_NAME = r"""(?:(?!\.\w{1,12}['"),;\]]*\s)[^\\/:*?"<>|])+"""  # of a folder: may hold spaces, but does not go on behind a file's ending
+# of a folder: may hold spaces, but does not go on behind a file's ending
+_NAME = r"""(?:(?!\.\w{1,12}['"),;\]]*\s)[^\\/:*?"<>|])+"""
 _PATHS = re.compile(
     rf"(?P<url>\b(?!file:)[A-Za-z][\w+.-]+://\S+)|(?:(?<![A-Za-z])[A-Za-z]:[\\/]+|\\\\)(?:{_NAME}[\\/]+)*"
     rf"|(?<![\w/.])\.{{0,2}}/+(?=[^\s/])(?:{_NAME}/+)*|(?:[^\s\\/'\"]+\\+)+"
@@ -449,13 +591,23 @@ def _node_failed(told: Mapping[str, Any], job: Job) -> NodeFailed:
     node, words = told.get("node_id"), " ".join(str(told.get("exception_message", "")).split())
     words = _PATHS.sub(lambda found: found["url"] or "", words)[:300]
     kind = str(told.get("exception_type", "")).rpartition(".")[2]
-    hint = next((hint for sign, hint in HINTS.items() if sign in kind), "Look into the log of ComfyUI.")
-    return NodeFailed(f"ComfyUI failed at node {node} ({job.title(node)}): {kind}: {words.rstrip('.')}.", hint=hint)
+    hint = next(
+        (hint for sign, hint in HINTS.items() if sign in kind), "Look into the log of ComfyUI."
+    )
+    return NodeFailed(
+        f"ComfyUI failed at node {node} ({job.title(node)}): {kind}: {words.rstrip('.')}.",
+        hint=hint,
+    )
 
 
 def _in_order(entry: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | str]]:
-    """What was saved goes before what the graph only shows on its way, such as the edges it draws by; that may be made first."""
-    return sorted(_outputs(entry), key=lambda one: isinstance(one[1], Mapping) and one[1].get("type") == "temp")
+    """What was saved goes before what the graph only shows on its way, such as the edges it draws
+    by; that may be made first.
+    """
+    return sorted(
+        _outputs(entry),
+        key=lambda one: isinstance(one[1], Mapping) and one[1].get("type") == "temp",
+    )
 
 
 def _outputs(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | str]]:
@@ -463,7 +615,9 @@ def _outputs(entry: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] 
     for node, told in fields(entry.get("outputs")).items():
         for kind, given in fields(told).items():
             for item in items(given):
-                if (isinstance(item, Mapping) and item.get("filename")) or (kind == "text" and isinstance(item, str)):
+                if (isinstance(item, Mapping) and item.get("filename")) or (
+                    kind == "text" and isinstance(item, str)
+                ):
                     yield node, item
 
 
@@ -477,12 +631,20 @@ def _kind(data: bytes) -> str:
 
 def _media(data: bytes, kind: str, request: MediaRequest) -> Media:
     width, height = size_of(data)
-    return Media(data, kind, width or None, height or None, alt=request.texts.get("prompt") or "made by ComfyUI")
+    return Media(
+        data,
+        kind,
+        width or None,
+        height or None,
+        alt=request.texts.get("prompt") or "made by ComfyUI",
+    )
 
 
 _SENTINEL = ["no", "link", "at all"]
 _PREFIX = {"filename_prefix": _SENTINEL}
-_SAVERS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {  # what takes such a thing and is refused: node, input, what else it needs
+_SAVERS: Mapping[
+    str, tuple[str, str, Mapping[str, object]]
+] = {  # what takes such a thing and is refused: node, input, what else it needs
     "IMAGE": ("SaveImage", "images", _PREFIX),
     "LATENT": ("SaveLatent", "samples", _PREFIX),
     "AUDIO": ("SaveAudio", "audio", _PREFIX),
@@ -495,14 +657,25 @@ _SAVERS: Mapping[str, tuple[str, str, Mapping[str, object]]] = {  # what takes s
 def _sentinels(graph: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """The graph with all its outputs such that the server refuses them in the end.
 
-    What an output would have got by the input that is spoilt goes to a saver beside it. An output that takes nothing is left out.
+    What an output would have got by the input that is spoilt goes to a saver beside it. An output
+    that takes nothing is left out.
     """
-    found, left_out, savers = dict(graph), set[str](), {kind for kind, one in _SAVERS.items() if one[0] in known}
+    found, left_out, savers = (
+        dict(graph),
+        set[str](),
+        {kind for kind, one in _SAVERS.items() if one[0] in known},
+    )
     for number, node in graph.items():
         if not fields(known.get(node["class_type"])).get("output_node"):
             continue
-        kinds = {name: _brought(graph, node, name, known) for name in inputs_of(known, node["class_type"])}
-        if name := _spoilt(node, {name: kind in savers for name, kind in kinds.items() if not kind.startswith("COMFY_")}):
+        kinds = {
+            name: _brought(graph, node, name, known)
+            for name in inputs_of(known, node["class_type"])
+        }
+        if name := _spoilt(
+            node,
+            {name: kind in savers for name, kind in kinds.items() if not kind.startswith("COMFY_")},
+        ):
             found[number] = {**node, "inputs": {**node["inputs"], name: _SENTINEL}}
             if is_link(link := node["inputs"].get(name)) and kinds[name] in savers:
                 found |= _witness(f"{number}, {name}", title_of(node), kinds[name], link)
@@ -516,11 +689,17 @@ def _without(graph: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
     found = dict(graph)
     while left_out:
         found = {number: node for number, node in found.items() if number not in left_out}
-        left_out = {number for number, node in found.items() if any(is_link(one) and one[0] in left_out for one in node["inputs"].values())}
+        left_out = {
+            number
+            for number, node in found.items()
+            if any(is_link(one) and one[0] in left_out for one in node["inputs"].values())
+        }
     return found
 
 
-def _brought(graph: Mapping[str, Any], node: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> str:
+def _brought(
+    graph: Mapping[str, Any], node: Mapping[str, Any], name: str, known: Mapping[str, Any]
+) -> str:
     """What kind of thing an input takes; where it takes anything, the kind that its link brings."""
     told, value = input_of(known, node["class_type"], name), node["inputs"].get(name)
     kind = told.kind if told else ""
@@ -531,7 +710,10 @@ def _brought(graph: Mapping[str, Any], node: Mapping[str, Any], name: str, known
 
 
 def _spoilt(node: Mapping[str, Any], saved: Mapping[str, bool]) -> str:
-    """The input of an output node whose loss hides the least; empty where there is none. `saved`: whether a saver could take it."""
+    """The input of an output node whose loss hides the least; empty where there is none.
+
+    `saved`: whether a saver could take it.
+    """
 
     def hides(name: str) -> tuple[bool, bool, bool, bool]:
         given, linked = name in node["inputs"], is_link(node["inputs"].get(name))
@@ -543,13 +725,25 @@ def _spoilt(node: Mapping[str, Any], saved: Mapping[str, bool]) -> str:
 def _witness(number: str, title: str, kind: str, link: Sequence[Any]) -> dict[str, Any]:
     """A saver of what a link brings, so that all before it is checked."""
     node, name, more = _SAVERS[kind]
-    found = {number: {"class_type": node, "inputs": {**more, name: link}, "_meta": {"title": title}}}
-    return found | _witness(f"{number} as a picture", title, "IMAGE", [number, 0]) if kind == "MASK" else found
+    found = {
+        number: {"class_type": node, "inputs": {**more, name: link}, "_meta": {"title": title}}
+    }
+    return (
+        found | _witness(f"{number} as a picture", title, "IMAGE", [number, 0])
+        if kind == "MASK"
+        else found
+    )
 
 
 def _without_sentinels(node_errors: Mapping[str, Any]) -> dict[str, Any]:
     """The errors that are the graph's own."""
     return {
-        node: {"errors": [one for one in told.get("errors", ()) if fields(one.get("extra_info")).get("received_value") != _SENTINEL]}
+        node: {
+            "errors": [
+                one
+                for one in told.get("errors", ())
+                if fields(one.get("extra_info")).get("received_value") != _SENTINEL
+            ]
+        }
         for node, told in node_errors.items()
     }

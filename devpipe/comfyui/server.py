@@ -1,4 +1,7 @@
-"""One ComfyUI server on the wire: a socket for what is nice to know in time, HTTP for what counts. Figures: 0.3.64 and 0.8.0, measured."""
+"""One ComfyUI server on the wire: a socket for what is nice to know in time, HTTP for what counts.
+
+Figures: 0.3.64 and 0.8.0, measured.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,18 @@ LOAD = Patience(30, 30, connect=1)
 POLL = Patience(30, 30)  # a server that loads a model may be silent for long
 SUBMIT = Patience(120, 120)
 MAX_FRAME = 2**28  # bytes: a node may send whole pictures; 2048 x 2048 of noise are 12.6 MB
-IDLE_S = 30.0  # a socket nobody needs is closed: one that is not read (a sleeping laptop) stalls the events of everybody
+# a socket nobody needs is closed: one that is not read (a sleeping laptop) stalls the events of
+# everybody
+IDLE_S = 30.0
 DEAD_S = 30.0
 DEAF_S = 10.0  # so long no socket is asked for where the last one did not open in time
 STOP_S = 1.0
 BUSY = 10**6  # prompts, where a server has no time to say how many
 BY_ID = (0, 3, 57)  # older servers stop whatever runs, whoever's it is
-NOWHERE = (404, 405)  # ComfyUI has all the paths that are asked for, but for those of which a look says so
+NOWHERE = (
+    404,
+    405,
+)  # ComfyUI has all the paths that are asked for, but for those of which a look says so
 _STREAMED = "SaveImageWebsocket"
 
 
@@ -49,7 +57,9 @@ class Job:
     node: str = ""
     begun: set[str] = field(default_factory=set)
     streamed: list[bytes] = field(default_factory=list)
-    heard: set[str] = field(default_factory=set)  # nodes during which the socket was there all the time
+    heard: set[str] = field(
+        default_factory=set
+    )  # nodes during which the socket was there all the time
     torn: bool = False  # it was lost since the node began
     position: int = 0  # how many come first
     told: int = 0  # what was last said of that
@@ -57,7 +67,9 @@ class Job:
     @property
     def streaming(self) -> list[str]:
         """The nodes whose pictures come by the socket and nowhere else."""
-        return [node for node, told in self.graph.items() if fields(told).get("class_type") == _STREAMED]
+        return [
+            node for node, told in self.graph.items() if fields(told).get("class_type") == _STREAMED
+        ]
 
     def enter(self, node: str) -> None:
         """A node begins, so that the one before it has sent all that it sends."""
@@ -65,7 +77,9 @@ class Job:
         self.node, self.torn = node, False
 
     def title(self, node: object) -> str:
-        """What the person calls a node of the graph; nodes that others put into it have no name here."""
+        """What the person calls a node of the graph; nodes that others put into it have no name
+        here.
+        """
         found = self.graph.get(str(node))
         return title_of(found) if found else str(node)
 
@@ -77,13 +91,21 @@ class _Connect(connect):
 
 
 class ComfyHttp(Http):
-    def error(self, status: int, headers: Mapping[str, str], body: bytes | Mapping[str, Any]) -> BackendError:
-        """`vendor_error`; of a path that every ComfyUI has, it says that there is none at this address."""
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes | Mapping[str, Any]
+    ) -> BackendError:
+        """`vendor_error`; of a path that every ComfyUI has, it says that there is none at this
+        address.
+        """
         found = super().error(status, headers, body)
         if status not in NOWHERE:
             return found
         hint = "Set COMFYUI_URL to the address at which its page opens, without anything after it."
-        return Rejected(f"There is no ComfyUI at {self.url} (it answered {status}).", hint=hint, vendor=found.vendor)
+        return Rejected(
+            f"There is no ComfyUI at {self.url} (it answered {status}).",
+            hint=hint,
+            vendor=found.vendor,
+        )
 
 
 class Server:
@@ -114,7 +136,9 @@ class Server:
     # The socket.
 
     async def listen(self) -> str:
-        """The client id to give with a prompt; its events come from now on, if the server has a socket for us."""
+        """The client id to give with a prompt; its events come from now on, if the server has a
+        socket for us.
+        """
         if self._idle:
             self._idle.cancel()
         if self._reader is not None and self._reader.get_loop() is not asyncio.get_running_loop():
@@ -127,7 +151,10 @@ class Server:
         return self._client_id
 
     async def _open(self) -> None:
-        """Connect anew. The old client id is only safe after a confirmed close: else, when the server notices that the
+        """Connect anew.
+
+        The old client id is only safe after a confirmed close: else, when the server notices that
+        the
         old socket has gone, it unregisters the new one, and all is silence."""
         if self._socket is not None and self._socket.protocol.close_rcvd is None:
             self._client_id = str(uuid.uuid4())
@@ -135,11 +162,20 @@ class Server:
         address, headers = self.http.websocket(f"/ws?clientId={self._client_id}")
         try:
             self._socket = await _Connect(
-                address, additional_headers=headers, user_agent_header=None, compression=None, max_size=MAX_FRAME,
-                open_timeout=self.quick_s, ping_interval=None, close_timeout=STOP_S, proxy=None if self.http.private else True,
-            )  # fmt: skip
+                address,
+                additional_headers=headers,
+                user_agent_header=None,
+                compression=None,
+                max_size=MAX_FRAME,
+                open_timeout=self.quick_s,
+                ping_interval=None,
+                close_timeout=STOP_S,
+                proxy=None if self.http.private else True,
+            )
             self._reader = asyncio.ensure_future(self._read(self._socket))
-            await self._socket.send(json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}}))
+            await self._socket.send(
+                json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+            )
         except TimeoutError:
             self._deaf_until = time.monotonic() + DEAF_S
         except (OSError, WebSocketException):
@@ -185,21 +221,37 @@ class Server:
                 self._running = job
                 job.enter(str(data["node"]))
                 job.begun.add(job.node)
-                job.emit(Progress(min(len(job.begun), len(job.graph)), len(job.graph), job.title(job.node)))
+                job.emit(
+                    Progress(
+                        min(len(job.begun), len(job.graph)), len(job.graph), job.title(job.node)
+                    )
+                )
             case "progress":
                 step, steps = whole(data.get("value")), whole(data.get("max"))
                 if step is not None and steps:
                     job.emit(Progress(step, steps, job.title(data.get("node") or job.node)))
 
     def _frame(self, frame: bytes) -> None:
-        """A picture on its way: type 1 is the running job's, type 4 says whose it is. Others are for pages of ComfyUI's own."""
+        """A picture on its way: type 1 is the running job's, type 4 says whose it is.
+
+        Others are for pages of ComfyUI's own.
+        """
         kind, size = struct.unpack_from(">II", frame) if len(frame) >= 8 else (0, 0)
         job, picture, node = self._running, frame[8:], self._running.node if self._running else ""
         if kind == 4:
             with suppress(ValueError):
                 told = fields(json.loads(frame[8 : 8 + size]))
-                job, picture, node = self.jobs.get(str(told.get("prompt_id"))), frame[8 + size :], str(told.get("node_id"))
-        if kind not in (1, 4) or job is None or job.id not in self.jobs or not sniff(picture).startswith("image/"):
+                job, picture, node = (
+                    self.jobs.get(str(told.get("prompt_id"))),
+                    frame[8 + size :],
+                    str(told.get("node_id")),
+                )
+        if (
+            kind not in (1, 4)
+            or job is None
+            or job.id not in self.jobs
+            or not sniff(picture).startswith("image/")
+        ):
             return
         if node in job.streaming:
             job.streamed.append(picture)
@@ -208,7 +260,9 @@ class Server:
             job.emit(Preview(picture, sniff(picture)))
 
     async def resume(self) -> None:
-        """Follow the jobs again under the same id, where the server has surely let go of the old socket."""
+        """Follow the jobs again under the same id, where the server has surely let go of the old
+        socket.
+        """
         if self._socket is not None and self._socket.protocol.close_rcvd is not None:
             await self.listen()
 
@@ -217,11 +271,16 @@ class Server:
         return self._reader is not None and not self._reader.done()
 
     def hears(self, job: Job) -> bool:
-        """Whether the socket has said anything since the job was sent: each prompt makes it say so."""
+        """Whether the socket has said anything since the job was sent: each prompt makes it
+        say so.
+        """
         return self._heard_at > job.sent_at and self.listens
 
     def leave(self, job: Job) -> None:
-        """The job is over. A socket that was silent all the time is given up, an idle one is closed after a while."""
+        """The job is over.
+
+        A socket that was silent all the time is given up, an idle one is closed after a while.
+        """
         self.jobs.pop(job.id, None)
         if not self.jobs:
             wait = IDLE_S if self.hears(job) else 0.0
@@ -249,7 +308,9 @@ class Server:
     # HTTP.
 
     async def load(self) -> int | None:
-        """How many prompts wait or run, BUSY where it has no time to say; None where it does not answer, or did not lately."""
+        """How many prompts wait or run, BUSY where it has no time to say; None where it does not
+        answer, or did not lately.
+        """
         if time.monotonic() < self.dead_until:
             return None
         try:
@@ -263,19 +324,28 @@ class Server:
         return whole(fields(told.get("exec_info")).get("queue_remaining")) or 0
 
     async def upload(self, name: str, data: bytes) -> str:
-        """A picture of ours as the server calls it; the same bytes under the same name are stored once."""
+        """A picture of ours as the server calls it; the same bytes under the same name are stored
+        once.
+        """
         try:
-            told = await self.http.post_file("/upload/image", name, data, fields={"type": "input"}, patience=SUBMIT)
+            told = await self.http.post_file(
+                "/upload/image", name, data, fields={"type": "input"}, patience=SUBMIT
+            )
         except Rejected as error:
             if error.vendor and error.vendor.status == 413:
-                raise Rejected(f"{self.http.name} takes no picture of {len(data):,} bytes.", hint="Use a smaller one.") from error
+                raise Rejected(
+                    f"{self.http.name} takes no picture of {len(data):,} bytes.",
+                    hint="Use a smaller one.",
+                ) from error
             raise
         return "/".join(filter(None, (str(told.get("subfolder", "")), str(told.get("name", name)))))
 
     async def look(self, job: Job) -> tuple[Mapping[str, Any] | None, bool]:
-        """The job's entry in the history, if it is over, and whether the server knows the job at all.
+        """The job's entry in the history, if it is over, and whether the server knows the job at
+        all.
 
-        The queue is read first: read after the history, it misses a job that ends in between (102 of 300 fast ones).
+        The queue is read first: read after the history, it misses a job that ends in between (102
+        of 300 fast ones).
         """
         if job.ended and (entry := await self.history(job)):
             return entry, True
@@ -291,7 +361,9 @@ class Server:
         return None, True
 
     async def knows(self, ids: Iterable[str]) -> str | None:
-        """Under which of these ids it has a job, or has had; empty where under none, None where it does not answer."""
+        """Under which of these ids it has a job, or has had; empty where under none, None where it
+        does not answer.
+        """
         try:
             async with asyncio.timeout(self.quick_s):
                 for id in ids:
@@ -323,19 +395,34 @@ class Server:
         return len(running) + pending.index(job.id) if job.id in pending else None
 
     async def queue(self, since: float) -> tuple[list[str], list[str]]:
-        """The ids that run and those that wait, in their order, at some moment after `since`: one look serves all jobs."""
+        """The ids that run and those that wait, in their order, at some moment after `since`: one
+        look serves all jobs.
+        """
         if self._queue[0] <= since:
             self._queue = time.monotonic(), await self.http.get_json("/queue", patience=POLL)
         lists = [self._queue[1].get(name) for name in ("queue_running", "queue_pending")]
         if not all(isinstance(some, list) for some in lists):
-            raise Unavailable(f"{self.http.name} sent something that is not its queue.", hint="Is it this server?", sent=True)
-        running, pending = ([one for one in items(some) if isinstance(one, list) and len(one) > 1] for some in lists)
-        return [str(one[1]) for one in running], [str(one[1]) for one in sorted(pending, key=_number)]
+            raise Unavailable(
+                f"{self.http.name} sent something that is not its queue.",
+                hint="Is it this server?",
+                sent=True,
+            )
+        running, pending = (
+            [one for one in items(some) if isinstance(one, list) and len(one) > 1] for some in lists
+        )
+        return [str(one[1]) for one in running], [
+            str(one[1]) for one in sorted(pending, key=_number)
+        ]
 
     async def nodes(self, since: float) -> dict[str, Any]:
-        """What it says of all its nodes, at some moment after `since`: one answer of megabytes serves many checks."""
+        """What it says of all its nodes, at some moment after `since`: one answer of megabytes
+        serves many checks.
+        """
         if self._nodes[0] <= since:
-            self._nodes = time.monotonic(), await self.http.get_json("/object_info", patience=SUBMIT)
+            self._nodes = (
+                time.monotonic(),
+                await self.http.get_json("/object_info", patience=SUBMIT),
+            )
         return self._nodes[1]
 
     async def version(self) -> tuple[int, ...]:
@@ -343,11 +430,15 @@ class Server:
         if self._version is None:
             told = fields((await self.http.get_json("/system_stats", patience=QUICK)).get("system"))
             parts = str(told.get("comfyui_version", "")).lstrip("v").split(".")
-            self._version = tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
+            self._version = (
+                tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
+            )
         return self._version
 
     def stopping(self, job: Job, posting: asyncio.Future[Any] | None = None) -> asyncio.Task[None]:
-        """Stop the job, whoever waits for that or does not; where its prompt is still on its way, when that is there."""
+        """Stop the job, whoever waits for that or does not; where its prompt is still on its way,
+        when that is there.
+        """
 
         async def stop() -> None:
             if posting is not None:
@@ -372,8 +463,13 @@ class Server:
         """Take the job off the queue, or interrupt it: within a second, and nobody else's."""
         with suppress(BackendError, TimeoutError):
             async with asyncio.timeout(STOP_S):
-                await self._tell("/queue", {"delete": [job.id]})  # first: it must not start in between
-                if await self.version() >= BY_ID or await self.queue(time.monotonic()) == ([job.id], []):
+                await self._tell(
+                    "/queue", {"delete": [job.id]}
+                )  # first: it must not start in between
+                if await self.version() >= BY_ID or await self.queue(time.monotonic()) == (
+                    [job.id],
+                    [],
+                ):
                     await self._tell("/interrupt", {"prompt_id": job.id})
 
     async def _tell(self, path: str, body: Mapping[str, Any]) -> None:
@@ -383,7 +479,9 @@ class Server:
     def tell(self, job: Job) -> None:
         """Say how many jobs come first, where that has changed."""
         if job.position and job.position != job.told:
-            job.emit(Queued(job.position, None if self.usual_s is None else job.position * self.usual_s))
+            job.emit(
+                Queued(job.position, None if self.usual_s is None else job.position * self.usual_s)
+            )
         job.told = job.position
 
 
@@ -399,5 +497,7 @@ def complaints(node_errors: object, job_title: Callable[[object], str]) -> list[
         for error in fields(told).get("errors") or ():
             said = fields(error)
             details = str(said.get("details", "")).partition(" not in [")  # and all that there is
-            found.append(f"node {node} ({job_title(node)}): {said.get('message', '')}: {details[0]}"[:300])
+            found.append(
+                f"node {node} ({job_title(node)}): {said.get('message', '')}: {details[0]}"[:300]
+            )
     return found

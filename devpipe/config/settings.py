@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 
 from devpipe.backends.chain import Candidate, Chain
 from devpipe.config.models import faults_of
@@ -29,7 +37,9 @@ OWNERS: Mapping[str, str] = {
     "openai_compatible": "OPENAI_BASE_URL",
     "comfyui": "COMFYUI_URL",
 }
-VARIABLES: Mapping[str, tuple[str, ...]] = {  # ours, and the place in devpipe.toml that each goes before
+VARIABLES: Mapping[
+    str, tuple[str, ...]
+] = {  # ours, and the place in devpipe.toml that each goes before
     "DEVPIPE_RECORDINGS": ("recordings",),
     "DEVPIPE_SAFETY": ("safety",),
     "DEVPIPE_PROVENANCE": ("provenance",),
@@ -46,11 +56,17 @@ SHORTEST_SECRET = 6  # a shorter one would black out ordinary words in recording
 
 def _joined(models: object) -> object:
     """A list of models as the one text that a variable would hold."""
-    return ", ".join(models) if isinstance(models, list) and all(isinstance(one, str) for one in models) else models
+    return (
+        ", ".join(models)
+        if isinstance(models, list) and all(isinstance(one, str) for one in models)
+        else models
+    )
 
 
 def _served(models: str, info: ValidationInfo) -> str:
-    """The chain, every backend known, every model named, procedures only where they may stand in."""
+    """The chain, every backend known, every model named, procedures only where they may
+    stand in.
+    """
     head, _, rest = (text.strip() for text in models.partition(":"))
     if head not in BOUNDARIES and "/" not in head and "/" in rest:
         raise ValueError(f"there is no boundary {head!r}; {offer(head, BOUNDARIES)}")
@@ -60,8 +76,13 @@ def _served(models: str, info: ValidationInfo) -> str:
     for candidate in chain.candidates:
         _known(candidate, info.context or [candidate.backend])
     last = -1 if info.field_name in ("interception", "split") else None
-    if len(chain.candidates) > 1 and any(candidate.by_procedure for candidate in chain.candidates[:last]):
-        raise ValueError("'procedural' may only stand last, and only for interception and split. Delete it, or what follows it.")
+    if len(chain.candidates) > 1 and any(
+        candidate.by_procedure for candidate in chain.candidates[:last]
+    ):
+        raise ValueError(
+            "'procedural' may only stand last, and only for interception and split. Delete it, or"
+            " what follows it."
+        )
     return str(chain)
 
 
@@ -88,8 +109,15 @@ class _Models(_Strict):
     split: Served = "procedural"
 
     def by_task(self) -> Mapping[Task, str]:
-        judge = "" if self.judge == "procedural" else self.judge  # no procedure judges: the rules then stand alone
-        return {"translate": self.translate, "interception": self.interception, "judge": judge, "split": self.split}
+        judge = (
+            "" if self.judge == "procedural" else self.judge
+        )  # no procedure judges: the rules then stand alone
+        return {
+            "translate": self.translate,
+            "interception": self.interception,
+            "judge": judge,
+            "split": self.split,
+        }
 
 
 class _File(_Strict):
@@ -113,40 +141,73 @@ class Settings:
     safety: Level = "youth"
     provenance: Literal["full", "mark"] = "full"
     budget_usd: float | None = None
-    models: Mapping[Task, str] = field(default_factory=lambda: _Models().by_task())  # chains, each with the boundary that holds for it
+    models: Mapping[Task, str] = field(
+        default_factory=lambda: _Models().by_task()
+    )  # chains, each with the boundary that holds for it
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     boundary: Boundary = "world"  # no text model further away is asked, whatever a chain says
     judge_seconds: float = 8.0
-    _from_keyring: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # the redactor must know them too
+    _from_keyring: dict[str, str] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # the redactor must know them too
 
     def __post_init__(self) -> None:
-        chains = {task: str(Chain.read(models).within(self.boundary)) for task, models in self.models.items()}
+        chains = {
+            task: str(Chain.read(models).within(self.boundary))
+            for task, models in self.models.items()
+        }
         object.__setattr__(self, "models", chains)
 
     @classmethod
-    def load(cls, home: Path | None = None, environ: Mapping[str, str] | None = None, *, backends: Iterable[str] = ()) -> Settings:
-        """The settings of a workspace; the environment goes before devpipe.toml. Raises ConfigError with all faults of both.
+    def load(
+        cls,
+        home: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        backends: Iterable[str] = (),
+    ) -> Settings:
+        """The settings of a workspace; the environment goes before devpipe.toml.
 
-        `backends` are known besides the registered ones. A relative folder is seen from the workspace.
+        Raises ConfigError with all faults of both.
+
+        `backends` are known besides the registered ones. A relative folder is seen from the
+        workspace.
         """
         environment = dict(os.environ if environ is None else environ)
-        home = find_home(environ=environment) if home is None else Path(home).expanduser().absolute()
+        home = (
+            find_home(environ=environment) if home is None else Path(home).expanduser().absolute()
+        )
         known = sorted({*_registered(), *backends})
         asked, unread = _from_file(home / FILE)
         told = _from_environment(environment)
-        faults = unread + [_no_keys(fault) for fault in _faults(asked, known, FILE)] + _variables_of(_faults(told, known, "environment"))
+        faults = (
+            unread
+            + [_no_keys(fault) for fault in _faults(asked, known, FILE)]
+            + _variables_of(_faults(told, known, "environment"))
+        )
         if faults := faults + _regions(environment):
             raise ConfigError(faults)
         models = {**asked.pop("models", {}), **told.pop("models", {})}
-        found = _File.model_validate({**asked, **told, "models": models}, context=known, strict=False)
+        found = _File.model_validate(
+            {**asked, **told, "models": models}, context=known, strict=False
+        )
         recordings = home / Path(found.recordings).expanduser()
         return cls(
-            home, recordings, found.safety, found.provenance, found.budget_usd, found.models.by_task(), environment,
-            boundary=found.boundary, judge_seconds=found.judge_seconds,
-        )  # fmt: skip
+            home,
+            recordings,
+            found.safety,
+            found.provenance,
+            found.budget_usd,
+            found.models.by_task(),
+            environment,
+            boundary=found.boundary,
+            judge_seconds=found.judge_seconds,
+        )
 
     def key(self, name: str) -> str | None:
-        """A key by its owner's name, from the environment or else the system keyring (service `devpipe`); None where neither has it."""
+        """A key by its owner's name, from the environment or else the system keyring (service
+        `devpipe`); None where neither has it.
+        """
         if found := self.environment.get(name, "").strip():
             return found
         if name not in self._from_keyring and importlib.util.find_spec("keyring"):
@@ -158,27 +219,53 @@ class Settings:
         return self._from_keyring.get(name) or None
 
     def url(self, backend: str, default: str) -> str:
-        """Where a backend is: DEVPIPE_<BACKEND>_URL, else its owner's variable, as written there, else the default."""
+        """Where a backend is: DEVPIPE_<BACKEND>_URL, else its owner's variable, as written there,
+        else the default.
+        """
         own = self.environment.get(f"DEVPIPE_{backend.upper()}_URL", "").strip()
         return own or self.environment.get(OWNERS.get(backend, ""), "").strip() or default
 
     def region(self, backend: str) -> Boundary | None:
-        """Where the person says that a backend's server stands (DEVPIPE_<BACKEND>_REGION); None: nobody says."""
+        """Where the person says that a backend's server stands (DEVPIPE_<BACKEND>_REGION); None:
+        nobody says.
+        """
         said = self.environment.get(f"DEVPIPE_{backend.upper()}_REGION", "").strip()
         return next((one for one in BOUNDARIES if one == said), None)
 
     def secrets(self) -> tuple[str, ...]:
-        """All that must never be written down, longest first: keys, tokens, passwords, also those inside addresses."""
-        found = {value for name, value in self.environment.items() if SECRET.search(name)} | set(self._from_keyring.values())
-        found |= {secret for name, value in self.environment.items() if name.endswith(("_URL", "_HOST")) for secret in _userinfo(value)}
+        """All that must never be written down, longest first: keys, tokens, passwords, also those
+        inside addresses.
+        """
+        found = {value for name, value in self.environment.items() if SECRET.search(name)} | set(
+            self._from_keyring.values()
+        )
+        found |= {
+            secret
+            for name, value in self.environment.items()
+            if name.endswith(("_URL", "_HOST"))
+            for secret in _userinfo(value)
+        }
         usable = {value.strip() for value in found if len(value.strip()) >= SHORTEST_SECRET}
         return tuple(sorted(usable, key=lambda value: (-len(value), value)))
 
     def faults(self) -> list[Fault]:
         """Variables that look like ours and are not: nothing reads them. For `devpipe check`."""
-        known = {*VARIABLES, "DEVPIPE_HOME", *(f"DEVPIPE_{name.upper()}_{what}" for name in _registered() for what in ("URL", "REGION"))}
-        strange = sorted(name for name in self.environment if name.startswith("DEVPIPE_") and name not in known)
-        return [Fault("environment", name, f"is no variable of devpipe; {offer(name, known)}") for name in strange]
+        known = {
+            *VARIABLES,
+            "DEVPIPE_HOME",
+            *(
+                f"DEVPIPE_{name.upper()}_{what}"
+                for name in _registered()
+                for what in ("URL", "REGION")
+            ),
+        }
+        strange = sorted(
+            name for name in self.environment if name.startswith("DEVPIPE_") and name not in known
+        )
+        return [
+            Fault("environment", name, f"is no variable of devpipe; {offer(name, known)}")
+            for name in strange
+        ]
 
 
 def _registered() -> Iterable[str]:
@@ -209,7 +296,9 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def _faults(asked: Mapping[str, Any], known: list[str], file: str) -> list[Fault]:
     try:
-        _File.model_validate(asked, context=known, strict=file == FILE)  # variables are texts, also where a number is meant
+        _File.model_validate(
+            asked, context=known, strict=file == FILE
+        )  # variables are texts, also where a number is meant
     except ValidationError as error:
         return faults_of(error, _File, file)
     return []
@@ -217,14 +306,25 @@ def _faults(asked: Mapping[str, Any], known: list[str], file: str) -> list[Fault
 
 def _regions(environment: Mapping[str, str]) -> list[Fault]:
     """Places that are none: a text could go where nobody meant it to."""
-    said = {name: text.strip() for name, text in environment.items() if name.startswith("DEVPIPE_") and name.endswith("_REGION")}
+    said = {
+        name: text.strip()
+        for name, text in environment.items()
+        if name.startswith("DEVPIPE_") and name.endswith("_REGION")
+    }
     wrong = {name: text for name, text in said.items() if text and text not in BOUNDARIES}
-    return [Fault("environment", name, f"cannot be {text!r}; {offer(text, BOUNDARIES)}") for name, text in wrong.items()]
+    return [
+        Fault("environment", name, f"cannot be {text!r}; {offer(text, BOUNDARIES)}")
+        for name, text in wrong.items()
+    ]
 
 
 def _no_keys(fault: Fault) -> Fault:
     secret = SECRET.search(fault.path.rpartition(".")[2])
-    return replace(fault, message="keys belong in the environment. Delete it here, and set it there.") if secret else fault
+    return (
+        replace(fault, message="keys belong in the environment. Delete it here, and set it there.")
+        if secret
+        else fault
+    )
 
 
 def _variables_of(faults: list[Fault]) -> list[Fault]:

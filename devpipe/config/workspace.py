@@ -13,18 +13,26 @@ GITIGNORE = "recordings/*\n!recordings/README.md\n.ipynb_checkpoints/\n"
 
 
 def find_home(start: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
-    """The workspace: $DEVPIPE_HOME, or the nearest folder upwards with pipelines/ and output_configs/. Raises UsageError where none is."""
+    """The workspace: $DEVPIPE_HOME, or the nearest folder upwards with pipelines/ and
+    output_configs/. Raises UsageError where none is.
+    """
     named = (os.environ if environ is None else environ).get("DEVPIPE_HOME", "").strip()
     if named:
         home = Path(named).expanduser().absolute()
         if not is_workspace(home):
-            raise UsageError(f"DEVPIPE_HOME is {named!r}, which is no workspace.", hint=f"Correct it, or run `devpipe init {named}`.")
+            raise UsageError(
+                f"DEVPIPE_HOME is {named!r}, which is no workspace.",
+                hint=f"Correct it, or run `devpipe init {named}`.",
+            )
         return home
     place = (start or Path.cwd()).absolute()
     for folder in (place, *place.parents):
         if is_workspace(folder):
             return folder
-    raise UsageError(f"There is no workspace in {place} or above it.", hint="Run `devpipe init DIR`, then `cd DIR`; or set DEVPIPE_HOME.")
+    raise UsageError(
+        f"There is no workspace in {place} or above it.",
+        hint="Run `devpipe init DIR`, then `cd DIR`; or set DEVPIPE_HOME.",
+    )
 
 
 def is_workspace(folder: Path) -> bool:
@@ -33,20 +41,30 @@ def is_workspace(folder: Path) -> bool:
 
 
 def defaults() -> Path:
-    """The folder of the default pipelines, outputs, schemas and notebooks: inside an installed package, or the repository."""
+    """The folder of the default pipelines, outputs, schemas and notebooks: inside an installed
+    package, or the repository.
+    """
     package = Path(__file__).resolve().parents[1]
     installed = package / "defaults"
     return installed if installed.is_dir() else package.parent
 
 
 def create(target: Path) -> Path:
-    """A new workspace with the defaults in it. Raises UsageError, and leaves everything as it was, where a file would be overwritten."""
+    """A new workspace with the defaults in it.
+
+    Raises UsageError, and leaves everything as it was, where a file would be overwritten.
+    """
     target = target.expanduser().absolute()
     if is_workspace(target):
-        raise UsageError(f"{target} is a workspace already; nothing was changed.", hint="Choose another folder.")
+        raise UsageError(
+            f"{target} is a workspace already; nothing was changed.", hint="Choose another folder."
+        )
     files = dict(_files(defaults()))
     if present := [str(path) for path in files if (target / path).exists()]:
-        raise UsageError(f"{target} has {', '.join(present)} already; nothing was changed.", hint="Choose an empty folder.")
+        raise UsageError(
+            f"{target} has {', '.join(present)} already; nothing was changed.",
+            hint="Choose an empty folder.",
+        )
     written: list[Path] = []
     try:
         for path, data in files.items():
@@ -57,7 +75,10 @@ def create(target: Path) -> Path:
     except OSError as error:
         for done in written:
             done.unlink(missing_ok=True)
-        raise UsageError(f"{error.filename or target} cannot be written: {error.strerror}.", hint="Choose another folder.") from error
+        raise UsageError(
+            f"{error.filename or target} cannot be written: {error.strerror}.",
+            hint="Choose another folder.",
+        ) from error
     return target
 
 

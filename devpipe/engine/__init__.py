@@ -1,1 +1,3 @@
-"""How does one prompt become one recorded run? Requests, sessions, and the handle that people hold."""
+"""How does one prompt become one recorded run? Requests, sessions, and the handle that
+people hold.
+"""

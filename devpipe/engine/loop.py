@@ -1,6 +1,7 @@
 """One event loop in one thread of its own, asked from any other thread and loop.
 
-It is the only pattern that worked on every ipykernel from 6.31 to 7.4: these run widget callbacks in three different places,
+It is the only pattern that worked on every ipykernel from 6.31 to 7.4: these run widget callbacks
+in three different places,
 and a lock, client or task that is shared between a cell and a callback fails on some of them.
 """
 
@@ -15,7 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-HEARTBEAT_S = 0.2  # an idle event loop does not notice an interrupt (ipython/ipykernel#881); one that wakes does
+# an idle event loop does not notice an interrupt (ipython/ipykernel#881); one that wakes does
+HEARTBEAT_S = 0.2
 CLOSING_S = 10.0
 
 P = ParamSpec("P")
@@ -36,7 +38,10 @@ class LoopThread:
         return self._loop is not None
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Run a coroutine there; the future can be waited for in any thread. Cancelling it cancels the coroutine."""
+        """Run a coroutine there; the future can be waited for in any thread.
+
+        Cancelling it cancels the coroutine.
+        """
         return asyncio.run_coroutine_threadsafe(work, self._started())
 
     def call(self, function: Callable[[], object]) -> bool:
@@ -50,12 +55,17 @@ class LoopThread:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name=self._name, daemon=True)
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name=self._name, daemon=True
+                )
                 self._thread.start()
             return self._loop
 
     def close(self) -> None:
-        """Cancel what still runs, wait until it has ended, end the thread. May be called twice; a later call starts anew."""
+        """Cancel what still runs, wait until it has ended, end the thread.
+
+        May be called twice; a later call starts anew.
+        """
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -78,16 +88,21 @@ async def _cancel_all() -> None:
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run something that blocks in a worker thread; right here while the interpreter ends and takes no more work."""
+    """Run something that blocks in a worker thread; right here while the interpreter ends and takes
+    no more work.
+    """
     if threading.main_thread().is_alive():
         return await asyncio.to_thread(function, *args, **kwargs)
     return function(*args, **kwargs)
 
 
 class Fsyncs(ThreadPoolExecutor):
-    """Threads for fsyncs alone: several at once cost one commit of a slow disk's journal. A quick disk is served in a row.
+    """Threads for fsyncs alone: several at once cost one commit of a slow disk's journal.
 
-    Measured, 12 events and a 50 kB picture: at 3 ms an fsync 1.0x of one fsync at once, 3.4x in a row; at 0.2 ms both 2.0x, but
+    A quick disk is served in a row.
+
+    Measured, 12 events and a 50 kB picture: at 3 ms an fsync 1.0x of one fsync at once, 3.4x in a
+    row; at 0.2 ms both 2.0x, but
     threads cost a third more CPU.
     """
 
@@ -99,9 +114,15 @@ class Fsyncs(ThreadPoolExecutor):
 
     def map(self, fn: Callable[..., T], *iterables: Iterable[Any], **more: Any) -> Iterator[T]:
         items = list(zip(*iterables, strict=True))
-        at_once = self._took >= self.QUICK_S and threading.main_thread().is_alive()  # else the interpreter ends, and lends no thread
+        at_once = (
+            self._took >= self.QUICK_S and threading.main_thread().is_alive()
+        )  # else the interpreter ends, and lends no thread
         began = time.perf_counter()
-        done = list(super().map(lambda item: fn(*item), items, **more) if at_once else (fn(*item) for item in items))
+        done = list(
+            super().map(lambda item: fn(*item), items, **more)
+            if at_once
+            else (fn(*item) for item in items)
+        )
         self._took = (time.perf_counter() - began) / (1 if at_once else max(len(items), 1))
         return iter(done)
 
@@ -119,10 +140,13 @@ async def finish_even_if_cancelled(work: Awaitable[T]) -> T:
         raise
 
 
-async def await_elsewhere(future: concurrent.futures.Future[T], *, on_cancel: Callable[[], object]) -> T:
+async def await_elsewhere(
+    future: concurrent.futures.Future[T], *, on_cancel: Callable[[], object]
+) -> T:
     """Await the engine's work in the caller's loop, waking often enough for an interrupt to arrive.
 
-    A cancelled caller calls `on_cancel` and still waits, up to CLOSING_S, until the work has written its ending.
+    A cancelled caller calls `on_cancel` and still waits, up to CLOSING_S, until the work has
+    written its ending.
     """
     waiting = asyncio.wrap_future(future)
     try:

@@ -26,7 +26,10 @@ Relation = Literal["regenerated", "replayed", "shared"]
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """All that is asked of one run. `source`: the run whose stages before `first_stage` are reused."""
+    """All that is asked of one run.
+
+    `source`: the run whose stages before `first_stage` are reused.
+    """
 
     pipeline: InterceptionPipeline
     output: OutputConfig
@@ -46,7 +49,9 @@ class RunRequest:
     relation: Relation | None = None
     first_stage: Stage = "input"
     source: RunSummary | None = None
-    edited: Mapping[str, str] = field(default_factory=dict)  # the person's own wording of Stage 2's result
+    edited: Mapping[str, str] = field(
+        default_factory=dict
+    )  # the person's own wording of Stage 2's result
 
 
 def draw_seed() -> int:
@@ -62,11 +67,27 @@ class Asker:
     safety: Level
 
     def request(
-        self, prompt: Prompt | None, pipeline: str, output: str, *, seed: object = None, text_seed: object = None,
-        image: Any = None, mask: Any = None, control: Any = None, parameters: Mapping[str, Scalar] | None = None,
-        safety: str | None = None, instruction: str = "", labels: Mapping[str, str] | None = None, batch: str = "", **more: Scalar,
-    ) -> RunRequest:  # fmt: skip
-        """One checked request. `more` are parameters, too. Raises UsageError, ConfigError or UnknownName."""
+        self,
+        prompt: Prompt | None,
+        pipeline: str,
+        output: str,
+        *,
+        seed: object = None,
+        text_seed: object = None,
+        image: Any = None,
+        mask: Any = None,
+        control: Any = None,
+        parameters: Mapping[str, Scalar] | None = None,
+        safety: str | None = None,
+        instruction: str = "",
+        labels: Mapping[str, str] | None = None,
+        batch: str = "",
+        **more: Scalar,
+    ) -> RunRequest:
+        """One checked request.
+
+        `more` are parameters, too. Raises UsageError, ConfigError or UnknownName.
+        """
         _of_type(str, pipeline=pipeline, output=output, instruction=instruction, batch=batch)
         _of_type(Mapping, parameters=parameters or {}, labels=labels or {})
         _of_type(str, **{f"label {name}": value for name, value in (labels or {}).items()})
@@ -89,19 +110,24 @@ class Asker:
         )
 
     def _attachments(self, given: Mapping[str, Any], output: OutputConfig) -> dict[str, Attachment]:
-        """The pictures that the output takes. Raises UsageError for one missing, one too many, or one that is no picture."""
+        """The pictures that the output takes.
+
+        Raises UsageError for one missing, one too many, or one that is no picture.
+        """
         needed = list(self.catalogue.required_images(output))
         possible = {*needed, *self.catalogue.optional_images(output)}
         present = {name: value for name, value in given.items() if value is not None}
         for name in needed:
             if name not in present:
                 raise UsageError(
-                    f"Output {output.name!r} needs a picture as {name}.", hint=f"Give {name}=... (--{name} FILE in the shell)."
+                    f"Output {output.name!r} needs a picture as {name}.",
+                    hint=f"Give {name}=... (--{name} FILE in the shell).",
                 )
         for name in present:
             if name not in possible:
                 raise UsageError(
-                    f"Output {output.name!r} takes no {name}.", hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}."
+                    f"Output {output.name!r} takes no {name}.",
+                    hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}.",
                 )
         found = {name: _attachment(value, name) for name, value in present.items()}
         if {"image", "mask"} <= found.keys():
@@ -128,12 +154,17 @@ class Asker:
         return min(recorded, self.safety, key=LEVELS.index)
 
     def again(self, source: Recording, **changes: Any) -> RunRequest:
-        """The request of a recorded run with changes, beginning at the first stage that they touch."""
+        """The request of a recorded run with changes, beginning at the first stage that
+        they touch.
+        """
         given = {name: value for name, value in changes.items() if value is not None}
         edited = given.pop("text", None)
         summary, started = source.summary, source.summary.started
         if started is None:
-            raise UsageError(f"Recording {source.id} has no beginning.", hint="Choose another run: `devpipe list recordings`.")
+            raise UsageError(
+                f"Recording {source.id} has no beginning.",
+                hint="Choose another run: `devpipe list recordings`.",
+            )
         names = given.pop("pipeline", started.pipeline), given.pop("output", started.output)
         kept = self._kept(source, *names)
         prompt = given.pop("prompt") if "prompt" in given else self._texts_kept(source, names[1])
@@ -147,9 +178,13 @@ class Asker:
         elif _same_text(request, summary) and STAGES.index(first) <= 1:
             edited = own_wording(summary)
         return replace(
-            request, parent=source.id, relation="regenerated", first_stage=first, source=summary if first != "input" else None,
+            request,
+            parent=source.id,
+            relation="regenerated",
+            first_stage=first,
+            source=summary if first != "input" else None,
             edited=edited or {},
-        )  # fmt: skip
+        )
 
     def _texts_kept(self, source: Recording, output: str) -> dict[str, str]:
         """The recorded texts that the output takes."""
@@ -157,10 +192,16 @@ class Asker:
         return {name: text for name, text in _prompts(source).items() if name in taken}
 
     def _kept(self, source: Recording, pipeline: str, output: str) -> dict[str, Any]:
-        """What a new request takes over from a recorded one, without what its pipeline or output has no use for."""
+        """What a new request takes over from a recorded one, without what its pipeline or output
+        has no use for.
+        """
         started = source.summary.started
         assert started is not None
-        kept: dict[str, Any] = {"text_seed": started.text_seed, "labels": started.labels, "batch": started.batch}
+        kept: dict[str, Any] = {
+            "text_seed": started.text_seed,
+            "labels": started.labels,
+            "batch": started.batch,
+        }
         kept["safety"] = self._stricter(started.safety)
         if pipeline == started.pipeline:
             kept["instruction"] = started.instruction
@@ -168,39 +209,72 @@ class Asker:
             kept["parameters"] = started.parameters
         config = self.catalogue.output(output)
         taken = {*self.catalogue.required_images(config), *self.catalogue.optional_images(config)}
-        return kept | {name: image for name, image in attachments_of(source).items() if name in taken}
+        return kept | {
+            name: image for name, image in attachments_of(source).items() if name in taken
+        }
 
-    def shared(self, source: Recording, prompt: Prompt, pipeline: str, output: str, **how: Any) -> RunRequest:
-        """A request that takes Stages 1 and 2 over from a run of the same prompt, pipeline and text seed."""
+    def shared(
+        self, source: Recording, prompt: Prompt, pipeline: str, output: str, **how: Any
+    ) -> RunRequest:
+        """A request that takes Stages 1 and 2 over from a run of the same prompt, pipeline and text
+        seed.
+        """
         request = self.request(prompt, pipeline, output, **how)
         if STAGES.index(_first_touched(request, source.summary)) < STAGES.index("pre_output"):
-            raise UsageError(f"Run {source.id} has not this prompt, pipeline and text seed.", hint="Start a run of its own.")
-        return replace(request, parent=source.id, relation="shared", first_stage="pre_output", source=source.summary)
+            raise UsageError(
+                f"Run {source.id} has not this prompt, pipeline and text seed.",
+                hint="Start a run of its own.",
+            )
+        return replace(
+            request,
+            parent=source.id,
+            relation="shared",
+            first_stage="pre_output",
+            source=source.summary,
+        )
 
     def resumed(self, source: Recording, recordings: Recordings) -> RunRequest:
         """The request of a run whose process died, to go on with in its own recording."""
         request, started = self.replayed(source), source.summary.started
         assert started is not None
-        if any(attempt.started.paid and attempt.finished is None for attempt in source.summary.attempts.values()):
+        if any(
+            attempt.started.paid and attempt.finished is None
+            for attempt in source.summary.attempts.values()
+        ):
             raise Parked(
-                f"Run {source.id} died while a paid request was under way: it may have been charged.",
-                hint=f"Look at the provider's account; then `devpipe regenerate {source.id}` pays once more.",
+                f"Run {source.id} died while a paid request was under way: it may have been"
+                " charged.",
+                hint=(
+                    f"Look at the provider's account; then `devpipe regenerate {source.id}` pays"
+                    " once more."
+                ),
             )
-        left = started.first_stage != "input" and source.summary.stages["interception"].outcome != "completed"
+        left = (
+            started.first_stage != "input"
+            and source.summary.stages["interception"].outcome != "completed"
+        )
         parent = recordings.find(started.parent).summary if started.parent and left else None
         if parent and source.summary.stages["input"].outcome != "completed":
             _check_source(source, parent)
         return replace(
-            request, run_id=source.id, parent=started.parent, relation=started.relation, source=parent,
+            request,
+            run_id=source.id,
+            parent=started.parent,
+            relation=started.relation,
+            source=parent,
             edited={} if own_wording(source.summary) else started.edited,
-            batch=started.batch, seed=source.summary.seed,
-        )  # fmt: skip
+            batch=started.batch,
+            seed=source.summary.seed,
+        )
 
     def replayed(self, source: Recording) -> RunRequest:
         """The very same request, by the configs as they were recorded."""
         summary, started = source.summary, source.summary.started
         if started is None:
-            raise UsageError(f"Recording {source.id} has no beginning.", hint="Choose another run: `devpipe list recordings`.")
+            raise UsageError(
+                f"Recording {source.id} has no beginning.",
+                hint="Choose another run: `devpipe list recordings`.",
+            )
         output = OutputConfig.restore(started.config["output"])
         return RunRequest(
             InterceptionPipeline.restore(started.config["pipeline"]),
@@ -223,8 +297,13 @@ class Asker:
         )
 
 
-def texts_of(prompt: Prompt | None, media_pipeline: MediaPipeline, *, partly: bool = False) -> dict[str, str]:
-    """The prompt as texts by input name, cleaned. None: they come later, step by step. `partly`: the first may be missing."""
+def texts_of(
+    prompt: Prompt | None, media_pipeline: MediaPipeline, *, partly: bool = False
+) -> dict[str, str]:
+    """The prompt as texts by input name, cleaned.
+
+    None: they come later, step by step. `partly`: the first may be missing.
+    """
     if prompt is None:
         return {}
     texts: dict[str, Any] = dict(prompt) if isinstance(prompt, Mapping) else {"prompt": prompt}
@@ -246,27 +325,46 @@ def _prompts(source: Recording) -> Mapping[str, str]:
 
 
 def _check_source(source: Recording, parent: RunSummary) -> None:
-    """Raises UsageError where the run whose texts are to be taken over has none yet: both died together."""
-    needed = STAGES[: min(STAGES.index(source.summary.started.first_stage if source.summary.started else "input"), 2)]
+    """Raises UsageError where the run whose texts are to be taken over has none yet: both died
+    together.
+    """
+    needed = STAGES[
+        : min(
+            STAGES.index(source.summary.started.first_stage if source.summary.started else "input"),
+            2,
+        )
+    ]
     lacks = any(parent.stages[stage].outcome != "completed" for stage in needed)
     if lacks and parent.stages["input"].outcome != "blocked":
         parent_id = parent.started.run_id if parent.started else "?"
         hint = "Start another one." if parent.outcome else f"First `devpipe resume {parent_id}`."
-        raise UsageError(f"Run {source.id} takes its texts from run {parent_id}, which has none.", hint=hint)
+        raise UsageError(
+            f"Run {source.id} takes its texts from run {parent_id}, which has none.", hint=hint
+        )
 
 
 def own_wording(summary: RunSummary) -> dict[str, str]:
     """The texts a person put in Stage 2's place, by part."""
-    return {text.part: text.text for text in summary.stages["interception"].written if text.step == "edit" and text.by == "user"}
+    return {
+        text.part: text.text
+        for text in summary.stages["interception"].written
+        if text.step == "edit" and text.by == "user"
+    }
 
 
 def _instruction(pipeline: InterceptionPipeline, instruction: str) -> str:
     if not pipeline.user_instruction:
         if instruction:
-            raise UsageError(f"Pipeline {pipeline.name!r} takes no instruction of yours.", hint="Use the pipeline user_defined.")
+            raise UsageError(
+                f"Pipeline {pipeline.name!r} takes no instruction of yours.",
+                hint="Use the pipeline user_defined.",
+            )
         return ""
     if not instruction:
-        raise UsageError(f"Pipeline {pipeline.name!r} needs your instruction.", hint='Give instruction="..." (--instruction in the shell).')
+        raise UsageError(
+            f"Pipeline {pipeline.name!r} needs your instruction.",
+            hint='Give instruction="..." (--instruction in the shell).',
+        )
     return clean(instruction, what="instruction")
 
 
@@ -275,7 +373,9 @@ def _of_type(kind: type, **values: object) -> None:
     for name, value in values.items():
         if not isinstance(value, kind):
             wanted = "text" if kind is str else "a table of names and values"
-            raise UsageError(f"{name} is {str(value)[:40]!r}, a {type(value).__name__}.", hint=f"Give {wanted}.")
+            raise UsageError(
+                f"{name} is {str(value)[:40]!r}, a {type(value).__name__}.", hint=f"Give {wanted}."
+            )
 
 
 def _same_text(request: RunRequest, summary: RunSummary) -> bool:
@@ -292,7 +392,11 @@ def _same_text(request: RunRequest, summary: RunSummary) -> bool:
 
 def _acting(snapshot: Mapping[str, Any]) -> dict[str, Any]:
     """A config without what people only read."""
-    return {name: value for name, value in snapshot.items() if name not in ("$schema", "title", "description")}
+    return {
+        name: value
+        for name, value in snapshot.items()
+        if name not in ("$schema", "title", "description")
+    }
 
 
 def _attachment(value: Any, name: str) -> Attachment:
@@ -306,40 +410,61 @@ def _attachment(value: Any, name: str) -> Attachment:
         try:
             return attachment(_read_file(Path(value)), name=name)
         except OSError as error:
-            raise UsageError(f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.", hint="Check the path.") from error
+            raise UsageError(
+                f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.",
+                hint="Check the path.",
+            ) from error
     return attachment(encode_png(value), name=name)
 
 
 def _read_file(path: Path) -> bytes:
     """The bytes of a plain file of a possible size; a pipe or device would never end."""
     if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE):
-        raise UsageError(f"{str(path)!r} is no file, or larger than {MAX_FILE // 1_000_000} MB.", hint="Give a PNG, JPEG or WEBP file.")
+        raise UsageError(
+            f"{str(path)!r} is no file, or larger than {MAX_FILE // 1_000_000} MB.",
+            hint="Give a PNG, JPEG or WEBP file.",
+        )
     return path.read_bytes()
 
 
 def attachments_of(recording: Recording) -> dict[str, Attachment]:
     """The pictures that a recorded run was given."""
-    return {one.name: Attachment(recording.read(one.path), one.media_type, one.width, one.height) for one in recording.summary.attachments}
+    return {
+        one.name: Attachment(recording.read(one.path), one.media_type, one.width, one.height)
+        for one in recording.summary.attachments
+    }
 
 
 def _first_touched(request: RunRequest, summary: RunSummary) -> Stage:
-    """The first stage that has to act again: where something changed, or where the source has no result."""
+    """The first stage that has to act again: where something changed, or where the source has no
+    result.
+    """
     started = summary.started
     assert started is not None
     for stage, changed in (
-        ("input", dict(request.texts) != (started.texts or summary.stages["input"].texts) or request.level != started.safety),
+        (
+            "input",
+            dict(request.texts) != (started.texts or summary.stages["input"].texts)
+            or request.level != started.safety,
+        ),
         ("input", request.pipeline.translate != started.config["pipeline"].get("translate", False)),
         ("input", request.pipeline.correct != started.config["pipeline"].get("correct", False)),
         ("input", request.instruction != started.instruction),
         (
             "interception",
-            _acting(request.pipeline.snapshot()) != _acting(started.config["pipeline"]) or request.text_seed != started.text_seed,
+            _acting(request.pipeline.snapshot()) != _acting(started.config["pipeline"])
+            or request.text_seed != started.text_seed,
         ),
         (
             "pre_output",
-            _acting(request.output.snapshot()) != _acting(started.config["output"]) or dict(request.asked) != started.parameters,
+            _acting(request.output.snapshot()) != _acting(started.config["output"])
+            or dict(request.asked) != started.parameters,
         ),
-        ("pre_output", {n: i.sha256 for n, i in request.images.items()} != {a.name: a.sha256 for a in summary.attachments}),
+        (
+            "pre_output",
+            {n: i.sha256 for n, i in request.images.items()}
+            != {a.name: a.sha256 for a in summary.attachments},
+        ),
     ):
         if changed or summary.stages[stage].outcome != "completed":
             return stage  # type: ignore[return-value]  # the tuple's literals are stages

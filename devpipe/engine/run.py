@@ -1,4 +1,6 @@
-"""A run as people hold it: await it, iterate its events, stop it, look at it - from any thread and any event loop."""
+"""A run as people hold it: await it, iterate its events, stop it, look at it - from any thread and
+any event loop.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ Happening = Recorded | Event  # stored events come with seq and time, transient 
 class Run:
     """One prompt through the stages to one output.
 
-    `await run` waits for its end; `async for event in run` follows it from its first event; `run.cancel()` stops it.
+    `await run` waits for its end; `async for event in run` follows it from its first event;
+    `run.cancel()` stops it.
     A run that was blocked or cancelled is returned like any other: look at `run.outcome`.
     """
 
@@ -45,7 +48,9 @@ class Run:
         self._task: asyncio.Task[Any] | None = None  # the act under way, in the engine's thread
         self._stopped = self._launched = False
         self._acting = False  # a step of an open run is under way
-        self._idle: asyncio.Task[None] | None = None  # keeps the ending of a waiting run alive until it is written
+        self._idle: asyncio.Task[None] | None = (
+            None  # keeps the ending of a waiting run alive until it is written
+        )
         work.publish = self._publish
 
     # What happened so far.
@@ -68,7 +73,9 @@ class Run:
     @property
     def texts(self) -> dict[str, dict[str, str]]:
         """The resulting texts by stage and part: `run.texts["interception"]["prompt"]`."""
-        return {name: dict(stage.texts) for name, stage in self.summary.stages.items() if stage.texts}
+        return {
+            name: dict(stage.texts) for name, stage in self.summary.stages.items() if stage.texts
+        }
 
     @property
     def verdicts(self) -> list[VerdictGiven]:
@@ -116,7 +123,10 @@ class Run:
         return self
 
     def wait(self, timeout: float | None = None) -> Run:
-        """Wait in a thread without an event loop, as a magic does; Ctrl-C cancels the run. Raises TimeoutError."""
+        """Wait in a thread without an event loop, as a magic does; Ctrl-C cancels the run.
+
+        Raises TimeoutError.
+        """
         until = None if timeout is None else time.monotonic() + timeout
         try:
             # In slices: an interrupt that another thread of the process takes does not wake a lock.
@@ -130,14 +140,18 @@ class Run:
         return self
 
     def cancel(self) -> None:
-        """Stop the run and what its backend is doing; its recording gets the outcome `cancelled`."""
+        """Stop the run and what its backend is doing; its recording gets the outcome
+        `cancelled`.
+        """
         if not self._thread.call(self._stop):
             self._end()  # its thread never started, so nothing has begun
 
     def follow(self, callback: Callable[[Happening], None]) -> Callable[[], None]:
-        """Call back for every stored event so far, then for everything that happens, in the engine's thread.
+        """Call back for every stored event so far, then for everything that happens, in the
+        engine's thread.
 
-        Gives back a function that ends the following. A callback must be quick; one that raises is not called again.
+        Gives back a function that ends the following. A callback must be quick; one that raises is
+        not called again.
         """
         with self._lock:
             for one in self._log:
@@ -160,7 +174,9 @@ class Run:
         self._ended.add_done_callback(lambda _: put(None) if not loop.is_closed() else None)
         try:
             while True:
-                await asyncio.wait({getting}, timeout=HEARTBEAT_S)  # wait_for can swallow a cancellation before Python 3.12
+                await asyncio.wait(
+                    {getting}, timeout=HEARTBEAT_S
+                )  # wait_for can swallow a cancellation before Python 3.12
                 if not getting.done():
                     continue
                 item, getting = getting.result(), asyncio.ensure_future(queue.get())
@@ -169,7 +185,9 @@ class Run:
                 yield item
         except asyncio.CancelledError:
             self.cancel()
-            await asyncio.to_thread(self.settled, CLOSING_S)  # as for `await run`: the ending is on disk before anybody goes on
+            await asyncio.to_thread(
+                self.settled, CLOSING_S
+            )  # as for `await run`: the ending is on disk before anybody goes on
             raise
         finally:
             unfollow()
@@ -185,7 +203,9 @@ class Run:
 
     # In the engine's thread.
 
-    def launch(self, begin: Callable[[], Awaitable[None]], acts: Callable[[], Awaitable[object]]) -> None:
+    def launch(
+        self, begin: Callable[[], Awaitable[None]], acts: Callable[[], Awaitable[object]]
+    ) -> None:
         """Take the run from its beginning to its end there."""
 
         async def whole() -> None:
@@ -199,9 +219,11 @@ class Run:
         self._thread.submit(self._guarded(whole, ends=True))
 
     async def _guarded(self, act: Callable[[], Awaitable[object]], *, ends: bool) -> None:
-        """Await an act; whatever happens, the recording gets its ending, and those who wait are woken.
+        """Await an act; whatever happens, the recording gets its ending, and those who wait are
+        woken.
 
-        An error is raised to them after that. A usage error in one step of an open run leaves the run open.
+        An error is raised to them after that. A usage error in one step of an open run leaves the
+        run open.
         """
         self._task = asyncio.current_task()
         error: Exception | None = None
@@ -239,7 +261,10 @@ class Run:
         raise asyncio.CancelledError
 
     def _publish(self, happening: Happening) -> None:
-        """Take one event in and show it to the followers. A follower that fails is dropped: it must not stop the run."""
+        """Take one event in and show it to the followers.
+
+        A follower that fails is dropped: it must not stop the run.
+        """
         with self._lock:
             if isinstance(happening, Recorded):
                 self._log.append(happening)
@@ -247,7 +272,8 @@ class Run:
         for key, callback in followers:
             try:
                 callback(happening)
-            except Exception:  # a panel's fault is the panel's: widgets guard their own callbacks and show the message
+            # a panel's fault is the panel's: widgets guard their own callbacks and show the message
+            except Exception:
                 self._unfollow(key)
 
     def _end(self, error: BaseException | None = None) -> None:
@@ -263,7 +289,11 @@ class Run:
 
     def __repr__(self) -> str:
         summary = self.summary
-        name = f"{summary.started.pipeline} > {summary.started.output}" if summary.started else "not started"
+        name = (
+            f"{summary.started.pipeline} > {summary.started.output}"
+            if summary.started
+            else "not started"
+        )
         state = summary.outcome or ("running" if not self.done else "interrupted")
         return f"Run({name}, seed {summary.seed}, {state}, {self.id})"
 
@@ -286,7 +316,9 @@ class OpenRun(Run):
         return await self._act(lambda: self._work.intercept())
 
     async def check(self, text: str | Mapping[str, str] | None = None) -> OpenRun:
-        """Stage 3, on the person's own wording where one is given; that counts as input and is checked as such, too."""
+        """Stage 3, on the person's own wording where one is given; that counts as input and is
+        checked as such, too.
+        """
         edited = {} if text is None else {"prompt": text} if isinstance(text, str) else dict(text)
 
         async def act() -> None:
@@ -309,9 +341,14 @@ class OpenRun(Run):
 
     async def _act(self, act: Callable[[], Awaitable[object]]) -> OpenRun:
         if self.done:
-            raise UsageError(f"Run {self.id} is over ({self.outcome}).", hint="Open another one: `engine.open(...)`.")
+            raise UsageError(
+                f"Run {self.id} is over ({self.outcome}).",
+                hint="Open another one: `engine.open(...)`.",
+            )
         if self._acting:
-            raise UsageError(f"A step of run {self.id} is under way.", hint="Await it before the next one.")
+            raise UsageError(
+                f"A step of run {self.id} is under way.", hint="Await it before the next one."
+            )
         if not self._work.opened:
             first = act
 
@@ -321,7 +358,9 @@ class OpenRun(Run):
 
         self._acting = True
         try:
-            await await_elsewhere(self._thread.submit(self._guarded(act, ends=False)), on_cancel=self.cancel)
+            await await_elsewhere(
+                self._thread.submit(self._guarded(act, ends=False)), on_cancel=self.cancel
+            )
         finally:
             self._acting = False
         return self

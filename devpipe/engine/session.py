@@ -1,6 +1,7 @@
 """One run on the engine's thread: its acts in order, its recording, its ending.
 
-`Work` belongs to the engine's event loop. What people hold is a `Run` (run.py), which asks the engine to act here.
+`Work` belongs to the engine's event loop. What people hold is a `Run` (run.py), which asks the
+engine to act here.
 """
 
 from __future__ import annotations
@@ -52,15 +53,32 @@ Publish = Callable[[Recorded | Event], None]
 
 def started_event(request: RunRequest, settings: Settings) -> RunStarted:
     """The first event: all that was known before the run."""
-    configs = {"media_pipeline": request.media_pipeline, "output": request.output, "pipeline": request.pipeline}
+    configs = {
+        "media_pipeline": request.media_pipeline,
+        "output": request.output,
+        "pipeline": request.pipeline,
+    }
     return RunStarted(
-        run_id=request.run_id, pipeline=request.pipeline.name, output=request.output.name, texts=dict(request.texts),
-        parent=request.parent, relation=request.relation, first_stage=request.first_stage, seed=request.seed,
-        text_seed=request.text_seed, parameters=dict(request.asked), safety=request.level, instruction=request.instruction,
-        config={name: config.snapshot() for name, config in configs.items()}, config_sha256=_sha256_of(configs),
-        software=software(), labels=dict(request.labels),
-        batch=request.batch, provenance=settings.provenance, edited=dict(request.edited),
-    )  # fmt: skip
+        run_id=request.run_id,
+        pipeline=request.pipeline.name,
+        output=request.output.name,
+        texts=dict(request.texts),
+        parent=request.parent,
+        relation=request.relation,
+        first_stage=request.first_stage,
+        seed=request.seed,
+        text_seed=request.text_seed,
+        parameters=dict(request.asked),
+        safety=request.level,
+        instruction=request.instruction,
+        config={name: config.snapshot() for name, config in configs.items()},
+        config_sha256=_sha256_of(configs),
+        software=software(),
+        labels=dict(request.labels),
+        batch=request.batch,
+        provenance=settings.provenance,
+        edited=dict(request.edited),
+    )
 
 
 def _sha256_of(configs: Mapping[str, Model]) -> str:
@@ -77,9 +95,19 @@ def software() -> dict[str, str]:
 
 
 class Work:
-    """The acts of one run. Each act may be awaited alone (step by step) or in order by `all_stages`."""
+    """The acts of one run.
 
-    def __init__(self, request: RunRequest, *, settings: Settings, backends: Backends, fsyncs: Executor | None = None) -> None:
+    Each act may be awaited alone (step by step) or in order by `all_stages`.
+    """
+
+    def __init__(
+        self,
+        request: RunRequest,
+        *,
+        settings: Settings,
+        backends: Backends,
+        fsyncs: Executor | None = None,
+    ) -> None:
         self.request = request
         self._fsyncs = fsyncs
         self.settings = settings
@@ -96,11 +124,22 @@ class Work:
         self._began = time.perf_counter()
         models = settings.models
         self.context = Context(
-            level=request.level, text_seed=request.text_seed, pipeline=request.pipeline, output=request.output,
-            media_pipeline=request.media_pipeline, backends=backends, models=models, record=self.record, hold=self.hold,
-            write_text=self._write_text, write_files=self._write_files, emit=self._emit, redact=self._redacted,
-            provenance=settings.provenance, judge_seconds=settings.judge_seconds,
-        )  # fmt: skip
+            level=request.level,
+            text_seed=request.text_seed,
+            pipeline=request.pipeline,
+            output=request.output,
+            media_pipeline=request.media_pipeline,
+            backends=backends,
+            models=models,
+            record=self.record,
+            hold=self.hold,
+            write_text=self._write_text,
+            write_files=self._write_files,
+            emit=self._emit,
+            redact=self._redacted,
+            provenance=settings.provenance,
+            judge_seconds=settings.judge_seconds,
+        )
 
     # Recording: one write for all events that belong together; what is shown was written before.
 
@@ -114,7 +153,10 @@ class Work:
         self._held.extend(events)
 
     async def record(self, *events: Event) -> None:
-        """Write all held events and these, then show them. A cancellation waits until they are written and shown."""
+        """Write all held events and these, then show them.
+
+        A cancellation waits until they are written and shown.
+        """
         self._held.extend(events)
         if self._writing.locked() or any(event.durable for event in self._held):
             await finish_even_if_cancelled(self._flush())
@@ -138,7 +180,9 @@ class Work:
         for one in recorded:
             self.summary.add(one)
         if last:
-            self.recorder.close(to_json(self.summary.to_json(), indent=1))  # the standard library's indents ten times slower
+            self.recorder.close(
+                to_json(self.summary.to_json(), indent=1)
+            )  # the standard library's indents ten times slower
         return recorded
 
     async def _write_text(self, name: str, text: str) -> str:
@@ -159,17 +203,27 @@ class Work:
         return self._recorder is not None
 
     async def open(self) -> None:
-        """Create the recording and write the first event, both or neither; raises RecorderError before anything was done."""
+        """Create the recording and write the first event, both or neither; raises RecorderError
+        before anything was done.
+        """
         await finish_even_if_cancelled(self._open())
 
     async def _open(self) -> None:
         redact = Redactor(self.settings.secrets())
-        self._recorder = Recorder.create(self.settings.recordings, self.request.run_id, redact=redact, pool=self._fsyncs)
+        self._recorder = Recorder.create(
+            self.settings.recordings, self.request.run_id, redact=redact, pool=self._fsyncs
+        )
         self.hold(started_event(self.request, self.settings))
-        names = {name: self.context.file_name(f"attached_{name}", "png") for name in self.request.images}
+        names = {
+            name: self.context.file_name(f"attached_{name}", "png") for name in self.request.images
+        }
         if names:
-            await self._write_files(lambda: [(names[name], image.data) for name, image in self.request.images.items()])
-        self.hold(*[_attached(name, names[name], image) for name, image in self.request.images.items()])
+            await self._write_files(
+                lambda: [(names[name], image.data) for name, image in self.request.images.items()]
+            )
+        self.hold(
+            *[_attached(name, names[name], image) for name, image in self.request.images.items()]
+        )
         await self.record()
 
     async def resume(self) -> None:
@@ -178,7 +232,9 @@ class Work:
 
     async def _resume(self) -> None:
         folder = run_folder(self.settings.recordings, self.request.run_id)
-        self._recorder = await in_thread(Recorder.resume, folder, redact=Redactor(self.settings.secrets()), pool=self._fsyncs)
+        self._recorder = await in_thread(
+            Recorder.resume, folder, redact=Redactor(self.settings.secrets()), pool=self._fsyncs
+        )
         recording = Recording(folder)
         for one in recording.events:
             self.summary.add(one)
@@ -190,7 +246,9 @@ class Work:
 
     @asynccontextmanager
     async def _stage(self, stage: Stage) -> AsyncIterator[StageFinished]:
-        """Between its two events; a failure is written as the stage's ending and goes on to the run's."""
+        """Between its two events; a failure is written as the stage's ending and goes on to the
+        run's.
+        """
         began = time.perf_counter()
         self.hold(StageStarted(stage=stage))
         try:
@@ -199,15 +257,26 @@ class Work:
             self._ended(stage, began, refused=str(refused))
             raise
         except Exception:  # any: the stage's ending must be written; it is raised again
-            self.hold(StageFinished(stage=stage, outcome="failed", seconds=time.perf_counter() - began))
+            self.hold(
+                StageFinished(stage=stage, outcome="failed", seconds=time.perf_counter() - began)
+            )
             raise
 
-    def _ended(self, stage: Stage, began: float, verdict: VerdictGiven | None = None, *, refused: str = "") -> bool:
+    def _ended(
+        self, stage: Stage, began: float, verdict: VerdictGiven | None = None, *, refused: str = ""
+    ) -> bool:
         """Hold the stage's ending; False where the run is blocked."""
         blocked = (verdict is not None and not verdict.allowed) or bool(refused)
         reason = refused or (verdict.reason if verdict and blocked else "")
         seconds = time.perf_counter() - began
-        self.hold(StageFinished(stage=stage, outcome="blocked" if blocked else "completed", reason=reason, seconds=seconds))
+        self.hold(
+            StageFinished(
+                stage=stage,
+                outcome="blocked" if blocked else "completed",
+                reason=reason,
+                seconds=seconds,
+            )
+        )
         return not blocked
 
     async def input(self, texts: Mapping[str, str]) -> bool:
@@ -215,7 +284,9 @@ class Work:
         began = time.perf_counter()
         self.texts = self.media_request = self.verdict = None
         async with self._stage("input"):
-            self.original, verdict = await input_stage.run(self.context, texts, instruction=self.request.instruction)
+            self.original, verdict = await input_stage.run(
+                self.context, texts, instruction=self.request.instruction
+            )
             self.texts = self.original
             allowed = self._ended("input", began, verdict)
         await (self.record() if allowed else self.finish("blocked"))
@@ -225,31 +296,55 @@ class Work:
         """Stage 2."""
         began = time.perf_counter()
         if self.original is None:
-            raise UsageError("Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.')
+            raise UsageError(
+                "Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.'
+            )
         self.media_request = self.verdict = None
         async with self._stage("interception"):
-            self.texts = await interception.run(self.context, self.original, instruction=self.request.instruction)
+            self.texts = await interception.run(
+                self.context, self.original, instruction=self.request.instruction
+            )
             self._ended("interception", began)
         await self.record()
         self.interception_done.set()
 
     async def edit(self, texts: Mapping[str, str]) -> bool:
-        """The person's own wording of Stage 2's result: an input, so it is checked as one. False: blocked."""
+        """The person's own wording of Stage 2's result: an input, so it is checked as one.
+
+        False: blocked.
+        """
         began = time.perf_counter()
         if self.texts is None:
-            raise UsageError("There is no text to edit yet.", hint='Begin with `await run.input("...")`.')
+            raise UsageError(
+                "There is no text to edit yet.", hint='Begin with `await run.input("...")`.'
+            )
         current = dict(self.texts.by_part)
         edited = {part: clean(text) for part, text in texts.items() if text != current.get(part)}
         if unknown := set(edited) - {*current, *self.request.media_pipeline.texts}:
-            raise UsageError(f"There is no text named {sorted(unknown)[0]!r}.", hint=f"There are: {', '.join(current)}.")
+            raise UsageError(
+                f"There is no text named {sorted(unknown)[0]!r}.",
+                hint=f"There are: {', '.join(current)}.",
+            )
         if not edited:
             return True
         self.media_request = self.verdict = None
-        verdict = await self.context.verdict(edited, stage="interception", sha256=canonical_sha256(edited), needs_judge=False)
+        verdict = await self.context.verdict(
+            edited, stage="interception", sha256=canonical_sha256(edited), needs_judge=False
+        )
         languages = dict(self.texts.languages)
         languages |= {part: languages.get(part, self.context.language) for part in edited}
         for part, text in edited.items():
-            self.hold(await final_text(self.context, "interception", part, text, languages[part], by="user", step="edit"))
+            self.hold(
+                await final_text(
+                    self.context,
+                    "interception",
+                    part,
+                    text,
+                    languages[part],
+                    by="user",
+                    step="edit",
+                )
+            )
         self.texts = Texts(current | edited, languages)
         self.hold(verdict)
         if verdict.allowed:
@@ -258,16 +353,29 @@ class Work:
         await self.finish("blocked")
         return False
 
-    async def check(self, *, ready: Texts | None = None, reuse: VerdictGiven | None = None, flush: bool = True) -> bool:
-        """Stage 3. False: blocked, and the run is over. `ready`: the texts as an earlier run fitted and translated them."""
+    async def check(
+        self, *, ready: Texts | None = None, reuse: VerdictGiven | None = None, flush: bool = True
+    ) -> bool:
+        """Stage 3.
+
+        False: blocked, and the run is over. `ready`: the texts as an earlier run fitted and
+        translated them.
+        """
         began = time.perf_counter()
         if self.texts is None or self.original is None:
-            raise UsageError("Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.')
+            raise UsageError(
+                "Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.'
+            )
         async with self._stage("pre_output"):
             self.media_request, self.verdict = await pre_output.run(
-                self.context, self.texts, original=self.original, images=self.request.images, parameters=self.request.parameters,
-                ready=ready, reuse=reuse,
-            )  # fmt: skip
+                self.context,
+                self.texts,
+                original=self.original,
+                images=self.request.images,
+                parameters=self.request.parameters,
+                ready=ready,
+                reuse=reuse,
+            )
             if reuse is not None and self.verdict.source:
                 self.hold(StageReused(stage="pre_output", run_id=self.verdict.source))
             allowed = self._ended("pre_output", began, self.verdict)
@@ -281,14 +389,20 @@ class Work:
         """Stage 4, and the run's ending."""
         began = time.perf_counter()
         if self.media_request is None:
-            raise UsageError("Stage 4 has no checked text yet.", hint="Check it first: `await run.check()`.")
+            raise UsageError(
+                "Stage 4 has no checked text yet.", hint="Check it first: `await run.check()`."
+            )
         async with self._stage("generation"):
-            result = await generation.run(self.context, self._begun(replace(self.media_request, seed=seed)), self.verdict)
+            result = await generation.run(
+                self.context, self._begun(replace(self.media_request, seed=seed)), self.verdict
+            )
             made = self._ended("generation", began, refused=result.refused)
         await self.finish("completed" if made else "blocked")
 
     def _begun(self, request: MediaRequest) -> MediaRequest:
-        """The request under the name of the job that a dead process may have left at the backend."""
+        """The request under the name of the job that a dead process may have left at the
+        backend.
+        """
         asked = request.sha256(), request.seed
         for attempt in reversed(self.summary.media_attempts):
             if attempt.finished is None and asked == (attempt.started.sha256, attempt.started.seed):
@@ -323,7 +437,9 @@ class Work:
             return
         stages = leader.summary.stages
         if stages["interception"].outcome != "completed" and stages["input"].outcome != "blocked":
-            raise BackendError("The shared interception failed.", hint=f"See run {leader.request.run_id}.")
+            raise BackendError(
+                "The shared interception failed.", hint=f"See run {leader.request.run_id}."
+            )
         self.request = replace(self.request, source=leader.summary)
         await self.all_stages(seed)
 
@@ -360,23 +476,48 @@ class Work:
             await self.generate(seed)
 
     async def _counts_today(self, told: StageSummary) -> bool:
-        """Whether Stage 1's verdict on texts taken over still holds: no text model sees them by another level, list or judge."""
+        """Whether Stage 1's verdict on texts taken over still holds: no text model sees them by
+        another level, list or judge.
+        """
         texts, instruction = told.texts, self.request.instruction
-        hashes = {canonical_sha256(input_stage.checked(texts, words)) for words in ("", instruction)}
-        return any([await pre_output.still_valid(self.context, told.verdict, sha256) for sha256 in hashes])
+        hashes = {
+            canonical_sha256(input_stage.checked(texts, words)) for words in ("", instruction)
+        }
+        return any(
+            [await pre_output.still_valid(self.context, told.verdict, sha256) for sha256 in hashes]
+        )
 
     async def _reuse(self, source: RunSummary, first: int) -> bool:
-        """Take the texts and verdicts of the stages before `first` over into this recording. False: the source was blocked there."""
+        """Take the texts and verdicts of the stages before `first` over into this recording.
+
+        False: the source was blocked there.
+        """
         assert source.started is not None
         for stage in STAGES[: min(first, 2)]:
             told = source.stages[stage]
             self.hold(StageReused(stage=stage, run_id=source.started.run_id))
             for part, text in told.texts.items():
-                written = next(one for one in reversed(told.written) if one.final and one.part == part)
-                self.hold(await final_text(self.context, stage, part, text, written.language, by=written.by, step=written.step))
+                written = next(
+                    one for one in reversed(told.written) if one.final and one.part == part
+                )
+                self.hold(
+                    await final_text(
+                        self.context,
+                        stage,
+                        part,
+                        text,
+                        written.language,
+                        by=written.by,
+                        step=written.step,
+                    )
+                )
             if verdict := _from_source(told.verdict, source):
                 self.hold(verdict)
-            self.hold(StageFinished.model_validate({"stage": stage, "outcome": told.outcome or "completed", "reason": told.reason}))
+            self.hold(
+                StageFinished.model_validate(
+                    {"stage": stage, "outcome": told.outcome or "completed", "reason": told.reason}
+                )
+            )
             taken = Texts(told.texts, told.languages)
             self.original, self.texts = (self.original or taken), taken
             if told.outcome == "blocked":
@@ -390,7 +531,10 @@ class Work:
     # The ending.
 
     async def end(self, outcome: Outcome, error: Exception | None = None) -> RecorderError | None:
-        """Write the ending of a run that was stopped. Gives back the error where the disk refuses even that."""
+        """Write the ending of a run that was stopped.
+
+        Gives back the error where the disk refuses even that.
+        """
         try:
             await self.finish(outcome, error)
         except RecorderError as refused:
@@ -402,13 +546,20 @@ class Work:
         return None
 
     async def finish(self, outcome: Outcome, error: Exception | None = None) -> None:
-        """The last event and the summary file. Does nothing where the run has its ending already."""
+        """The last event and the summary file.
+
+        Does nothing where the run has its ending already.
+        """
         if self.summary.finished is None and self._recorder is not None:
             await finish_even_if_cancelled(self._finish(outcome, error))
 
     async def _finish(self, outcome: Outcome, error: Exception | None) -> None:
         seconds = time.perf_counter() - self._began
-        self._held.append(RunFinished(outcome=outcome, error=problem_of(error) if error else None, seconds=seconds))
+        self._held.append(
+            RunFinished(
+                outcome=outcome, error=problem_of(error) if error else None, seconds=seconds
+            )
+        )
         await self._flush(last=True)
         self.interception_done.set()
 
@@ -426,6 +577,11 @@ def _nobody(_: Recorded | Event) -> None:
 
 def _attached(name: str, path: str, image: Attachment) -> AttachmentWritten:
     return AttachmentWritten(
-        name=name, path=path, media_type=image.media_type, sha256=image.sha256,
-        bytes=len(image.data), width=image.width, height=image.height,
-    )  # fmt: skip
+        name=name,
+        path=path,
+        media_type=image.media_type,
+        sha256=image.sha256,
+        bytes=len(image.data),
+        width=image.width,
+        height=image.height,
+    )

@@ -1,1 +1,3 @@
-"""What do the bytes hold? Pictures, the containers they come in, and the provenance written into them."""
+"""What do the bytes hold? Pictures, the containers they come in, and the provenance written into
+them.
+"""

@@ -1,6 +1,7 @@
 """The one door through which bytes become pictures, and pictures bytes.
 
-Everything that claims to be a picture (a user's upload, a vendor's answer) is opened here and nowhere else:
+Everything that claims to be a picture (a user's upload, a vendor's answer) is opened here and
+nowhere else:
 three formats, the size read from the header before anything is allocated, one kind of error.
 """
 
@@ -31,7 +32,15 @@ _MAGIC = (
     (b"ID3", "audio/mpeg"),
 )
 _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
-_STILL_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")  # pictures in an MP4 box
+_STILL_BRANDS = (
+    b"avif",
+    b"avis",
+    b"heic",
+    b"heix",
+    b"hevc",
+    b"mif1",
+    b"msf1",
+)  # pictures in an MP4 box
 _KEEP = "Use a PNG, JPEG or WEBP picture."
 
 
@@ -53,11 +62,19 @@ def sniff(data: bytes) -> str:
 
 def _is_mpeg_audio(data: bytes) -> bool:
     """Whether an MPEG audio frame begins here; AAC has the same sync word but layer 0."""
-    return len(data) >= 4 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x06 != 0 and data[2] >> 4 != 15
+    return (
+        len(data) >= 4
+        and data[0] == 0xFF
+        and data[1] & 0xE0 == 0xE0
+        and data[1] & 0x06 != 0
+        and data[2] >> 4 != 15
+    )
 
 
 def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Each chunk of a RIFF file (WEBP, WAV) as name, start and length of its content, never past the end of the data."""
+    """Each chunk of a RIFF file (WEBP, WAV) as name, start and length of its content, never past
+    the end of the data.
+    """
     at = 12
     while at + 8 <= len(data):
         (size,) = struct.unpack_from("<I", data, at + 4)
@@ -66,7 +83,9 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def size_of(data: bytes) -> tuple[int, int]:
-    """Width and height as the header of a PNG, JPEG or WEBP says them, nothing decoded; (0, 0) where it says none."""
+    """Width and height as the header of a PNG, JPEG or WEBP says them, nothing decoded; (0, 0)
+    where it says none.
+    """
     width = height = 0
     try:
         match sniff(data):
@@ -87,7 +106,11 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         if data[at] != 0xFF:
             return 0, 0
         marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame, not a table
+        if 0xC0 <= marker <= 0xCF and marker not in (
+            0xC4,
+            0xC8,
+            0xCC,
+        ):  # a start of frame, not a table
             height, width = struct.unpack_from(">HH", data, at + 5)
             return width, height
         at += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", data, at + 2)[0]
@@ -108,12 +131,18 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def seconds_of(data: bytes) -> float | None:
-    """How long a WAV or an animated WEBP, PNG or GIF plays, in seconds; None for everything else."""
+    """How long a WAV or an animated WEBP, PNG or GIF plays, in seconds; None for everything
+    else.
+    """
     kind = sniff(data)
     if kind == "image/gif" or (kind == "image/png" and b"acTL" in data[: data.find(b"IDAT")]):
         return _playing_s(data)
     if kind == "image/webp":
-        frames = [int.from_bytes(data[at + 12 : at + 15], "little") for name, at, size in riff_chunks(data) if name == b"ANMF"]
+        frames = [
+            int.from_bytes(data[at + 12 : at + 15], "little")
+            for name, at, size in riff_chunks(data)
+            if name == b"ANMF"
+        ]
         return sum(frames) / 1000 if frames else None
     if kind != "audio/wav":
         return None
@@ -134,7 +163,11 @@ def _playing_s(data: bytes) -> float | None:
         ]
     else:
         frames = [match.end() for match in re.finditer(b"\0\0\0\x1afcTL", data)]
-        pauses = [_of(*struct.unpack(">HH", data[at + 20 : at + 24])) for at in frames if at + 24 <= len(data)]
+        pauses = [
+            _of(*struct.unpack(">HH", data[at + 20 : at + 24]))
+            for at in frames
+            if at + 24 <= len(data)
+        ]
     return round(sum(pauses), 3) if len(pauses) > 1 else None
 
 
@@ -143,7 +176,9 @@ def _of(parts: int, whole: int) -> float:
 
 
 def gif_blocks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each whole block of a GIF behind its header: extensions (0x21) and pictures (0x2C)."""
+    """Start and end of each whole block of a GIF behind its header: extensions (0x21) and pictures
+    (0x2C).
+    """
     at = gif_head(data)
     while at + 10 < len(data) and data[at] in (0x21, 0x2C):
         start, at = at, at + 2 if data[at] == 0x21 else at + 11 + _colours(data[at + 9])
@@ -165,22 +200,34 @@ def _colours(flags: int) -> int:
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether a picture, or the first of an animated one, can be seen whole; other bytes may begin like one."""
+    """Whether a picture, or the first of an animated one, can be seen whole; other bytes may begin
+    like one.
+    """
     try:
-        width, height = struct.unpack_from("<HH", data, 6) if data.startswith(b"GIF") else size_of(data)
+        width, height = (
+            struct.unpack_from("<HH", data, 6) if data.startswith(b"GIF") else size_of(data)
+        )
         if not 0 < width * height <= MAX_PIXELS:
             return False
         with Image.open(io.BytesIO(data), formats=(*FORMATS, "GIF")) as image:
             image.load()
-    except Exception:  # Pillow raises nearly anything on hostile bytes, and here it all means "cannot be seen"
+    except (
+        Exception
+    ):  # Pillow raises nearly anything on hostile bytes, and here it all means "cannot be seen"
         return False
     return True
 
 
-def decode(data: bytes, *, what: str = "picture", error: type[DevpipeError] = UsageError) -> Image.Image:
-    """The picture, turned upright, in mode L, RGB or RGBA; `error` is raised where it is none or is too large."""
+def decode(
+    data: bytes, *, what: str = "picture", error: type[DevpipeError] = UsageError
+) -> Image.Image:
+    """The picture, turned upright, in mode L, RGB or RGBA; `error` is raised where it is none or is
+    too large.
+    """
     image = _open(data, what=what, error=error)
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # a phone's second picture in a JPEG is no film
+    if (
+        image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+    ):  # a phone's second picture in a JPEG is no film
         raise error(f"The {what} is animated.", hint="Use one still picture.")
     return _pixels(image, what=what, error=error)
 
@@ -192,7 +239,9 @@ def _open(data: bytes, *, what: str, error: type[DevpipeError]) -> Image.Image:
     # Before Pillow sees it: opening a WEBP already allocates its whole canvas twice.
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         limits = f"at most {MAX_SIDE} pixels a side and {MAX_PIXELS // 1_000_000} megapixels"
-        raise error(f"The {what} is too large ({width}x{height}).", hint=f"Make it smaller: {limits}.")
+        raise error(
+            f"The {what} is too large ({width}x{height}).", hint=f"Make it smaller: {limits}."
+        )
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as exc:  # as in _pixels
@@ -206,7 +255,8 @@ def _pixels(image: Image.Image, *, what: str, error: type[DevpipeError]) -> Imag
     try:
         image.load()
         return _plain(ImageOps.exif_transpose(image))
-    # Pillow's decoders raise nearly everything on hostile bytes (OSError, SyntaxError, ValueError, struct.error,
+    # Pillow's decoders raise nearly everything on hostile bytes (OSError, SyntaxError, ValueError,
+    # struct.error,
     # DecompressionBombError ...): here, and only here, that all means "not a readable picture".
     except Exception as exc:
         raise error(f"The {what} is damaged or cut off.", hint=_KEEP) from exc
@@ -215,7 +265,9 @@ def _pixels(image: Image.Image, *, what: str, error: type[DevpipeError]) -> Imag
 def _plain(image: Image.Image) -> Image.Image:
     """The same picture with 8 bits a channel and without a palette or any metadata."""
     if image.mode.startswith("I"):
-        image = image.point(lambda value: value / 257).convert("L")  # 16-bit grey: Pillow clips instead of scaling
+        image = image.point(lambda value: value / 257).convert(
+            "L"
+        )  # 16-bit grey: Pillow clips instead of scaling
     elif image.mode in ("P", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
     elif image.mode == "1":
@@ -234,11 +286,18 @@ def _said(data: bytes) -> str:
     if kind != "application/octet-stream":
         return kind
     start = data[:256].lstrip().lower()
-    return "a web page" if start.startswith((b"<!doctype html", b"<html")) else "SVG" if b"<svg" in start else "of an unknown format"
+    return (
+        "a web page"
+        if start.startswith((b"<!doctype html", b"<html"))
+        else "SVG"
+        if b"<svg" in start
+        else "of an unknown format"
+    )
 
 
 def attachment(data: bytes, *, name: str) -> Attachment:
-    """A user's picture as we keep and send it: upright, no metadata, PNG; a mask in grey (white = change), others in RGB.
+    """A user's picture as we keep and send it: upright, no metadata, PNG; a mask in grey (white =
+    change), others in RGB.
 
     Transparency lies on black in a mask (not changed) and on white elsewhere.
     """
@@ -251,30 +310,42 @@ def attachment(data: bytes, *, name: str) -> Attachment:
 
 
 def fitted_mask(mask: Attachment, image: Attachment) -> Attachment:
-    """The mask in the size of its picture, without any grey that was not there: a soft rim would change pixels outside."""
+    """The mask in the size of its picture, without any grey that was not there: a soft rim would
+    change pixels outside.
+    """
     if (mask.width, mask.height) == (image.width, image.height):
         return mask
-    found = decode(mask.data, what="mask").resize((image.width, image.height), Image.Resampling.NEAREST)
+    found = decode(mask.data, what="mask").resize(
+        (image.width, image.height), Image.Resampling.NEAREST
+    )
     return Attachment(encode_png(found), "image/png", *found.size)
 
 
 def encode_png(image: Image.Image) -> bytes:
     """PNG bytes, equal for equal pixels."""
     out = io.BytesIO()
-    # Level 1: 81 ms instead of 609 ms for 1024x1024. A profile in image.info would be written along.
+    # Level 1: 81 ms instead of 609 ms for 1024x1024. A profile in image.info would be written
+    # along.
     image.save(out, "PNG", compress_level=1, icc_profile=None)
     return out.getvalue()
 
 
 def thumbnail(data: bytes) -> bytes:
-    """The picture, or the first frame of an animated one, as a WEBP of at most 256 pixels a side."""
+    """The picture, or the first frame of an animated one, as a WEBP of at most 256 pixels a
+    side.
+    """
     image = _open(data, what="picture", error=UsageError)
-    image.draft("RGB", (THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE * 2))  # a JPEG is then decoded at a fraction of its size
+    image.draft(
+        "RGB", (THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE * 2)
+    )  # a JPEG is then decoded at a fraction of its size
     return encode_small(_pixels(image, what="picture", error=UsageError), THUMBNAIL_SIDE, method=4)
 
 
 def encode_small(image: Image.Image, side: int, *, method: int) -> bytes:
-    """WEBP bytes of at most so many pixels a side; `method` 0 is the quickest, 6 the smallest. The picture itself is changed."""
+    """WEBP bytes of at most so many pixels a side; `method` 0 is the quickest, 6 the smallest.
+
+    The picture itself is changed.
+    """
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     out = io.BytesIO()
     image.save(out, "WEBP", quality=80, method=method)

@@ -1,7 +1,9 @@
 """What a file says of itself: made by a procedure or a model, by which, and from which request.
 
-One XMP packet is spliced into the bytes; pixels and samples are not encoded again. It carries neither a run's id
-nor a time, so that equal requests give equal files. The terms are those of IPTC, which browsers, exiftool and
+One XMP packet is spliced into the bytes; pixels and samples are not encoded again. It carries
+neither a run's id
+nor a time, so that equal requests give equal files. The terms are those of IPTC, which browsers,
+exiftool and
 image search read: https://cv.iptc.org/newscodes/digitalsourcetype/
 """
 
@@ -45,16 +47,43 @@ _FIELDS = {
     f"{_SPACES['devpipe']} request": "request",
 }
 _PNG_KEPT = re.compile(rb"[A-Z]|tRNS|gAMA|cHRM|sRGB|iCCP|sBIT|bKGD|pHYs|cICP|acTL|fcTL|fdAT")
-_JPEG_WORDS = {0xFE, *range(0xE1, 0xF0)} - {0xE2, 0xEE}  # comments and applications' own, but colours
-_GIF_KEPT = (b",", b"!\xf9", b"!\xff\x0bNETSCAPE2.0")  # pictures, their pauses, how often they are repeated
-_RIFF_KEPT = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"fmt ", b"fact", b"data")
-_CONTAINERS = {"video/mp4": "mp4", "video/webm": "webm", "audio/flac": "flac", "audio/mpeg": "mp3", "audio/ogg": "ogg"}
+_JPEG_WORDS = {0xFE, *range(0xE1, 0xF0)} - {
+    0xE2,
+    0xEE,
+}  # comments and applications' own, but colours
+_GIF_KEPT = (
+    b",",
+    b"!\xf9",
+    b"!\xff\x0bNETSCAPE2.0",
+)  # pictures, their pauses, how often they are repeated
+_RIFF_KEPT = (
+    b"VP8 ",
+    b"VP8L",
+    b"VP8X",
+    b"ALPH",
+    b"ANIM",
+    b"ANMF",
+    b"ICCP",
+    b"fmt ",
+    b"fact",
+    b"data",
+)
+_CONTAINERS = {
+    "video/mp4": "mp4",
+    "video/webm": "webm",
+    "audio/flac": "flac",
+    "audio/mpeg": "mp3",
+    "audio/ogg": "ogg",
+}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Who made a file, from what. `request` is JSON, None where the workspace writes the mark alone."""
+    """Who made a file, from what.
+
+    `request` is JSON, None where the workspace writes the mark alone.
+    """
 
     source_type: str  # BY_PROCEDURE or BY_MODEL
     made_by: str  # e.g. devpipe procedural/sketch
@@ -62,14 +91,19 @@ class Provenance:
     request: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("source_type", "made_by", "note"):  # our own sentences: what XML cannot carry is no loss there
+        for name in (
+            "source_type",
+            "made_by",
+            "note",
+        ):  # our own sentences: what XML cannot carry is no loss there
             object.__setattr__(self, name, _NOT_XML.sub("\ufffd", getattr(self, name)))
 
 
 def stamp(data: bytes, media_type: str, provenance: Provenance) -> bytes:
     """The same file, saying where it comes from; an earlier stamp is replaced.
 
-    PNG, JPEG, WEBP, WAV and MP4 can carry it; other bytes come back as they are. A request too long for the
+    PNG, JPEG, WEBP, WAV and MP4 can carry it; other bytes come back as they are. A request too long
+    for the
     file (256 KB, 64 KB in a JPEG) is left out, the mark stays.
     """
     if media_type not in _KINDS or sniff(data) != media_type:
@@ -81,7 +115,9 @@ def stamp(data: bytes, media_type: str, provenance: Provenance) -> bytes:
 
 
 def read(data: bytes) -> Provenance | None:
-    """What a file says of itself; None where it says nothing, or nothing that can be read safely."""
+    """What a file says of itself; None where it says nothing, or nothing that can be read
+    safely.
+    """
     kind = sniff(data)
     packet = _KINDS[kind][1](data) if kind in _KINDS else None
     if packet is None or len(packet) > _MAX_PACKET:
@@ -92,29 +128,54 @@ def read(data: bytes) -> Provenance | None:
         return None
     if not fields.get("source_type"):
         return None
-    return Provenance(fields["source_type"], fields.get("made_by", ""), fields.get("note", ""), _request(fields.get("request", "")))
+    return Provenance(
+        fields["source_type"],
+        fields.get("made_by", ""),
+        fields.get("note", ""),
+        _request(fields.get("request", "")),
+    )
 
 
 def bare(data: bytes) -> bytes:
-    """The same picture, film or sound without what others wrote into it: no texts, tags or comments. Nothing is encoded again.
+    """The same picture, film or sound without what others wrote into it: no texts, tags or
+    comments. Nothing is encoded again.
 
-    A server's note holds the prompt and the name of its job: it would carry a child's text out, and equal requests would not give
-    equal files. Films and sounds but WAV need PyAV, else Unavailable; so are those that it cannot read.
+    A server's note holds the prompt and the name of its job: it would carry a child's text out, and
+    equal requests would not give
+    equal files. Films and sounds but WAV need PyAV, else Unavailable; so are those that it cannot
+    read.
     """
     match kind := sniff(data):
         case "image/png":
-            return data[:8] + b"".join(data[start:end] for start, end in png_chunks(data) if _PNG_KEPT.match(data, start + 4))
+            return data[:8] + b"".join(
+                data[start:end]
+                for start, end in png_chunks(data)
+                if _PNG_KEPT.match(data, start + 4)
+            )
         case "image/jpeg":
             found = list(_jpeg_segments(data))
-            kept = b"".join(data[start:end] for start, end in found if data[start + 1] not in _JPEG_WORDS)
+            kept = b"".join(
+                data[start:end] for start, end in found if data[start + 1] not in _JPEG_WORDS
+            )
             return data[:2] + kept + data[max(found, default=(0, 2))[1] :]
         case "image/webp" | "audio/wav":
-            chunks = [(name, data[at : at + size]) for name, at, size in riff_chunks(data) if name in _RIFF_KEPT]
-            plain = [(name, bytes([one[0] & ~0x0C]) + one[1:] if name == b"VP8X" else one) for name, one in chunks]  # no EXIF, no XMP
+            chunks = [
+                (name, data[at : at + size])
+                for name, at, size in riff_chunks(data)
+                if name in _RIFF_KEPT
+            ]
+            plain = [
+                (name, bytes([one[0] & ~0x0C]) + one[1:] if name == b"VP8X" else one)
+                for name, one in chunks
+            ]  # no EXIF, no XMP
             return _riff(data[8:12], plain)
         case "image/gif":
             blocks = [data[start:end] for start, end in gif_blocks(data)]
-            return data[: gif_head(data)] + b"".join(one for one in blocks if one.startswith(_GIF_KEPT)) + b";"
+            return (
+                data[: gif_head(data)]
+                + b"".join(one for one in blocks if one.startswith(_GIF_KEPT))
+                + b";"
+            )
     return _remuxed(data, _CONTAINERS[kind]) if kind in _CONTAINERS else data
 
 
@@ -134,15 +195,20 @@ def _remuxed(data: bytes, container: str) -> bytes:
                     target.mux(packet)
     except (av.FFmpegError, ValueError) as error:
         raise Unavailable(
-            f"What is written into this {container} file cannot be taken out: {error}.", hint="Make pictures instead."
+            f"What is written into this {container} file cannot be taken out: {error}.",
+            hint="Make pictures instead.",
         ) from error
     if not out.getvalue():
-        raise Unavailable(f"This {container} file holds nothing that can be played.", hint="Try again.")
+        raise Unavailable(
+            f"This {container} file holds nothing that can be played.", hint="Try again."
+        )
     return out.getvalue()
 
 
 def plays(data: bytes) -> bool:
-    """Whether a film or a sound can be opened and holds something; True where nobody can tell for want of PyAV."""
+    """Whether a film or a sound can be opened and holds something; True where nobody can tell for
+    want of PyAV.
+    """
     try:
         av = remuxer()
     except Unavailable:
@@ -159,7 +225,10 @@ def remuxer() -> Any:
     try:
         import av
     except ImportError as error:
-        raise Unavailable("Films and sounds without their makers' notes need PyAV.", hint="Run `pip install devpipe[video]`.") from error
+        raise Unavailable(
+            "Films and sounds without their makers' notes need PyAV.",
+            hint="Run `pip install devpipe[video]`.",
+        ) from error
     return av
 
 
@@ -169,7 +238,8 @@ def _packet(provenance: Provenance) -> bytes:
     request = _json(provenance.request)
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
-        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"><rdf:Description rdf:about=""{names}>\n'
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"><rdf:Description'
+        f' rdf:about=""{names}>\n'
         f"<Iptc4xmpExt:DigitalSourceType>{_text(provenance.source_type)}</Iptc4xmpExt:DigitalSourceType>\n"
         f"<xmp:CreatorTool>{_text(provenance.made_by)}</xmp:CreatorTool>\n"
         f"<dc:description>{note}</dc:description>\n"
@@ -186,7 +256,8 @@ def _json(request: dict[str, Any] | None) -> str:
     if request is None:
         return ""
     text = json.dumps(request, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # JSON's own escapes carry what XML forbids: lone surrogates, U+FFFE (control characters are escaped already).
+    # JSON's own escapes carry what XML forbids: lone surrogates, U+FFFE (control characters are
+    # escaped already).
     text = _NOT_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return text if len(text.encode()) <= MAX_REQUEST_BYTES else ""
 
@@ -197,7 +268,9 @@ def _refused(*_: object) -> NoReturn:
 
 
 def _parsed(packet: bytes) -> dict[str, str]:
-    """Our fields of an XMP packet, whether written as elements or (exiftool does so) as attributes."""
+    """Our fields of an XMP packet, whether written as elements or (exiftool does so) as
+    attributes.
+    """
     fields: dict[str, str] = {}
     path: list[str] = []
 
@@ -208,11 +281,17 @@ def _parsed(packet: bytes) -> dict[str, str]:
     def text(value: str) -> None:
         owner = path[-3] if path[-1] == f"{_RDF} li" and len(path) > 2 else path[-1]
         field = _FIELDS.get(owner)
-        if field and (field == "note") == (owner != path[-1]):  # a description's text stands in its list item
+        if field and (field == "note") == (
+            owner != path[-1]
+        ):  # a description's text stands in its list item
             fields[field] = fields.get(field, "") + value
 
     parser = expat.ParserCreate(namespace_separator=" ")
-    parser.StartElementHandler, parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = start, text, _refused
+    parser.StartElementHandler, parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = (
+        start,
+        text,
+        _refused,
+    )
     parser.EndElementHandler = lambda name: path.pop()
     parser.buffer_text = True
     parser.Parse(packet, True)
@@ -235,7 +314,9 @@ def _shallow(value: object, depth: int) -> bool:
 
 
 def _pieces(data: bytes, at: int, length: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """Start and end of each whole piece from `at` on; `length` says how long the one there is, 0 where none can be."""
+    """Start and end of each whole piece from `at` on; `length` says how long the one there is, 0
+    where none can be.
+    """
     while (size := length(at)) and at + size <= len(data):
         yield at, at + size
         at += size
@@ -268,7 +349,10 @@ def _read_png(data: bytes) -> bytes | None:
 
 
 def _riff(kind: bytes, chunks: list[tuple[bytes, bytes]]) -> bytes:
-    body = b"".join(name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) & 1) for name, content in chunks)
+    body = b"".join(
+        name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) & 1)
+        for name, content in chunks
+    )
     return b"RIFF" + struct.pack("<I", len(body) + 4) + kind + body
 
 
@@ -294,7 +378,14 @@ def _write_wav(data: bytes, packet: bytes) -> bytes:
 
 
 def _read_riff(data: bytes) -> bytes | None:
-    return next((data[at : at + size] for name, at, size in riff_chunks(data) if name in (b"XMP ", b"_PMX")), None)
+    return next(
+        (
+            data[at : at + size]
+            for name, at, size in riff_chunks(data)
+            if name in (b"XMP ", b"_PMX")
+        ),
+        None,
+    )
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -323,7 +414,14 @@ def _write_jpeg(data: bytes, packet: bytes) -> bytes:
 
 def _read_jpeg(data: bytes) -> bytes | None:
     at = 4 + len(_JPEG_KEY)
-    return next((data[start + at : end] for start, end in _jpeg_segments(data) if data.startswith(_JPEG_KEY, start + 4)), None)
+    return next(
+        (
+            data[start + at : end]
+            for start, end in _jpeg_segments(data)
+            if data.startswith(_JPEG_KEY, start + 4)
+        ),
+        None,
+    )
 
 
 def _mp4_boxes(data: bytes) -> Iterator[tuple[int, int]]:
@@ -331,7 +429,9 @@ def _mp4_boxes(data: bytes) -> Iterator[tuple[int, int]]:
 
     def length(at: int) -> int:
         size = int.from_bytes(data[at : at + 4], "big")
-        size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at
+        size = (
+            int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at
+        )
         return size if size >= 8 else 0
 
     return _pieces(data, 0, length)
@@ -339,7 +439,9 @@ def _mp4_boxes(data: bytes) -> Iterator[tuple[int, int]]:
 
 def _write_mp4(data: bytes, packet: bytes) -> bytes:
     last = max(_mp4_boxes(data), default=(0, 0))
-    if last[1] != len(data) or data[last[0] : last[0] + 4] == b"\0\0\0\0":  # cut off, or open-ended: nothing can follow
+    if (
+        last[1] != len(data) or data[last[0] : last[0] + 4] == b"\0\0\0\0"
+    ):  # cut off, or open-ended: nothing can follow
         return data
     # Only a box at the end may go: offsets into the film would shift behind any other.
     film = data[: last[0]] if data.startswith(_MP4_KEY, last[0] + 4) else data
@@ -347,7 +449,11 @@ def _write_mp4(data: bytes, packet: bytes) -> bytes:
 
 
 def _read_mp4(data: bytes) -> bytes | None:
-    found = [data[start + 24 : end] for start, end in _mp4_boxes(data) if data.startswith(_MP4_KEY, start + 4)]
+    found = [
+        data[start + 24 : end]
+        for start, end in _mp4_boxes(data)
+        if data.startswith(_MP4_KEY, start + 4)
+    ]
     return found[-1] if found else None
 
 

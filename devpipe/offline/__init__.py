@@ -1,1 +1,3 @@
-"""What works without any model? The paint box: procedures for texts, drawings for pictures, films and sounds."""
+"""What works without any model? The paint box: procedures for texts, drawings for pictures, films
+and sounds.
+"""

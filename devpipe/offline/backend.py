@@ -1,6 +1,7 @@
 """The embedded default: texts by procedures from the history of art, media drawn by our own rules.
 
-No network, no key, no GPU; equal (text, seed, parameters) give equal bytes. What it makes is a sketch, not the
+No network, no key, no GPU; equal (text, seed, parameters) give equal bytes. What it makes is a
+sketch, not the
 work of a diffusion model, and its captions and files say so.
 """
 
@@ -16,16 +17,32 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict
 from devpipe.backends.base import Backend, Delta, Emit, Health, Progress
 from devpipe.errors import Rejected, UnknownName, nearest
 from devpipe.media import pictures
-from devpipe.values import LOCAL_COST, Boundary, Media, MediaRequest, MediaResult, Scalar, TextRequest, TextResult, derived_seed
+from devpipe.values import (
+    LOCAL_COST,
+    Boundary,
+    Media,
+    MediaRequest,
+    MediaResult,
+    Scalar,
+    TextRequest,
+    TextResult,
+    derived_seed,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _BY_TASK = {"translate": "translate_en", "split": "split", "interception": "keep"}
 _RANGES: Mapping[str, tuple[float, float, float]] = {  # default, least, most
-    "width": (768, 64, 2048), "height": (768, 64, 2048), "count": (1, 1, 16), "frames": (24, 2, 120), "fps": (12, 1, 30),
-    "alpha": (0.5, 0, 1), "strength": (0.8, 0, 1), "seconds": (6.0, 1, 60),
-}  # fmt: skip
+    "width": (768, 64, 2048),
+    "height": (768, 64, 2048),
+    "count": (1, 1, 16),
+    "frames": (24, 2, 120),
+    "fps": (12, 1, 30),
+    "alpha": (0.5, 0, 1),
+    "strength": (0.8, 0, 1),
+    "seconds": (6.0, 1, 60),
+}
 _FORMATS = ("webp", "mp4")
 _HEARS: Mapping[str, tuple[str, ...]] = {  # each model and its parameters
     "sketch": ("width", "height", "count"),
@@ -49,14 +66,19 @@ class Procedural(Backend):
         """The text as the named procedure rewrites it, streamed word by word."""
         name = request.procedure or _BY_TASK.get("split" if request.parts else request.task, "")
         if not name:
-            raise Rejected(f"No procedure can {request.task}.", hint=f"Set DEVPIPE_MODEL_{request.task.upper()} to a text model.")
+            raise Rejected(
+                f"No procedure can {request.task}.",
+                hint=f"Set DEVPIPE_MODEL_{request.task.upper()} to a text model.",
+            )
         result = await asyncio.to_thread(_rewrite, name, request)
         for piece in re.findall(r"\s*\S+\s*", result.text):
             emit(Delta(piece))
         return result
 
     async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
-        """The pictures, film or sound, drawn in a thread; cancelling stops the drawing at its next step."""
+        """The pictures, film or sound, drawn in a thread; cancelling stops the drawing at its next
+        step.
+        """
         numbers = _checked(request)
         loop, left = asyncio.get_running_loop(), threading.Event()
 
@@ -86,9 +108,18 @@ def _rewrite(name: str, request: TextRequest) -> TextResult:
     except UnknownName as error:
         raise Rejected(error.message, hint=error.hint) from error
     if request.parts:
-        parts = chosen.split(request.text, seed=request.seed, language=request.language, parts=request.parts)
-        return TextResult("\n".join(parts.values()), parts=parts, model=name, digest=VERSION, cost=LOCAL_COST)
-    text = chosen.rewrite(request.text, seed=request.seed, language=request.language, output_language=request.output_language)
+        parts = chosen.split(
+            request.text, seed=request.seed, language=request.language, parts=request.parts
+        )
+        return TextResult(
+            "\n".join(parts.values()), parts=parts, model=name, digest=VERSION, cost=LOCAL_COST
+        )
+    text = chosen.rewrite(
+        request.text,
+        seed=request.seed,
+        language=request.language,
+        output_language=request.output_language,
+    )
     return TextResult(text, model=name, digest=VERSION, cost=LOCAL_COST)
 
 
@@ -105,13 +136,17 @@ def _texts(request: MediaRequest) -> tuple[str, ...]:
 
 def _manner(request: MediaRequest) -> _Manner:
     said = {request.languages.get(name, "") for name in _texts(request)}
-    language = said.pop() if len(said) == 1 else ""  # two texts in two languages: each is looked at by itself
+    language = (
+        said.pop() if len(said) == 1 else ""
+    )  # two texts in two languages: each is looked at by itself
     return {"seed": request.seed, "style": request.style, "language": language}
 
 
 def _image(request: MediaRequest, name: str) -> Image:
     if name not in request.images:
-        raise Rejected(f"{request.model} needs the picture {name!r}.", hint=f"Give it: --{name} FILE.")
+        raise Rejected(
+            f"{request.model} needs the picture {name!r}.", hint=f"Give it: --{name} FILE."
+        )
     return pictures.decode(request.images[name].data, what=name, error=Rejected)
 
 
@@ -123,13 +158,22 @@ def _checked(request: MediaRequest) -> _Numbers:
     """The numbers that the drawers need, every one present and in range."""
     if request.model not in _HEARS:
         near = nearest(request.model, _HEARS) or list(_HEARS)
-        raise Rejected(f"There is no sketch model {request.model!r}.", hint=f"Choose one of: {', '.join(near)}.")
+        raise Rejected(
+            f"There is no sketch model {request.model!r}.",
+            hint=f"Choose one of: {', '.join(near)}.",
+        )
     for name in _texts(request):
         if name not in request.texts:
-            raise Rejected(f"{request.model} needs the text {name!r}.", hint="Give one text for each input of the media pipeline.")
+            raise Rejected(
+                f"{request.model} needs the text {name!r}.",
+                hint="Give one text for each input of the media pipeline.",
+            )
     numbers = {name: _number(request.parameters, name) for name in _RANGES}
     if _format(request) not in _FORMATS:
-        raise Rejected(f"There is no format {_format(request)!r}.", hint=f"Choose one of: {', '.join(_FORMATS)}.")
+        raise Rejected(
+            f"There is no format {_format(request)!r}.",
+            hint=f"Choose one of: {', '.join(_FORMATS)}.",
+        )
     return numbers
 
 
@@ -138,7 +182,10 @@ def _number(given: Mapping[str, Scalar], name: str) -> float:
     value = given.get(name, default)
     kind = int if isinstance(default, int) else (int, float)
     if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-        raise Rejected(f"{name} is {value!r}.", hint=f"Give a {'whole ' * (kind is int)}number from {least} to {most}.")
+        raise Rejected(
+            f"{name} is {value!r}.",
+            hint=f"Give a {'whole ' * (kind is int)}number from {least} to {most}.",
+        )
     return value
 
 
@@ -151,15 +198,24 @@ def _make(request: MediaRequest, numbers: _Numbers, tell: Tell) -> MediaResult:
         media.append(_media(_drawn(replace(request, seed=seed), numbers, tell), request, numbers))
         tell(index + 1, count)
     used = {**numbers, "format": _format(request)}
-    sent = {"model": request.model, "seed": request.seed, "parameters": {name: used[name] for name in _HEARS[request.model]}}
-    return MediaResult(tuple(media), model=request.model, digest=VERSION, sent=sent, cost=LOCAL_COST)
+    sent = {
+        "model": request.model,
+        "seed": request.seed,
+        "parameters": {name: used[name] for name in _HEARS[request.model]},
+    }
+    return MediaResult(
+        tuple(media), model=request.model, digest=VERSION, sent=sent, cost=LOCAL_COST
+    )
 
 
 def _media(drawn: Image | bytes, request: MediaRequest, numbers: _Numbers) -> Media:
     from devpipe.offline.sketch import caption, read
 
     language = _manner(request)["language"]
-    alt = " / ".join(caption(read(request.texts[name], language), request.style, language) for name in _texts(request))
+    alt = " / ".join(
+        caption(read(request.texts[name], language), request.style, language)
+        for name in _texts(request)
+    )
     if not isinstance(drawn, bytes):
         return Media(pictures.encode_png(drawn), "image/png", drawn.width, drawn.height, alt=alt)
     kind = pictures.sniff(drawn)
@@ -167,7 +223,14 @@ def _media(drawn: Image | bytes, request: MediaRequest, numbers: _Numbers) -> Me
         return Media(drawn, kind, seconds=pictures.seconds_of(drawn), alt=alt)
     width, height = int(numbers["width"]), int(numbers["height"])
     even = 2 if kind == "video/mp4" else 1  # H.264 has no odd sides
-    return Media(drawn, kind, width - width % even, height - height % even, numbers["frames"] / numbers["fps"], alt=alt)
+    return Media(
+        drawn,
+        kind,
+        width - width % even,
+        height - height % even,
+        numbers["frames"] / numbers["fps"],
+        alt=alt,
+    )
 
 
 def _drawn(request: MediaRequest, numbers: _Numbers, tell: Tell) -> Image | bytes:
@@ -187,11 +250,35 @@ def _drawn(request: MediaRequest, numbers: _Numbers, tell: Tell) -> Image | byte
         case "sketch_fusion":
             return fuse(*texts, alpha=numbers["alpha"], width=width, height=height, **manner)
         case "sketch_inpaint":
-            return inpaint(_image(request, "image"), _image(request, "mask"), *texts, strength=strength, **manner)
+            return inpaint(
+                _image(request, "image"),
+                _image(request, "mask"),
+                *texts,
+                strength=strength,
+                **manner,
+            )
         case "sketch_control":
-            return follow(_image(request, "control"), *texts, strength=strength, width=width, height=height, **manner)
+            return follow(
+                _image(request, "control"),
+                *texts,
+                strength=strength,
+                width=width,
+                height=height,
+                **manner,
+            )
         case "sketch_video":
             frames, fps = int(numbers["frames"]), int(numbers["fps"])
-            return film(*texts, frames=frames, fps=fps, format=_format(request), tell=tell, width=width, height=height, **manner)
+            return film(
+                *texts,
+                frames=frames,
+                fps=fps,
+                format=_format(request),
+                tell=tell,
+                width=width,
+                height=height,
+                **manner,
+            )
         case _:
-            return sound(*texts, seed=request.seed, seconds=numbers["seconds"], language=manner["language"])
+            return sound(
+                *texts, seed=request.seed, seconds=numbers["seconds"], language=manner["language"]
+            )

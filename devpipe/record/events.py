@@ -1,7 +1,9 @@
 """What can happen in a run: small typed events, named in the past tense, stored one per line.
 
-Fields are added with a default, never renamed or removed. Durable events survive power loss, all stored
-events survive the death of the process; transient ones (progress, text as it streams, previews) are shown and
+Fields are added with a default, never renamed or removed. Durable events survive power loss, all
+stored
+events survive the death of the process; transient ones (progress, text as it streams, previews) are
+shown and
 never stored.
 """
 
@@ -49,16 +51,22 @@ class RunStarted(Event):
     run_id: str
     pipeline: str
     output: str
-    texts: dict[str, str] = {}  # what the user asked for, by input name; empty where it comes step by step
+    texts: dict[
+        str, str
+    ] = {}  # what the user asked for, by input name; empty where it comes step by step
     parent: str | None = None
-    relation: Literal["regenerated", "replayed", "shared"] | None = None  # what this run is to its parent
+    relation: Literal["regenerated", "replayed", "shared"] | None = (
+        None  # what this run is to its parent
+    )
     first_stage: Stage = "input"  # earlier stages are reused from the parent
     seed: int | None = None  # as asked; the one used stands in attempt_started
     text_seed: int
     parameters: dict[str, Scalar] = {}  # as asked; all that were sent stand in attempt_started
     safety: Level
     instruction: str = ""  # the user's own, for pipelines that take one
-    edited: dict[str, str] = {}  # the user's own wording of Stage 2's result, where it was given with the request
+    edited: dict[
+        str, str
+    ] = {}  # the user's own wording of Stage 2's result, where it was given with the request
     config: JsonObject = {}  # {"pipeline": {...}, "output": {...}}: snapshots
     config_sha256: str = ""
     software: dict[str, str] = {}
@@ -161,8 +169,10 @@ class AttemptFinished(Event):
 class VerdictGiven(Event):
     """The result of a safety check, bound to the hash of exactly what was checked.
 
-    A verdict that blocks is durable at once. One that allows becomes so before anything is acted on: it stands in the file
-    before the intent to spend and before the artifact, and those are synced with all that precedes them.
+    A verdict that blocks is durable at once. One that allows becomes so before anything is acted
+    on: it stands in the file
+    before the intent to spend and before the artifact, and those are synced with all that precedes
+    them.
     """
 
     type: Literal["verdict_given"] = "verdict_given"
@@ -219,7 +229,9 @@ class Warned(Event):
 
 
 class RunResumed(Event):
-    """A recording was opened again after its writer died; a torn tail of `cut_bytes` was cut off."""
+    """A recording was opened again after its writer died; a torn tail of `cut_bytes` was
+    cut off.
+    """
 
     type: Literal["run_resumed"] = "run_resumed"
     always_durable: ClassVar[bool] = True
@@ -256,7 +268,9 @@ class TextStreamed(Event):
     part: str = "prompt"
     step: str = ""
     iteration: int = 0
-    restarted: bool = False  # the text begins anew with this piece: what was shown of it before is void
+    restarted: bool = (
+        False  # the text begins anew with this piece: what was shown of it before is void
+    )
 
 
 class Previewed(Event):
@@ -269,7 +283,9 @@ class Previewed(Event):
 
 
 class Queued(Event):
-    """The vendor has `position` other jobs to do before this one; `seconds`: how long they may take, where anybody knows."""
+    """The vendor has `position` other jobs to do before this one; `seconds`: how long they may
+    take, where anybody knows.
+    """
 
     type: Literal["queued"] = "queued"
     stored: ClassVar[bool] = False
@@ -280,7 +296,10 @@ class Queued(Event):
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An event with its place in the run. Order is by `seq`; `at` is what the clock said, and clocks may go backwards."""
+    """An event with its place in the run.
+
+    Order is by `seq`; `at` is what the clock said, and clocks may go backwards.
+    """
 
     seq: int
     at: str  # 2026-11-22T14:15:03.123456Z
@@ -288,8 +307,19 @@ class Recorded:
 
 
 StoredEvent = (
-    RunStarted | AttachmentWritten | StageStarted | StageReused | TextWritten | AttemptStarted | AttemptFinished
-    | VerdictGiven | ArtifactWritten | StageFinished | Warned | RunResumed | RunFinished
-)  # fmt: skip
+    RunStarted
+    | AttachmentWritten
+    | StageStarted
+    | StageReused
+    | TextWritten
+    | AttemptStarted
+    | AttemptFinished
+    | VerdictGiven
+    | ArtifactWritten
+    | StageFinished
+    | Warned
+    | RunResumed
+    | RunFinished
+)
 AnyEvent = Annotated[StoredEvent, Field(discriminator="type")]
 EVENT: TypeAdapter[StoredEvent] = TypeAdapter(AnyEvent)

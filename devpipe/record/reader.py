@@ -1,6 +1,8 @@
-"""What is on disk of the runs: read, checked and found again, without a backend, a key, a network or the engine.
+"""What is on disk of the runs: read, checked and found again, without a backend, a key, a network
+or the engine.
 
-A line of events.jsonl is `{"v":1,"seq":0,"at":"...Z","type":"...",...,"crc":"<8 hex>"}`; the crc is CRC-32 of the bytes before `,"crc"`.
+A line of events.jsonl is `{"v":1,"seq":0,"at":"...Z","type":"...",...,"crc":"<8 hex>"}`; the crc is
+CRC-32 of the bytes before `,"crc"`.
 What follows the first line that is not whole, or out of order, is not believed.
 """
 
@@ -45,7 +47,9 @@ MAX_FILE = 2**30  # bytes: no recording of ours holds a larger file
 _RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-\d{6}-[0-9a-z]{8}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _FILE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}")
-_HEAD = re.compile(rb'\{"v":(\d{1,9}),"seq":(\d{1,15}),"at":"([0-9TZ:.+-]{1,40})","type":"([^"\\]{1,100})"')
+_HEAD = re.compile(
+    rb'\{"v":(\d{1,9}),"seq":(\d{1,15}),"at":"([0-9TZ:.+-]{1,40})","type":"([^"\\]{1,100})"'
+)
 _TAIL = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
 _TAIL_LENGTH = len(',"crc":"01234567"}')
 
@@ -53,14 +57,19 @@ State = Literal["completed", "blocked", "failed", "cancelled", "interrupted", "r
 
 
 class UnknownEvent(Event):
-    """A whole line that this version cannot read as an event, most likely written by a later one."""
+    """A whole line that this version cannot read as an event, most likely written by a
+    later one.
+    """
 
     type: str
     why: str = ""
 
 
 def parse_line(line: bytes) -> Recorded:
-    """The event of one line (without its newline). Raises RecordingDamaged, saying how, if it is not the line that was written."""
+    """The event of one line (without its newline).
+
+    Raises RecordingDamaged, saying how, if it is not the line that was written.
+    """
     if len(line) > MAX_LINE:
         raise RecordingDamaged("longer than a line may be")
     head, tail = _HEAD.match(line), _TAIL.fullmatch(line[-_TAIL_LENGTH:])
@@ -68,7 +77,11 @@ def parse_line(line: bytes) -> Recorded:
         raise RecordingDamaged("not a whole line")
     if zlib.crc32(line[:-_TAIL_LENGTH]) != int(tail[1], 16):
         raise RecordingDamaged("checksum")
-    return Recorded(int(head[2]), head[3].decode(), _event(line, version=int(head[1]), kind=head[4].decode("utf-8", "replace")))
+    return Recorded(
+        int(head[2]),
+        head[3].decode(),
+        _event(line, version=int(head[1]), kind=head[4].decode("utf-8", "replace")),
+    )
 
 
 def _event(line: bytes, *, version: int, kind: str) -> Event:
@@ -78,12 +91,16 @@ def _event(line: bytes, *, version: int, kind: str) -> Event:
         error = exc.errors(include_url=False, include_input=False)[0]
         later = f" of schema version {version}" if version != SCHEMA_VERSION else ""
         where = ".".join(map(str, error["loc"]))
-        return UnknownEvent(type=kind, why=f"{kind}{later}: {where}{': ' if where else ''}{error['msg']}")
+        return UnknownEvent(
+            type=kind, why=f"{kind}{later}: {where}{': ' if where else ''}{error['msg']}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The part of an events.jsonl that can be believed: its lines, its length in bytes, and what ended it."""
+    """The part of an events.jsonl that can be believed: its lines, its length in bytes, and what
+    ended it.
+    """
 
     lines: tuple[Recorded, ...]
     size: int
@@ -92,12 +109,17 @@ class Prefix:
 
     @property
     def torn(self) -> bool:
-        """Whether the damage may be that of a power loss: what stands behind it gives no proof that it was ever durable.
+        """Whether the damage may be that of a power loss: what stands behind it gives no proof that
+        it was ever durable.
 
-        Proof is an ending, or a durable event and one of a later write (those of one write share `at`).
+        Proof is an ending, or a durable event and one of a later write (those of one write share
+        `at`).
         """
         last = self.rest[-1].at if self.rest else ""
-        return not any(isinstance(one.event, RunFinished) or (one.event.durable and one.at != last) for one in self.rest)
+        return not any(
+            isinstance(one.event, RunFinished) or (one.event.durable and one.at != last)
+            for one in self.rest
+        )
 
 
 def read_prefix(data: bytes) -> Prefix:
@@ -109,7 +131,9 @@ def read_prefix(data: bytes) -> Prefix:
         try:
             lines.append(_in_order(data[size:end] if end >= 0 else b"", len(lines)))
         except RecordingDamaged as exc:
-            return Prefix(tuple(lines), size, f"line {len(lines) + 1}: {exc}", tuple(_whole(data[size:])))
+            return Prefix(
+                tuple(lines), size, f"line {len(lines) + 1}: {exc}", tuple(_whole(data[size:]))
+            )
         size = end + 1
     return Prefix(tuple(lines), size)
 
@@ -128,7 +152,10 @@ def _whole(data: bytes) -> Iterator[Recorded]:
 
 
 class Recording:
-    """One run as it stands on disk. What is read once is kept; open a new Recording to see what was added since."""
+    """One run as it stands on disk.
+
+    What is read once is kept; open a new Recording to see what was added since.
+    """
 
     def __init__(self, folder: Path, *, prefix: Prefix | None = None) -> None:
         self.folder = folder
@@ -137,7 +164,10 @@ class Recording:
             self._prefix = prefix
 
     def __repr__(self) -> str:
-        return f"<Recording {self.id} {self.state}, {len(self.events)} events{', damaged' if self.damage else ''}>"
+        return (
+            f"<Recording {self.id} {self.state}, {len(self.events)}"
+            f" events{', damaged' if self.damage else ''}>"
+        )
 
     @cached_property
     def _prefix(self) -> Prefix:
@@ -148,14 +178,24 @@ class Recording:
 
     @cached_property
     def events(self) -> tuple[Recorded, ...]:
-        """The events up to the first damage, without those that only a later version can read (see `notes`)."""
-        return tuple(recorded for recorded in self._prefix.lines if not isinstance(recorded.event, UnknownEvent))
+        """The events up to the first damage, without those that only a later version can read (see
+        `notes`).
+        """
+        return tuple(
+            recorded
+            for recorded in self._prefix.lines
+            if not isinstance(recorded.event, UnknownEvent)
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """One sentence for each whole line that was skipped."""
         unknown = ((recorded.seq, recorded.event) for recorded in self._prefix.lines)
-        return tuple(f"line {seq + 1}: skipped: {event.why}" for seq, event in unknown if isinstance(event, UnknownEvent))
+        return tuple(
+            f"line {seq + 1}: skipped: {event.why}"
+            for seq, event in unknown
+            if isinstance(event, UnknownEvent)
+        )
 
     @property
     def damage(self) -> str:
@@ -183,13 +223,18 @@ class Recording:
 
     @cached_property
     def files(self) -> dict[str, tuple[str, int | None]]:
-        """The files that the events name, with sha256 and size (None where the event does not say)."""
+        """The files that the events name, with sha256 and size (None where the event does
+        not say).
+        """
         named: dict[str, tuple[str, int | None]] = {}
         for event in (recorded.event for recorded in self.events):
             if isinstance(event, ArtifactWritten | AttachmentWritten):
                 named[event.path] = (event.sha256, event.bytes)
             elif isinstance(event, TextWritten) and event.path:
-                named[event.path] = (event.sha256 or hashlib.sha256(event.text.encode()).hexdigest(), None)
+                named[event.path] = (
+                    event.sha256 or hashlib.sha256(event.text.encode()).hexdigest(),
+                    None,
+                )
         return named
 
     def path(self, name: str) -> Path:
@@ -198,19 +243,27 @@ class Recording:
         return self.folder / name
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file that an event names. Raises RecordingDamaged if they are not those that were recorded."""
+        """The bytes of a file that an event names.
+
+        Raises RecordingDamaged if they are not those that were recorded.
+        """
         if name not in self.files:
             raise UnknownName(f"file of run {self.id}", name, self.files)
         sha256, size = self.files[name]
         data = _read(self.folder, name)
         if (size is not None and len(data) != size) or hashlib.sha256(data).hexdigest() != sha256:
-            raise RecordingDamaged(f"{name} of run {self.id} is not what was recorded.", hint="Restore it from a backup.")
+            raise RecordingDamaged(
+                f"{name} of run {self.id} is not what was recorded.",
+                hint="Restore it from a backup.",
+            )
         return data
 
     def verify(self) -> list[str]:
-        """Everything that is wrong with the recording, each in a sentence; empty if every byte is as its events say.
+        """Everything that is wrong with the recording, each in a sentence; empty if every byte is
+        as its events say.
 
-        What a dead writer left after its last acknowledged event, a torn tail or a file without event, is not wrong: `resume` clears it.
+        What a dead writer left after its last acknowledged event, a torn tail or a file without
+        event, is not wrong: `resume` clears it.
         """
         problems = [f"{EVENTS}: {self.damage}"] if self.damage and not self._ends_open else []
         if not self.folder.is_dir():
@@ -222,7 +275,11 @@ class Recording:
             problems.append(f"{EVENTS}: does not begin with run_started")
         elif isinstance(started, RunStarted) and started.run_id != self.id:
             problems.append(f"{EVENTS}: is of run {started.run_id}")
-        problems += [f"{EVENTS}: goes on after the end of the run" for r in self.events[:-1] if isinstance(r.event, RunFinished)]
+        problems += [
+            f"{EVENTS}: goes on after the end of the run"
+            for r in self.events[:-1]
+            if isinstance(r.event, RunFinished)
+        ]
         return problems + self._wrong_files() + self._wrong_summary() + self._strangers()
 
     @property
@@ -250,7 +307,10 @@ class Recording:
         if not os.path.lexists(self.folder / SUMMARY):
             return []
         try:
-            if self.finished and _holds(json.loads(json.dumps(self.summary.to_json())), json.loads(_read(self.folder, SUMMARY))):
+            if self.finished and _holds(
+                json.loads(json.dumps(self.summary.to_json())),
+                json.loads(_read(self.folder, SUMMARY)),
+            ):
                 return []
         except (RecorderError, ValueError):
             pass
@@ -258,7 +318,9 @@ class Recording:
 
     def _strangers(self) -> list[str]:
         """Files nobody named, and modes that let others read."""
-        problems = ["the folder can be read by others"] if self.folder.stat().st_mode & 0o077 else []
+        problems = (
+            ["the folder can be read by others"] if self.folder.stat().st_mode & 0o077 else []
+        )
         for entry in os.scandir(self.folder):
             if entry.name not in {*self.files, EVENTS, SUMMARY, SUMMARY_PART}:
                 problems += [] if self._ends_open else [f"{entry.name}: no event names it"]
@@ -285,7 +347,9 @@ class Recordings:
     def ids(self) -> list[str]:
         """The ids of all runs, newest first."""
         days = _folders(self.root, _DATE)
-        return sorted((name for day in days for name in _folders(self.root / day, _RUN_ID)), reverse=True)
+        return sorted(
+            (name for day in days for name in _folders(self.root / day, _RUN_ID)), reverse=True
+        )
 
     def __iter__(self) -> Iterator[Recording]:
         return (Recording(run_folder(self.root, run_id)) for run_id in self.ids())
@@ -295,9 +359,14 @@ class Recordings:
         if _RUN_ID.fullmatch(name) and _is_folder(run_folder(self.root, name)):
             return Recording(run_folder(self.root, name))
         ids = self.ids()
-        found = [run_id for run_id in ids if name and (run_id.startswith(name) or run_id.endswith(name))]
+        found = [
+            run_id for run_id in ids if name and (run_id.startswith(name) or run_id.endswith(name))
+        ]
         if len(found) > 1:
-            raise UsageError(f"{len(found)} runs are called {name!r}.", hint=f"Say more of the id: {', '.join(found[:5])} ...")
+            raise UsageError(
+                f"{len(found)} runs are called {name!r}.",
+                hint=f"Say more of the id: {', '.join(found[:5])} ...",
+            )
         if not found:
             raise UnknownName("run", name, ids[:1000])
         return Recording(run_folder(self.root, found[0]))
@@ -307,7 +376,9 @@ def run_folder(root: Path, run_id: str) -> Path:
     """Where a run of this id lies: below the day its id names."""
     match = _RUN_ID.fullmatch(run_id)
     if not match:
-        raise UsageError(f"{run_id!r} is no run id.", hint="One looks like 20261122-141503-k3v9x2ma.")
+        raise UsageError(
+            f"{run_id!r} is no run id.", hint="One looks like 20261122-141503-k3v9x2ma."
+        )
     return root / f"{match[1]}-{match[2]}-{match[3]}" / run_id
 
 
@@ -317,7 +388,9 @@ def is_file_name(name: str) -> bool:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process has the run open for writing: the kernel says so, and forgets it with the process."""
+    """Whether a process has the run open for writing: the kernel says so, and forgets it with the
+    process.
+    """
     try:
         events = os.open(folder / EVENTS, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -333,12 +406,17 @@ def is_locked(folder: Path) -> bool:
 
 def _open(folder: Path, name: str) -> int:
     if not (name in (EVENTS, SUMMARY) or is_file_name(name)):
-        raise RecordingDamaged(f"{name!r} is no file of a recording.", hint="Names hold letters, digits, '_', '-' and '.'.")
+        raise RecordingDamaged(
+            f"{name!r} is no file of a recording.",
+            hint="Names hold letters, digits, '_', '-' and '.'.",
+        )
     with _typed(folder / name):
         fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise RecordingDamaged(f"{folder / name} is no plain file.", hint="Restore it from a backup.")
+        raise RecordingDamaged(
+            f"{folder / name} is no plain file.", hint="Restore it from a backup."
+        )
     return fd
 
 
@@ -346,7 +424,10 @@ def _read(folder: Path, name: str) -> bytes:
     fd = _open(folder, name)
     with _typed(folder / name), open(fd, "rb") as file:
         if os.fstat(fd).st_size > MAX_FILE:
-            raise RecordingDamaged(f"{folder / name} is larger than any file of ours.", hint="Restore it from a backup.")
+            raise RecordingDamaged(
+                f"{folder / name} is larger than any file of ours.",
+                hint="Restore it from a backup.",
+            )
         return file.read()
 
 
@@ -355,16 +436,28 @@ def _typed(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        gone = exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)  # the next try will not find it either
+        gone = exc.errno in (
+            errno.ENOENT,
+            errno.ENOTDIR,
+            errno.ELOOP,
+            errno.ENXIO,
+        )  # the next try will not find it either
         kind = RecordingDamaged if gone else RecorderError
-        raise kind(f"{path} cannot be read: {exc.strerror}.", hint="Mend it, or set DEVPIPE_RECORDINGS to another folder.") from exc
+        raise kind(
+            f"{path} cannot be read: {exc.strerror}.",
+            hint="Mend it, or set DEVPIPE_RECORDINGS to another folder.",
+        ) from exc
 
 
 def _folders(parent: Path, pattern: re.Pattern[str]) -> list[str]:
     if not parent.exists():
         return []
     with _typed(parent), os.scandir(parent) as entries:
-        return [entry.name for entry in entries if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+        return [
+            entry.name
+            for entry in entries
+            if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+        ]
 
 
 def _is_folder(path: Path) -> bool:

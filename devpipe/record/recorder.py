@@ -1,8 +1,12 @@
-"""Writes one run down, event by event: what `record` and `write_files` have returned for is on disk.
+"""Writes one run down, event by event: what `record` and `write_files` have returned for is on
+disk.
 
-Acknowledged events survive the death of the process, durable ones and files also power loss. Everything is appended or new; the
-one thing ever cut is the torn tail that a dead writer left. After any failed write or fsync the recorder is poisoned: an fsync
-that is tried again may report success for pages that the kernel has thrown away (Rebello et al., "Can Applications Recover from
+Acknowledged events survive the death of the process, durable ones and files also power loss.
+Everything is appended or new; the
+one thing ever cut is the torn tail that a dead writer left. After any failed write or fsync the
+recorder is poisoned: an fsync
+that is tried again may report success for pages that the kernel has thrown away (Rebello et al.,
+"Can Applications Recover from
 fsync Failures?", USENIX ATC 2020).
 """
 
@@ -28,9 +32,34 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from devpipe.errors import RecorderError, RecorderFull, RecorderPoisoned, RecordingDamaged, RunLocked, UsageError
-from devpipe.record.events import EVENT, SCHEMA_VERSION, Event, Recorded, RunFinished, RunResumed, RunStarted, TextWritten
-from devpipe.record.reader import EVENTS, MAX_LINE, SUMMARY, SUMMARY_PART, Recording, is_file_name, read_prefix, run_folder
+from devpipe.errors import (
+    RecorderError,
+    RecorderFull,
+    RecorderPoisoned,
+    RecordingDamaged,
+    RunLocked,
+    UsageError,
+)
+from devpipe.record.events import (
+    EVENT,
+    SCHEMA_VERSION,
+    Event,
+    Recorded,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    TextWritten,
+)
+from devpipe.record.reader import (
+    EVENTS,
+    MAX_LINE,
+    SUMMARY,
+    SUMMARY_PART,
+    Recording,
+    is_file_name,
+    read_prefix,
+    run_folder,
+)
 from devpipe.record.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -40,13 +69,22 @@ __all__ = ["Recorded", "Recorder", "new_run_id"]
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_TRIES = 5  # for the lock: a reader that asks whether a run is being written holds it for some microseconds
+# for the lock: a reader that asks whether a run is being written holds it for some microseconds
+_TRIES = 5
 _HINTS = {
-    errno.EACCES: "Mend the rights of that folder, or set DEVPIPE_RECORDINGS to one that can be written.",
+    errno.EACCES: (
+        "Mend the rights of that folder, or set DEVPIPE_RECORDINGS to one that can be written."
+    ),
     errno.EMFILE: "Too many files are open: end some runs, or raise the limit (`ulimit -n`).",
-    errno.ENOLCK: "This file system cannot lock: set DEVPIPE_RECORDINGS to a folder on a local disk.",
+    errno.ENOLCK: (
+        "This file system cannot lock: set DEVPIPE_RECORDINGS to a folder on a local disk."
+    ),
 }
-_HINTS |= {errno.EPERM: _HINTS[errno.EACCES], errno.EROFS: _HINTS[errno.EACCES], errno.ENFILE: _HINTS[errno.EMFILE]}
+_HINTS |= {
+    errno.EPERM: _HINTS[errno.EACCES],
+    errno.EROFS: _HINTS[errno.EACCES],
+    errno.ENFILE: _HINTS[errno.EMFILE],
+}
 _HINTS |= {errno.EOPNOTSUPP: _HINTS[errno.ENOLCK], errno.ENOSYS: _HINTS[errno.ENOLCK]}
 
 
@@ -59,21 +97,30 @@ def new_run_id(now: datetime | None = None) -> str:
 class Recorder:
     """The one writer of a run. Its methods block; they may be called from any thread."""
 
-    def __init__(self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None) -> None:
+    def __init__(
+        self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None
+    ) -> None:
         """Use `create` or `resume`."""
         self.folder, self.run_id = folder, folder.name
         self._redact, self._pool = redact, pool
         self._busy = threading.Lock()
         self._pid = os.getpid()
         self._open: list[int] = []
-        self._unsynced: list[int] = []  # folders and texts whose bytes the next durable event makes durable too
+        self._unsynced: list[
+            int
+        ] = []  # folders and texts whose bytes the next durable event makes durable too
         self._seq = self._size = 0
         self._finished = False
         self._poison = ""
         try:
             self._folder = self._keep(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
-            self._unsynced = [self._folder, self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))]
-            self._events = self._keep(os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder))
+            self._unsynced = [
+                self._folder,
+                self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)),
+            ]
+            self._events = self._keep(
+                os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
+            )
             _lock(self._events, folder)
             os.fchmod(self._events, 0o600)
         except BaseException:
@@ -81,10 +128,15 @@ class Recorder:
             raise
 
     @classmethod
-    def create(cls, recordings: Path, run_id: str, *, redact: Redactor, pool: Executor | None = None) -> Recorder:
-        """The recorder of a new run, in recordings/<date>/<run_id>. Raises RecorderError where that folder cannot be made or exists.
+    def create(
+        cls, recordings: Path, run_id: str, *, redact: Redactor, pool: Executor | None = None
+    ) -> Recorder:
+        """The recorder of a new run, in recordings/<date>/<run_id>.
 
-        With a `pool` of threads, which must serve nothing else, fsyncs that do not depend on each other happen at once.
+        Raises RecorderError where that folder cannot be made or exists.
+
+        With a `pool` of threads, which must serve nothing else, fsyncs that do not depend on each
+        other happen at once.
         """
         folder = run_folder(recordings, run_id)
         with _typed(folder):
@@ -92,14 +144,19 @@ class Recorder:
             try:
                 _make_folder(folder)
             except FileExistsError as exc:
-                raise RecorderError(f"There is a run {run_id} already.", hint="Ask for a new id with `new_run_id()`.") from exc
+                raise RecorderError(
+                    f"There is a run {run_id} already.",
+                    hint="Ask for a new id with `new_run_id()`.",
+                ) from exc
             return cls(folder, redact=redact, flags=_NEW, pool=pool)
 
     @classmethod
     def resume(cls, folder: Path, *, redact: Redactor, pool: Executor | None = None) -> Recorder:
-        """The recorder of a run whose process died: its torn tail is cut off, unfinished files go, lost text files come back.
+        """The recorder of a run whose process died: its torn tail is cut off, unfinished files go,
+        lost text files come back.
 
-        Raises RunLocked if the run is being written, UsageError if it has its ending, RecordingDamaged if more than a tail is wrong.
+        Raises RunLocked if the run is being written, UsageError if it has its ending,
+        RecordingDamaged if more than a tail is wrong.
         """
         with _typed(folder):
             recorder = cls(folder, redact=redact, flags=os.O_RDWR | os.O_NOFOLLOW, pool=pool)
@@ -111,7 +168,10 @@ class Recorder:
             return recorder
 
     def record(self, *events: Event) -> tuple[Recorded, ...]:
-        """These events as they were written: with one write, and one fsync if any is durable. On return they are acknowledged."""
+        """These events as they were written: with one write, and one fsync if any is durable.
+
+        On return they are acknowledged.
+        """
         for event in events:
             if not event.stored:
                 raise TypeError(f"{type(event).__name__} is shown, never stored")
@@ -119,7 +179,10 @@ class Recorder:
         with self._busy:
             self._check()
             at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-            written = [self._line(event, body, seq, at) for seq, (event, body) in enumerate(self._clean(events), self._seq)]
+            written = [
+                self._line(event, body, seq, at)
+                for seq, (event, body) in enumerate(self._clean(events), self._seq)
+            ]
             with self._poisoning():
                 if ending:  # a finished run is never healed: what it names must be there first
                     self._sync()
@@ -131,16 +194,25 @@ class Recorder:
             return tuple(recorded for _, recorded in written)
 
     def write_files(self, files: Sequence[tuple[str, bytes]]) -> None:
-        """Make these files, durably: when it returns they are complete on disk, and an event may name them."""
+        """Make these files, durably: when it returns they are complete on disk, and an event may
+        name them.
+        """
         with self._busy:
             self._check()
             _check_names([name for name, _ in files])
             with self._poisoning():
-                self._unsynced = [*(self._new_file(name, data) for name, data in files), *self._unsynced, self._folder]
+                self._unsynced = [
+                    *(self._new_file(name, data) for name, data in files),
+                    *self._unsynced,
+                    self._folder,
+                ]
                 self._sync()
 
     def write_text(self, name: str, text: str) -> str:
-        """Make a text file and return the sha256 of its bytes. It becomes durable with the next durable event."""
+        """Make a text file and return the sha256 of its bytes.
+
+        It becomes durable with the next durable event.
+        """
         data = _encoded(self._redact(text))
         with self._busy:
             self._check()
@@ -158,7 +230,9 @@ class Recorder:
                 if summary is not None and not self._poison and os.getpid() == self._pid:
                     with self._poisoning():
                         self._new_file(SUMMARY_PART, self._redact(summary))
-                        os.rename(SUMMARY_PART, SUMMARY, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+                        os.rename(
+                            SUMMARY_PART, SUMMARY, src_dir_fd=self._folder, dst_dir_fd=self._folder
+                        )
             finally:
                 self._release()
 
@@ -167,11 +241,21 @@ class Recorder:
         data = os.pread(self._events, os.fstat(self._events).st_size, 0)
         prefix = read_prefix(data)
         recording = Recording(self.folder, prefix=prefix)
-        if not prefix.lines or not isinstance(prefix.lines[0].event, RunStarted) or (prefix.damage and not prefix.torn):
+        if (
+            not prefix.lines
+            or not isinstance(prefix.lines[0].event, RunStarted)
+            or (prefix.damage and not prefix.torn)
+        ):
             said = prefix.damage or f"{EVENTS} does not begin with run_started"
-            raise RecordingDamaged(f"Run {self.run_id} cannot go on: {said}.", hint="What is whole stays readable; start a new run.")
+            raise RecordingDamaged(
+                f"Run {self.run_id} cannot go on: {said}.",
+                hint="What is whole stays readable; start a new run.",
+            )
         if recording.finished:
-            raise UsageError(f"Run {self.run_id} has its ending already.", hint=f"Use `devpipe regenerate {self.run_id}`.")
+            raise UsageError(
+                f"Run {self.run_id} has its ending already.",
+                hint=f"Use `devpipe regenerate {self.run_id}`.",
+            )
         self._seq, self._size = len(prefix.lines), prefix.size
         self._drop_unnamed(recording)
         self._restore_texts(recording)
@@ -179,13 +263,19 @@ class Recorder:
         self.record(RunResumed(cut_bytes=len(data) - prefix.size))
 
     def _drop_unnamed(self, recording: Recording) -> None:
-        """Files that no event names were never acknowledged; they may be torn, and their names are needed."""
+        """Files that no event names were never acknowledged; they may be torn, and their names are
+        needed.
+        """
         for name in os.listdir(self._folder):
             if name not in {*recording.files, EVENTS}:
                 os.unlink(name, dir_fd=self._folder)
 
     def _restore_texts(self, recording: Recording) -> None:
-        texts = {r.event.path: r.event.text for r in recording.events if isinstance(r.event, TextWritten) and r.event.path}
+        texts = {
+            r.event.path: r.event.text
+            for r in recording.events
+            if isinstance(r.event, TextWritten) and r.event.path
+        }
         for name in recording.files:
             try:
                 recording.read(name)
@@ -197,7 +287,10 @@ class Recorder:
                 self._unsynced.append(self._new_file(name, _encoded(texts[name])))
 
     def _clean(self, events: Sequence[Event]) -> list[tuple[Event, str]]:
-        """Each event and its JSON, without secrets. Nearly always there is none: that is asked once for all of them."""
+        """Each event and its JSON, without secrets.
+
+        Nearly always there is none: that is asked once for all of them.
+        """
         spelled = [_spelled(self._signed(event)) for event in events]
         if not self._redact.may_touch("\n".join(body for _, body in spelled)):
             return spelled
@@ -206,14 +299,19 @@ class Recorder:
     def _signed(self, event: Event) -> Event:
         """A beginning says who writes from there on: that is whom a second writer is told of."""
         signs = isinstance(event, RunStarted | RunResumed)
-        return event.model_copy(update={"writer": f"process {self._pid} on {socket.gethostname()}"}) if signs else event
+        return (
+            event.model_copy(update={"writer": f"process {self._pid} on {socket.gethostname()}"})
+            if signs
+            else event
+        )
 
     def _line(self, event: Event, body: str, seq: int, at: str) -> tuple[bytes, Recorded]:
         line = f'{{"v":{SCHEMA_VERSION},"seq":{seq},"at":"{at}",{body[1:-1]}'.encode()
         line += b',"crc":"%08x"}\n' % zlib.crc32(line)
         if len(line) > MAX_LINE:
             raise RecorderError(
-                f"{type(event).__name__} takes {len(line)} bytes; an event holds {MAX_LINE}.", hint="Put its bytes in a file of the run."
+                f"{type(event).__name__} takes {len(line)} bytes; an event holds {MAX_LINE}.",
+                hint="Put its bytes in a file of the run.",
             )
         return line, Recorded(seq, at, event)
 
@@ -227,7 +325,10 @@ class Recorder:
         try:
             event = EVENT.validate_python(clean)
         except ValidationError as exc:
-            raise RecorderError("A secret of the settings is spelled like a word of the recording.", hint="Change that secret.") from exc
+            raise RecorderError(
+                "A secret of the settings is spelled like a word of the recording.",
+                hint="Change that secret.",
+            ) from exc
         return event, event.model_dump_json()
 
     def _append(self, data: bytes) -> None:
@@ -254,7 +355,12 @@ class Recorder:
     def _sync(self, *fds: int) -> None:
         """Make these durable, and all that waits for it."""
         waiting = list(dict.fromkeys([*fds, *self._unsynced]))
-        if hasattr(os, "posix_fadvise"):  # begins to write them all: one commit of the journal then serves all fsyncs, a quarter sooner
+        if hasattr(
+            os,
+            "posix_fadvise",
+            # begins to write them all: one commit of the journal then serves all fsyncs, a quarter
+            # sooner
+        ):
             for fd in waiting:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         at_once = self._pool.map if self._pool and len(waiting) > 1 else map
@@ -277,15 +383,25 @@ class Recorder:
 
     def _check(self) -> None:
         if os.getpid() != self._pid:
-            raise RunLocked(f"Run {self.run_id} is written by process {self._pid}, not by its fork.", hint="Start a run of your own.")
+            raise RunLocked(
+                f"Run {self.run_id} is written by process {self._pid}, not by its fork.",
+                hint="Start a run of your own.",
+            )
         if self._poison:
-            raise RecorderPoisoned(f"Run {self.run_id} is not written further: {self._poison}", hint=f"Use `devpipe resume {self.run_id}`.")
+            raise RecorderPoisoned(
+                f"Run {self.run_id} is not written further: {self._poison}",
+                hint=f"Use `devpipe resume {self.run_id}`.",
+            )
         if not self._open or self._finished:
-            raise RecorderError(f"The recording of run {self.run_id} is closed.", hint="Start a new run.")
+            raise RecorderError(
+                f"The recording of run {self.run_id} is closed.", hint="Start a new run."
+            )
 
     @contextmanager
     def _poisoning(self) -> Iterator[None]:
-        """Whatever interrupts the block leaves the file in doubt: nothing is acknowledged after it."""
+        """Whatever interrupts the block leaves the file in doubt: nothing is acknowledged
+        after it.
+        """
         try:
             with _typed(self.folder):
                 yield
@@ -300,7 +416,9 @@ class _SyncError(OSError):
 
 def _fsync(fd: int) -> None:
     try:
-        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves the bytes in the drive's cache
+        if hasattr(
+            fcntl, "F_FULLFSYNC"
+        ):  # macOS: fsync alone leaves the bytes in the drive's cache
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
         else:
             os.fsync(fd)
@@ -316,15 +434,28 @@ def _typed(folder: Path) -> Iterator[None]:
     except OSError as exc:
         said = f"{folder}: {exc.strerror or exc}."
         if exc.errno in _FULL:
-            raise RecorderFull(said, hint=f"Free some space, then `devpipe resume {folder.name}`, or set DEVPIPE_RECORDINGS.") from exc
+            raise RecorderFull(
+                said,
+                hint=(
+                    f"Free some space, then `devpipe resume {folder.name}`, or set"
+                    " DEVPIPE_RECORDINGS."
+                ),
+            ) from exc
         if isinstance(exc, _SyncError):
-            raise RecorderPoisoned(f"{said} Its last bytes may be lost.", hint=f"Then `devpipe resume {folder.name}`.") from exc
-        hint = _HINTS.get(exc.errno or 0, "Check the disk, or set DEVPIPE_RECORDINGS to a folder on another.")
+            raise RecorderPoisoned(
+                f"{said} Its last bytes may be lost.", hint=f"Then `devpipe resume {folder.name}`."
+            ) from exc
+        hint = _HINTS.get(
+            exc.errno or 0, "Check the disk, or set DEVPIPE_RECORDINGS to a folder on another."
+        )
         raise RecorderError(f"The recording cannot be written: {said}", hint=hint) from exc
 
 
 def _make_day(day: Path) -> None:
-    """The folder of a day. Durable at once: the runs of the day rely on it and do not look again."""
+    """The folder of a day.
+
+    Durable at once: the runs of the day rely on it and do not look again.
+    """
     if day.is_dir():
         return
     if not day.parent.is_dir():
@@ -345,7 +476,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def _lock(events: int, folder: Path) -> None:
-    """Takes the run for this process; the kernel frees it with the process. Raises RunLocked that names who has it."""
+    """Takes the run for this process; the kernel frees it with the process.
+
+    Raises RunLocked that names who has it.
+    """
     for left in reversed(range(_TRIES)):
         try:
             return fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -366,7 +500,10 @@ def _holder(folder: Path) -> str:
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
         if not is_file_name(name):
-            raise RecorderError(f"{name!r} is no name for a file of a recording.", hint="Use letters, digits, '_', '-' and '.'.")
+            raise RecorderError(
+                f"{name!r} is no name for a file of a recording.",
+                hint="Use letters, digits, '_', '-' and '.'.",
+            )
 
 
 def _encoded(text: str) -> bytes:
@@ -385,7 +522,10 @@ def _spelled(event: Event) -> tuple[Event, str]:
     try:
         return event, event.model_dump_json()
     except PydanticSerializationError as exc:
-        raise RecorderError(f"{type(event).__name__} cannot be written as JSON: {exc}.", hint="Give it plain JSON values.") from exc
+        raise RecorderError(
+            f"{type(event).__name__} cannot be written as JSON: {exc}.",
+            hint="Give it plain JSON values.",
+        ) from exc
 
 
 def _well_formed(value: object) -> object:

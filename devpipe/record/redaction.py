@@ -1,4 +1,6 @@
-"""Which bytes never enter a recording: the machine's keys, however they are spelled, and what is named like one."""
+"""Which bytes never enter a recording: the machine's keys, however they are spelled, and what is
+named like one.
+"""
 
 from __future__ import annotations
 
@@ -17,31 +19,77 @@ _NAMES = (
     r"(?:client[-_])?secret(?:[-_]key)?|access[-_]key|private[-_]key|password|passwd|set-cookie|cookie|x[-_]auth[-_]token|x[-_]amz[-_]security[-_]token"
 )
 _KEY = re.compile(_NAMES, re.IGNORECASE)
-# In a text: `"token": "..."` (also escaped, also with ') and `Authorization: Bearer ...` on a line of its own.
-_QUOTED = re.compile(rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+""")
-_HEADER = re.compile(r"(?i)((?:(?:proxy-)?authorization|x-api-key|set-cookie|cookie)[ \t]*:[ \t]*)(?!\[redacted\])[^\s\"'\\][^\r\n\"'\\]*")
+# In a text: `"token": "..."` (also escaped, also with ') and `Authorization: Bearer ...` on a line
+# of its own.
+_QUOTED = re.compile(
+    rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+"""
+)
+_HEADER = re.compile(
+    r"(?i)((?:(?:proxy-)?authorization|x-api-key|set-cookie|cookie)[ \t]*:["
+    r" \t]*)(?!\[redacted\])[^\s\"'\\][^\r\n\"'\\]*"
+)
 _BEARER = re.compile(r"(?i)((?:bearer|basic)[ \t]+)(?=\S*\d)[a-z0-9._~+/=-]{16,}")
 _QUERY = re.compile(
     r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|credential|secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
 )
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^/\s\"'<>@\\]*:[^/\s\"'<>@\\]+@")
-# One of these must stand in a text, or in the JSON that spells it, for any pattern above to match: looking for them is fast. They
-# are as long as they can be: "token" alone stands in the name of an event's field, "key" in every monkey.
+# One of these must stand in a text, or in the JSON that spells it, for any pattern above to match:
+# looking for them is fast. They
+# are as long as they can be: "token" alone stands in the name of an event's field, "key" in every
+# monkey.
 _MARKS = (
-    "authorization", "apikey", "api-key", "api_key", "apitoken", "api-token", "api_token", 'token"', "token'", "token\\", "token=",
-    "secret", "passw", "cookie", "access-key", "access_key", "private-key", "private_key", "bearer ", "bearer\t", "bearer\\",
-    "basic ", "basic\t", "basic\\", "signature=", "sig=", "key=", "keyid=", "credential=",
-)  # fmt: skip
+    "authorization",
+    "apikey",
+    "api-key",
+    "api_key",
+    "apitoken",
+    "api-token",
+    "api_token",
+    'token"',
+    "token'",
+    "token\\",
+    "token=",
+    "secret",
+    "passw",
+    "cookie",
+    "access-key",
+    "access_key",
+    "private-key",
+    "private_key",
+    "bearer ",
+    "bearer\t",
+    "bearer\\",
+    "basic ",
+    "basic\t",
+    "basic\\",
+    "signature=",
+    "sig=",
+    "key=",
+    "keyid=",
+    "credential=",
+)
 _STEMS: Mapping[str, tuple[str, ...]] = {  # each mark below the stem that is looked for first
     stem: tuple(mark for mark in _MARKS if stem in mark)
-    for stem in ("auth", "key", "token", "secret", "passw", "cookie", "bearer", "basic", "sig", "credential")
+    for stem in (
+        "auth",
+        "key",
+        "token",
+        "secret",
+        "passw",
+        "cookie",
+        "bearer",
+        "basic",
+        "sig",
+        "credential",
+    )
 }
 
 
 class Redactor:
     """Takes a text and gives it back with every secret in it replaced by "[redacted]".
 
-    Known secrets are found plain, reversed, URL-encoded, JSON-escaped and in base64 at any alignment; values named like a
+    Known secrets are found plain, reversed, URL-encoded, JSON-escaped and in base64 at any
+    alignment; values named like a
     secret (`authorization`, `x-api-key`, `token`, signed URLs) are removed whatever they are.
     """
 
@@ -54,7 +102,9 @@ class Redactor:
     @overload
     def __call__(self, text: bytes) -> bytes: ...
     def __call__(self, text: str | bytes) -> str | bytes:
-        """The text without secrets; bytes are read as UTF-8, whatever else they hold stays as it is."""
+        """The text without secrets; bytes are read as UTF-8, whatever else they hold stays as it
+        is.
+        """
         if isinstance(text, bytes):
             return self(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         text = self._without_known(text)
@@ -65,7 +115,9 @@ class Redactor:
         return _holds_mark(line) or self._without_known(line) != line
 
     def value(self, value: Any) -> Any:
-        """The same for a JSON value: every text in it, keys too, and all of what stands under a secret's name."""
+        """The same for a JSON value: every text in it, keys too, and all of what stands under a
+        secret's name.
+        """
         if isinstance(value, str):
             return self(value)
         if isinstance(value, list):
@@ -75,7 +127,9 @@ class Redactor:
         return value
 
     def _named(self, key: str, item: Any) -> Any:
-        return REDACTED if isinstance(item, str) and item and _KEY.fullmatch(key) else self.value(item)
+        return (
+            REDACTED if isinstance(item, str) and item and _KEY.fullmatch(key) else self.value(item)
+        )
 
     def _without_known(self, text: str) -> str:
         for spelling in self._spellings:
@@ -109,13 +163,19 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 def _url_encoded(secret: str) -> Iterator[str]:
-    for encoded in (quote(secret, safe="", errors="replace"), quote(secret, errors="replace"), quote_plus(secret, errors="replace")):
+    for encoded in (
+        quote(secret, safe="", errors="replace"),
+        quote(secret, errors="replace"),
+        quote_plus(secret, errors="replace"),
+    ):
         yield encoded
         yield re.sub(r"%[0-9A-F]{2}", lambda m: m[0].lower(), encoded)
 
 
 def _base64(secret: str) -> Iterator[str]:
-    """The characters of a base64 text that depend on the secret alone, for each place it may begin at."""
+    """The characters of a base64 text that depend on the secret alone, for each place it may begin
+    at.
+    """
     data = secret.encode("utf-8", "replace")
     for offset in range(3):
         first, last = -(-offset * 8 // 6), (offset + len(data)) * 8 // 6

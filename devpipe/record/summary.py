@@ -55,7 +55,9 @@ class RunSummary:
     finished: RunFinished | None = None
     started_at: str = ""
     finished_at: str = ""
-    stages: dict[str, StageSummary] = field(default_factory=lambda: {stage: StageSummary(stage) for stage in STAGES})
+    stages: dict[str, StageSummary] = field(
+        default_factory=lambda: {stage: StageSummary(stage) for stage in STAGES}
+    )
     attempts: dict[int, Attempt] = field(default_factory=dict)
     artifacts: list[ArtifactWritten] = field(default_factory=list)
     attachments: list[AttachmentWritten] = field(default_factory=list)
@@ -125,13 +127,19 @@ class RunSummary:
     @property
     def cost_usd(self) -> float | None:
         """The sum over all attempts; None as soon as one of them is unknown."""
-        costs = [attempt.finished.cost_usd if attempt.finished else None for attempt in self.attempts.values()]
+        costs = [
+            attempt.finished.cost_usd if attempt.finished else None
+            for attempt in self.attempts.values()
+        ]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None
 
     @property
     def cost_source(self) -> str:
-        sources = {attempt.finished.cost_source if attempt.finished else "unknown" for attempt in self.attempts.values()}
+        sources = {
+            attempt.finished.cost_source if attempt.finished else "unknown"
+            for attempt in self.attempts.values()
+        }
         return "unknown" if "unknown" in sources else "+".join(sorted(sources)) or "local"
 
     @property
@@ -142,11 +150,20 @@ class RunSummary:
 
     @property
     def verdict(self) -> VerdictGiven | None:
-        """The latest one: of Stage 3, of the person's own wording, or of Stage 1, where it ended there."""
-        return self.stages["pre_output"].verdict or self.stages["interception"].verdict or self.stages["input"].verdict
+        """The latest one: of Stage 3, of the person's own wording, or of Stage 1, where it ended
+        there.
+        """
+        return (
+            self.stages["pre_output"].verdict
+            or self.stages["interception"].verdict
+            or self.stages["input"].verdict
+        )
 
     def to_json(self, recording: str = "") -> dict[str, Any]:
-        """The run as one JSON object; the form of `--json` and of run.json. Artifact paths begin with `recording` if given."""
+        """The run as one JSON object; the form of `--json` and of run.json.
+
+        Artifact paths begin with `recording` if given.
+        """
         started = self.started
         prefix = f"{recording}/" if recording else ""
         return {
@@ -163,7 +180,10 @@ class RunSummary:
             "stages": self._stages_json(),
             "artifacts": [
                 {"path": prefix + artifact.path}
-                | artifact.model_dump(include={"media_type", "sha256", "bytes", "width", "height", "seconds", "alt"}, exclude_none=True)
+                | artifact.model_dump(
+                    include={"media_type", "sha256", "bytes", "width", "height", "seconds", "alt"},
+                    exclude_none=True,
+                )
                 for artifact in self.artifacts
             ],
             "cost_usd": self.cost_usd,
@@ -176,12 +196,21 @@ class RunSummary:
     def _stages_json(self) -> dict[str, Any]:
         stages: dict[str, Any] = {}
         for name, stage in self.stages.items():
-            stages[name] = {"outcome": stage.outcome or None, "texts": stage.texts, "reused_from": stage.reused_from or None}
-            if stage.verdict or name in ("input", "pre_output"):  # without a verdict: None, the fields are always there
+            stages[name] = {
+                "outcome": stage.outcome or None,
+                "texts": stage.texts,
+                "reused_from": stage.reused_from or None,
+            }
+            if stage.verdict or name in (
+                "input",
+                "pre_output",
+            ):  # without a verdict: None, the fields are always there
                 fields = ("allowed", "method", "level", "reason", "categories", "cause")
                 stages[name] |= {field: getattr(stage.verdict, field, None) for field in fields}
         stages["input"]["language"] = next(iter(self.stages["input"].languages.values()), None)
-        stages["interception"]["iterations"] = [text.text for text in self.stages["interception"].written if not text.partial]
+        stages["interception"]["iterations"] = [
+            text.text for text in self.stages["interception"].written if not text.partial
+        ]
         stages["generation"] |= self._generation_json()
         return stages
 
@@ -190,13 +219,30 @@ class RunSummary:
         last = attempts[-1] if attempts else None
         return {
             "backend": last.started.backend if last else None,
-            "model": (last.finished.model if last.finished else last.started.model) if last else None,
+            "model": (
+                (last.finished.model if last.finished else last.started.model) if last else None
+            ),
             "sent": last.started.request if last else {},
-            "sent_as": last.finished.sent if last and last.finished else {},  # in the vendor's spelling
+            "sent_as": (
+                last.finished.sent if last and last.finished else {}
+            ),  # in the vendor's spelling
             "attempts": [
-                {"backend": one.started.backend, "model": one.started.model, "seed": one.started.seed}
-                | {"outcome": one.finished.outcome if one.finished else None, "seconds": one.finished.seconds if one.finished else None}
-                | {"error": one.finished.error.model_dump() if one.finished and one.finished.error else None}
+                {
+                    "backend": one.started.backend,
+                    "model": one.started.model,
+                    "seed": one.started.seed,
+                }
+                | {
+                    "outcome": one.finished.outcome if one.finished else None,
+                    "seconds": one.finished.seconds if one.finished else None,
+                }
+                | {
+                    "error": (
+                        one.finished.error.model_dump()
+                        if one.finished and one.finished.error
+                        else None
+                    )
+                }
                 for one in attempts
             ],
         }

@@ -1,1 +1,3 @@
-"""May this text be shown or made? Rules may block, a judge decides, and whatever goes wrong blocks."""
+"""May this text be shown or made? Rules may block, a judge decides, and whatever goes wrong
+blocks.
+"""

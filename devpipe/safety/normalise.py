@@ -1,4 +1,6 @@
-"""What a text may say once spelling tricks are taken away: folded letters, the readings of odd spellings, decoded parts."""
+"""What a text may say once spelling tricks are taken away: folded letters, the readings of odd
+spellings, decoded parts.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,27 @@ from urllib.parse import unquote
 VERSION = "normalise-2"
 REACH = 25  # words to either side that may tell how a word is meant
 
-# By the Latin letter those of other scripts that are drawn like it (from the shapes in the Unicode charts); letters drawn of signs;
+# By the Latin letter those of other scripts that are drawn like it (from the shapes in the Unicode
+# charts); letters drawn of signs;
 # letters turned by half.
 _LOOKALIKES = json.loads(Path(__file__).with_name("lookalikes.json").read_text("utf-8"))
-_LATIN: dict[str, str] = {look: letter for letter, looks in _LOOKALIKES["letters"].items() for look in looks}
-_NAMED = re.compile(r"(?:LATIN|REGIONAL|NEGATIVE|SQUARED|CIRCLED).* (?:LETTER|LIGATURE|SYMBOL) (?:[A-Z]{4,} )*([A-Z])(?: WITH .*)?")
+_LATIN: dict[str, str] = {
+    look: letter for letter, looks in _LOOKALIKES["letters"].items() for look in looks
+}
+_NAMED = re.compile(
+    r"(?:LATIN|REGIONAL|NEGATIVE|SQUARED|CIRCLED).* (?:LETTER|LIGATURE|SYMBOL) (?:[A-Z]{4,}"
+    r" )*([A-Z])(?: WITH .*)?"
+)
 _BLANK = "\u115f\u1160\u3164\uffa0\u2800\ufffc\ufffd"  # letters and signs that are drawn as nothing
-_LEET = (("oizeasgtbg", "il"), ("olreasbtbp", "li"), ("oizeasgtbg", "ii"))  # what 0..9 and ! | may stand for, in three readings
+_LEET = (
+    ("oizeasgtbg", "il"),
+    ("olreasbtbp", "li"),
+    ("oizeasgtbg", "ii"),
+)  # what 0..9 and ! | may stand for, in three readings
 _SIGNS = {"@": "a", "$": "s", "+": "t", "(": "c", "<": "c", "{": "c", "^": "a", "&": "a", "°": "o"}
-_MAPS = tuple(str.maketrans("0123456789!|", digits + bars) | str.maketrans(_SIGNS) for digits, bars in _LEET)
+_MAPS = tuple(
+    str.maketrans("0123456789!|", digits + bars) | str.maketrans(_SIGNS) for digits, bars in _LEET
+)
 _LETTERS = re.compile(r"[^\W\d_]+|\d+")
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
 _MIXED = re.compile(
@@ -35,10 +49,17 @@ _MIXED = re.compile(
 )
 _EDGES = ".,;:?!\"'()[]{}…„“”‚‘’«»‹›-–—*_~`"
 _MASKED = re.compile(r"[a-z*#_.\-?~^%•·'’+=x]*")
-_MORSE_SIGNS = ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .-- -..- -.-- --.."
+_MORSE_SIGNS = (
+    ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- -. --- .--. --.- .-. ... - ..- ...- .--"
+    " -..- -.-- --.."
+)
 _MORSE = {sign: chr(97 + n) for n, sign in enumerate(_MORSE_SIGNS.split(" "))}
-_DASHES = str.maketrans({"·": ".", "•": ".", "∙": ".", "−": "-", "–": "-", "—": "-", "_": "-", "|": "/"})
-_ESCAPE = re.compile(r"(?:\\+[uUxX]|[uU]\+|0[xX]|%[uU])\{?([0-9a-fA-F]{2,6})\}?(?:[\s,;]+(?=0[xX]|[uU]\+))?")
+_DASHES = str.maketrans(
+    {"·": ".", "•": ".", "∙": ".", "−": "-", "–": "-", "—": "-", "_": "-", "|": "/"}
+)
+_ESCAPE = re.compile(
+    r"(?:\\+[uUxX]|[uU]\+|0[xX]|%[uU])\{?([0-9a-fA-F]{2,6})\}?(?:[\s,;]+(?=0[xX]|[uU]\+))?"
+)
 _HEX = re.compile(r"(?<![0-9a-zA-Z])(?:[0-9a-fA-F]{2}[\s:,.-]?){3,}(?![0-9a-zA-Z])")
 _BINARY = re.compile(r"(?:(?<![0-9])[01]{7,8}[\s,.-]*){3,}|(?<![0-9])(?:[01]{8}){3,}(?![0-9])")
 _NUMBERS = re.compile(r"(?<![0-9])(?:[0-9]{1,3}[\s,;.-]{1,3}){2,}[0-9]{1,3}(?![0-9])")
@@ -57,7 +78,11 @@ class _Folds(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         folded = chr(code)
-        for _ in range(2):  # a capital may look like another letter than its small form; folding may bring new lookalikes
+        for _ in range(
+            2
+            # a capital may look like another letter than its small form; folding may bring new
+            # lookalikes
+        ):
             folded = "".join(map(_latin, unicodedata.normalize("NFKD", folded))).casefold()
         self[code] = folded
         return folded
@@ -81,7 +106,9 @@ def _folds() -> _Folds:
 
 
 def fold(text: str) -> str:
-    """The text in small Latin letters: NFKD, lookalikes and letters in boxes replaced, marks and invisible characters gone."""
+    """The text in small Latin letters: NFKD, lookalikes and letters in boxes replaced, marks and
+    invisible characters gone.
+    """
     return text.translate(_folds())
 
 
@@ -91,14 +118,26 @@ def words(text: str) -> list[str]:
 
 
 def readings(folded: str) -> list[list[str]]:
-    """The word sequences a folded text may mean: as written; around odd spellings without inserted signs, and with digits as letters."""
+    """The word sequences a folded text may mean: as written; around odd spellings without inserted
+    signs, and with digits as letters.
+    """
     found = [words(folded)]
     chunks = folded.split()
     pieces = [[chunk] if chunk.isalpha() else words(chunk) for chunk in chunks]
     torn = [n for n, piece in enumerate(pieces) if len(piece) > 1 and min(map(len, piece)) < 3]
     for begin, end in _around(torn):
-        found.append([word for piece in pieces[begin:end] for word in (piece if min(map(len, piece), default=3) > 2 else _closed(piece))])
-    odd = [n for n, chunk in enumerate(chunks) if not chunk.isalpha() and not chunk.strip(_EDGES).isalpha()]
+        found.append(
+            [
+                word
+                for piece in pieces[begin:end]
+                for word in (piece if min(map(len, piece), default=3) > 2 else _closed(piece))
+            ]
+        )
+    odd = [
+        n
+        for n, chunk in enumerate(chunks)
+        if not chunk.isalpha() and not chunk.strip(_EDGES).isalpha()
+    ]
     for table in _MAPS if _MIXED.search(folded) else ():
         for begin, end in _around(odd):
             found.append([word for chunk in chunks[begin:end] if (word := _unleet(chunk, table))])
@@ -123,7 +162,9 @@ def _around(places: list[int]) -> list[tuple[int, int]]:
 
 
 def _unleet(chunk: str, table: dict[int, int | str]) -> str:
-    if chunk.isalpha() or (table is not _MAPS[2] and len(chunk) > 1 and chunk.strip(_EDGES).isdigit()):
+    if chunk.isalpha() or (
+        table is not _MAPS[2] and len(chunk) > 1 and chunk.strip(_EDGES).isdigit()
+    ):
         return chunk if chunk.isalpha() else ""
     for drawn, letter in _LOOKALIKES["drawn"] if not chunk.isalnum() else ():
         chunk = chunk.replace(drawn, letter)
@@ -132,21 +173,29 @@ def _unleet(chunk: str, table: dict[int, int | str]) -> str:
 
 
 def masked(folded: str, unmasked: Callable[[str], str]) -> list[str]:
-    """The words, where some are masked ("p*rno"), with what `unmasked` makes of each pattern: a dot for * or #, else a hyphen."""
+    """The words, where some are masked ("p*rno"), with what `unmasked` makes of each pattern: a dot
+    for * or #, else a hyphen.
+    """
     found: list[str] = []
     any_masked = False
     for chunk in folded.split():
         bare = chunk.strip(".,;:?!\"'()„“”«»")
         pattern = re.sub(r"[^a-z]", "." if "*" in bare or "#" in bare else "-", bare)
         hidden = len(pattern) - sum(map(str.isalpha, pattern))
-        word = unmasked(pattern) if 0 < hidden <= 3 and len(bare) <= 40 and _MASKED.fullmatch(bare) else ""
+        word = (
+            unmasked(pattern)
+            if 0 < hidden <= 3 and len(bare) <= 40 and _MASKED.fullmatch(bare)
+            else ""
+        )
         any_masked = any_masked or bool(word)
         found.append(word or _NOT_LETTERS.sub("", chunk))
     return [word for word in found if word] if any_masked else []
 
 
 def runs(sequence: list[str], longest: int) -> Iterator[tuple[int, str]]:
-    """Letters written one by one (or in pieces of at most `longest`), put together again, with the place where they begin."""
+    """Letters written one by one (or in pieces of at most `longest`), put together again, with the
+    place where they begin.
+    """
     run: list[str] = []
     for place, word in enumerate([*sequence, "   "]):
         if len(word) <= longest and word.isalpha():
@@ -158,7 +207,9 @@ def runs(sequence: list[str], longest: int) -> Iterator[tuple[int, str]]:
 
 
 def by_ear(word: str) -> str:
-    """The word with one letter for letters that sound or look alike: other spellings of it become equal."""
+    """The word with one letter for letters that sound or look alike: other spellings of it become
+    equal.
+    """
     return word.replace("ph", "f").replace("x", "kk").translate(_ALIKE)
 
 
@@ -167,7 +218,9 @@ def rot13(word: str) -> str:
 
 
 def decoded(text: str) -> Iterator[str]:
-    """What parts of the text say if they are tags, selectors, escapes, entities, hex, numbers, binary, Morse, base32 or base64."""
+    """What parts of the text say if they are tags, selectors, escapes, entities, hex, numbers,
+    binary, Morse, base32 or base64.
+    """
     if not text.isascii():
         yield "".join(chr(ord(c) - 0xE0000) for c in text if 0xE0020 <= ord(c) <= 0xE007E)
         selected = bytes(_selector(ord(c)) for c in text if _selector(ord(c)) >= 0)
@@ -183,16 +236,26 @@ def decoded(text: str) -> Iterator[str]:
     if "\\" in text or "+" in text or "0x" in text or "%u" in text:
         yield _ESCAPE.sub(lambda match: _char(int(match[1], 16)), text)
     for match in _HEX.finditer(text):
-        yield _readable(bytes.fromhex(re.sub(r"[^0-9a-fA-F]", "", match[0])[: len(match[0]) // 2 * 2] or "00"))
+        yield _readable(
+            bytes.fromhex(re.sub(r"[^0-9a-fA-F]", "", match[0])[: len(match[0]) // 2 * 2] or "00")
+        )
     yield from _numbers(text)
     marks = text.translate(_DASHES)
     for match in _DOTS.finditer(marks):
-        yield "".join(_MORSE.get(sign, " ") for sign in re.split(r" +|(/)|(\n)", match[0].strip()) if sign)
+        yield "".join(
+            _MORSE.get(sign, " ") for sign in re.split(r" +|(/)|(\n)", match[0].strip()) if sign
+        )
     yield from _bases(text)
 
 
 def _selector(code: int) -> int:
-    return code - 0xFE00 if 0xFE00 <= code <= 0xFE0F else code - 0xE0100 + 16 if 0xE0100 <= code <= 0xE01EF else -1
+    return (
+        code - 0xFE00
+        if 0xFE00 <= code <= 0xFE0F
+        else code - 0xE0100 + 16
+        if 0xE0100 <= code <= 0xE01EF
+        else -1
+    )
 
 
 def _char(code: int) -> str:
@@ -201,7 +264,11 @@ def _char(code: int) -> str:
 
 def _numbers(text: str) -> Iterator[str]:
     for match in _BINARY.finditer(text):
-        groups = re.findall(r"[01]{8}", match[0]) if re.search(r"[01]{8}", match[0]) else re.findall(r"[01]{7}", match[0])
+        groups = (
+            re.findall(r"[01]{8}", match[0])
+            if re.search(r"[01]{8}", match[0])
+            else re.findall(r"[01]{7}", match[0])
+        )
         yield "".join(_char(int(group, 2)) for group in groups)
     for match in _NUMBERS.finditer(text):
         codes = [int(number) for number in re.findall(r"[0-9]+", match[0])]
@@ -224,7 +291,9 @@ def _bases(text: str) -> Iterator[str]:
         token = match[0].rstrip("=")
         if (token[1:].islower() and token.isalpha()) or token.isdigit():
             continue
-        yield _readable(_unbase(base64.urlsafe_b64decode, token.replace("+", "-").replace("/", "_"), 4))
+        yield _readable(
+            _unbase(base64.urlsafe_b64decode, token.replace("+", "-").replace("/", "_"), 4)
+        )
         if token.isupper():
             yield _readable(_unbase(base64.b32decode, token, 8))
 

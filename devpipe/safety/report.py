@@ -1,4 +1,5 @@
-"""How good is the check as it is set up here? Labelled texts go through Stage 1, and people see how often it was right.
+"""How good is the check as it is set up here? Labelled texts go through Stage 1, and people see how
+often it was right.
 
 print(await report(engine, "labelled.csv", level="kids"))
 """
@@ -39,28 +40,56 @@ class Case:
 
 
 def read(path: str | os.PathLike[str]) -> list[Case]:
-    """The labelled texts of a CSV file. Raises UsageError that names the row; the header is row 1."""
+    """The labelled texts of a CSV file.
+
+    Raises UsageError that names the row; the header is row 1.
+    """
     name, rows = Path(path).name, list[list[str]]()
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
-        rows.extend(csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in text.partition("\n")[0] else ",", strict=True))
+        rows.extend(
+            csv.reader(
+                io.StringIO(text, newline=""),
+                delimiter=";" if ";" in text.partition("\n")[0] else ",",
+                strict=True,
+            )
+        )
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.", hint="Give a CSV file.") from error
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}.", hint="Give a CSV file."
+        ) from error
     except UnicodeDecodeError as error:
         row = error.object.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{name}, row {row}: not UTF-8.", hint="Save it as CSV in UTF-8.") from error
+        raise UsageError(
+            f"{name}, row {row}: not UTF-8.", hint="Save it as CSV in UTF-8."
+        ) from error
     except csv.Error as error:
-        raise UsageError(f"{name}, row {len(rows) + 1}: {error}.", hint="Mend the quotes there.") from error
+        raise UsageError(
+            f"{name}, row {len(rows) + 1}: {error}.", hint="Mend the quotes there."
+        ) from error
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     twice = len(header) > len(set(header))
-    if not {"text", "label"} <= set(header) <= {"text", "label", "category"} or twice or not any(rows[1:]):
-        raise UsageError(f"{name} has {len(rows[1:])} rows under the columns {', '.join(header) or 'none'} in row 1.", hint=_HINT)
-    return [_case(f"{name}, row {number}", header, row) for number, row in enumerate(rows[1:], 2) if row]
+    if (
+        not {"text", "label"} <= set(header) <= {"text", "label", "category"}
+        or twice
+        or not any(rows[1:])
+    ):
+        raise UsageError(
+            f"{name} has {len(rows[1:])} rows under the columns {', '.join(header) or 'none'} in"
+            " row 1.",
+            hint=_HINT,
+        )
+    return [
+        _case(f"{name}, row {number}", header, row) for number, row in enumerate(rows[1:], 2) if row
+    ]
 
 
 def _case(where: str, header: list[str], row: list[str]) -> Case:
     if len(row) != len(header):
-        raise UsageError(f"{where}: {len(row)} cells under {len(header)} columns.", hint="A text with a comma stands in quotes.")
+        raise UsageError(
+            f"{where}: {len(row)} cells under {len(header)} columns.",
+            hint="A text with a comma stands in quotes.",
+        )
     cells = dict(zip(header, map(str.strip, row), strict=True))
     label = cells["label"].lower()
     if label not in ("safe", "unsafe"):
@@ -84,31 +113,57 @@ class Share:
             return cls(part, of)
         share, more = part / of, _Z**2 / of
         middle, half = share + more / 2, _Z * math.sqrt(share * (1 - share) / of + more / of / 4)
-        return cls(part, of, share, max(0.0, (middle - half) / (1 + more)), min(1.0, (middle + half) / (1 + more)))
+        return cls(
+            part,
+            of,
+            share,
+            max(0.0, (middle - half) / (1 + more)),
+            min(1.0, (middle + half) / (1 + more)),
+        )
 
     def __str__(self) -> str:
-        return "{value:.3f}  ({low:.3f} to {high:.3f}; {part} of {of})".format(**asdict(self)) if self.of else "-      (of none)"
+        return (
+            "{value:.3f}  ({low:.3f} to {high:.3f}; {part} of {of})".format(**asdict(self))
+            if self.of
+            else "-      (of none)"
+        )
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check made of labelled texts. `rows` has each text with what people and the check say of it, and why."""
+    """What the check made of labelled texts.
+
+    `rows` has each text with what people and the check say of it, and why.
+    """
 
     level: str
     judge: str  # as the settings name it; empty: rules alone
     rows: tuple[dict[str, Any], ...]
 
     def _blocked(self, label: str, category: str = "") -> Share:
-        allowed = [row["allowed"] for row in self.rows if row["label"] == label and category in ("", row["category"])]
+        allowed = [
+            row["allowed"]
+            for row in self.rows
+            if row["label"] == label and category in ("", row["category"])
+        ]
         return Share.of_all(allowed.count(False), len(allowed))
 
     @property
     def shares(self) -> dict[str, Share]:
-        """precision, recall, over_refusal; and `unchecked`, texts blocked only because no verdict could be had."""
+        """precision, recall, over_refusal; and `unchecked`, texts blocked only because no verdict
+        could be had.
+        """
         hits, wrong = self._blocked("unsafe"), self._blocked("safe")
-        unchecked = Share.of_all(sum("unchecked" in row["categories"] for row in self.rows), len(self.rows))
+        unchecked = Share.of_all(
+            sum("unchecked" in row["categories"] for row in self.rows), len(self.rows)
+        )
         precision = Share.of_all(hits.part, hits.part + wrong.part)
-        return {"precision": precision, "recall": hits, "over_refusal": wrong, "unchecked": unchecked}
+        return {
+            "precision": precision,
+            "recall": hits,
+            "over_refusal": wrong,
+            "unchecked": unchecked,
+        }
 
     @property
     def categories(self) -> dict[str, Share]:
@@ -123,31 +178,60 @@ class Report:
 
     def __str__(self) -> str:
         by = f"judge {self.judge}" if self.judge else "rules alone, no judge"
-        lines = [f"{len(self.rows)} texts at level {self.level}, {by}; shares with their 95 % interval"]
+        lines = [
+            f"{len(self.rows)} texts at level {self.level}, {by}; shares with their 95 % interval"
+        ]
         lines += [f"{name.replace('_', '-'):<16}{share}" for name, share in self.shares.items()]
         lines += [f"  {name:<14}{share}" for name, share in self.categories.items()]
-        return "\n".join(lines + [f"missed: {row['label']} {row['text'][:90]!r} {row['category']} {row['cause']}" for row in self.misses])
+        return "\n".join(
+            lines
+            + [
+                f"missed: {row['label']} {row['text'][:90]!r} {row['category']} {row['cause']}"
+                for row in self.misses
+            ]
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything as one JSON object."""
         by_name = {name: asdict(share) for name, share in self.categories.items()}
-        about = {"level": self.level, "judge": self.judge, "policy": self.rows[0]["policy"], "texts": len(self.rows)}
-        return about | {name: asdict(share) for name, share in self.shares.items()} | {"categories": by_name, "misses": self.misses}
+        about = {
+            "level": self.level,
+            "judge": self.judge,
+            "policy": self.rows[0]["policy"],
+            "texts": len(self.rows),
+        }
+        return (
+            about
+            | {name: asdict(share) for name, share in self.shares.items()}
+            | {"categories": by_name, "misses": self.misses}
+        )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """All rows as CSV; an apostrophe goes before what a spreadsheet would take for a formula."""
+        """All rows as CSV; an apostrophe goes before what a spreadsheet would take for a
+        formula.
+        """
         with Path(path).open("w", encoding="utf-8-sig", newline="") as file:
             out = csv.DictWriter(file, self.rows[0])
             out.writeheader()
             for row in self.rows:
                 cells = row | {"categories": " ".join(row["categories"])}
-                out.writerow({name: f"'{cell}" if str(cell).startswith(tuple("=+-@\t\r")) else cell for name, cell in cells.items()})
+                out.writerow(
+                    {
+                        name: f"'{cell}" if str(cell).startswith(tuple("=+-@\t\r")) else cell
+                        for name, cell in cells.items()
+                    }
+                )
 
 
 async def report(
-    engine: Engine, cases: str | os.PathLike[str] | Iterable[Case], *, level: str | None = None, concurrency: int = 4
+    engine: Engine,
+    cases: str | os.PathLike[str] | Iterable[Case],
+    *,
+    level: str | None = None,
+    concurrency: int = 4,
 ) -> Report:
-    """Every text through Stage 1 as the engine's settings have it, at its level or a stricter one; nothing is recorded.
+    """Every text through Stage 1 as the engine's settings have it, at its level or a stricter one;
+    nothing is recorded.
 
     `cases` is a CSV file (columns text, label, category) or values. Raises UsageError.
     """
@@ -156,7 +240,9 @@ async def report(
 
     async def row(case: Case) -> dict[str, Any]:
         request = engine.request(case.text, pipeline="passthrough", output="sketch", safety=level)
-        context = replace(Work(request, settings=engine.settings, backends=engine.backends).context, **_UNRECORDED)
+        context = replace(
+            Work(request, settings=engine.settings, backends=engine.backends).context, **_UNRECORDED
+        )
         async with free:
             _, verdict = await stage_1.run(context, request.texts)
         return asdict(case) | verdict.model_dump(include={*_TOLD}) | {"level": verdict.level}

@@ -1,4 +1,6 @@
-"""How a run shows itself in a notebook: plain HTML without scripts, readable in light and dark, every foreign character escaped."""
+"""How a run shows itself in a notebook: plain HTML without scripts, readable in light and dark,
+every foreign character escaped.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +26,29 @@ from devpipe.record.summary import RunSummary, StageSummary
 
 Change = Literal["same", "gone", "new"]
 
-EMBEDDED = 1_000_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
+EMBEDDED = (
+    1_000_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
+)
 _BESIDE = Path(__file__).parent
 STYLE = f"<style>\n{(_BESIDE / 'style.css').read_text('utf-8')}</style>"
 WORDS: dict[str, dict[str, str]] = json.loads((_BESIDE / "words.json").read_text("utf-8"))
 
 
 def run_html(summary: RunSummary, folder: Path) -> str:
-    """The four stages with their texts and verdicts, what came of them, and the pictures as thumbnails."""
+    """The four stages with their texts and verdicts, what came of them, and the pictures as
+    thumbnails.
+    """
     words = words_of(next(iter(summary.stages["input"].languages.values()), "en"))
-    stages = "".join(_stage(summary, stage, words) for stage in summary.stages.values() if stage.outcome or stage.texts)
+    stages = "".join(
+        _stage(summary, stage, words)
+        for stage in summary.stages.values()
+        if stage.outcome or stage.texts
+    )
     shown = "".join(f"<div>{media_html(folder, one, words)}</div>" for one in summary.artifacts)
-    return f'{STYLE}<div class="devpipe">{_title(summary, folder, words)}<div class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
+    return (
+        f'{STYLE}<div class="devpipe">{_title(summary, folder, words)}<div'
+        f' class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
+    )
 
 
 def words_of(language: object) -> dict[str, str]:
@@ -55,7 +68,11 @@ def _title(summary: RunSummary, folder: Path, words: dict[str, str]) -> str:
         started.run_id if started else "",
     ]
     named = f"{started.pipeline} → {started.output}" if started else "-"
-    error = f'<p class="tile" role="note">{h(summary.error.message)} {h(summary.error.hint)}</p>' if summary.error else ""
+    error = (
+        f'<p class="tile" role="note">{h(summary.error.message)} {h(summary.error.hint)}</p>'
+        if summary.error
+        else ""
+    )
     return f"<p><strong>{h(named)}</strong><br><small>{h(' · '.join(facts))}</small></p>{error}"
 
 
@@ -68,13 +85,21 @@ def _state(folder: Path) -> str:
 
 
 def _stage(summary: RunSummary, stage: StageSummary, words: dict[str, str]) -> str:
-    notes = [words.get(stage.outcome, stage.outcome), f"{stage.seconds:.2f} s" if stage.outcome else ""]
+    notes = [
+        words.get(stage.outcome, stage.outcome),
+        f"{stage.seconds:.2f} s" if stage.outcome else "",
+    ]
     if stage.reused_from:
         notes.append(f"{words['reused']} {stage.reused_from}")
     attempts = summary.media_attempts if stage.stage == "generation" else []
     notes += [f"{one.started.backend} {one.started.model}" for one in attempts]
-    texts = "".join(f"<dd{_marks(stage.languages.get(part, ''))}>{_text(summary, stage, part)}</dd>" for part in stage.texts)
-    title = f"{h(words[stage.stage])} <small>{h(' · '.join(note for note in notes if note))}</small>"
+    texts = "".join(
+        f"<dd{_marks(stage.languages.get(part, ''))}>{_text(summary, stage, part)}</dd>"
+        for part in stage.texts
+    )
+    title = (
+        f"{h(words[stage.stage])} <small>{h(' · '.join(note for note in notes if note))}</small>"
+    )
     return f"<dt>{title}</dt>{texts}{_steps(stage, words)}{_verdict(stage.verdict, words)}"
 
 
@@ -84,7 +109,10 @@ def _text(summary: RunSummary, stage: StageSummary, part: str) -> str:
     if stage.stage != "interception" or before is None:
         return h(stage.texts[part])
     tags = {"same": "{}", "gone": "<del>{}</del>", "new": "<ins>{}</ins>"}
-    return "".join(tags[change].format(h(words.strip())) + " " for change, words in word_diff(before, stage.texts[part]))
+    return "".join(
+        tags[change].format(h(words.strip())) + " "
+        for change, words in word_diff(before, stage.texts[part])
+    )
 
 
 def _steps(stage: StageSummary, words: dict[str, str]) -> str:
@@ -92,26 +120,41 @@ def _steps(stage: StageSummary, words: dict[str, str]) -> str:
     if not between:
         return ""
     items = "".join(f"<li{_marks(one.language)}>{h(one.text)}</li>" for one in stage.written)
-    return f"<dd><details><summary>{h(words['steps'])}: {len(stage.written)}</summary><ol>{items}</ol></details></dd>"
+    return (
+        f"<dd><details><summary>{h(words['steps'])}:"
+        f" {len(stage.written)}</summary><ol>{items}</ol></details></dd>"
+    )
 
 
 def _verdict(verdict: VerdictGiven | None, words: dict[str, str]) -> str:
     if verdict is None:
         return ""
-    said = f"{words['allowed' if verdict.allowed else 'blocked']} · {verdict.level} · {verdict.method}"
+    said = (
+        f"{words['allowed' if verdict.allowed else 'blocked']} · {verdict.level} · {verdict.method}"
+    )
     if verdict.allowed:
         return f"<dd><small>✓ {h(said)}</small></dd>"
     cause = h(": ".join(filter(None, [", ".join(verdict.categories), verdict.cause])))
-    folded = f"<details><summary>{h(words['for adults'])}</summary>{cause}</details>" if cause else ""
+    folded = (
+        f"<details><summary>{h(words['for adults'])}</summary>{cause}</details>" if cause else ""
+    )
     return f'<dd class="tile"><p>{h(verdict.reason)}</p><small>✗ {h(said)}</small>{folded}</dd>'
 
 
 def media_html(
-    folder: Path, artifact: ArtifactWritten, words: dict[str, str], *, name: str = "", near: Path | None = None, limit: int = EMBEDDED
+    folder: Path,
+    artifact: ArtifactWritten,
+    words: dict[str, str],
+    *,
+    name: str = "",
+    near: Path | None = None,
+    limit: int = EMBEDDED,
 ) -> str:
-    """One file: a picture as a thumbnail with its alt text, a film or sound of up to `limit` bytes to play, a link to a larger one.
+    """One file: a picture as a thumbnail with its alt text, a film or sound of up to `limit` bytes
+    to play, a link to a larger one.
 
-    A link called `name` leads there, its path as seen from `near`, the working directory by default: in Jupyter that of the notebook.
+    A link called `name` leads there, its path as seen from `near`, the working directory by
+    default: in Jupyter that of the notebook.
     """
     path = os.path.relpath(folder / Path(artifact.path).name, near or Path.cwd())
     alt = artifact.alt or words["picture"]
@@ -125,16 +168,21 @@ def media_html(
     if kind == "image":
         shown = f'<img alt="{h(alt)}" src="{data_uri("image/webp", data)}">'
     elif kind in ("video", "audio") and re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):
-        shown = f'<{kind} controls aria-label="{h(alt)}" src="{data_uri(artifact.media_type, data)}"></{kind}>'
+        shown = (
+            f'<{kind} controls aria-label="{h(alt)}"'
+            f' src="{data_uri(artifact.media_type, data)}"></{kind}>'
+        )
     else:
         shown = f"<p>{h(alt)}</p>"
     return f"<figure>{shown}<figcaption>{link}</figcaption></figure>"
 
 
 def shown_bytes(folder: Path, artifact: ArtifactWritten, *, limit: int = 0) -> bytes | None:
-    """A picture's thumbnail (WEBP, 256 pixels), other files whole; None where the file is not there or not what was recorded.
+    """A picture's thumbnail (WEBP, 256 pixels), other files whole; None where the file is not there
+    or not what was recorded.
 
-    Thumbnails are made once and lie in `.index/` beside the recordings, named by their picture's hash. An animated WEBP
+    Thumbnails are made once and lie in `.index/` beside the recordings, named by their picture's
+    hash. An animated WEBP
     of up to `limit` bytes stays as it is, so that it plays.
     """
     moves = artifact.media_type == "image/webp" and artifact.seconds and artifact.bytes <= limit
@@ -182,7 +230,8 @@ def word_diff(a: str, b: str) -> list[tuple[Change, str]]:
 
 
 def similarity(a: str, b: str) -> float:
-    """How alike two texts are, 0..1: the share of their words that stay, in order (difflib's ratio, Ratcliff and Obershelp).
+    """How alike two texts are, 0..1: the share of their words that stay, in order (difflib's ratio,
+    Ratcliff and Obershelp).
 
     >>> similarity("a red cat", "a blue cat")
     0.6666666666666666
@@ -199,10 +248,17 @@ def data_uri(media_type: str, data: bytes) -> str:
 
 
 def _marks(language: str) -> str:
-    """What a screen reader and the browser need to read a text in its own language and direction."""
-    return f' dir="auto" lang="{language}"' if re.fullmatch("[a-z]{2,3}", language) else ' dir="auto"'
+    """What a screen reader and the browser need to read a text in its own language and
+    direction.
+    """
+    return (
+        f' dir="auto" lang="{language}"' if re.fullmatch("[a-z]{2,3}", language) else ' dir="auto"'
+    )
 
 
 def h(text: object) -> str:
-    """Text as HTML. Everything foreign passes here: prompts, answers of models, file names, errors."""
+    """Text as HTML.
+
+    Everything foreign passes here: prompts, answers of models, file names, errors.
+    """
     return html.escape(str(text))

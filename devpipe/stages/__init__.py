@@ -1,1 +1,3 @@
-"""What are the four acts? Each takes values, asks backends through its context, returns values; events tell the rest."""
+"""What are the four acts? Each takes values, asks backends through its context, returns values;
+events tell the rest.
+"""

@@ -1,4 +1,6 @@
-"""Stage 2: the pipeline's steps rewrite the text, each step and each iteration a recorded text of its own."""
+"""Stage 2: the pipeline's steps rewrite the text, each step and each iteration a recorded text of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,17 @@ async def run(context: Context, texts: Texts, *, instruction: str = "") -> Texts
             current = await _rewrite(context, step, iteration, current, instruction, last=last)
     if not context.pipeline.steps:
         for part, text in texts.by_part.items():
-            context.hold(await final_text(context, "interception", part, text, texts.languages[part], by="rule"))
+            context.hold(
+                await final_text(
+                    context, "interception", part, text, texts.languages[part], by="rule"
+                )
+            )
     return current
 
 
-async def _rewrite(context: Context, step: Step, iteration: int, texts: Texts, instruction: str, *, last: bool) -> Texts:
+async def _rewrite(
+    context: Context, step: Step, iteration: int, texts: Texts, instruction: str, *, last: bool
+) -> Texts:
     """One iteration of one step over all texts, recorded when all of them are there."""
     written, languages, told = dict[str, str](), dict[str, str](), dict[str, Any]()
     for part, text in _asked(step, texts).items():
@@ -37,7 +45,11 @@ async def _rewrite(context: Context, step: Step, iteration: int, texts: Texts, i
         target = _target_language(context, step, iteration, language)
         request = _request(context, step, iteration, part, text, language, target, instruction)
         where = Where("interception", step.name, iteration, part)
-        answers, result, candidate = await _split(context, request, where) if step.parts else await _whole(context, request, where)
+        answers, result, candidate = (
+            await _split(context, request, where)
+            if step.parts
+            else await _whole(context, request, where)
+        )
         written |= answers
         languages |= dict.fromkeys(answers, target)
         by = "procedure" if candidate.by_procedure else "model"
@@ -45,9 +57,15 @@ async def _rewrite(context: Context, step: Step, iteration: int, texts: Texts, i
     for part, answer in written.items():
         fields = {"step": step.name, "iteration": iteration} | told[part]
         if last:
-            context.hold(await final_text(context, "interception", part, answer, languages[part], **fields))
+            context.hold(
+                await final_text(context, "interception", part, answer, languages[part], **fields)
+            )
         else:
-            context.hold(TextWritten(stage="interception", part=part, text=answer, language=languages[part], **fields))
+            context.hold(
+                TextWritten(
+                    stage="interception", part=part, text=answer, language=languages[part], **fields
+                )
+            )
     return Texts(written, languages)
 
 
@@ -60,7 +78,11 @@ async def _whole(context: Context, request: TextRequest, where: Where) -> _Answe
 
 
 async def _split(context: Context, request: TextRequest, where: Where) -> _Answer:
-    """The parts that are not empty. A model's must hold every word of the text; it is told once what is wrong, then Rejected is raised."""
+    """The parts that are not empty.
+
+    A model's must hold every word of the text; it is told once what is wrong, then Rejected is
+    raised.
+    """
     result, candidate = await context.ask(request, where)
     try:
         parts = _parts(request, result, candidate)
@@ -71,7 +93,11 @@ async def _split(context: Context, request: TextRequest, where: Where) -> _Answe
         result, candidate = await context.ask(again, where)
         parts = _parts(request, result, candidate)
     raw = "" if result.parts else result.raw or result.text
-    return {name: text for name, text in parts.items() if text.strip()}, replace(result, raw=raw), candidate
+    return (
+        {name: text for name, text in parts.items() if text.strip()},
+        replace(result, raw=raw),
+        candidate,
+    )
 
 
 def _parts(request: TextRequest, result: TextResult, candidate: Candidate) -> Mapping[str, str]:
@@ -93,7 +119,9 @@ def _asked(step: Step, texts: Texts) -> dict[str, str]:
 
 
 def _target_language(context: Context, step: Step, iteration: int, language: str) -> str:
-    """The language of this iteration: the step's own while it passes through languages, at the end the output's."""
+    """The language of this iteration: the step's own while it passes through languages, at the end
+    the output's.
+    """
     if step.languages and iteration < step.iterations - 1:
         return step.languages[iteration % len(step.languages)]
     if step.output_language == "same":
@@ -102,7 +130,14 @@ def _target_language(context: Context, step: Step, iteration: int, language: str
 
 
 def _request(
-    context: Context, step: Step, iteration: int, part: str, text: str, language: str, target: str, instruction: str
+    context: Context,
+    step: Step,
+    iteration: int,
+    part: str,
+    text: str,
+    language: str,
+    target: str,
+    instruction: str,
 ) -> TextRequest:
     own = step.instruction.in_(language) if step.instruction else ""
     return TextRequest(

@@ -1,4 +1,6 @@
-"""Stage 3: what exactly would be sent, and may it? The verdict is bound to the hash of every field."""
+"""Stage 3: what exactly would be sent, and may it? The verdict is bound to the hash of
+every field.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,29 @@ from devpipe.values import Attachment, MediaRequest, Scalar, TextRequest, canoni
 
 
 async def run(
-    context: Context, texts: Texts, *, original: Texts, images: Mapping[str, Attachment], parameters: Mapping[str, Scalar],
-    ready: Texts | None = None, reuse: VerdictGiven | None = None,
-) -> tuple[MediaRequest, VerdictGiven]:  # fmt: skip
-    """The request for Stage 4 and the verdict on it. A reused verdict counts only for the same text, level and policy.
+    context: Context,
+    texts: Texts,
+    *,
+    original: Texts,
+    images: Mapping[str, Attachment],
+    parameters: Mapping[str, Scalar],
+    ready: Texts | None = None,
+    reuse: VerdictGiven | None = None,
+) -> tuple[MediaRequest, VerdictGiven]:
+    """The request for Stage 4 and the verdict on it.
+
+    A reused verdict counts only for the same text, level and policy.
 
     `ready`: the texts as an earlier run has fitted and translated them for this output.
     """
     fitted = ready or fit(texts, context.media_pipeline.texts, original)
     if ready is None and _is_foreign(context, fitted):
-        before = await context.verdict(fitted.by_part, stage="pre_output", sha256=canonical_sha256(fitted.by_part), needs_judge=False)
+        before = await context.verdict(
+            fitted.by_part,
+            stage="pre_output",
+            sha256=canonical_sha256(fitted.by_part),
+            needs_judge=False,
+        )
         if not before.allowed:  # no model is asked to translate what may not be made
             context.hold(before)
             return _request(context, fitted, images, parameters), before
@@ -36,7 +51,12 @@ async def run(
     if verdict and verdict.method == "rules" and not by_rule and is_strict(context.level):
         verdict = None  # it was given to a backend that draws by rule: this one needs a judge
     if verdict is None:
-        verdict = await context.verdict(_checked(context, request, parameters), stage="pre_output", sha256=sha256, needs_judge=not by_rule)
+        verdict = await context.verdict(
+            _checked(context, request, parameters),
+            stage="pre_output",
+            sha256=sha256,
+            needs_judge=not by_rule,
+        )
     sent = [
         await final_text(context, "pre_output", part, text, fitted.languages[part], by="rule")
         for part, text in fitted.by_part.items()
@@ -49,17 +69,28 @@ async def run(
 def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     """The texts under the names that the media pipeline takes.
 
-    Two parts for an output that takes one are joined. One text for an output that takes two: the second is what the
+    Two parts for an output that takes one are joined. One text for an output that takes two: the
+    second is what the
     person wrote, so that a fusion lies between what was said and what was made of it.
     """
     by_part, languages = dict(texts.by_part), dict(texts.languages)
     if len(wanted) == 1 and len(by_part) > 1:
-        return Texts({wanted[0]: ", ".join(by_part.values())}, {wanted[0]: next(iter(languages.values()))})
+        return Texts(
+            {wanted[0]: ", ".join(by_part.values())}, {wanted[0]: next(iter(languages.values()))}
+        )
     if len(wanted) == 2 and wanted[1] not in by_part:
-        by_part[wanted[1]], languages[wanted[1]] = original.by_part["prompt"], original.languages["prompt"]
+        by_part[wanted[1]], languages[wanted[1]] = (
+            original.by_part["prompt"],
+            original.languages["prompt"],
+        )
     if missing := [name for name in wanted if name not in by_part]:
-        raise UsageError(f"The output takes the text(s) {', '.join(missing)}, which nobody gave.", hint="Give them by name.")
-    return Texts({name: by_part[name] for name in wanted}, {name: languages[name] for name in wanted})
+        raise UsageError(
+            f"The output takes the text(s) {', '.join(missing)}, which nobody gave.",
+            hint="Give them by name.",
+        )
+    return Texts(
+        {name: by_part[name] for name in wanted}, {name: languages[name] for name in wanted}
+    )
 
 
 def _with_negative(context: Context, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -68,17 +99,35 @@ def _with_negative(context: Context, parameters: Mapping[str, Scalar]) -> dict[s
     if "negative_prompt" not in context.output.parameters or not ours:
         return dict(parameters)
     given = str(parameters.get("negative_prompt") or "")
-    return dict(parameters) | {"negative_prompt": given if ours in given else f"{given}, {ours}".strip(", ")}
+    return dict(parameters) | {
+        "negative_prompt": given if ours in given else f"{given}, {ours}".strip(", ")
+    }
 
 
-def _checked(context: Context, request: MediaRequest, parameters: Mapping[str, Scalar]) -> dict[str, str]:
-    """Every word that would be sent, without those that are ours: the level's negative prompt, and what the config says by default."""
+def _checked(
+    context: Context, request: MediaRequest, parameters: Mapping[str, Scalar]
+) -> dict[str, str]:
+    """Every word that would be sent, without those that are ours: the level's negative prompt, and
+    what the config says by default.
+    """
     defaults = {name: parameter.default for name, parameter in context.output.parameters.items()}
-    words = {name: value for name, value in parameters.items() if isinstance(value, str) and value != defaults.get(name)}
-    return {**request.texts, **{f"parameter {name}": value for name, value in words.items()}}  # one may be called like a text
+    words = {
+        name: value
+        for name, value in parameters.items()
+        if isinstance(value, str) and value != defaults.get(name)
+    }
+    return {
+        **request.texts,
+        **{f"parameter {name}": value for name, value in words.items()},
+    }  # one may be called like a text
 
 
-def _request(context: Context, texts: Texts, images: Mapping[str, Attachment], parameters: Mapping[str, Scalar]) -> MediaRequest:
+def _request(
+    context: Context,
+    texts: Texts,
+    images: Mapping[str, Attachment],
+    parameters: Mapping[str, Scalar],
+) -> MediaRequest:
     return MediaRequest(
         medium=context.output.medium,
         model=context.output.model,
@@ -92,23 +141,36 @@ def _request(context: Context, texts: Texts, images: Mapping[str, Attachment], p
 
 
 def _is_foreign(context: Context, texts: Texts) -> bool:
-    """Whether the output asks for another language, and a text model is there to translate. Where it is not, that is recorded."""
+    """Whether the output asks for another language, and a text model is there to translate.
+
+    Where it is not, that is recorded.
+    """
     target = context.output.translate_to
     if not target or all(language == target for language in texts.languages.values()):
         return False
     if not context.has_model("translate"):
-        skipped = f"Translation to {target!r}, which {context.output.name} is made for, skipped: no text model is set"
+        skipped = (
+            f"Translation to {target!r}, which {context.output.name} is made for, skipped: no text"
+            " model is set"
+        )
         context.hold(Warned(stage="pre_output", message=f"{skipped} (DEVPIPE_MODEL_TRANSLATE)."))
         return False
     return True
 
 
-async def still_valid(context: Context, verdict: VerdictGiven | None, sha256: str) -> VerdictGiven | None:
+async def still_valid(
+    context: Context, verdict: VerdictGiven | None, sha256: str
+) -> VerdictGiven | None:
     """The verdict, if it allows exactly this by the level, the lists and the judge of today."""
     if verdict is None:
         return None
-    policy, digest = policy_version(context.level, judge=context.models["judge"]), await context.judge_digest()
-    covered = digest is not None and covers(verdict, sha256=sha256, level=context.level, policy=policy, digest_now=digest)
+    policy, digest = (
+        policy_version(context.level, judge=context.models["judge"]),
+        await context.judge_digest(),
+    )
+    covered = digest is not None and covers(
+        verdict, sha256=sha256, level=context.level, policy=policy, digest_now=digest
+    )
     return verdict if covered else None
 
 
@@ -118,7 +180,15 @@ async def _translated(context: Context, texts: Texts) -> Texts:
     by_part, languages = dict(texts.by_part), dict(texts.languages)
     for part, text in texts.by_part.items():
         if languages[part] != target:
-            where, seeded = Where("pre_output", step="translate", part=part), ("translate", context.output.name, part)
-            request = TextRequest("translate", text, language=languages[part], output_language=target)
-            by_part[part], languages[part] = await translated(context, request, where, seeded), target
+            where, seeded = (
+                Where("pre_output", step="translate", part=part),
+                ("translate", context.output.name, part),
+            )
+            request = TextRequest(
+                "translate", text, language=languages[part], output_language=target
+            )
+            by_part[part], languages[part] = (
+                await translated(context, request, where, seeded),
+                target,
+            )
     return replace(texts, by_part=by_part, languages=languages)

@@ -1,4 +1,5 @@
-"""For tests of your own: a backend that follows a script, the contract of all backends, and a server that speaks the text protocols.
+"""For tests of your own: a backend that follows a script, the contract of all backends, and a
+server that speaks the text protocols.
 
 class TestShout(BackendContract):
     def backend(self, settings):
@@ -11,5 +12,14 @@ from devpipe.testing.protocols import DROP, HANG, Answer
 from devpipe.testing.scripted import ScriptedAnswer, ScriptedBackend, settings_for_tests
 
 __all__ = [
-    "DROP", "HANG", "Answer", "Asked", "BackendContract", "Canary", "Loopback", "ScriptedAnswer", "ScriptedBackend", "settings_for_tests",
-]  # fmt: skip
+    "DROP",
+    "HANG",
+    "Answer",
+    "Asked",
+    "BackendContract",
+    "Canary",
+    "Loopback",
+    "ScriptedAnswer",
+    "ScriptedBackend",
+    "settings_for_tests",
+]

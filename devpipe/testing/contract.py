@@ -16,7 +16,8 @@ from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
 class BackendContract:
     """What every backend keeps. Inherit, say which backend, and set what it can be asked.
 
-    `text_request` and `media_request` are requests it must be able to answer; leave the other one None.
+    `text_request` and `media_request` are requests it must be able to answer; leave the other one
+    None.
     """
 
     text_request: TextRequest | None = None
@@ -25,9 +26,14 @@ class BackendContract:
 
     def backend(self, settings: Settings) -> Backend:
         """The backend under test, with whatever it needs faked at the wire."""
-        raise NotImplementedError("A test class that inherits BackendContract says which backend it tests: override `backend`.")
+        raise NotImplementedError(
+            "A test class that inherits BackendContract says which backend it tests: override"
+            " `backend`."
+        )
 
-    def _ask(self, home: Path, request: TextRequest | MediaRequest) -> tuple[TextResult | MediaResult, list[Piece]]:
+    def _ask(
+        self, home: Path, request: TextRequest | MediaRequest
+    ) -> tuple[TextResult | MediaResult, list[Piece]]:
         pieces: list[Piece] = []
 
         async def ask() -> TextResult | MediaResult:
@@ -46,7 +52,9 @@ class BackendContract:
     def test_text_is_answered_with_its_model_and_what_it_cost(self, tmp_path: Path) -> None:
         if self.text_request:
             result, _ = self._ask(tmp_path, self.text_request)
-            assert isinstance(result, TextResult) and (result.text or result.parts or result.refused)
+            assert isinstance(result, TextResult) and (
+                result.text or result.parts or result.refused
+            )
             assert result.model
             assert result.cost.usd is not None or result.cost.source == "unknown"
 
@@ -73,10 +81,16 @@ class BackendContract:
                 assert self._ask(tmp_path, request)[0] == self._ask(tmp_path, request)[0]
 
     def test_what_it_cannot_do_is_rejected(self, tmp_path: Path) -> None:
-        """A text backend asked for a medium, or the other way round, answers with one of our errors that says what to do."""
+        """A text backend asked for a medium, or the other way round, answers with one of our errors
+        that says what to do.
+        """
         if self.text_request and self.media_request:
             return
-        other = MediaRequest("image", {"prompt": "x"}) if self.text_request else TextRequest("interception", "x")
+        other = (
+            MediaRequest("image", {"prompt": "x"})
+            if self.text_request
+            else TextRequest("interception", "x")
+        )
         try:
             self._ask(tmp_path, other)
         except BackendError as error:
@@ -114,5 +128,11 @@ class BackendContract:
                 asyncio.run(cancel(request))
 
 
-async def _asked(backend: Backend, request: TextRequest | MediaRequest, emit: Emit) -> TextResult | MediaResult:
-    return await (backend.write(request, emit) if isinstance(request, TextRequest) else backend.make(request, emit))
+async def _asked(
+    backend: Backend, request: TextRequest | MediaRequest, emit: Emit
+) -> TextResult | MediaResult:
+    return await (
+        backend.write(request, emit)
+        if isinstance(request, TextRequest)
+        else backend.make(request, emit)
+    )

@@ -1,7 +1,10 @@
-"""A server on this machine that speaks the protocols of text models by a script: for tests, and for benchmarks.
+"""A server on this machine that speaks the protocols of text models by a script: for tests, and for
+benchmarks.
 
-It knows Ollama's own API, the OpenAI-compatible one (below /v1) and OpenRouter's (below /api/v1). Delays, errors and cuts are the
-script's, to the byte and, as far as the machine is not busy, to the millisecond; what was asked and when each piece was written is kept.
+It knows Ollama's own API, the OpenAI-compatible one (below /v1) and OpenRouter's (below /api/v1).
+Delays, errors and cuts are the
+script's, to the byte and, as far as the machine is not busy, to the millisecond; what was asked and
+when each piece was written is kept.
 """
 
 from __future__ import annotations
@@ -35,23 +38,29 @@ class Asked:
     headers: Mapping[str, str]  # names in lower case
     body: Json
     at: float
-    written: list[tuple[float, str]] = field(default_factory=list)  # when each token was sent, just before it was
+    written: list[tuple[float, str]] = field(
+        default_factory=list
+    )  # when each token was sent, just before it was
     finished: float | None = None  # when the script's answer was over
     closed: float | None = None  # when the client closed the connection before that
 
 
 class Loopback:
-    """Answers by its script, one after the other, the last one again and again; a function gets the request's body.
+    """Answers by its script, one after the other, the last one again and again; a function gets the
+    request's body.
 
     >>> with Loopback([Answer("Eins zwei drei", pause=0.05)]) as server:
-    ...     environment = server.environment("ollama")  # for Settings.load(home, environ=environment), or a process of its own
-    >>> sorted(environment), server.chats  # of each request: its body, when each word was sent, when the client went
+    ...     environment = server.environment("ollama")  # for Settings.load, or a process of its own
+    >>> sorted(environment), server.chats  # by request: body, when each word and the client went
     (['DEVPIPE_MODEL_INTERCEPTION', 'OLLAMA_HOST'], [])
 
-    Versions, lists of models and the like it answers by itself; `requests` holds those, too. It runs in a thread of its own.
+    Versions, lists of models and the like it answers by itself; `requests` holds those, too. It
+    runs in a thread of its own.
     """
 
-    def __init__(self, script: Iterable[Script] = ("ok",), *, models: Sequence[str] = ("test",)) -> None:
+    def __init__(
+        self, script: Iterable[Script] = ("ok",), *, models: Sequence[str] = ("test",)
+    ) -> None:
         self.script = list(script)
         self.models = models
         self.requests: list[Asked] = []
@@ -61,12 +70,19 @@ class Loopback:
         self._thread = LoopThread("devpipe-loopback")
 
     def __enter__(self) -> Self:
-        self._server = self._thread.submit(asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024)).result(PATIENCE_S)
+        self._server = self._thread.submit(
+            asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=1024)
+        ).result(PATIENCE_S)
         host, port = self._server.sockets[0].getsockname()
         self.url = f"http://{host}:{port}"
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close all connections. Raises what the script's functions raised."""
         self._thread.call(self._server.close)
         self._thread.close()
@@ -85,16 +101,28 @@ class Loopback:
             self._thread.submit(asyncio.sleep(0)).result(PATIENCE_S)
         return self._accepted
 
-    def environment(self, backend: str, *, tasks: Sequence[str] = ("interception",), model: str = "test") -> dict[str, str]:
-        """Variables by which devpipe asks this server: as `ollama`, `openai_compatible` or `openrouter`, for these tasks."""
+    def environment(
+        self, backend: str, *, tasks: Sequence[str] = ("interception",), model: str = "test"
+    ) -> dict[str, str]:
+        """Variables by which devpipe asks this server: as `ollama`, `openai_compatible` or
+        `openrouter`, for these tasks.
+        """
         variable = "OLLAMA_HOST" if backend == "ollama" else f"DEVPIPE_{backend.upper()}_URL"
         key = {"OPENROUTER_API_KEY": KEY} if backend == "openrouter" else {}
-        return {variable: self.url + BASES[backend]} | key | {f"DEVPIPE_MODEL_{task.upper()}": f"{backend}/{model}" for task in tasks}
+        return (
+            {variable: self.url + BASES[backend]}
+            | key
+            | {f"DEVPIPE_MODEL_{task.upper()}": f"{backend}/{model}" for task in tasks}
+        )
 
     def until(self, condition: Callable[[], object], *, timeout: float = PATIENCE_S) -> None:
-        """Wait until something about the requests holds; AssertionError where it does not in time."""
+        """Wait until something about the requests holds; AssertionError where it does not
+        in time.
+        """
         with self._changed:
-            assert self._changed.wait_for(condition, timeout), f"not within {timeout} s: {self.requests}"
+            assert self._changed.wait_for(condition, timeout), (
+                f"not within {timeout} s: {self.requests}"
+            )
 
     # In the server's thread.
 
@@ -116,7 +144,9 @@ class Loopback:
             writer.close()
             self._note()
 
-    async def _serve(self, wire: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, wire: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Answer one request after the other, as long as both sides keep to HTTP."""
         while (asked := await _request(wire, reader)) is not None:
             self.requests.append(asked)
@@ -134,7 +164,9 @@ class Loopback:
             wire.start_next_cycle()
             self._note()
 
-    async def _answer(self, wire: h11.Connection, asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def _answer(
+        self, wire: h11.Connection, asked: Asked, writer: asyncio.StreamWriter
+    ) -> None:
         answer, status, media_type, pieces = self._composed(asked)
         due = time.monotonic() + answer.latency
         await asyncio.sleep(answer.latency)
@@ -142,7 +174,9 @@ class Loopback:
             headers = [("content-type", media_type), *answer.headers.items()]
             writer.write(wire.send(h11.Response(status_code=status, headers=headers)) or b"")
         for token, data in pieces:
-            await asyncio.sleep(max(0.0, due - time.monotonic()))  # from a fixed beginning: a late token makes no later ones late
+            await asyncio.sleep(
+                max(0.0, due - time.monotonic())
+            )  # from a fixed beginning: a late token makes no later ones late
             if token:
                 asked.written.append((time.monotonic(), token))
                 due += answer.pause
@@ -167,9 +201,13 @@ class Loopback:
 
 
 class Canary(Loopback):
-    """Counts whoever connects, and tells nobody anything: where nothing may be sent, `connections` stays 0."""
+    """Counts whoever connects, and tells nobody anything: where nothing may be sent, `connections`
+    stays 0.
+    """
 
-    async def _serve(self, wire: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(
+        self, wire: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Close at once."""
 
 
@@ -185,14 +223,18 @@ async def _request(wire: h11.Connection, reader: asyncio.StreamReader) -> Asked 
             case h11.EndOfMessage():
                 headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
                 path = head.target.decode().partition("?")[0]
-                return Asked(head.method.decode(), path, headers, json.loads(body or b"{}"), time.monotonic())
+                return Asked(
+                    head.method.decode(), path, headers, json.loads(body or b"{}"), time.monotonic()
+                )
             case h11.NEED_DATA:
                 wire.receive_data(await reader.read(65_536))
             case _:
                 return None
 
 
-async def _watch(wire: h11.Connection, reader: asyncio.StreamReader, sending: asyncio.Task[None]) -> None:
+async def _watch(
+    wire: h11.Connection, reader: asyncio.StreamReader, sending: asyncio.Task[None]
+) -> None:
     """Until the answer is sent, or the client has gone."""
     while not sending.done() and not reader.at_eof():
         hearing = asyncio.ensure_future(reader.read(65_536))
@@ -204,9 +246,13 @@ async def _watch(wire: h11.Connection, reader: asyncio.StreamReader, sending: as
         wire.receive_data(hearing.result())
 
 
-async def _write(wire: h11.Connection, writer: asyncio.StreamWriter, data: bytes, answer: Answer) -> None:
+async def _write(
+    wire: h11.Connection, writer: asyncio.StreamWriter, data: bytes, answer: Answer
+) -> None:
     size = answer.piece or len(data)
     for start in range(0, len(data), size or 1):
-        part = data[start : start + size]  # a chunk of its own: the client's reader gets just this, whatever TCP joins
+        part = data[
+            start : start + size
+        ]  # a chunk of its own: the client's reader gets just this, whatever TCP joins
         writer.write((wire.send(h11.Data(part)) or b"") if answer.head else part)
         await writer.drain()

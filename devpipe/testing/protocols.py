@@ -1,4 +1,6 @@
-"""What the servers of text models say on the wire, as far as devpipe and those it is measured against listen."""
+"""What the servers of text models say on the wire, as far as devpipe and those it is measured
+against listen.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ Piece = tuple[str, bytes]  # a token, and the bytes sent for it
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server does with one request: a `text` is streamed word by word, a list of texts token by token.
+    """What the server does with one request: a `text` is streamed word by word, a list of texts
+    token by token.
 
     Answer("Eins zwei drei", pause=0.05)                     # twenty words a second
-    Answer("Eins zwei drei", ending="cut", after=2)          # the connection is lost after two words
+    Answer("Eins zwei drei", ending="cut", after=2)          # the connection is lost after two
+    words
     Answer("Eins zwei drei", ending="error", after=2, error="out of memory")
     Answer(status=429, error="too many", headers={"Retry-After": "2"})
     """
@@ -28,14 +32,18 @@ class Answer:
     latency: float = 0.0  # seconds before the first byte
     pause: float = 0.0  # seconds between tokens
     status: int = 200
-    error: str | Mapping[str, object] = "scripted error"  # a text is put into the vendor's form, an object is sent as it is
+    error: str | Mapping[str, object] = (
+        "scripted error"  # a text is put into the vendor's form, an object is sent as it is
+    )
     headers: Mapping[str, str] = field(default_factory=dict)
     ending: Literal["finish", "cut", "error", "hang"] = "finish"
     after: int | None = None  # tokens before that ending; None: all
     finish: str = "stop"  # or length, content_filter
     refusal: str = ""
     cost: float = 0.0012  # US dollars; OpenRouter tells it
-    raw: bytes | Sequence[bytes] | None = None  # this as the body, in these pieces, whatever the protocol
+    raw: bytes | Sequence[bytes] | None = (
+        None  # this as the body, in these pieces, whatever the protocol
+    )
     piece: int = 0  # bytes that reach the client's reader at once; 0: each token whole
     head: bool = True  # False: not even the status line is sent
 
@@ -57,19 +65,35 @@ class Ollama:
 
     def __init__(self, asked: Json, answer: Answer) -> None:
         self.asked, self.answer = asked, answer
-        self.model, self.read, self.wrote = str(asked.get("model", "")), len(str(asked.get("messages", "")).split()), len(answer.tokens)
+        self.model, self.read, self.wrote = (
+            str(asked.get("model", "")),
+            len(str(asked.get("messages", "")).split()),
+            len(answer.tokens),
+        )
 
     def body(self) -> tuple[int, str, Iterator[Piece]]:
         """Status, media type, and the body in pieces."""
         if self.answer.status >= 400:
-            return self.answer.status, "application/json", iter([("", encoded(self.error(self.answer.status)))])
+            return (
+                self.answer.status,
+                "application/json",
+                iter([("", encoded(self.error(self.answer.status)))]),
+            )
         if self.answer.raw is not None:
             raw = [self.answer.raw] if isinstance(self.answer.raw, bytes) else self.answer.raw
-            return self.answer.status, self.media_type, (("raw", piece) for piece in raw[: self.answer.after])
+            return (
+                self.answer.status,
+                self.media_type,
+                (("raw", piece) for piece in raw[: self.answer.after]),
+            )
         if self.asked.get("stream", self.streams):
             return self.answer.status, self.media_type, self.stream()
         whole = encoded(self.failure() if self.answer.ending == "error" else self.whole())
-        return self.answer.status, "application/json", iter([("", whole[: len(whole) // 2] if self.answer.ending == "cut" else whole)])
+        return (
+            self.answer.status,
+            "application/json",
+            iter([("", whole[: len(whole) // 2] if self.answer.ending == "cut" else whole)]),
+        )
 
     def stream(self) -> Iterator[Piece]:
         for token in self.answer.tokens[: self.answer.after]:
@@ -83,22 +107,41 @@ class Ollama:
         return encoded(value) + b"\n"
 
     def part(self, token: str) -> Json:
-        return {"model": self.model, "created_at": _now(), "message": {"role": "assistant", "content": token}, "done": False}
+        return {
+            "model": self.model,
+            "created_at": _now(),
+            "message": {"role": "assistant", "content": token},
+            "done": False,
+        }
 
     def ends(self) -> list[Json]:
-        counts = {"prompt_eval_count": self.read, "prompt_eval_duration": 1_000_000, "eval_count": self.wrote}
-        times = {"total_duration": 9_000_000, "load_duration": 1_000_000, "eval_duration": 7_000_000}
+        counts = {
+            "prompt_eval_count": self.read,
+            "prompt_eval_duration": 1_000_000,
+            "eval_count": self.wrote,
+        }
+        times = {
+            "total_duration": 9_000_000,
+            "load_duration": 1_000_000,
+            "eval_duration": 7_000_000,
+        }
         return [self.part("") | {"done": True, "done_reason": self.answer.finish} | times | counts]
 
     def whole(self) -> Json:
-        return self.ends()[0] | {"message": {"role": "assistant", "content": "".join(self.answer.tokens)}}
+        return self.ends()[0] | {
+            "message": {"role": "assistant", "content": "".join(self.answer.tokens)}
+        }
 
     def failure(self) -> Json:
         """An error inside an answer of status 200."""
         return self.error(500)
 
     def error(self, status: int) -> Json:
-        return self.formed(status, self.answer.error) if isinstance(self.answer.error, str) else dict(self.answer.error)
+        return (
+            self.formed(status, self.answer.error)
+            if isinstance(self.answer.error, str)
+            else dict(self.answer.error)
+        )
 
     def formed(self, status: int, text: str) -> Json:
         return {"error": text}
@@ -126,16 +169,30 @@ class OpenAICompatible(Ollama):
 
     def chunk(self, delta: Json | None = None, finish: str | None = None) -> Json:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
-        return {"id": "chat-1", "object": "chat.completion.chunk", "created": int(time.time()), "model": self.model, "choices": choices}
+        return {
+            "id": "chat-1",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": self.model,
+            "choices": choices,
+        }
 
     def usage(self) -> Json:
-        return {"prompt_tokens": self.read, "completion_tokens": self.wrote, "total_tokens": self.read + self.wrote}
+        return {
+            "prompt_tokens": self.read,
+            "completion_tokens": self.wrote,
+            "total_tokens": self.read + self.wrote,
+        }
 
     def whole(self) -> Json:
         refusal, text = self.answer.refusal or None, "".join(self.answer.tokens)
         message = {"role": "assistant", "content": None if refusal else text, "refusal": refusal}
         choices = [{"index": 0, "message": message, "finish_reason": self.answer.finish}]
-        return self.chunk() | {"object": "chat.completion", "choices": choices, "usage": self.usage()}
+        return self.chunk() | {
+            "object": "chat.completion",
+            "choices": choices,
+            "usage": self.usage(),
+        }
 
     def formed(self, status: int, text: str) -> Json:
         return {"error": {"message": text, "type": "server_error", "param": None, "code": None}}
@@ -149,7 +206,12 @@ class OpenRouter(OpenAICompatible):
     def body(self) -> tuple[int, str, Iterator[Piece]]:
         if not self.answer.refusal:
             return super().body()
-        metadata = {"reasons": ["violence"], "flagged_input": "...", "provider_name": "Test", "model_slug": self.model}
+        metadata = {
+            "reasons": ["violence"],
+            "flagged_input": "...",
+            "provider_name": "Test",
+            "model_slug": self.model,
+        }
         refused = {"error": {"code": 403, "message": self.answer.refusal, "metadata": metadata}}
         return 403, "application/json", iter([("", encoded(refused))])
 
@@ -165,10 +227,20 @@ class OpenRouter(OpenAICompatible):
         return self.chunk({"content": ""}, "error") | self.error(502)
 
     def formed(self, status: int, text: str) -> Json:
-        return {"error": {"code": status, "message": text, "metadata": {"error_type": "provider_unavailable"}}}
+        return {
+            "error": {
+                "code": status,
+                "message": text,
+                "metadata": {"error_type": "provider_unavailable"},
+            }
+        }
 
 
-CHATS: Mapping[str, type[Ollama]] = {"/api/chat": Ollama, "/v1/chat/completions": OpenAICompatible, "/api/v1/chat/completions": OpenRouter}
+CHATS: Mapping[str, type[Ollama]] = {
+    "/api/chat": Ollama,
+    "/v1/chat/completions": OpenAICompatible,
+    "/api/v1/chat/completions": OpenRouter,
+}
 
 
 def told(path: str, asked: Json, models: Sequence[str]) -> tuple[int, Json]:
@@ -176,27 +248,69 @@ def told(path: str, asked: Json, models: Sequence[str]) -> tuple[int, Json]:
     if path == "/api/show" and _tagged(asked.get("model", "")) not in map(_tagged, models):
         return 404, {"error": f"model '{asked.get('model', '')}' not found"}
     known = {"general.architecture": "test", "test.context_length": 8192}
-    listed: list[Json] = [{"id": name, "object": "model", "created": 1_763_805_600, "owned_by": "here"} for name in models]
+    listed: list[Json] = [
+        {"id": name, "object": "model", "created": 1_763_805_600, "owned_by": "here"}
+        for name in models
+    ]
     heeded = ["seed", "temperature", "stop", "max_tokens", "response_format", "structured_outputs"]
-    able: Json = {"pricing": {"prompt": "0.0000001", "completion": "0.0000004"}, "context_length": 8192, "supported_parameters": heeded}
+    able: Json = {
+        "pricing": {"prompt": "0.0000001", "completion": "0.0000004"},
+        "context_length": 8192,
+        "supported_parameters": heeded,
+    }
     found: dict[str, Json] = {
         "/api/version": {"version": "0.12.6"},
         "/api/tags": {"models": [_local(name) for name in models]},
         "/api/ps": {"models": [_local(name) for name in models]},
-        "/api/show": _local(asked.get("model", "")) | {"capabilities": ["completion"], "model_info": known, "parameters": "num_ctx 8192"},
+        "/api/show": (
+            _local(asked.get("model", ""))
+            | {
+                "capabilities": ["completion"],
+                "model_info": known,
+                "parameters": "num_ctx 8192",
+            }
+        ),
         "/v1/models": {"object": "list", "data": listed},
         "/api/v1/models": {"data": [one | able for one in listed]},
-        "/api/v1/key": {"data": {"label": "loopback", "limit": 5.0, "limit_remaining": 4.2, "usage": 0.8, "is_free_tier": False}},
-        **{f"/api/v1/models/{name}/endpoints": {"data": {"id": name, "endpoints": [able]}} for name in models},
+        "/api/v1/key": {
+            "data": {
+                "label": "loopback",
+                "limit": 5.0,
+                "limit_remaining": 4.2,
+                "usage": 0.8,
+                "is_free_tier": False,
+            }
+        },
+        **{
+            f"/api/v1/models/{name}/endpoints": {"data": {"id": name, "endpoints": [able]}}
+            for name in models
+        },
     }
     return (200, found[path]) if path in found else (404, {"error": f"nothing at {path}"})
 
 
 def _local(name: str) -> Json:
     """A model as Ollama lists it."""
-    details = {"format": "gguf", "family": "test", "families": ["test"], "parameter_size": "1B", "quantization_level": "Q4_K_M"}
-    more = {"modified_at": _now(), "expires_at": _now(), "size": 1_000_000, "size_vram": 1_000_000, "context_length": 8192}
-    return {"name": _tagged(name), "model": _tagged(name), "digest": sha256(name.encode()).hexdigest(), "details": details} | more
+    details = {
+        "format": "gguf",
+        "family": "test",
+        "families": ["test"],
+        "parameter_size": "1B",
+        "quantization_level": "Q4_K_M",
+    }
+    more = {
+        "modified_at": _now(),
+        "expires_at": _now(),
+        "size": 1_000_000,
+        "size_vram": 1_000_000,
+        "context_length": 8192,
+    }
+    return {
+        "name": _tagged(name),
+        "model": _tagged(name),
+        "digest": sha256(name.encode()).hexdigest(),
+        "details": details,
+    } | more
 
 
 def _tagged(name: str) -> str:

@@ -9,9 +9,24 @@ from pathlib import Path
 from devpipe.backends.base import Backend, Delta, Emit, Progress
 from devpipe.config.settings import Settings
 from devpipe.errors import Rejected
-from devpipe.values import LOCAL_COST, Boundary, Media, MediaRequest, MediaResult, TextRequest, TextResult
+from devpipe.values import (
+    LOCAL_COST,
+    Boundary,
+    Media,
+    MediaRequest,
+    MediaResult,
+    TextRequest,
+    TextResult,
+)
 
-ScriptedAnswer = str | TextResult | MediaResult | Media | BaseException | Callable[[TextRequest | MediaRequest], object]
+ScriptedAnswer = (
+    str
+    | TextResult
+    | MediaResult
+    | Media
+    | BaseException
+    | Callable[[TextRequest | MediaRequest], object]
+)
 
 
 def settings_for_tests(home: Path) -> Settings:
@@ -20,15 +35,24 @@ def settings_for_tests(home: Path) -> Settings:
 
 
 class ScriptedBackend(Backend):
-    """Gives the answers of its script in order; the last one again and again. `requests` keeps what it was asked.
+    """Gives the answers of its script in order; the last one again and again.
 
-    An answer is a text, a TextResult, a Media or MediaResult, an exception to raise, or a function of the request (which may
+    `requests` keeps what it was asked.
+
+    An answer is a text, a TextResult, a Media or MediaResult, an exception to raise, or a function
+    of the request (which may
     return a coroutine: that is how a script waits for a test).
     """
 
     by_rule = True
 
-    def __init__(self, answers: Iterable[ScriptedAnswer], *, by_rule: bool = True, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        answers: Iterable[ScriptedAnswer],
+        *,
+        by_rule: bool = True,
+        settings: Settings | None = None,
+    ) -> None:
         super().__init__(settings or settings_for_tests(Path(".")))
         self.answers = list(answers)
         self.by_rule = by_rule  # type: ignore[misc]  # each script decides for itself
@@ -56,7 +80,11 @@ class ScriptedBackend(Backend):
 
     async def write(self, request: TextRequest, emit: Emit) -> TextResult:
         answer = await self._next(request)
-        result = answer if isinstance(answer, TextResult) else TextResult(str(answer), model="script", cost=LOCAL_COST)
+        result = (
+            answer
+            if isinstance(answer, TextResult)
+            else TextResult(str(answer), model="script", cost=LOCAL_COST)
+        )
         for word in result.text.split(" "):
             emit(Delta(word + " "))
         return result

@@ -16,22 +16,33 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c for c in lines if c in _KEPT_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs"))
+    return "".join(
+        c for c in lines if c in _KEPT_CONTROLS or unicodedata.category(c) not in ("Cc", "Cs")
+    )
 
 
 def clean(text: object, *, what: str = "prompt") -> str:
-    """The text without control characters, line ends as \\n. Raises UsageError where nothing usable remains."""
+    """The text without control characters, line ends as \\n.
+
+    Raises UsageError where nothing usable remains.
+    """
     if not isinstance(text, str):
         raise UsageError(f"The {what} is a {type(text).__name__}.", hint="Give it as text.")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"The {what} is not valid Unicode (character {error.start}).", hint="Save it as UTF-8 and try again.") from error
+        raise UsageError(
+            f"The {what} is not valid Unicode (character {error.start}).",
+            hint="Save it as UTF-8 and try again.",
+        ) from error
     kept = visible(text)
     if not any(c in _JOINERS or unicodedata.category(c)[0] not in "CZ" for c in kept):
         raise UsageError(f"The {what} is empty.", hint="Write at least one word.")
     if len(kept) > MAX_PROMPT_CHARACTERS:
-        raise UsageError(f"The {what} has {len(kept)} characters; at most {MAX_PROMPT_CHARACTERS} are possible.", hint="Shorten it.")
+        raise UsageError(
+            f"The {what} has {len(kept)} characters; at most {MAX_PROMPT_CHARACTERS} are possible.",
+            hint="Shorten it.",
+        )
     return kept.strip()
 
 
@@ -43,7 +54,12 @@ def seed_in_range(seed: object, *, name: str = "seed") -> int | None:
         try:
             seed = int(str(seed))
         except ValueError:
-            raise UsageError(f"The {name} {str(seed)[:40]!r} is no integer.", hint=f"Give a whole number from 1 to {MAX_SEED}.") from None
+            raise UsageError(
+                f"The {name} {str(seed)[:40]!r} is no integer.",
+                hint=f"Give a whole number from 1 to {MAX_SEED}.",
+            ) from None
     if not 1 <= seed <= MAX_SEED:
-        raise UsageError(f"The {name} is out of range.", hint=f"Give a whole number from 1 to {MAX_SEED}.")
+        raise UsageError(
+            f"The {name} is out of range.", hint=f"Give a whole number from 1 to {MAX_SEED}."
+        )
     return seed

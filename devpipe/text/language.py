@@ -12,16 +12,42 @@ from devpipe.errors import DevpipeError
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
 
-CANDIDATES = ["de", "en", "fr", "es", "it", "pt", "nl", "pl", "sv", "tr", "ru", "uk", "ar", "fa", "he", "el", "zh", "ja", "ko"]
+CANDIDATES = [
+    "de",
+    "en",
+    "fr",
+    "es",
+    "it",
+    "pt",
+    "nl",
+    "pl",
+    "sv",
+    "tr",
+    "ru",
+    "uk",
+    "ar",
+    "fa",
+    "he",
+    "el",
+    "zh",
+    "ja",
+    "ko",
+]
 HOUSE_LANGUAGES = ("de", "en")
-SURE = 0.6  # below this, on short texts, the model's first guess is worse than choosing between the house languages
+# below this, on short texts, the model's first guess is worse than choosing between the house
+# languages
+SURE = 0.6
 
 _READING = threading.Lock()  # lru_cache alone lets each of them read its own 40 MB
 
 
 @lru_cache(maxsize=1)
 def _identifier() -> LanguageIdentifier:
-    from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier  # 0.1 s and 40 MB: only when a run needs it
+    from py3langid.langid import (
+        MODEL_DIR,
+        MODEL_FILE,
+        LanguageIdentifier,
+    )  # 0.1 s and 40 MB: only when a run needs it
 
     identifier = LanguageIdentifier.from_model_file(MODEL_DIR / MODEL_FILE, norm_probs=True)
     identifier.set_languages(CANDIDATES)
@@ -33,13 +59,18 @@ def is_loaded() -> bool:
 
 
 def load() -> None:
-    """Read the model (0.3 s the first time); `detect` then takes microseconds. Of many runs that begin together, one reads it."""
+    """Read the model (0.3 s the first time); `detect` then takes microseconds.
+
+    Of many runs that begin together, one reads it.
+    """
     try:
         with _READING:
             _identifier()
     except OSError as error:  # py3langid unpacks it into a temporary file
         hint = f"Free some space in {tempfile.gettempdir()}, or set TMPDIR."
-        raise DevpipeError(f"The language model cannot be unpacked: {error.strerror or error}.", hint=hint) from error
+        raise DevpipeError(
+            f"The language model cannot be unpacked: {error.strerror or error}.", hint=hint
+        ) from error
 
 
 def detect(text: str) -> str:

@@ -25,4 +25,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name != "ipywidgets":
             raise
-        raise UsageError("Widgets need ipywidgets, which is not installed.", hint="Run `pip install devpipe[lab]`.") from error
+        raise UsageError(
+            "Widgets need ipywidgets, which is not installed.",
+            hint="Run `pip install devpipe[lab]`.",
+        ) from error

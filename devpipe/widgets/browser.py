@@ -23,7 +23,12 @@ class RecordingsBrowser:
     def __init__(self, engine: Engine, *, language: str = "") -> None:
         self.recordings = Recordings(engine.settings.recordings)
         self.panel = RunPanel(language=language)
-        self.list = ui.Select(options=options(self.recordings, COUNT), index=None, rows=12, description=words(language)("runs"))
+        self.list = ui.Select(
+            options=options(self.recordings, COUNT),
+            index=None,
+            rows=12,
+            description=words(language)("runs"),
+        )
         self.list.add_class("dp-runs")
         self.list.observe(guarded(self._chosen, self.panel.alert), "value")
         self.widget = ui.VBox([self.list, self.panel.widget]).add_class("dp-browser")
@@ -41,8 +46,14 @@ class RecordingsBrowser:
 
 def options(recordings: Recordings, count: int) -> list[tuple[str, str]]:
     """(label, run id) of the latest runs."""
-    latest = sorted(itertools.islice(recordings, count), key=lambda recording: recording.summary.started_at, reverse=True)
-    return [(_label(recording), recording.id) for recording in latest]  # ids order runs by the second only
+    latest = sorted(
+        itertools.islice(recordings, count),
+        key=lambda recording: recording.summary.started_at,
+        reverse=True,
+    )
+    return [
+        (_label(recording), recording.id) for recording in latest
+    ]  # ids order runs by the second only
 
 
 def _label(recording: Recording) -> str:

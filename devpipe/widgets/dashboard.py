@@ -1,4 +1,7 @@
-"""The whole instrument as one panel. Nothing in it blocks the kernel, and nothing is known here that is not in a recording."""
+"""The whole instrument as one panel.
+
+Nothing in it blocks the kernel, and nothing is known here that is not in a recording.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,11 @@ PARTS = ("prompt", "prompt_2")
 
 
 class Dashboard:
-    """Write, run, stop, edit between the stages, and again: `Dashboard()` as the last line of a cell shows it.
+    """Write, run, stop, edit between the stages, and again: `Dashboard()` as the last line of a
+    cell shows it.
 
-    Without an engine it makes its own for the workspace. German for language="de". A new dashboard on a workspace closes the one
+    Without an engine it makes its own for the workspace. German for language="de". A new dashboard
+    on a workspace closes the one
     before: a button that survives its cell would act twice.
     """
 
@@ -36,27 +41,44 @@ class Dashboard:
     def __init__(self, engine: Engine | None = None, *, language: str = "") -> None:
         self.engine: Engine = engine or Engine()
         self.say = words(language)
-        for other in [one for one in self._open if one.engine.settings.home == self.engine.settings.home]:
+        for other in [
+            one for one in self._open if one.engine.settings.home == self.engine.settings.home
+        ]:
             other.close()
         self._open.add(self)
-        self.form, self.panel = Form(self.engine.catalogue, language=language), RunPanel(language=language)
+        self.form, self.panel = (
+            Form(self.engine.catalogue, language=language),
+            RunPanel(language=language),
+        )
         self.run: Run | None = None  # the latest one started here
         self.shown: Run | Recording | None = None
         self._from_picture: dict[str, str] = {}
         acts: dict[str, Callable[[], None]] = {
-            "run": self._start, "stop": self._stop, "again_same": lambda: self._again(same_seed=True),
-            "again_new": lambda: self._again(same_seed=False), "go_on": self._go_on,
-        }  # fmt: skip
+            "run": self._start,
+            "stop": self._stop,
+            "again_same": lambda: self._again(same_seed=True),
+            "again_new": lambda: self._again(same_seed=False),
+            "go_on": self._go_on,
+        }
         self.buttons = {name: self._button(name, act) for name, act in acts.items()}
         self.buttons["run"].button_style = "primary"
-        self.stepwise = ui.Checkbox(description=self.say("steps"), indent=False).add_class("dp-steps")
-        self.edits = {part: ui.Textarea(rows=4, description=self.say(part.replace("prompt", "edit"))) for part in PARTS}
+        self.stepwise = ui.Checkbox(description=self.say("steps"), indent=False).add_class(
+            "dp-steps"
+        )
+        self.edits = {
+            part: ui.Textarea(rows=4, description=self.say(part.replace("prompt", "edit")))
+            for part in PARTS
+        }
         for part, area in self.edits.items():
             area.add_class("dp-" + part.replace("prompt", "edit").replace("_", "-"))
-        self.turn = ui.VBox([ui.HTML(f"<p>{self.say('yours')}</p>"), *self.edits.values(), self.buttons["go_on"]]).add_class("dp-turn")
+        self.turn = ui.VBox(
+            [ui.HTML(f"<p>{self.say('yours')}</p>"), *self.edits.values(), self.buttons["go_on"]]
+        ).add_class("dp-turn")
         self.panel.stages.children += (self.turn,)
         self.history = ui.Dropdown(description=self.say("history")).add_class("dp-history")
-        self.picture = ui.FileUpload(description=self.say("restore"), accept="image/*,video/mp4,audio/wav").add_class("dp-restore")
+        self.picture = ui.FileUpload(
+            description=self.say("restore"), accept="image/*,video/mp4,audio/wav"
+        ).add_class("dp-restore")
         self.widget = self._laid_out()
         self._list_history()
         self._settle()
@@ -65,13 +87,17 @@ class Dashboard:
         self._observe(self.form.output, lambda _: self._settle())
 
     def __repr__(self) -> str:
-        return f"Dashboard({str(self.engine.settings.home)!r}, safety {self.engine.settings.safety})"
+        return (
+            f"Dashboard({str(self.engine.settings.home)!r}, safety {self.engine.settings.safety})"
+        )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return {**self.widget._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
 
     def close(self) -> None:
-        """Take the panel off the page and end what it waits for; a whole run goes on and is found in the recordings."""
+        """Take the panel off the page and end what it waits for; a whole run goes on and is found
+        in the recordings.
+        """
         self._open.discard(self)
         self.panel.clear()
         if isinstance(self.run, OpenRun):
@@ -83,7 +109,11 @@ class Dashboard:
     def _button(self, name: str, act: Callable[[], None]) -> Any:
         button = ui.Button(description=self.say(name))
         button.on_click(self._guarded(lambda _: act()))
-        classes = {"again_same": "dp-regenerate-same", "again_new": "dp-regenerate-new", "go_on": "dp-go-on"}
+        classes = {
+            "again_same": "dp-regenerate-same",
+            "again_new": "dp-regenerate-new",
+            "go_on": "dp-go-on",
+        }
         return button.add_class(classes.get(name, f"dp-{name}"))
 
     def _guarded(self, callback: Callable[[Any], object]) -> Callable[[Any], None]:
@@ -100,10 +130,25 @@ class Dashboard:
         widget.observe(lambda change: act(change["new"]) if change["new"] else None, "value")
 
     def _laid_out(self) -> Any:
-        safety = f'<p class="dp-safety" title="{self.say("safety_where")}">{self.say("safety", self.engine.settings.safety)}</p>'
+        safety = (
+            '<p class="dp-safety"'
+            f' title="{self.say("safety_where")}">'
+            f"{self.say('safety', self.engine.settings.safety)}</p>"
+        )
         pressed = ui.HBox([self.buttons["run"], self.buttons["stop"]]).add_class("dp-buttons")
-        again = ui.HBox([self.buttons["again_same"], self.buttons["again_new"]]).add_class("dp-buttons")
-        asked = [*self.form.rows, pressed, self.stepwise, self.form.seed, again, self.form.settings, self.history, self.picture]
+        again = ui.HBox([self.buttons["again_same"], self.buttons["again_new"]]).add_class(
+            "dp-buttons"
+        )
+        asked = [
+            *self.form.rows,
+            pressed,
+            self.stepwise,
+            self.form.seed,
+            again,
+            self.form.settings,
+            self.history,
+            self.picture,
+        ]
         form = ui.VBox([*asked, ui.HTML(safety)]).add_class("dp-form")
         return ui.Box([form, self.panel.widget]).add_class("dp-dashboard")
 
@@ -131,7 +176,11 @@ class Dashboard:
         if self.shown is None or (self.run is not None and not self.run.done):
             return
         asked = self.form.asked()
-        seed = (asked.pop("seed") or self.shown.summary.seed) if same_seed else asked.pop("seed") and None
+        seed = (
+            (asked.pop("seed") or self.shown.summary.seed)
+            if same_seed
+            else asked.pop("seed") and None
+        )
         if not same_seed:
             self.form.seed.value = ""
         self._show(self.engine.start_again(self.shown.id, seed=seed, **asked))
@@ -166,11 +215,16 @@ class Dashboard:
         self.picture.value = ()
         found = provenance.read(data)
         if found is None or found.request is None:
-            raise UsageError("This picture does not say how it was made.", hint="Choose one that devpipe made, as it lies in recordings/.")
+            raise UsageError(
+                "This picture does not say how it was made.",
+                hint="Choose one that devpipe made, as it lies in recordings/.",
+            )
         try:
             asked = Filled.model_validate(found.request)
         except ValidationError as error:
-            raise UsageError("What this picture says of itself cannot be read.", hint="Choose another one.") from error
+            raise UsageError(
+                "What this picture says of itself cannot be read.", hint="Choose another one."
+            ) from error
         self.form.fill(asked)
         self._from_picture = asked.texts
         self.panel.tell(self.say("restored"))
@@ -196,10 +250,14 @@ class Dashboard:
             await act
             self._offer(run)
 
-        self.engine.submit(step()).add_done_callback(guarded(lambda taken: self._taken(run, taken.result), self.panel.alert))
+        self.engine.submit(step()).add_done_callback(
+            guarded(lambda taken: self._taken(run, taken.result), self.panel.alert)
+        )
 
     def _taken(self, run: OpenRun, result: Callable[[], object]) -> None:
-        """A step has ended; where it could not be taken (an empty text), the person may mend it and go on."""
+        """A step has ended; where it could not be taken (an empty text), the person may mend it and
+        go on.
+        """
         try:
             result()
         except UsageError:
@@ -235,7 +293,9 @@ class Dashboard:
 
     def _ended(self, run: Run) -> None:
         if run is self.run:
-            self.form.seed.placeholder = self.say("seed_drawn", run.seed) if run.seed else self.say("seed_hint")
+            self.form.seed.placeholder = (
+                self.say("seed_drawn", run.seed) if run.seed else self.say("seed_hint")
+            )
             self._list_history()
             self._settle()
 
@@ -244,14 +304,23 @@ class Dashboard:
         busy = self.run is not None and not self.run.done
         started = self.shown.summary.started if self.shown and not busy else None
         again = started is not None and started.output == self.form.output.value
-        can = {"run": not busy, "stop": busy, "again_same": again, "again_new": again, "go_on": turn}
+        can = {
+            "run": not busy,
+            "stop": busy,
+            "again_same": again,
+            "again_new": again,
+            "go_on": turn,
+        }
         for name, button in self.buttons.items():
             button.disabled = not can[name]
         self.history.disabled = busy
         self.turn.layout.display = None if turn else "none"
 
     def _list_history(self) -> None:
-        self.history.options = [(self.say("choose"), ""), *options(Recordings(self.engine.settings.recordings), EARLIER_RUNS)]
+        self.history.options = [
+            (self.say("choose"), ""),
+            *options(Recordings(self.engine.settings.recordings), EARLIER_RUNS),
+        ]
         self.history.index = 0
 
 

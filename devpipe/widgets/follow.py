@@ -3,8 +3,10 @@
     status = ipywidgets.HTML()
     follow(run, lambda summary, event: setattr(status, "value", h(event.type)))
 
-Events arrive in the engine's thread. Setting a widget's `.value` there works on every ipykernel; printing does not (the text ends up
-nowhere), nor may a callback wait for anything, or ask the run itself: all that is known stands in the `summary` it is given.
+Events arrive in the engine's thread. Setting a widget's `.value` there works on every ipykernel;
+printing does not (the text ends up
+nowhere), nor may a callback wait for anything, or ask the run itself: all that is known stands in
+the `summary` it is given.
 """
 
 from __future__ import annotations
@@ -27,16 +29,30 @@ Alert = Any  # an ipywidgets.HTML
 
 
 def alert_html(error: BaseException) -> str:
-    """An error as a message that screen readers announce; for a fault of ours the details are folded below it."""
+    """An error as a message that screen readers announce; for a fault of ours the details are
+    folded below it.
+    """
     if isinstance(error, DevpipeError):
-        return f'<div role="alert" class="dp-alert"><p>{h(error.message)}</p><p>{h(error.hint)}</p></div>'
+        return (
+            '<div role="alert"'
+            f' class="dp-alert"><p>{h(error.message)}</p><p>{h(error.hint)}</p></div>'
+        )
     where = "".join(traceback.format_exception(error))
-    said = f"<p>{h(type(error).__name__)}: {h(error)}</p><p>This is a fault of devpipe: please report it.</p>"
-    return f'<div role="alert" class="dp-alert">{said}<details><summary>Details</summary><pre>{h(where)}</pre></details></div>'
+    said = (
+        f"<p>{h(type(error).__name__)}: {h(error)}</p><p>This is a fault of devpipe: please report"
+        " it.</p>"
+    )
+    return (
+        '<div role="alert"'
+        f' class="dp-alert">{said}<details><summary>Details</summary>'
+        f"<pre>{h(where)}</pre></details></div>"
+    )
 
 
 def guarded(callback: Callable[P, object], alert: Alert) -> Callable[P, None]:
-    """The same callback, its errors shown in `alert`: without this, an exception in a callback is seen nowhere."""
+    """The same callback, its errors shown in `alert`: without this, an exception in a callback is
+    seen nowhere.
+    """
 
     @functools.wraps(callback)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -48,17 +64,23 @@ def guarded(callback: Callable[P, object], alert: Alert) -> Callable[P, None]:
     return shown
 
 
-def follow(run: Run | Recording, on_event: OnEvent, *, alert: Alert | None = None) -> Callable[[], None]:
-    """Call `on_event(summary, event)` for each event of a run, the past ones first; gives back what ends it.
+def follow(
+    run: Run | Recording, on_event: OnEvent, *, alert: Alert | None = None
+) -> Callable[[], None]:
+    """Call `on_event(summary, event)` for each event of a run, the past ones first; gives back what
+    ends it.
 
-    The summary is the state after the event, by the fold that reads recordings. Errors of the callback, and that of a run that
-    could not write its ending (a full disk), are shown in `alert`, an ipywidgets.HTML; without one, below the cell.
+    The summary is the state after the event, by the fold that reads recordings. Errors of the
+    callback, and that of a run that
+    could not write its ending (a full disk), are shown in `alert`, an ipywidgets.HTML; without one,
+    below the cell.
     """
     if alert is None:
         from IPython.display import display
         from ipywidgets import HTML
 
-        display(alert := HTML())  # type: ignore[no-untyped-call]  # empty, and so unseen, until something goes wrong
+        # empty, and so unseen, until something goes wrong
+        display(alert := HTML())  # type: ignore[no-untyped-call]
     summary = RunSummary()
 
     def take(happening: Happening) -> None:

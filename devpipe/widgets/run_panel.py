@@ -29,7 +29,10 @@ STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
 class RunPanel:
-    """Shows one run, live or stored; `show` turns to another one with the same widgets. `widget` is what is displayed."""
+    """Shows one run, live or stored; `show` turns to another one with the same widgets.
+
+    `widget` is what is displayed.
+    """
 
     def __init__(self, run: Run | Recording | None = None, *, language: str = "") -> None:
         self.say = words(language)
@@ -41,7 +44,9 @@ class RunPanel:
         self.stages = ui.VBox([self.cards[stage] for stage in STAGES[:3]]).add_class("dp-stages")
         made = ui.VBox([self.cards["generation"]]).add_class("dp-made")
         columns = ui.Box([self.stages, made]).add_class("dp-columns")
-        self.widget = ui.VBox([ui.HTML(f"<style>{STYLE}</style>"), self.status, self.alert, columns]).add_class("dp-panel")
+        self.widget = ui.VBox(
+            [ui.HTML(f"<style>{STYLE}</style>"), self.status, self.alert, columns]
+        ).add_class("dp-panel")
         self._unfollow: Callable[[], None] = lambda: None
         self.run: Run | Recording | None = None
         self.clear()
@@ -58,7 +63,9 @@ class RunPanel:
         """Follow this run from now on, and no other."""
         self.clear()
         self.run = run
-        self._unfollow = follow(run, lambda summary, event: self._take(run, summary, event), alert=self.alert)
+        self._unfollow = follow(
+            run, lambda summary, event: self._take(run, summary, event), alert=self.alert
+        )
         if isinstance(run, Recording) and not run.finished:
             self.tell(self.say(run.state))
 
@@ -93,7 +100,9 @@ class RunPanel:
             self._soon(summary, event)
 
     def _soon(self, summary: RunSummary, event: events.Event) -> None:
-        """Show it now, or together with what comes within BETWEEN_REPAINTS_S: the last piece before a pause is seen, too."""
+        """Show it now, or together with what comes within BETWEEN_REPAINTS_S: the last piece before
+        a pause is seen, too.
+        """
         wait = self._repainted + BETWEEN_REPAINTS_S - time.monotonic()
         if wait > 0 and self._due is not None:
             return
@@ -119,11 +128,21 @@ class RunPanel:
                 self._paint(summary, stage, summary.stages[stage].outcome or "running")
             case events.ArtifactWritten() | events.Previewed():
                 self._paint(summary, "generation", "running")
-            case events.StageStarted() | events.Progressed() | events.Queued() | events.TextStreamed() | events.TextWritten():
+            case (
+                events.StageStarted()
+                | events.Progressed()
+                | events.Queued()
+                | events.TextStreamed()
+                | events.TextWritten()
+            ):
                 self._paint(summary, event.stage, "running")
             case events.StageFinished(stage=stage, outcome=outcome):
                 self._paint(summary, stage, outcome)
-                if outcome == "completed" and stage != "generation" and not isinstance(self.run, OpenRun):
+                if (
+                    outcome == "completed"
+                    and stage != "generation"
+                    and not isinstance(self.run, OpenRun)
+                ):
                     self._paint(summary, STAGES[STAGES.index(stage) + 1], "running")
 
     def _remember(self, event: events.Event) -> None:
@@ -146,29 +165,51 @@ class RunPanel:
         assert summary.finished is not None
         self.tell(self.say(summary.finished.outcome, f"{summary.duration_s:.1f}"))
         for stage in STAGES:
-            self._paint(summary, stage, summary.stages[stage].outcome or ("" if summary.finished.outcome == "completed" else "not_reached"))
+            self._paint(
+                summary,
+                stage,
+                summary.stages[stage].outcome
+                or ("" if summary.finished.outcome == "completed" else "not_reached"),
+            )
         if summary.error is not None:
-            self.alert.value = alert_html(DevpipeError(summary.error.message, hint=summary.error.hint))
+            self.alert.value = alert_html(
+                DevpipeError(summary.error.message, hint=summary.error.hint)
+            )
 
     # HTML.
 
     def _paint(self, summary: RunSummary, stage: Stage, state: str) -> None:
         number, told = STAGES.index(stage) + 1, summary.stages[stage]
-        inside = self._made(summary, state) if stage == "generation" else self._texts(told) + self._verdict(told)
-        title = self.say(stage) + (f" · {h(summary.started.pipeline)}" if stage == "interception" and summary.started else "")
+        inside = (
+            self._made(summary, state)
+            if stage == "generation"
+            else self._texts(told) + self._verdict(told)
+        )
+        title = self.say(stage) + (
+            f" · {h(summary.started.pipeline)}"
+            if stage == "interception" and summary.started
+            else ""
+        )
         self.cards[stage].value = (
-            f'<section class="dp-card dp-is-{state or "waiting"}" aria-label="{number}. {h(self.say(stage))}">'
-            f'<h3><span class="dp-number">{number}</span>{title}</h3>{inside}</section>'
+            f'<section class="dp-card dp-is-{state or "waiting"}" aria-label="{number}.'
+            f' {h(self.say(stage))}"><h3><span'
+            f' class="dp-number">{number}</span>{title}</h3>{inside}</section>'
         )
         if state == "running":
             self.tell(self.say("at", number, self.say(f"doing_{stage}")) + self._how_far(stage))
 
     def _how_far(self, stage: Stage) -> str:
         match self._progress:
-            case events.Progressed(stage=where, step=step, steps=steps, message=message) if where == stage and steps > 1:
+            case events.Progressed(stage=where, step=step, steps=steps, message=message) if (
+                where == stage and steps > 1
+            ):
                 return f" {self.say('progress', step, steps)} {message}".rstrip()
             case events.Queued(stage=where, position=position, seconds=seconds) if where == stage:
-                return " " + (self.say("queued", position) if seconds is None else self.say("queued_s", position, f"{seconds:.0f}"))
+                return " " + (
+                    self.say("queued", position)
+                    if seconds is None
+                    else self.say("queued_s", position, f"{seconds:.0f}")
+                )
         return ""
 
     def _texts(self, told: StageSummary) -> str:
@@ -176,43 +217,78 @@ class RunPanel:
             streamed = self._streamed.get(told.stage, "")
             cut = [text.text for text in told.written if text.partial and not streamed]
             note = f'<p class="dp-note">{self.say("partial")}</p>' if cut else ""
-            return f'<p class="dp-text dp-streaming" dir="auto">{h(streamed or cut[-1])}</p>{note}' if streamed or cut else ""
+            return (
+                f'<p class="dp-text dp-streaming" dir="auto">{h(streamed or cut[-1])}</p>{note}'
+                if streamed or cut
+                else ""
+            )
         last = {text.part: text for text in told.written if text.final}
-        shown = [f'<p class="dp-text" dir="auto" lang="{h(told.languages[part])}">{h(text)}</p>' for part, text in told.texts.items()]
+        shown = [
+            f'<p class="dp-text" dir="auto" lang="{h(told.languages[part])}">{h(text)}</p>'
+            for part, text in told.texts.items()
+        ]
         own = any(text.step == "edit" for text in last.values())
         notes = [self.say("reused")] if told.reused_from else []
         notes += [self.say("by_user")] if own else []
         between = [text for text in told.written if text is not last.get(text.part)]
-        return "".join(shown) + "".join(f'<p class="dp-note">{note}</p>' for note in notes) + self._versions(between)
+        return (
+            "".join(shown)
+            + "".join(f'<p class="dp-note">{note}</p>' for note in notes)
+            + self._versions(between)
+        )
 
     def _versions(self, between: list[events.TextWritten]) -> str:
         if not between:
             return ""
         note = f' <span class="dp-note">({self.say("partial")})</span>'
-        items = "".join(f'<li dir="auto" lang="{h(text.language)}">{h(text.text)}{note if text.partial else ""}</li>' for text in between)
-        return f"<details><summary>{self.say('steps_made', len(between))}</summary><ol>{items}</ol></details>"
+        items = "".join(
+            '<li dir="auto"'
+            f' lang="{h(text.language)}">{h(text.text)}{note if text.partial else ""}</li>'
+            for text in between
+        )
+        title = self.say("steps_made", len(between))
+        return f"<details><summary>{title}</summary><ol>{items}</ol></details>"
 
     def _verdict(self, told: StageSummary) -> str:
         verdict = told.verdict
         if verdict is None or (verdict.allowed and told.stage != "pre_output"):
             return ""
         if verdict.allowed:
-            return f'<p class="dp-allowed">✓ {self.say("allowed", verdict.level, h(verdict.method))}</p>'
-        cause = f"<details><summary>{self.say('for_adults')}</summary><p>{h(verdict.cause)}</p></details>" if verdict.cause else ""
+            return (
+                '<p class="dp-allowed">✓'
+                f" {self.say('allowed', verdict.level, h(verdict.method))}</p>"
+            )
+        cause = (
+            f"<details><summary>{self.say('for_adults')}</summary><p>{h(verdict.cause)}</p></details>"
+            if verdict.cause
+            else ""
+        )
         return f'<p class="dp-blocked">✗ {h(verdict.reason)}</p>{cause}'
 
     def _made(self, summary: RunSummary, state: str) -> str:
         if summary.artifacts and self.run is not None:
             note = f"{summary.started.output} · Seed {summary.seed}" if summary.started else ""
-            figures = "".join(media_html(self.run.folder, artifact) for artifact in summary.artifacts)
+            figures = "".join(
+                media_html(self.run.folder, artifact) for artifact in summary.artifacts
+            )
             return f'<div class="dp-picture"><p class="dp-note">{h(note)}</p>{figures}</div>'
         reason = summary.stages["generation"].reason
         if state != "running":
-            return f'<div class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p></div>'
+            return (
+                "<div"
+                f' class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p></div>'
+            )
         at = self._progress if isinstance(self._progress, events.Progressed) else None
-        bar = f'<progress aria-label="{self.say("generation")}" {f"value={at.step} max={at.steps}" if at else ""}></progress>'
+        bar = (
+            f'<progress aria-label="{self.say("generation")}"'
+            f" {f'value={at.step} max={at.steps}' if at else ''}></progress>"
+        )
         seen = self._preview
-        before = f'<img alt="" src="{show.data_uri(seen.media_type, seen.data)}">' if seen else f"<p>{self.say('no_picture')}</p>"
+        before = (
+            f'<img alt="" src="{show.data_uri(seen.media_type, seen.data)}">'
+            if seen
+            else f"<p>{self.say('no_picture')}</p>"
+        )
         return f'<div class="dp-empty">{before}{bar}</div>'
 
 

@@ -7,11 +7,15 @@ import locale
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-WORDS: Mapping[str, list[str]] = json.loads((Path(__file__).parent / "words.json").read_text("utf-8"))
+WORDS: Mapping[str, list[str]] = json.loads(
+    (Path(__file__).parent / "words.json").read_text("utf-8")
+)
 
 
 def words(language: str = "") -> Callable[..., str]:
-    """A function from a key (and what goes into its gaps) to what is said; "" means the language of this machine."""
+    """A function from a key (and what goes into its gaps) to what is said; "" means the language of
+    this machine.
+    """
     language = language or (locale.getlocale()[0] or "en")[:2]
     column = 1 if language == "de" else 0
 

@@ -24,10 +24,18 @@ from devpipe.config import workspace
 
 SHOTS = Path(__file__).parents[2] / "shots"  # kept by CI, ignored by git
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 FLAGS += ["--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
 PATIENCE_MS = 60_000
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+NO_NEWS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
 
 
@@ -63,7 +71,12 @@ class Server:
 
     def _command(self, port: int) -> list[str]:
         if self.mode == "voila":
-            options = ["--no-browser", "--Voila.ip=127.0.0.1", f"--port={port}", "--Voila.port_retries=0"]
+            options = [
+                "--no-browser",
+                "--Voila.ip=127.0.0.1",
+                f"--port={port}",
+                "--Voila.port_retries=0",
+            ]
             return [sys.executable, "-m", "voila", str(self.home / "notebooks"), *options]
         options = [
             "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
@@ -75,10 +88,16 @@ class Server:
 
     def _wait(self) -> None:
         assert self.process is not None
-        probe = f"{self.base}/api/status?token={self.token}" if self.mode == "lab" else f"{self.base}/voila/static/favicon.ico"
+        probe = (
+            f"{self.base}/api/status?token={self.token}"
+            if self.mode == "lab"
+            else f"{self.base}/voila/static/favicon.ico"
+        )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         for _ in range(900):
-            assert self.process.poll() is None, f"{self.mode} ended early:\n{self.log.read_text()[-3000:]}"
+            assert self.process.poll() is None, (
+                f"{self.mode} ended early:\n{self.log.read_text()[-3000:]}"
+            )
             try:
                 opener.open(probe, timeout=1).close()
                 return
@@ -86,7 +105,11 @@ class Server:
                 answer.close()
                 return
             except OSError:
-                time.sleep(0.1)  # a server that starts has no event to wait for: its port is asked until it answers
+                time.sleep(
+                    0.1
+                    # a server that starts has no event to wait for: its port is asked until it
+                    # answers
+                )
         raise AssertionError(f"{self.mode} did not answer:\n{self.log.read_text()[-3000:]}")
 
     def stop(self) -> None:
@@ -105,25 +128,41 @@ class Server:
             page.goto(f"{self.base}/voila/render/{notebook}")
             return
         page.goto(f"{self.base}/lab/tree/notebooks/{notebook}?token={self.token}&reset")
-        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for(timeout=PATIENCE_MS)
+        page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for(
+            timeout=PATIENCE_MS
+        )
         page.wait_for_function(f"() => {KERNEL}?.status === 'idle'", timeout=PATIENCE_MS)
         self.command(page, "notebook:run-all-cells")
 
     def command(self, page: Page, name: str) -> None:
-        """Start a command of JupyterLab; not to be waited for here, a promise in `evaluate` has no time limit."""
+        """Start a command of JupyterLab; not to be waited for here, a promise in `evaluate` has no
+        time limit.
+        """
         page.evaluate("name => { window.jupyterapp.commands.execute(name) }", name)
 
     def restart(self, page: Page) -> None:
         """Restart the notebook's kernel and wait until the new one is there."""
-        again = f"{KERNEL}.restart().then(() => {KERNEL}.requestKernelInfo()).then(() => {{ window.restarted = true }})"
+        again = (
+            f"{KERNEL}.restart().then(() => {KERNEL}.requestKernelInfo()).then(() => {{"
+            " window.restarted = true })"
+        )
         page.evaluate(f"() => {{ window.restarted = false; {again} }}")
-        page.wait_for_function("() => window.restarted", timeout=PATIENCE_MS)  # it has answered; its status may lag behind
+        page.wait_for_function(
+            "() => window.restarted", timeout=PATIENCE_MS
+        )  # it has answered; its status may lag behind
 
 
 def _private(home: Path) -> dict[str, str]:
     """No setting, workspace or kernel of this machine's person gets in."""
-    env = os.environ | {"HOME": str(home), "JUPYTER_PLATFORM_DIRS": "1", "NO_PROXY": "127.0.0.1,localhost", "LC_ALL": "C.UTF-8"}
-    env |= {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    env = os.environ | {
+        "HOME": str(home),
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "LC_ALL": "C.UTF-8",
+    }
+    env |= {
+        f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
+    }
     env |= {
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
@@ -159,8 +198,14 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(chromium: Browser, servers: dict[str, Server], request: pytest.FixtureRequest) -> Iterator[Page]:
-    """An empty page. Whatever it shows at the end is kept as a screenshot, after a failure with its content and the logs."""
+def page(
+    chromium: Browser, servers: dict[str, Server], request: pytest.FixtureRequest
+) -> Iterator[Page]:
+    """An empty page.
+
+    Whatever it shows at the end is kept as a screenshot, after a failure with its content and the
+    logs.
+    """
     context = chromium.new_context(viewport={"width": 1440, "height": 950})
     context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()

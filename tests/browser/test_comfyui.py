@@ -1,4 +1,6 @@
-"""What a real page shows of a job at a ComfyUI server: its place in the queue, its steps, its preview, its picture."""
+"""What a real page shows of a job at a ComfyUI server: its place in the queue, its steps, its
+preview, its picture.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ STEPS = [
 
 
 class Busy:
-    """A scripted ComfyUI in a thread of its own: somebody else's job runs until `next` is called, ours until the second call."""
+    """A scripted ComfyUI in a thread of its own: somebody else's job runs until `next` is called,
+    ours until the second call.
+    """
 
     def __init__(self) -> None:
         self.thread, self.holds = LoopThread("comfyui"), [asyncio.Event(), asyncio.Event()]
@@ -38,7 +42,9 @@ class Busy:
         self.do(self.comfy.start())
         others = {"1": {"class_type": "SaveImage", "inputs": {"filename_prefix": "theirs"}}}
         body = json.dumps({"prompt": others, "prompt_id": "theirs", "client_id": "they"}).encode()
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.comfy.url}/prompt", body).close()
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            f"{self.comfy.url}/prompt", body
+        ).close()
 
     def do(self, work: Coroutine[Any, Any, object]) -> None:
         self.thread.submit(work).result(10)
@@ -57,7 +63,9 @@ class Busy:
 
 
 @pytest.fixture(params=["lab", "voila"])
-def own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Busy]]:
+def own(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Server, Busy]]:
     """A page's server of its own, whose kernels ask that ComfyUI."""
     busy = Busy()
     monkeypatch.setenv("COMFYUI_URL", busy.comfy.url)
@@ -68,7 +76,9 @@ def own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     busy.close()
 
 
-def test_a_page_shows_the_queue_the_steps_the_preview_and_the_picture(page: Page, own: tuple[Server, Busy]) -> None:
+def test_a_page_shows_the_queue_the_steps_the_preview_and_the_picture(
+    page: Page, own: tuple[Server, Busy]
+) -> None:
     server, busy = own
     dash = Dash(page, server)
     dash.write("Your text", "a red house")
@@ -80,7 +90,9 @@ def test_a_page_shows_the_queue_the_steps_the_preview_and_the_picture(page: Page
     before = dash.stage("generation").locator("img")
     expect(before).to_be_visible()
     expect(dash.stage("generation").locator("progress")).to_have_attribute("value", "2")
-    assert page.evaluate("() => document.querySelector('.dp-stage-generation img').naturalWidth") > 0
+    assert (
+        page.evaluate("() => document.querySelector('.dp-stage-generation img').naturalWidth") > 0
+    )
     assert not list(server.home.glob("recordings/**/*.png")), "a preview is never stored"
     shot(page, f"comfyui-{server.mode}")
     busy.next()

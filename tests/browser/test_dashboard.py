@@ -54,8 +54,12 @@ class Dash:
 
 
 @both
-def test_a_text_becomes_a_picture_and_another_one(page: Page, servers: dict[str, Server], mode: str) -> None:
-    """Write, run, read the stages, see the picture; another seed makes another picture of the same text, the first seed the first one."""
+def test_a_text_becomes_a_picture_and_another_one(
+    page: Page, servers: dict[str, Server], mode: str
+) -> None:
+    """Write, run, read the stages, see the picture; another seed makes another picture of the same
+    text, the first seed the first one.
+    """
     dash = Dash(page, servers[mode])
     dash.write("Your text", "Eine rote Katze im Regen")
     dash.write("Seed", "7")
@@ -101,7 +105,9 @@ def test_stages_wait_for_the_person_step_by_step(page: Page, servers: dict[str, 
 
 
 def test_earlier_runs_are_back_after_a_restart(page: Page, servers: dict[str, Server]) -> None:
-    """The kernel forgets everything, the recordings nothing: a run is chosen, shown and filled in again."""
+    """The kernel forgets everything, the recordings nothing: a run is chosen, shown and filled in
+    again.
+    """
     dash = Dash(page, servers["lab"])
     dash.write("Your text", "drei gelbe Monde")
     dash.write("Seed", "11")
@@ -114,7 +120,9 @@ def test_earlier_runs_are_back_after_a_restart(page: Page, servers: dict[str, Se
     history.select_option(index=1)
     expect(page.locator(".dp-picture")).to_contain_text("Seed 11")
     assert dash.made() == first
-    expect(page.get_by_role("textbox", name="Your text", exact=True)).to_have_value("drei gelbe Monde")
+    expect(page.get_by_role("textbox", name="Your text", exact=True)).to_have_value(
+        "drei gelbe Monde"
+    )
     expect(page.get_by_role("textbox", name="Seed", exact=True)).to_have_value("11")
 
 
@@ -136,8 +144,12 @@ def test_stop_ends_a_run_within_a_second(page: Page, servers: dict[str, Server],
 
 
 @both
-def test_a_mistake_is_said_and_nothing_said_is_run(page: Page, servers: dict[str, Server], mode: str) -> None:
-    """A wrong seed and an empty text are alerts; a text full of HTML is shown as text, in the panel and among the earlier runs."""
+def test_a_mistake_is_said_and_nothing_said_is_run(
+    page: Page, servers: dict[str, Server], mode: str
+) -> None:
+    """A wrong seed and an empty text are alerts; a text full of HTML is shown as text, in the panel
+    and among the earlier runs.
+    """
     dash = Dash(page, servers[mode])
     dash.button("Run").click()
     expect(page.get_by_role("alert")).to_contain_text("The prompt is empty.")
@@ -158,7 +170,9 @@ def test_a_mistake_is_said_and_nothing_said_is_run(page: Page, servers: dict[str
 
 
 def test_a_blocked_text_is_answered_kindly(page: Page, servers: dict[str, Server]) -> None:
-    """A reason in the person's words is in sight, the cause folded away for adults, and no picture appears."""
+    """A reason in the person's words is in sight, the cause folded away for adults, and no picture
+    appears.
+    """
     dash = Dash(page, servers["voila"])
     dash.write("Your text", BLOCKED)
     dash.button("Run").click()
@@ -172,14 +186,18 @@ def test_a_blocked_text_is_answered_kindly(page: Page, servers: dict[str, Server
     expect(dash.picture).to_have_count(0)
 
 
-def test_a_picture_fills_the_form_with_what_it_was_made_from(page: Page, servers: dict[str, Server]) -> None:
+def test_a_picture_fills_the_form_with_what_it_was_made_from(
+    page: Page, servers: dict[str, Server]
+) -> None:
     """A picture of devpipe, opened in the dashboard, is made again exactly."""
     dash = Dash(page, servers["voila"])
     dash.write("Your text", "ein weißes Haus am Meer")
     dash.write("Seed", "21")
     dash.button("Run").click()
     first = dash.made()
-    file = max(servers["voila"].home.glob("recordings/*/*/*_image.png"), key=lambda path: path.parent.name)
+    file = max(
+        servers["voila"].home.glob("recordings/*/*/*_image.png"), key=lambda path: path.parent.name
+    )
     dash.write("Your text", "etwas anderes")
     with page.expect_file_chooser() as chooser:
         page.locator(".dp-restore").click()

@@ -29,7 +29,9 @@ WATCH = """() => {
 
 
 @pytest.fixture(params=["lab", "voila"])
-def own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Loopback]]:
+def own(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Server, Loopback]]:
     """A page's server of its own, whose kernels ask a model's server on this machine."""
     with Loopback() as models:
         for name, value in models.environment("ollama").items():
@@ -40,7 +42,9 @@ def own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_page_shows_every_word_at_once(page: Page, own: tuple[Server, Loopback]) -> None:
-    """Typed by hand, run by a click: each token is painted within a tenth of a second of the server's writing it."""
+    """Typed by hand, run by a click: each token is painted within a tenth of a second of the
+    server's writing it.
+    """
     server, models = own
     models.script[:] = [Answer(" ".join([IN_STAGE_2] * 3), latency=0.5, pause=0.04)]
     dash = Dash(page, server)
@@ -56,15 +60,22 @@ def test_a_page_shows_every_word_at_once(page: Page, own: tuple[Server, Loopback
         seen = [(at - ahead, text) for at, text in page.evaluate("() => window.seen")]
         asked = models.chats[-1]
         found = figures(delays(asked, seen))
-        print(f"{server.mode}: seen after {found} ms, {len(asked.written)} tokens in {len(seen)} paintings")
-        assert 20 < len(seen) < 20 * (asked.written[-1][0] - asked.written[0][0]) + 10, "it grows, and the page stays quick"
+        print(
+            f"{server.mode}: seen after {found} ms, {len(asked.written)} tokens in {len(seen)}"
+            " paintings"
+        )
+        assert 20 < len(seen) < 20 * (asked.written[-1][0] - asked.written[0][0]) + 10, (
+            "it grows, and the page stays quick"
+        )
         if found["p95"] < 1000 * AT_ONCE_S:
             break
     assert found["p95"] < 1000 * AT_ONCE_S and found["max"] < 1000, found
     assert dash.stage("interception").locator(".dp-text").inner_text() == " ".join([IN_STAGE_2] * 3)
 
 
-def test_stop_closes_the_stream_and_leaves_what_came(page: Page, own: tuple[Server, Loopback]) -> None:
+def test_stop_closes_the_stream_and_leaves_what_came(
+    page: Page, own: tuple[Server, Loopback]
+) -> None:
     """What was written until then stays in sight, marked as unfinished."""
     server, models = own
     models.script[:] = [Answer(IN_STAGE_2, pause=0.02, ending="hang", after=5)]
@@ -72,7 +83,9 @@ def test_stop_closes_the_stream_and_leaves_what_came(page: Page, own: tuple[Serv
     dash.write("Your text", PROMPT)
     page.get_by_role("combobox", name="Attitude").select_option(label="Dada")
     dash.button("Run").click()
-    expect(dash.stage("interception").locator(".dp-text")).to_have_text(BEGINNING, timeout=PATIENCE_MS)
+    expect(dash.stage("interception").locator(".dp-text")).to_have_text(
+        BEGINNING, timeout=PATIENCE_MS
+    )
     dash.button("Stop").click()
     stopped = time.monotonic()
     models.until(lambda: models.chats[0].closed)

@@ -1,4 +1,6 @@
-"""What the fault tests share: jobs that can be killed and traced, and the check of what is left on disk."""
+"""What the fault tests share: jobs that can be killed and traced, and the check of what is left on
+disk.
+"""
 
 from __future__ import annotations
 
@@ -65,16 +67,34 @@ class Nursery:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [sys.executable, "-m", "tests.faults.writer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
         assert self._process.stdin and self._process.stdout
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
 
     @contextmanager
-    def job(self, folder: Path, act: str, *, recorder: str = "Recorder", gated: bool = False, **more: Any) -> Iterator[Job]:
+    def job(
+        self,
+        folder: Path,
+        act: str,
+        *,
+        recorder: str = "Recorder",
+        gated: bool = False,
+        **more: Any,
+    ) -> Iterator[Job]:
         """A writer at work in `folder`; the test may trace or kill it, and then waits for it."""
         folder.mkdir(parents=True, exist_ok=True)
-        asked = {"act": act, "recorder": recorder, "recordings": str(folder / "recordings"), "notes": str(folder / NOTES), **more}
+        asked = {
+            "act": act,
+            "recorder": recorder,
+            "recordings": str(folder / "recordings"),
+            "notes": str(folder / NOTES),
+            **more,
+        }
         asked["folder"] = str(run_folder(folder / "recordings", RUN_ID))
         if gated:
             os.mkfifo(folder / GATE)
@@ -111,15 +131,29 @@ class Job:
         return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
 
 
-def traced(nursery: Nursery, folder: Path, act: str, *, inject: str = "", whole: bool = False, **more: Any) -> tuple[Job, list[str]]:
-    """A job run under strace, with one fault injected if asked, and the log of its calls that change something."""
+def traced(
+    nursery: Nursery, folder: Path, act: str, *, inject: str = "", whole: bool = False, **more: Any
+) -> tuple[Job, list[str]]:
+    """A job run under strace, with one fault injected if asked, and the log of its calls that
+    change something.
+    """
     assert STRACE
     log = folder / "strace.log"
     with nursery.job(folder, act, gated=True, **more) as job:
-        command = [STRACE, "-p", str(job.pid), "-o", str(log), "-e", f"trace={CHANGES}{',close' if whole else ''}"]
+        command = [
+            STRACE,
+            "-p",
+            str(job.pid),
+            "-o",
+            str(log),
+            "-e",
+            f"trace={CHANGES}{',close' if whole else ''}",
+        ]
         command += ["-xx", "-s", "10000000"] if whole else ["-s", "0"]
         command += ["-e", f"inject={inject}"] if inject else []
-        gate = os.open(folder / GATE, os.O_WRONLY)  # waits until the writer has opened it: what it does before is not traced
+        gate = os.open(
+            folder / GATE, os.O_WRONLY
+        )  # waits until the writer has opened it: what it does before is not traced
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             assert strace.stderr
             said = strace.stderr.readline()
@@ -131,7 +165,9 @@ def traced(nursery: Nursery, folder: Path, act: str, *, inject: str = "", whole:
 
 
 def points(log: Sequence[str], notes_fd: int) -> list[tuple[str, int]]:
-    """The calls of a log that the recorder made, each by name and by its number among those of its name."""
+    """The calls of a log that the recorder made, each by name and by its number among those of its
+    name.
+    """
     found, count = [], dict[str, int]()
     for line in log:
         match = re.match(r"(\w+)\((\d*)", line)
@@ -149,7 +185,9 @@ def notes_fd(log: Sequence[str]) -> int:
 
 
 def violations(run: Path, notes: Notes, *, power_loss: bool = False) -> list[str]:
-    """What was promised for a dead writer's run and does not hold, before and after it is opened again."""
+    """What was promised for a dead writer's run and does not hold, before and after it is opened
+    again.
+    """
     must = notes.events[: notes.durable] if power_loss else notes.events
     if not run.exists():
         return [f"the run is gone with {len(must)} events"] if must else []
@@ -176,7 +214,9 @@ def _as_left(run: Path, must: list[str], notes: Notes) -> list[str]:
 
 
 def _wrong(recording: Recording) -> list[str]:
-    """Files that events name and that are not so; a text may wait for `resume`, which has its words in the event."""
+    """Files that events name and that are not so; a text may wait for `resume`, which has its words
+    in the event.
+    """
     wrong = []
     for name in recording.files:
         try:
@@ -188,12 +228,20 @@ def _wrong(recording: Recording) -> list[str]:
 
 
 def _resumed(run: Path, must: list[str], *, power_loss: bool) -> list[str]:
-    if Recording(run).finished:  # run.json is derived: it is never torn by a kill, and may be by a power loss
-        return [problem for problem in Recording(run).verify() if not (power_loss and problem.startswith(SUMMARY))]
+    if Recording(
+        run
+    ).finished:  # run.json is derived: it is never torn by a kill, and may be by a power loss
+        return [
+            problem
+            for problem in Recording(run).verify()
+            if not (power_loss and problem.startswith(SUMMARY))
+        ]
     try:
         recorder = Recorder.resume(run, redact=REDACT)
     except RecorderError:
-        if not must or b'"type":"run_finished"' in (run / EVENTS).read_bytes():  # what looks ended is left to a person
+        if (
+            not must or b'"type":"run_finished"' in (run / EVENTS).read_bytes()
+        ):  # what looks ended is left to a person
             return []
         return [f"cannot be resumed with {len(must)} events"]
     recorder.record(RunFinished(outcome="cancelled"))
@@ -202,5 +250,7 @@ def _resumed(run: Path, must: list[str], *, power_loss: bool) -> list[str]:
     try:
         Recorder.resume(run, redact=REDACT)
     except UsageError:
-        return [f"lost in resume: {one}" for one in must if one not in left] + Recording(run).verify()
+        return [f"lost in resume: {one}" for one in must if one not in left] + Recording(
+            run
+        ).verify()
     return ["a finished run was opened again"]

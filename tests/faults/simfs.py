@@ -1,6 +1,8 @@
-"""A model of what a power loss may leave: calls replayed from a trace, and disks drawn from what was not yet made durable.
+"""A model of what a power loss may leave: calls replayed from a trace, and disks drawn from what
+was not yet made durable.
 
-What was not fsynced may be there in part: any prefix of a file's writes, the last of them cut short or with zeros in it; any
+What was not fsynced may be there in part: any prefix of a file's writes, the last of them cut short
+or with zeros in it; any
 subset of a folder's new, renamed and removed names. What was fsynced is there.
 """
 
@@ -20,7 +22,9 @@ _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 class File:
     content: bytearray = field(default_factory=bytearray)
     durable: bytes = b""
-    waiting: list[tuple[int, bytes] | int] = field(default_factory=list)  # (offset, data) or the length it is cut to
+    waiting: list[tuple[int, bytes] | int] = field(
+        default_factory=list
+    )  # (offset, data) or the length it is cut to
 
     def change(self, what: tuple[int, bytes] | int) -> None:
         self.waiting.append(what)
@@ -33,7 +37,10 @@ class File:
         left = bytearray(self.durable)
         count = chance.randint(0, len(self.waiting))
         for number, what in enumerate(self.waiting[:count], 1):
-            _apply(left, _damaged(what, chance) if number == count and isinstance(what, tuple) else what)
+            _apply(
+                left,
+                _damaged(what, chance) if number == count and isinstance(what, tuple) else what,
+            )
         return bytes(left)
 
 
@@ -58,7 +65,9 @@ def _damaged(what: tuple[int, bytes], chance: random.Random) -> tuple[int, bytes
 class Folder:
     names: dict[str, File | Folder] = field(default_factory=dict)
     durable: dict[str, File | Folder] = field(default_factory=dict)
-    waiting: list[dict[str, File | Folder | None]] = field(default_factory=list)  # each is there as a whole or not at all
+    waiting: list[dict[str, File | Folder | None]] = field(
+        default_factory=list
+    )  # each is there as a whole or not at all
 
     def change(self, names: dict[str, File | Folder | None]) -> None:
         self.waiting.append(names)
@@ -85,7 +94,9 @@ def _rename(folder: dict[str, File | Folder], names: dict[str, File | Folder | N
 
 
 class Disk:
-    """The calls of one process, replayed from `strace -xx`; `notes` are the lines it wrote to `notes_fd`."""
+    """The calls of one process, replayed from `strace -xx`; `notes` are the lines it wrote to
+    `notes_fd`.
+    """
 
     def __init__(self, base: Path) -> None:
         self.base, self.notes_fd = base, -1
@@ -109,13 +120,17 @@ class Disk:
     def _call(self, name: str, arguments: str, result: int) -> None:
         self.calls += 1
         texts = [bytes.fromhex(text.replace("\\x", "")) for text in _STRING.findall(arguments)]
-        numbers = [int(n) for n in re.findall(r"(?<![\w\"])\d+(?![\w\"])", _STRING.sub("", arguments))]
+        numbers = [
+            int(n) for n in re.findall(r"(?<![\w\"])\d+(?![\w\"])", _STRING.sub("", arguments))
+        ]
         handler = getattr(self, f"_{name}", None)
         if handler:
             handler(texts, numbers, arguments, result)
 
     def _at(self, path: bytes, arguments: str, which: int = 0) -> tuple[Folder, str]:
-        """The folder and the last name that a path means; relative ones begin at the `which`-th descriptor named before a path."""
+        """The folder and the last name that a path means; relative ones begin at the `which`-th
+        descriptor named before a path.
+        """
         text = path.decode()
         if not text.startswith("/"):
             fd = int(re.findall(r"(\d+), \"", arguments)[which])
@@ -151,10 +166,14 @@ class Disk:
             file = self._file(numbers[0])  # all files of a recording are only appended to
             file.change((len(file.content), texts[0][:result]))
 
-    def _pwrite64(self, texts: list[bytes], numbers: list[int], arguments: str, result: int) -> None:
+    def _pwrite64(
+        self, texts: list[bytes], numbers: list[int], arguments: str, result: int
+    ) -> None:
         self._file(numbers[0]).change((numbers[-1], texts[0][:result]))
 
-    def _ftruncate(self, texts: list[bytes], numbers: list[int], arguments: str, result: int) -> None:
+    def _ftruncate(
+        self, texts: list[bytes], numbers: list[int], arguments: str, result: int
+    ) -> None:
         self._file(numbers[0]).change(numbers[1])
 
     def _fsync(self, texts: list[bytes], numbers: list[int], arguments: str, result: int) -> None:
@@ -162,12 +181,19 @@ class Disk:
 
     _fdatasync = _fsync
 
-    def _renameat(self, texts: list[bytes], numbers: list[int], arguments: str, result: int) -> None:
-        (source, old), (target, new) = self._at(texts[0], arguments), self._at(texts[1], arguments, 1)
+    def _renameat(
+        self, texts: list[bytes], numbers: list[int], arguments: str, result: int
+    ) -> None:
+        (source, old), (target, new) = (
+            self._at(texts[0], arguments),
+            self._at(texts[1], arguments, 1),
+        )
         assert source is target
         source.change({new: source.names[old], old: None})
 
-    def _unlinkat(self, texts: list[bytes], numbers: list[int], arguments: str, result: int) -> None:
+    def _unlinkat(
+        self, texts: list[bytes], numbers: list[int], arguments: str, result: int
+    ) -> None:
         folder, name = self._at(texts[0], arguments)
         folder.change({name: None})
 

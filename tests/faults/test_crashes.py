@@ -1,4 +1,6 @@
-"""A recorder that is killed, starved and contested loses nothing that it acknowledged; broken ones are caught by the same tests."""
+"""A recorder that is killed, starved and contested loses nothing that it acknowledged; broken ones
+are caught by the same tests.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def killed_at_random(nursery: Nursery, folder: Path, seed: int, recorder: str = 
 
 
 def test_200_kills_at_random_lose_nothing(nursery: Nursery, tmp_path: Path) -> None:
-    """R1: after `kill -9` at any time all acknowledged events and files are there, nothing is torn, and the run can go on."""
+    """R1: after `kill -9` at any time all acknowledged events and files are there, nothing is torn,
+    and the run can go on.
+    """
     acknowledged = 0
     for seed in range(200):
         job = killed_at_random(nursery, tmp_path / str(seed), seed)
@@ -52,8 +56,12 @@ def test_200_kills_at_random_lose_nothing(nursery: Nursery, tmp_path: Path) -> N
     assert acknowledged > 2000
 
 
-def kill_points(nursery: Nursery, folder: Path, act: str, recorder: str = "Recorder") -> dict[str, list[str]]:
-    """What is wrong after a kill before each call that changes something; every kill is known to have happened."""
+def kill_points(
+    nursery: Nursery, folder: Path, act: str, recorder: str = "Recorder"
+) -> dict[str, list[str]]:
+    """What is wrong after a kill before each call that changes something; every kill is known to
+    have happened.
+    """
     job, log = traced(nursery, prepared(nursery, folder / "whole", act), act, recorder=recorder)
     assert job.notes.ended, job.notes
     wrong: dict[str, list[str]] = {}
@@ -61,7 +69,9 @@ def kill_points(nursery: Nursery, folder: Path, act: str, recorder: str = "Recor
     assert len(found) >= 20
     for name, nth in found:
         where = prepared(nursery, folder / f"{name}{nth}", act)
-        job, _ = traced(nursery, where, act, recorder=recorder, inject=f"{name}:signal=KILL:when={nth}")
+        job, _ = traced(
+            nursery, where, act, recorder=recorder, inject=f"{name}:signal=KILL:when={nth}"
+        )
         assert job.killed, (name, nth)
         if bad := violations(job.run, job.notes):
             wrong[f"{name} {nth}"] = bad
@@ -69,7 +79,9 @@ def kill_points(nursery: Nursery, folder: Path, act: str, recorder: str = "Recor
 
 
 def prepared(nursery: Nursery, folder: Path, act: str) -> Path:
-    """For a `resume`: a run that was killed in the middle of a line, with files that no event names and a lost text."""
+    """For a `resume`: a run that was killed in the middle of a line, with files that no event names
+    and a lost text.
+    """
     folder.mkdir(parents=True)
     if act == "resume":
         with nursery.job(folder, "whole") as job:
@@ -81,17 +93,25 @@ def prepared(nursery: Nursery, folder: Path, act: str) -> Path:
         (job.run / "run.json").unlink()
         (job.run / "03_interception.txt").write_bytes(b"")
         notes = [spelled(one) for one in Recording(job.run).events]
-        (folder / NOTES).write_text(f'{{"events": {str(notes).replace(chr(39), chr(34))}, "durable": true}}\n')
+        (folder / NOTES).write_text(
+            f'{{"events": {str(notes).replace(chr(39), chr(34))}, "durable": true}}\n'
+        )
     return folder
 
 
 @pytest.mark.parametrize("act", ["whole", "resume"])
-def test_a_kill_before_every_call_loses_nothing(nursery: Nursery, tmp_path: Path, strace: None, act: str) -> None:
-    """R2: killed before each single call that changes something, until the run ends, the recording is whole and goes on."""
+def test_a_kill_before_every_call_loses_nothing(
+    nursery: Nursery, tmp_path: Path, strace: None, act: str
+) -> None:
+    """R2: killed before each single call that changes something, until the run ends, the recording
+    is whole and goes on.
+    """
     assert kill_points(nursery, tmp_path, act) == {}
 
 
-def starved(nursery: Nursery, folder: Path, act: str, *, recorder: str = "Recorder", only: str = "") -> tuple[int, dict[str, list[str]]]:
+def starved(
+    nursery: Nursery, folder: Path, act: str, *, recorder: str = "Recorder", only: str = ""
+) -> tuple[int, dict[str, list[str]]]:
     """What is wrong after each error of each call, and how many were tried."""
     _, log = traced(nursery, prepared(nursery, folder / "whole", act), act, recorder=recorder)
     wrong: dict[str, list[str]] = {}
@@ -99,7 +119,9 @@ def starved(nursery: Nursery, folder: Path, act: str, *, recorder: str = "Record
     for name, nth in points(log, notes_fd(log)):
         for error in ERRORS if only in ("", name) else ():
             where = prepared(nursery, folder / f"{name}{nth}{error}", act)
-            job, log = traced(nursery, where, act, recorder=recorder, inject=f"{name}:error={error}:when={nth}")
+            job, log = traced(
+                nursery, where, act, recorder=recorder, inject=f"{name}:error={error}:when={nth}"
+            )
             assert any("(INJECTED)" in line for line in log), (name, nth, error)
             count += 1
             if bad := untyped(name, error, job.notes) + violations(job.run, job.notes):
@@ -108,39 +130,68 @@ def starved(nursery: Nursery, folder: Path, act: str, *, recorder: str = "Record
 
 
 def untyped(name: str, error: str, notes: Notes) -> list[str]:
-    allowed = ERROR_TYPES.get(error, {"RecorderPoisoned"} if name in ("fsync", "fdatasync") else {"RecorderError"})
+    allowed = ERROR_TYPES.get(
+        error, {"RecorderPoisoned"} if name in ("fsync", "fdatasync") else {"RecorderError"}
+    )
     allowed = {*allowed, "RecorderError"} if name == "openat" else allowed  # of a file that is read
-    found = [] if notes.error in allowed else [f"{notes.error or 'no error'} where {allowed} is due: {notes.said}"]
+    found = (
+        []
+        if notes.error in allowed
+        else [f"{notes.error or 'no error'} where {allowed} is due: {notes.said}"]
+    )
     found += [] if notes.again is None else ["acknowledged an event after the fault"]
-    says = any(words in notes.said for words in ("set DEVPIPE_RECORDINGS", "`devpipe resume", "`ulimit -n`"))
-    return found + ([] if notes.ours and RUN_ID[:8] in notes.said.replace("-", "") and says else [f"does not say what to do: {notes.said}"])
+    says = any(
+        words in notes.said
+        for words in ("set DEVPIPE_RECORDINGS", "`devpipe resume", "`ulimit -n`")
+    )
+    return found + (
+        []
+        if notes.ours and RUN_ID[:8] in notes.said.replace("-", "") and says
+        else [f"does not say what to do: {notes.said}"]
+    )
 
 
 @pytest.mark.parametrize("act", ["whole", "resume"])
-def test_every_error_of_every_call_is_ours_and_loses_nothing(nursery: Nursery, tmp_path: Path, strace: None, act: str) -> None:
-    """R3: a full disk, a quota, bad sectors, no rights, no descriptors: a typed error, then no more acknowledgements, then recovery."""
+def test_every_error_of_every_call_is_ours_and_loses_nothing(
+    nursery: Nursery, tmp_path: Path, strace: None, act: str
+) -> None:
+    """R3: a full disk, a quota, bad sectors, no rights, no descriptors: a typed error, then no more
+    acknowledgements, then recovery.
+    """
     count, wrong = starved(nursery, tmp_path, act)
     assert wrong == {}
     assert count >= 100
 
 
 @pytest.mark.parametrize("broken", ["InPlace", "AcknowledgesFirst"])
-def test_kills_catch_a_broken_recorder(nursery: Nursery, tmp_path: Path, strace: None, broken: str) -> None:
-    """R5: one that writes in place, and one that acknowledges before it writes, are caught by a kill before some call."""
+def test_kills_catch_a_broken_recorder(
+    nursery: Nursery, tmp_path: Path, strace: None, broken: str
+) -> None:
+    """R5: one that writes in place, and one that acknowledges before it writes, are caught by a
+    kill before some call.
+    """
     assert kill_points(nursery, tmp_path, "whole", broken)
 
 
 @pytest.mark.parametrize("broken", ["InPlace", "AcknowledgesFirst"])
-def test_random_kills_catch_a_broken_recorder(nursery: Nursery, tmp_path: Path, broken: str) -> None:
+def test_random_kills_catch_a_broken_recorder(
+    nursery: Nursery, tmp_path: Path, broken: str
+) -> None:
     """R5: the random kills see them too."""
     assert any(
-        violations(job.run, job.notes) for seed in range(60) for job in [killed_at_random(nursery, tmp_path / str(seed), seed, broken)]
+        violations(job.run, job.notes)
+        for seed in range(60)
+        for job in [killed_at_random(nursery, tmp_path / str(seed), seed, broken)]
     )
 
 
 @pytest.mark.parametrize(("broken", "call"), [("TriesFsyncAgain", "fsync"), ("GoesOn", "write")])
-def test_errors_catch_a_broken_recorder(nursery: Nursery, tmp_path: Path, strace: None, broken: str, call: str) -> None:
-    """R5: one that tries a failed fsync again, and one that goes on after a failed write, are caught by an injected error."""
+def test_errors_catch_a_broken_recorder(
+    nursery: Nursery, tmp_path: Path, strace: None, broken: str, call: str
+) -> None:
+    """R5: one that tries a failed fsync again, and one that goes on after a failed write, are
+    caught by an injected error.
+    """
     assert starved(nursery, tmp_path, "whole", recorder=broken, only=call)[1]
 
 
@@ -165,10 +216,16 @@ for line in sys.stdin:
 
 
 def races(tmp_path: Path, kind: type[Recorder], count: int) -> tuple[list[str], int]:
-    """What another process answers when it wants to write a run that is being written, and how many recordings were harmed."""
+    """What another process answers when it wants to write a run that is being written, and how many
+    recordings were harmed.
+    """
     answers, harmed = [], 0
     other = subprocess.Popen(
-        [sys.executable, "-c", RACE, kind.__name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        [sys.executable, "-c", RACE, kind.__name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
     )
     assert other.stdin and other.stdout
     with other:
@@ -193,7 +250,12 @@ def test_a_second_writer_is_refused_100_times(tmp_path: Path) -> None:
     """R8: who wants to write a run that is being written is told by whom, and harms nothing."""
     answers, harmed = races(tmp_path, Recorder, 100)
     assert harmed == 0
-    assert all(answer.startswith("locked") and f"process {os.getpid()} on " in answer and " since 20" in answer for answer in answers)
+    assert all(
+        answer.startswith("locked")
+        and f"process {os.getpid()} on " in answer
+        and " since 20" in answer
+        for answer in answers
+    )
     assert len(answers) == 100
 
 

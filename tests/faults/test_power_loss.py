@@ -1,4 +1,6 @@
-"""After a power loss at any moment all that had to be durable is there, and nothing is named that is not."""
+"""After a power loss at any moment all that had to be durable is there, and nothing is named that
+is not.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,12 @@ def memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-def outcomes(nursery: Nursery, folder: Path, act: str, recorder: str, each: int) -> Iterator[tuple[Notes, dict[str, bytes | None]]]:
-    """Disks that a power loss may leave after each call of a run, with what had been acknowledged by then."""
+def outcomes(
+    nursery: Nursery, folder: Path, act: str, recorder: str, each: int
+) -> Iterator[tuple[Notes, dict[str, bytes | None]]]:
+    """Disks that a power loss may leave after each call of a run, with what had been acknowledged
+    by then.
+    """
     prepared(nursery, folder, act)
     disk = Disk(folder)
     disk.load()
@@ -42,7 +48,15 @@ def outcomes(nursery: Nursery, folder: Path, act: str, recorder: str, each: int)
             yield notes, disk.outcome(chance)
 
 
-def losses(nursery: Nursery, folder: Path, memory: Path, act: str, recorder: str = "Recorder", *, each: int = 150) -> tuple[int, list[str]]:
+def losses(
+    nursery: Nursery,
+    folder: Path,
+    memory: Path,
+    act: str,
+    recorder: str = "Recorder",
+    *,
+    each: int = 150,
+) -> tuple[int, list[str]]:
     """How many outcomes were looked at, and what is wrong with them. Equal ones are opened once."""
     count, wrong = 0, list[str]()
     seen = set[int]()
@@ -63,13 +77,21 @@ def losses(nursery: Nursery, folder: Path, memory: Path, act: str, recorder: str
 def test_a_power_loss_after_every_call_loses_nothing_durable(
     nursery: Nursery, tmp_path: Path, memory: Path, strace: None, act: str
 ) -> None:
-    """R4: 10,000 disks: every durable event and file is there, no event names a file that is not, and the run goes on."""
+    """R4: 10,000 disks: every durable event and file is there, no event names a file that is not,
+    and the run goes on.
+    """
     count, wrong = losses(nursery, tmp_path / "job", memory, act)
     assert wrong == []
     assert count >= 5_000
 
 
-@pytest.mark.parametrize("broken", ["NoFolderFsync", "NoFileFsync", "EventBeforeFile", "InPlace", "AcknowledgesFirst"])
-def test_power_losses_catch_a_broken_recorder(nursery: Nursery, tmp_path: Path, memory: Path, strace: None, broken: str) -> None:
-    """R5: what no `kill -9` can see: a missing fsync of a folder, of a file, or of a file before the event that names it."""
+@pytest.mark.parametrize(
+    "broken", ["NoFolderFsync", "NoFileFsync", "EventBeforeFile", "InPlace", "AcknowledgesFirst"]
+)
+def test_power_losses_catch_a_broken_recorder(
+    nursery: Nursery, tmp_path: Path, memory: Path, strace: None, broken: str
+) -> None:
+    """R5: what no `kill -9` can see: a missing fsync of a folder, of a file, or of a file before
+    the event that names it.
+    """
     assert losses(nursery, tmp_path / "job", memory, "whole", broken, each=20)[1]

@@ -1,6 +1,8 @@
-"""The process that the fault tests kill, starve and cut off: it records runs and says on a side channel what was acknowledged.
+"""The process that the fault tests kill, starve and cut off: it records runs and says on a side
+channel what was acknowledged.
 
-Started once (`python -m tests.faults.writer`), it forks a child for each job that it reads from its input, so that a job costs no import.
+Started once (`python -m tests.faults.writer`), it forks a child for each job that it reads from its
+input, so that a job costs no import.
 """
 
 from __future__ import annotations
@@ -109,7 +111,9 @@ class GoesOn(Recorder):
 class NoLock(Recorder):
     """Broken: anybody may write."""
 
-    def __init__(self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None) -> None:
+    def __init__(
+        self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None
+    ) -> None:
         super().__init__(folder, redact=redact, flags=flags, pool=pool)
         fcntl.flock(self._events, fcntl.LOCK_UN)
 
@@ -133,7 +137,10 @@ class Witness:
     def record(self, *events: Event) -> None:
         recorded = self.recorder.record(*events)
         self.recorded += recorded
-        self._note(events=[spelled(one) for one in recorded], durable=any(event.durable for event in events))
+        self._note(
+            events=[spelled(one) for one in recorded],
+            durable=any(event.durable for event in events),
+        )
 
     def write_files(self, *files: tuple[str, bytes]) -> None:
         self.recorder.write_files(files)
@@ -149,7 +156,10 @@ class Witness:
 
 def spelled(recorded: Recorded) -> str:
     """An event as a short name for what it says."""
-    return f"{recorded.seq} {hashlib.sha256(recorded.event.model_dump_json().encode()).hexdigest()[:16]}"
+    return (
+        f"{recorded.seq}"
+        f" {hashlib.sha256(recorded.event.model_dump_json().encode()).hexdigest()[:16]}"
+    )
 
 
 def note(notes: int, **said: Any) -> None:
@@ -157,15 +167,26 @@ def note(notes: int, **said: Any) -> None:
 
 
 def started(run_id: str = RUN_ID) -> Event:
-    return RunStarted(run_id=run_id, pipeline="dada", output="sketch", texts={"prompt": "Eine Katze im Regen"}, text_seed=7, safety="kids")
+    return RunStarted(
+        run_id=run_id,
+        pipeline="dada",
+        output="sketch",
+        texts={"prompt": "Eine Katze im Regen"},
+        text_seed=7,
+        safety="kids",
+    )
 
 
 def verdict() -> Event:
-    return VerdictGiven(stage="input", allowed=True, sha256="0" * 64, level="kids", policy="1", method="rules")
+    return VerdictGiven(
+        stage="input", allowed=True, sha256="0" * 64, level="kids", policy="1", method="rules"
+    )
 
 
 def artifact(name: str, data: bytes) -> Event:
-    return ArtifactWritten(path=name, media_type="image/png", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    return ArtifactWritten(
+        path=name, media_type="image/png", sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)
+    )
 
 
 def picture(size: int, seed: int) -> bytes:
@@ -173,14 +194,27 @@ def picture(size: int, seed: int) -> bytes:
 
 
 def whole_run(witness: Witness) -> None:
-    """A run as the engine writes it: attachment, texts, verdicts, intent, artifact, ending, summary."""
+    """A run as the engine writes it: attachment, texts, verdicts, intent, artifact, ending,
+    summary.
+    """
     image = picture(3000, 1)
     witness.write_files(("01_image.png", image))
     attached = AttachmentWritten(
-        name="image", path="01_image.png", media_type="image/png", sha256=hashlib.sha256(image).hexdigest(), bytes=3000, width=1, height=1
+        name="image",
+        path="01_image.png",
+        media_type="image/png",
+        sha256=hashlib.sha256(image).hexdigest(),
+        bytes=3000,
+        width=1,
+        height=1,
     )
     witness.record(started(), attached)
-    witness.record(StageStarted(stage="input"), witness.text("02_input.txt", "Eine Katze im Regen"), verdict(), intent())
+    witness.record(
+        StageStarted(stage="input"),
+        witness.text("02_input.txt", "Eine Katze im Regen"),
+        verdict(),
+        intent(),
+    )
     witness.record(Warned(message="nothing that must survive a power loss"))
     witness.record(witness.text("03_interception.txt", "KATZE regen KATZE"), verdict(), intent())
     finish(witness, "04_image.png")
@@ -189,12 +223,20 @@ def whole_run(witness: Witness) -> None:
 def finish(witness: Witness, name: str, before: Sequence[Recorded] = ()) -> None:
     image = picture(9000, 2)
     witness.write_files((name, image))
-    witness.record(witness.text("09_last.txt", "the end", final=True), artifact(name, image), RunFinished(outcome="completed"))
-    witness.recorder.close(json.dumps(RunSummary.of([*before, *witness.recorded]).to_json()).encode())
+    witness.record(
+        witness.text("09_last.txt", "the end", final=True),
+        artifact(name, image),
+        RunFinished(outcome="completed"),
+    )
+    witness.recorder.close(
+        json.dumps(RunSummary.of([*before, *witness.recorded]).to_json()).encode()
+    )
 
 
 def intent() -> Event:
-    return AttemptStarted(attempt=1, stage="generation", task="media", backend="openai", seed=7, paid=True)
+    return AttemptStarted(
+        attempt=1, stage="generation", task="media", backend="openai", seed=7, paid=True
+    )
 
 
 def endless(witness: Witness, seed: int) -> None:
@@ -208,9 +250,18 @@ def endless(witness: Witness, seed: int) -> None:
             witness.write_files((name, data))
             witness.record(artifact(name, data))
         elif chance.random() < 0.5:
-            witness.record(witness.text(f"{number:06d}_text.txt", "Wörter " * chance.randrange(1000)), StageStarted(stage="input"))
+            witness.record(
+                witness.text(f"{number:06d}_text.txt", "Wörter " * chance.randrange(1000)),
+                StageStarted(stage="input"),
+            )
         else:
-            witness.record(*[Warned(message=f"{number} {n} " * chance.randrange(1, 200)) for n in range(chance.randrange(1, 5))], intent())
+            witness.record(
+                *[
+                    Warned(message=f"{number} {n} " * chance.randrange(1, 200))
+                    for n in range(chance.randrange(1, 5))
+                ],
+                intent(),
+            )
 
 
 def do(job: dict[str, Any], notes: int) -> None:
@@ -224,10 +275,16 @@ def do(job: dict[str, Any], notes: int) -> None:
         else:
             recorder = kind.create(Path(job["recordings"]), RUN_ID, redact=REDACT)
             fork(recorder) if job["act"] == "fork" else None
-            endless(Witness(recorder, notes), job["seed"]) if job["act"] == "endless" else whole_run(Witness(recorder, notes))
+            (
+                endless(Witness(recorder, notes), job["seed"])
+                if job["act"] == "endless"
+                else whole_run(Witness(recorder, notes))
+            )
         note(notes, ended=True)
     except Exception as error:  # any: the test asks which
-        note(notes, error=type(error).__name__, ours=isinstance(error, DevpipeError), said=str(error))
+        note(
+            notes, error=type(error).__name__, ours=isinstance(error, DevpipeError), said=str(error)
+        )
         if recorder is not None:
             try_again(recorder, notes)
 
@@ -240,7 +297,10 @@ def try_again(recorder: Recorder, notes: int) -> None:
 
 
 def fork(recorder: Recorder) -> None:
-    """What a data loader does: copies the process with its open recorder. The copy must not write, and must not hold the lock."""
+    """What a data loader does: copies the process with its open recorder.
+
+    The copy must not write, and must not hold the lock.
+    """
     pid = os.fork()
     if not pid:
         try:

@@ -1,6 +1,8 @@
-"""A few hundred runs whose bytes and events must stay equal: requests, and the hash of all that came of each.
+"""A few hundred runs whose bytes and events must stay equal: requests, and the hash of all that
+came of each.
 
-`python tests/golden/requests.py` writes hashes.json anew; do that only where a change of what comes out is meant, and say so.
+`python tests/golden/requests.py` writes hashes.json anew; do that only where a change of what comes
+out is meant, and say so.
 """
 
 from __future__ import annotations
@@ -39,9 +41,14 @@ def told(value: Any) -> Any:
 
 def sha256_of(run: Any) -> str:
     """Hash of a run's events and files."""
-    events = [told(one.event.model_dump(mode="json", exclude_defaults=True)) | {"type": one.event.type} for one in run.events]
+    events = [
+        told(one.event.model_dump(mode="json", exclude_defaults=True)) | {"type": one.event.type}
+        for one in run.events
+    ]
     spelled = json.dumps(events, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(b"\n".join([spelled.encode(), *(file.read_bytes() for file in run.files)])).hexdigest()[:16]
+    return hashlib.sha256(
+        b"\n".join([spelled.encode(), *(file.read_bytes() for file in run.files)])
+    ).hexdigest()[:16]
 
 
 def picture(colour: str) -> Any:
@@ -63,27 +70,58 @@ def mask() -> Any:
 async def all_runs(engine: Engine) -> AsyncIterator[tuple[str, Any]]:
     """Each run under its name, in a fixed order."""
     small: dict[str, Any] = {"width": 256, "height": 256}
-    texts = [name for name, pipeline in sorted(engine.catalogue.interceptions.items()) if not pipeline.user_instruction]
+    texts = [
+        name
+        for name, pipeline in sorted(engine.catalogue.interceptions.items())
+        if not pipeline.user_instruction
+    ]
     for pipeline in texts:
         for index, prompt in enumerate(PROMPTS):
             for seed in (7, 8, 123_456_789):
                 how = {"seed": seed, "text_seed": seed + 1, **small}
-                yield f"{pipeline} {index} {seed}", await engine.run(prompt, pipeline=pipeline, output="sketch", **how)
+                yield (
+                    f"{pipeline} {index} {seed}",
+                    await engine.run(prompt, pipeline=pipeline, output="sketch", **how),
+                )
     for prompt in BLOCKED:
-        yield f"blocked {prompt}", await engine.run(prompt, pipeline="dada", output="sketch", seed=1, text_seed=1)
-    own: dict[str, Any] = {"pipeline": "user_defined", "instruction": "make it sound like a telegram", "seed": 3, "text_seed": 3}
+        yield (
+            f"blocked {prompt}",
+            await engine.run(prompt, pipeline="dada", output="sketch", seed=1, text_seed=1),
+        )
+    own: dict[str, Any] = {
+        "pipeline": "user_defined",
+        "instruction": "make it sound like a telegram",
+        "seed": 3,
+        "text_seed": 3,
+    }
     yield "user_defined", await engine.run(PROMPTS[1], output="sketch", **own, **small)
     both = {"prompt": PROMPTS[0], "prompt_2": PROMPTS[1]}
     for alpha in (0.0, 0.5, 1.0):
-        yield f"fusion {alpha}", await engine.run(both, output="sketch_fusion", seed=5, text_seed=5, alpha=alpha)
-    yield "fusion of one", await engine.run(PROMPTS[2], pipeline="split_and_combine", output="sketch_fusion", seed=5, text_seed=5)
+        yield (
+            f"fusion {alpha}",
+            await engine.run(both, output="sketch_fusion", seed=5, text_seed=5, alpha=alpha),
+        )
+    yield (
+        "fusion of one",
+        await engine.run(
+            PROMPTS[2], pipeline="split_and_combine", output="sketch_fusion", seed=5, text_seed=5
+        ),
+    )
     for seed in (1, 2):
         inpainted = {"image": picture("navy"), "mask": mask(), "seed": seed, "text_seed": 1}
         yield f"inpaint {seed}", await engine.run(PROMPTS[0], output="sketch_inpaint", **inpainted)
         controlled = {"control": picture("black"), "seed": seed, "text_seed": 1}
-        yield f"control {seed}", await engine.run(PROMPTS[1], pipeline="bauhaus", output="sketch_control", **controlled)
-    yield "sound", await engine.run(PROMPTS[1], output="sketch_sound", seed=5, text_seed=5, seconds=1.0)
-    siblings = await engine.run(PROMPTS[0], pipeline="dada", output=["sketch", "sketch_sound"], seed=5, text_seed=5)
+        yield (
+            f"control {seed}",
+            await engine.run(PROMPTS[1], pipeline="bauhaus", output="sketch_control", **controlled),
+        )
+    yield (
+        "sound",
+        await engine.run(PROMPTS[1], output="sketch_sound", seed=5, text_seed=5, seconds=1.0),
+    )
+    siblings = await engine.run(
+        PROMPTS[0], pipeline="dada", output=["sketch", "sketch_sound"], seed=5, text_seed=5
+    )
     for sibling in siblings:
         yield f"sibling {sibling.summary.started.output}", sibling
     source = siblings[0]
@@ -107,7 +145,9 @@ async def all_runs(engine: Engine) -> AsyncIterator[tuple[str, Any]]:
 
 
 async def hashes(recordings: Path) -> dict[str, str]:
-    engine = Engine(settings=Settings.load(REPOSITORY, environ={"DEVPIPE_RECORDINGS": str(recordings)}))
+    engine = Engine(
+        settings=Settings.load(REPOSITORY, environ={"DEVPIPE_RECORDINGS": str(recordings)})
+    )
     try:
         runs = {name: run async for name, run in all_runs(engine)}
         found = {name: sha256_of(run) for name, run in runs.items()}

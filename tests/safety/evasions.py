@@ -1,6 +1,9 @@
-"""Ways of writing a word so that a simple list does not find it. Each family: a term and a random source in, the disguised term out.
+"""Ways of writing a word so that a simple list does not find it.
 
-A family that can do nothing with a term (no umlaut in it, too short for a typing error) gives an empty string.
+Each family: a term and a random source in, the disguised term out.
+
+A family that can do nothing with a term (no umlaut in it, too short for a typing error) gives an
+empty string.
 """
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ def _mapped(term: str, table: dict[str, str]) -> str:
 
 
 def _shifted(term: str, first: int) -> str:
-    return "".join(chr(first + ord(char.lower()) - 97) if char.isascii() and char.isalpha() else char for char in term)
+    return "".join(
+        chr(first + ord(char.lower()) - 97) if char.isascii() and char.isalpha() else char
+        for char in term
+    )
 
 
 def _inside(term: str, source: random.Random, shortest: int = 4) -> tuple[str, int]:
@@ -47,9 +53,13 @@ def _inside(term: str, source: random.Random, shortest: int = 4) -> tuple[str, i
     return word, source.randrange(1, len(word) - 1)
 
 
-def _changed(term: str, source: random.Random, change: Callable[[str, int], str], shortest: int) -> str:
+def _changed(
+    term: str, source: random.Random, change: Callable[[str, int], str], shortest: int
+) -> str:
     word, place = _inside(term, source, shortest)
-    return term.replace(word, change(word, place), 1) if place and change(word, place) != word else ""
+    return (
+        term.replace(word, change(word, place), 1) if place and change(word, place) != word else ""
+    )
 
 
 def mixed_case(term: str, source: random.Random) -> str:
@@ -81,7 +91,11 @@ def leet_one(term: str, source: random.Random) -> str:
 
 
 def _joined(sign: str) -> Family:
-    return lambda term, source: sign.join(term.replace(" ", "")) if " " not in term else "  ".join(sign.join(word) for word in term.split())
+    return lambda term, source: (
+        sign.join(term.replace(" ", ""))
+        if " " not in term
+        else "  ".join(sign.join(word) for word in term.split())
+    )
 
 
 def varied_signs(term: str, source: random.Random) -> str:
@@ -101,7 +115,9 @@ def emoji_between(term: str, source: random.Random) -> str:
 
 
 def emoji_inside(term: str, source: random.Random) -> str:
-    return _changed(term, source, lambda word, place: word[:place] + source.choice(_EMOJI) + word[place:], 4)
+    return _changed(
+        term, source, lambda word, place: word[:place] + source.choice(_EMOJI) + word[place:], 4
+    )
 
 
 def zero_width(term: str, source: random.Random) -> str:
@@ -121,11 +137,15 @@ def selectors(term: str, source: random.Random) -> str:
 
 
 def zalgo(term: str, source: random.Random) -> str:
-    return "".join(char + "".join(chr(source.randrange(0x300, 0x36F)) for _ in range(2)) for char in term)
+    return "".join(
+        char + "".join(chr(source.randrange(0x300, 0x36F)) for _ in range(2)) for char in term
+    )
 
 
 def one_accent(term: str, source: random.Random) -> str:
-    return _changed(term, source, lambda word, place: word[: place + 1] + "\u0301" + word[place + 1 :], 3)
+    return _changed(
+        term, source, lambda word, place: word[: place + 1] + "\u0301" + word[place + 1 :], 3
+    )
 
 
 def enclosed(term: str, source: random.Random) -> str:
@@ -145,9 +165,10 @@ def fullwidth(term: str, source: random.Random) -> str:
 
 
 def mathematical(term: str, source: random.Random) -> str:
-    return _shifted(term, source.choice([0x1D41A, 0x1D482, 0x1D4EA, 0x1D51E, 0x1D552, 0x1D586, 0x1D5BA, 0x1D68A])).replace(
-        "\U0001d506", "c"
-    )
+    return _shifted(
+        term,
+        source.choice([0x1D41A, 0x1D482, 0x1D4EA, 0x1D51E, 0x1D552, 0x1D586, 0x1D5BA, 0x1D68A]),
+    ).replace("\U0001d506", "c")
 
 
 def circled(term: str, source: random.Random) -> str:
@@ -163,15 +184,23 @@ def regional(term: str, source: random.Random) -> str:
 
 
 def small_capitals(term: str, source: random.Random) -> str:
-    return _mapped(term, dict(zip("abcdefghijklmnoprtuvwyz", "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢ", strict=True)))
+    return _mapped(
+        term, dict(zip("abcdefghijklmnoprtuvwyz", "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢ", strict=True))
+    )
 
 
 def tags(term: str, source: random.Random) -> str:
-    return "🙂" + "".join(chr(0xE0000 + ord(char)) for char in term if ord(char) < 127) if term.isascii() else ""
+    return (
+        "🙂" + "".join(chr(0xE0000 + ord(char)) for char in term if ord(char) < 127)
+        if term.isascii()
+        else ""
+    )
 
 
 def smuggled(term: str, source: random.Random) -> str:
-    return "🙂" + "".join(chr(0xFE00 + byte if byte < 16 else 0xE0100 + byte - 16) for byte in term.encode())
+    return "🙂" + "".join(
+        chr(0xFE00 + byte if byte < 16 else 0xE0100 + byte - 16) for byte in term.encode()
+    )
 
 
 def doubled(term: str, source: random.Random) -> str:
@@ -203,7 +232,12 @@ def one_changed(term: str, source: random.Random) -> str:
 
 
 def two_swapped(term: str, source: random.Random) -> str:
-    return _changed(term, source, lambda word, place: word[:place] + word[place + 1] + word[place] + word[place + 2 :], 6)
+    return _changed(
+        term,
+        source,
+        lambda word, place: word[:place] + word[place + 1] + word[place] + word[place + 2 :],
+        6,
+    )
 
 
 def one_star(term: str, source: random.Random) -> str:
@@ -217,7 +251,11 @@ def two_stars(term: str, source: random.Random) -> str:
 def vowel_as_sign(term: str, source: random.Random) -> str:
     word, _ = _inside(term, source, 5)
     places = [n for n, char in enumerate(word) if char in "aeiou" and 0 < n < len(word) - 1]
-    return term.replace(word, word[: places[0]] + source.choice("*#_.-") + word[places[0] + 1 :], 1) if places else ""
+    return (
+        term.replace(word, word[: places[0]] + source.choice("*#_.-") + word[places[0] + 1 :], 1)
+        if places
+        else ""
+    )
 
 
 def mirrored(term: str, source: random.Random) -> str:
@@ -225,7 +263,9 @@ def mirrored(term: str, source: random.Random) -> str:
 
 
 def halves_swapped(term: str, source: random.Random) -> str:
-    return term[len(term) // 2 :] + term[: len(term) // 2] if len(term) > 4 and term.isalpha() else ""
+    return (
+        term[len(term) // 2 :] + term[: len(term) // 2] if len(term) > 4 and term.isalpha() else ""
+    )
 
 
 def in_base64(term: str, source: random.Random) -> str:
@@ -245,7 +285,9 @@ def in_percents(term: str, source: random.Random) -> str:
 
 
 def in_entities(term: str, source: random.Random) -> str:
-    return "".join(f"&#{ord(char)};" if source.random() < 0.7 else html.escape(char) for char in term)
+    return "".join(
+        f"&#{ord(char)};" if source.random() < 0.7 else html.escape(char) for char in term
+    )
 
 
 def in_escapes(term: str, source: random.Random) -> str:
@@ -274,7 +316,9 @@ def in_numbers(term: str, source: random.Random) -> str:
 
 
 def in_alphabet_numbers(term: str, source: random.Random) -> str:
-    return "-".join(str(ord(char) - 96) for char in term) if term.isascii() and term.isalpha() else ""
+    return (
+        "-".join(str(ord(char) - 96) for char in term) if term.isascii() and term.isalpha() else ""
+    )
 
 
 def digits_around(term: str, source: random.Random) -> str:
@@ -282,15 +326,21 @@ def digits_around(term: str, source: random.Random) -> str:
 
 
 def wrapped(term: str, source: random.Random) -> str:
-    return source.choice(["xx{}xx", "xX{}Xx", "_{}_", "--{}--", "**{}**", "#{}", "({})", "~{}~", "«{}»", "'{}'"]).format(term)
+    return source.choice(
+        ["xx{}xx", "xX{}Xx", "_{}_", "--{}--", "**{}**", "#{}", "({})", "~{}~", "«{}»", "'{}'"]
+    ).format(term)
 
 
 def digit_inside(term: str, source: random.Random) -> str:
-    return _changed(term, source, lambda word, place: word[:place] + source.choice("26") + word[place:], 5)
+    return _changed(
+        term, source, lambda word, place: word[:place] + source.choice("26") + word[place:], 5
+    )
 
 
 def sign_inside(term: str, source: random.Random) -> str:
-    return _changed(term, source, lambda word, place: word[:place] + source.choice(".-_/'*|") + word[place:], 5)
+    return _changed(
+        term, source, lambda word, place: word[:place] + source.choice(".-_/'*|") + word[place:], 5
+    )
 
 
 def space_inside(term: str, source: random.Random) -> str:
@@ -306,10 +356,17 @@ def umlauts(term: str, source: random.Random) -> str:
 
 
 def in_camel_case(term: str, source: random.Random) -> str:
-    return "".join(word.capitalize() for word in term.split()) if " " in term else term[:2].capitalize() + term[2:].capitalize()
+    return (
+        "".join(word.capitalize() for word in term.split())
+        if " " in term
+        else term[:2].capitalize() + term[2:].capitalize()
+    )
 
 
-_FLIPPED = dict(zip("abcdefghijkmnrtuvwy", "ɐqɔpǝɟƃɥᴉɾʞɯuɹʇnʌʍʎ", strict=True)) | {"p": "d", "q": "b"}
+_FLIPPED = dict(zip("abcdefghijkmnrtuvwy", "ɐqɔpǝɟƃɥᴉɾʞɯuɹʇnʌʍʎ", strict=True)) | {
+    "p": "d",
+    "q": "b",
+}
 
 
 def leet_spaced(term: str, source: random.Random) -> str:
@@ -323,7 +380,9 @@ def upside_down(term: str, source: random.Random) -> str:
 def _by_ear(letters: str, other: str) -> Family:
     """Written as it sounds; "fixen" is left out, because it is a word."""
     return lambda term, source: (
-        term.replace(letters, other) if letters in term and len(term) > 4 and term not in ("ficken", "fick dich") else ""
+        term.replace(letters, other)
+        if letters in term and len(term) > 4 and term not in ("ficken", "fick dich")
+        else ""
     )
 
 
@@ -332,11 +391,22 @@ def signs_with_degrees(term: str, source: random.Random) -> str:
 
 
 def glued_in_camel_case(term: str, source: random.Random) -> str:
-    return source.choice(["Mein", "Dein", "My", "Unser"]) + "".join(map(str.capitalize, term.split())) if len(term) > 3 else ""
+    return (
+        source.choice(["Mein", "Dein", "My", "Unser"]) + "".join(map(str.capitalize, term.split()))
+        if len(term) > 3
+        else ""
+    )
 
 
 def markup_inside(term: str, source: random.Random) -> str:
-    return _changed(term, source, lambda word, place: word[:place] + source.choice(["<b></b>", "<i>", "<!-- -->"]) + word[place:], 4)
+    return _changed(
+        term,
+        source,
+        lambda word, place: (
+            word[:place] + source.choice(["<b></b>", "<i>", "<!-- -->"]) + word[place:]
+        ),
+        4,
+    )
 
 
 def child_before(term: str, source: random.Random) -> str:
@@ -344,7 +414,11 @@ def child_before(term: str, source: random.Random) -> str:
 
 
 def adjective_before(term: str, source: random.Random) -> str:
-    return source.choice(["schönes", "kleine", "dumme", "große"]) + term if term.isalpha() and len(term) > 4 else ""
+    return (
+        source.choice(["schönes", "kleine", "dumme", "große"]) + term
+        if term.isalpha() and len(term) > 4
+        else ""
+    )
 
 
 FAMILIES: dict[str, Family] = {

@@ -1,7 +1,10 @@
-"""Old artistic procedures that rewrite a text: what stands in for a language model where none is configured.
+"""Old artistic procedures that rewrite a text: what stands in for a language model where none is
+configured.
 
-Every procedure is pure: the same text, seed, language and iteration give the same text on every machine. Texts without
-a word stay as they are; a language we have no word lists for is handled with English ones and keeps all its words.
+Every procedure is pure: the same text, seed, language and iteration give the same text on every
+machine. Texts without
+a word stay as they are; a language we have no word lists for is handled with English ones and keeps
+all its words.
 """
 
 from __future__ import annotations
@@ -30,19 +33,40 @@ class Procedure:
         return (self.act.__doc__ or "").strip().splitlines()[0]
 
     def rewrite(
-        self, text: str, *, seed: int, language: str,
-        output_language: str = "", iteration: int = 0, iterations: int = 1, parts: Sequence[str] = (),
-    ) -> str:  # fmt: skip
-        """The text rewritten; with `parts`, the parts one per line. `iterations` is how many rounds there will be: none looks ahead."""
+        self,
+        text: str,
+        *,
+        seed: int,
+        language: str,
+        output_language: str = "",
+        iteration: int = 0,
+        iterations: int = 1,
+        parts: Sequence[str] = (),
+    ) -> str:
+        """The text rewritten; with `parts`, the parts one per line.
+
+        `iterations` is how many rounds there will be: none looks ahead.
+        """
         if parts:
             return "\n".join(self.split(text, seed=seed, language=language, parts=parts).values())
         cleaned = clean(text)
         if self.act is cutting.keep or not words(cleaned):
             return text
-        return self.act(Page(cleaned, _ours(language), Dice(seed, self.name, iteration, language, cleaned), output_language))
+        return self.act(
+            Page(
+                cleaned,
+                _ours(language),
+                Dice(seed, self.name, iteration, language, cleaned),
+                output_language,
+            )
+        )
 
-    def split(self, text: str, *, seed: int, language: str, parts: Sequence[str] = ("prompt", "prompt_2")) -> dict[str, str]:
-        """The rewritten text by the names of its parts: cut at its loosest joints, every word in exactly one part."""
+    def split(
+        self, text: str, *, seed: int, language: str, parts: Sequence[str] = ("prompt", "prompt_2")
+    ) -> dict[str, str]:
+        """The rewritten text by the names of its parts: cut at its loosest joints, every word in
+        exactly one part.
+        """
         whole = clean(self.rewrite(text, seed=seed, language=language))
         return cutting.split(Page(whole, _ours(language), Dice(seed, self.name, "parts")), parts)
 
@@ -52,14 +76,35 @@ def _ours(language: str) -> Language:
 
 
 _ACTS: tuple[Callable[[Page], str], ...] = (
-    turning.amplify, turning.antonyms, framing.blueprint, hearing.chinese_whispers, cutting.cut_up, framing.ekphrasis_renaissance,
-    framing.expressionist, cutting.exquisite, turning.harmonize, cutting.keep, cutting.lipogram, framing.literati, cutting.markov,
-    cutting.n_plus_7, framing.photograph, turning.pig_latin, framing.planetary, framing.reduce_to_forms, turning.slang, framing.story,
-    turning.translate_en, turning.uncliche,
-)  # fmt: skip
-PROCEDURES: Mapping[str, Procedure] = MappingProxyType({
-    name: Procedure(name, act) for name, act in sorted([("split", cutting.keep), *((act.__name__, act) for act in _ACTS)])
-})  # fmt: skip
+    turning.amplify,
+    turning.antonyms,
+    framing.blueprint,
+    hearing.chinese_whispers,
+    cutting.cut_up,
+    framing.ekphrasis_renaissance,
+    framing.expressionist,
+    cutting.exquisite,
+    turning.harmonize,
+    cutting.keep,
+    cutting.lipogram,
+    framing.literati,
+    cutting.markov,
+    cutting.n_plus_7,
+    framing.photograph,
+    turning.pig_latin,
+    framing.planetary,
+    framing.reduce_to_forms,
+    turning.slang,
+    framing.story,
+    turning.translate_en,
+    turning.uncliche,
+)
+PROCEDURES: Mapping[str, Procedure] = MappingProxyType(
+    {
+        name: Procedure(name, act)
+        for name, act in sorted([("split", cutting.keep), *((act.__name__, act) for act in _ACTS)])
+    }
+)
 
 
 def procedure(name: str) -> Procedure:

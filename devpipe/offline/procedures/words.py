@@ -1,4 +1,6 @@
-"""What all procedures share: the words of a text, word lists read when first needed, dice that fall the same everywhere."""
+"""What all procedures share: the words of a text, word lists read when first needed, dice that fall
+the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ Item = TypeVar("Item")
 
 _MARKS = r"\s.,;:!?…\"“”„‚‘’'«»‹›()\[\]{}<>/\\|—–\-_*#~+=&@،؛؟。、！？"
 _TOKEN = re.compile(
-    r"(?P<whole>\((?:[^()]|\([^()]*+\))*+\)|\[[^\[\]]*+\]|\{[^{}]*+\}|<[^<>]*+>)"  # weights, tags: never cut
+    # weights, tags: never cut
+    r"(?P<whole>\((?:[^()]|\([^()]*+\))*+\)|\[[^\[\]]*+\]|\{[^{}]*+\}|<[^<>]*+>)"
     rf"|(?P<word>[^{_MARKS}]++(?:(?:['’\-_]|(?<=\d)[.,:/](?=\d))[^{_MARKS}]++)*+)|(?P<space>\s++)|(?P<mark>.)",
     re.DOTALL,
 )
@@ -27,7 +30,9 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of a text: a word, a bracketed expression (`whole`), white space or a punctuation mark."""
+    """A piece of a text: a word, a bracketed expression (`whole`), white space or a punctuation
+    mark.
+    """
 
     text: str
     kind: str
@@ -49,7 +54,9 @@ def words(text: str) -> list[str]:
 
 
 def substitute(text: str, change: Callable[[list[str]], Iterable[str]]) -> str:
-    """The text with its words changed, all in one line of them, and everything else where it was."""
+    """The text with its words changed, all in one line of them, and everything else where
+    it was.
+    """
     pieces = tokens(text)
     changed = iter(change([token.text for token in pieces if token.kind == "word"]))
     return "".join(next(changed) if token.kind == "word" else token.text for token in pieces)
@@ -58,7 +65,9 @@ def substitute(text: str, change: Callable[[list[str]], Iterable[str]]) -> str:
 def clean(text: str) -> str:
     """The text in composed characters, control characters turned into spaces."""
     text = unicodedata.normalize("NFC", text)
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Cs") and c != "\n" else c for c in text).strip()
+    return "".join(
+        " " if unicodedata.category(c) in ("Cc", "Cs") and c != "\n" else c for c in text
+    ).strip()
 
 
 def tidy(text: str) -> str:
@@ -82,7 +91,9 @@ def like(word: str, model: str) -> str:
 
 
 class Dice:
-    """Chance that falls the same for the same seed everywhere: `Random.random` is the one call Python promises to keep."""
+    """Chance that falls the same for the same seed everywhere: `Random.random` is the one call
+    Python promises to keep.
+    """
 
     def __init__(self, seed: int, *names: object) -> None:
         self._random = Random(derived_seed(seed, *names))
@@ -97,12 +108,19 @@ class Dice:
         return items[self.below(len(items))]
 
     def shuffled(self, items: Iterable[Item]) -> list[Item]:
-        return [item for _, _, item in sorted((self._random.random(), place, item) for place, item in enumerate(items))]
+        return [
+            item
+            for _, _, item in sorted(
+                (self._random.random(), place, item) for place, item in enumerate(items)
+            )
+        ]
 
 
 @cache
 def data(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads(files(__package__).joinpath("data", f"{name}.json").read_text("utf-8"))
+    loaded: dict[str, Any] = json.loads(
+        files(__package__).joinpath("data", f"{name}.json").read_text("utf-8")
+    )
     return loaded
 
 
@@ -126,7 +144,9 @@ def wordset(language: str, *keys: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A text on the table of a procedure: cleaned, with at least one word in it, and the dice beside it."""
+    """A text on the table of a procedure: cleaned, with at least one word in it, and the dice
+    beside it.
+    """
 
     text: str
     language: Language

@@ -1,4 +1,6 @@
-"""How is a picture composed from words? Rules read the text, lay out what it names, and draw it in a manner; no model is asked."""
+"""How is a picture composed from words? Rules read the text, lay out what it names, and draw it in
+a manner; no model is asked.
+"""
 
 from devpipe.offline.sketch.caption import caption
 from devpipe.offline.sketch.reading import Mention, Reading, Thing, read

@@ -1,4 +1,6 @@
-"""Manners of our own procedures: too much, too plain, too sweet, upside down, from orbit, on old film, and in several pictures."""
+"""Manners of our own procedures: too much, too plain, too sweet, upside down, from orbit, on old
+film, and in several pictures.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +16,69 @@ from devpipe.offline.sketch.faithful import faithful
 from devpipe.offline.sketch.forms import Part, ngon, rounded, smooth, spiked, turn, unit
 from devpipe.offline.sketch.layout import Placed
 from devpipe.offline.sketch.movements import sphere
-from devpipe.offline.sketch.palette import BLACK, RGB, WHITE, apart, mix, oklch, recolour, shade, tint
+from devpipe.offline.sketch.palette import (
+    BLACK,
+    RGB,
+    WHITE,
+    apart,
+    mix,
+    oklch,
+    recolour,
+    shade,
+    tint,
+)
 from devpipe.offline.sketch.scene import Scene
 
-_NEON: tuple[RGB, ...] = ((255, 0, 110), (0, 229, 255), (255, 230, 0), (120, 0, 255), (0, 255, 120), (255, 90, 0))
+_NEON: tuple[RGB, ...] = (
+    (255, 0, 110),
+    (0, 229, 255),
+    (255, 230, 0),
+    (120, 0, 255),
+    (0, 255, 120),
+    (255, 90, 0),
+)
 
 
 def overdrive(s: Scene) -> None:
     """Everything more: exploding rays, neon, every thing many times."""
     c, rng = s.canvas, s.rng("rays")
     pool = [_NEON[int(i)] for i in rng.permutation(6)]
-    x0, y0, n = c.w * rng.uniform(0.38, 0.62), c.h * rng.uniform(0.38, 0.62), int(rng.integers(22, 34)) * 2
+    x0, y0, n = (
+        c.w * rng.uniform(0.38, 0.62),
+        c.h * rng.uniform(0.38, 0.62),
+        int(rng.integers(22, 34)) * 2,
+    )
     edges = unit(np.cumsum(rng.uniform(0.4, 1.6, n)) * math.tau / n) * (c.w + c.h) + (x0, y0)
     for i in range(n):
-        c.polygon(np.array([(x0, y0), edges[i], edges[(i + 1) % n]]), pool[i % 3] if i % 2 else shade(pool[(i // 2) % 3 + 1], 0.55))
+        c.polygon(
+            np.array([(x0, y0), edges[i], edges[(i + 1) % n]]),
+            pool[i % 3] if i % 2 else shade(pool[(i // 2) % 3 + 1], 0.55),
+        )
     for r, k in ((0.46, 0), (0.34, 3), (0.24, 1)):
         burst = spiked(18, 1.0, 0.72) * c.u * r + (x0, y0)
         c.polygon(burst, pool[k])
         c.stroke(burst, BLACK, c.u * 0.008, closed=True)
     things = s.placed("radial")
-    for ring, (radius, size, count) in enumerate(((0.62, 0.11, 11), (0.4, 0.14, 7), (0.0, 0.26, 1))):
+    for ring, (radius, size, count) in enumerate(
+        ((0.62, 0.11, 11), (0.4, 0.14, 7), (0.0, 0.26, 1))
+    ):
         for i in range(count):
             p, angle = things[(i + ring) % len(things)], math.tau * i / count + ring
-            p = replace(p, x=(x0 + radius * c.u * math.cos(angle)) / c.w, y=(y0 + radius * c.u * math.sin(angle)) / c.h, size=size)
+            p = replace(
+                p,
+                x=(x0 + radius * c.u * math.cos(angle)) / c.w,
+                y=(y0 + radius * c.u * math.sin(angle)) / c.h,
+                size=size,
+            )
             parts = s.parts(p)
             s.silhouette(parts, BLACK, c.u * 0.028 * (0.4 + size * 2))
-            s.paint(parts, {**s.tones(recolour(s.colour(p), chroma=2.2), p, accent=pool[(i + 1) % 6]), "l": pool[(i + 2) % 6]})
+            s.paint(
+                parts,
+                {
+                    **s.tones(recolour(s.colour(p), chroma=2.2), p, accent=pool[(i + 1) % 6]),
+                    "l": pool[(i + 2) % 6],
+                },
+            )
     for x, y, r in rng.random((40, 3)):
         c.polygon(spiked(4, 1.0, 0.2) * c.u * 0.03 * r + (x * c.w, y * c.h), WHITE)
 
@@ -54,17 +93,36 @@ def uncliched(s: Scene) -> None:
     c, rng = s.canvas, s.rng("look")
     hue, edge = rng.uniform(0, 360), rng.uniform(0.62, 0.8)
     wall, floor = oklch(0.83, 0.014, hue), oklch(0.7, 0.02, hue + 30)
-    c.gradient([(0, shade(wall, 0.04)), (edge, wall), (edge + 0.003, floor), (1, shade(floor, 0.08))])
+    c.gradient(
+        [(0, shade(wall, 0.04)), (edge, wall), (edge + 0.003, floor), (1, shade(floor, 0.08))]
+    )
     side = float(rng.choice([-1.0, 1.0]))
-    light = np.array([(0.5 + side * 0.1, -0.1), (0.5 + side * 0.42, -0.1), (0.5 + side * 0.02, edge), (0.5 - side * 0.34, edge)])
+    light = np.array(
+        [
+            (0.5 + side * 0.1, -0.1),
+            (0.5 + side * 0.42, -0.1),
+            (0.5 + side * 0.02, edge),
+            (0.5 - side * 0.34, edge),
+        ]
+    )
     c.polygon(light * (c.w, c.h), WHITE, 0.16)
     for k, p in enumerate(s.placed("thirds")[:3]):
         size = (0.6, 0.1, 0.07)[k]
-        x, y = (0.5 + side * 0.34, 0.07 + size * rng.uniform(0.9, 1.1)) if k == 0 else (0.5 - side * (0.18 + 0.16 * k), edge + 0.03 - size)
+        x, y = (
+            (0.5 + side * 0.34, 0.07 + size * rng.uniform(0.9, 1.1))
+            if k == 0
+            else (0.5 - side * (0.18 + 0.16 * k), edge + 0.03 - size)
+        )
         p = replace(p, x=x, y=y, size=size, lean=0.0)
         main = recolour(s.colour(p), chroma=0.4)
         s.shadow(s.parts(p), 0.03 * -side, 0.01, BLACK, 0.08)
-        s.paint(s.parts(p), {tone: mix(rgb, wall, 0.18) for tone, rgb in s.tones(main, p, accent=shade(main, 0.2)).items()})
+        s.paint(
+            s.parts(p),
+            {
+                tone: mix(rgb, wall, 0.18)
+                for tone, rgb in s.tones(main, p, accent=shade(main, 0.2)).items()
+            },
+        )
 
 
 def harmonizer(s: Scene) -> None:
@@ -72,7 +130,13 @@ def harmonizer(s: Scene) -> None:
     c, hue = s.canvas, s.reading.hue
     c.gradient([(0, oklch(0.9, 0.06, hue)), (1, oklch(0.83, 0.08, hue + 50))])
     for i in range(6):
-        c.disc(c.w / 2, c.h / 2, c.u * (0.62 - 0.095 * i), oklch(0.88 + 0.016 * i, 0.07, hue + 26 * i), 0.8)
+        c.disc(
+            c.w / 2,
+            c.h / 2,
+            c.u * (0.62 - 0.095 * i),
+            oklch(0.88 + 0.016 * i, 0.07, hue + 26 * i),
+            0.8,
+        )
     for i in range(16):
         angle = math.tau * i / 16
         x, y = c.w / 2 + math.cos(angle) * c.u * 0.455, c.h / 2 + math.sin(angle) * c.u * 0.455
@@ -80,7 +144,10 @@ def harmonizer(s: Scene) -> None:
     things = s.placed("radial")
     for k, p in enumerate(things[1:7]):
         for flip in (False, True):
-            x, y = 0.5 + ((0.27 if flip else 0.73) - 0.5) * (1 + 0.2 * (k % 2)), 0.5 + 0.2 * (k - (min(len(things), 7) - 2) / 2)
+            x, y = (
+                0.5 + ((0.27 if flip else 0.73) - 0.5) * (1 + 0.2 * (k % 2)),
+                0.5 + 0.2 * (k - (min(len(things), 7) - 2) / 2),
+            )
             _softly(s, replace(p, x=x, y=y, size=min(0.12, p.size), flip=flip, lean=0.0), hue)
     _softly(s, replace(things[0], x=0.5, y=0.5, size=0.27, lean=0.0), hue)
     c.glow(c.w / 2, c.h / 2, c.u * 0.75, c.u * 0.75, WHITE, 0.25)
@@ -88,8 +155,13 @@ def harmonizer(s: Scene) -> None:
 
 def _softly(s: Scene, p: Placed, hue: float) -> None:
     main = mix(recolour(s.colour(p), chroma=0.8), oklch(0.85, 0.07, hue), 0.3)
-    tones = {tone: mix(rgb, WHITE, 0.1) for tone, rgb in s.tones(main, p, accent=oklch(0.8, 0.09, hue + 60)).items()}
-    parts = s.parts(p, lambda part: part if part.width or len(part.points) > 40 else part.moved(rounded))
+    tones = {
+        tone: mix(rgb, WHITE, 0.1)
+        for tone, rgb in s.tones(main, p, accent=oklch(0.8, 0.09, hue + 60)).items()
+    }
+    parts = s.parts(
+        p, lambda part: part if part.width or len(part.points) > 40 else part.moved(rounded)
+    )
     s.paint(parts, {**tones, "d": shade(main, 0.12)})
 
 
@@ -107,18 +179,32 @@ def youth_slang(s: Scene) -> None:
         c.glow(x * c.w, y * c.h, c.u * (0.2 + 0.25 * r), c.u * (0.2 + 0.25 * r), pool[i % 6], 0.95)
         for _ in range(3):
             dx = rng.uniform(-0.1, 0.1) * c.u
-            c.line(x * c.w + dx, y * c.h, x * c.w + dx, y * c.h + c.u * rng.uniform(0.1, 0.34), pool[i % 6], c.u * 0.009)
+            c.line(
+                x * c.w + dx,
+                y * c.h,
+                x * c.w + dx,
+                y * c.h + c.u * rng.uniform(0.1, 0.34),
+                pool[i % 6],
+                c.u * 0.009,
+            )
     for word, y in zip(s.lettered("yo!")[:2], (0.13, 0.9), strict=False):
         size = min(0.16, 0.95 / max(4, len(word))) * c.u * 1.35
         mask = lettering(word.upper(), size, 7.0 if y < 0.5 else -5.0)
         for off, rgb in ((0.022, BLACK), (0.012, pool[4]), (0.0, WHITE)):
             c.stamp(mask, c.w / 2 + off * c.u, c.h * y + off * c.u, rgb)
     for i, p in enumerate(s.placed("scatter")):
-        p = replace(p, size=min(0.36, p.size * 1.2), lean=rng.uniform(-16, 16), y=0.5 + (p.y - 0.5) * 0.6)
+        p = replace(
+            p, size=min(0.36, p.size * 1.2), lean=rng.uniform(-16, 16), y=0.5 + (p.y - 0.5) * 0.6
+        )
         parts = s.parts(p)
         s.shadow(parts, 0.014, 0.022, BLACK, 0.5)
         s.silhouette(parts, WHITE, c.u * 0.04)
-        s.paint(parts, s.tones(recolour(s.colour(p), chroma=1.6), p, accent=pool[i % 6]), line=BLACK, width=c.u * 0.005)
+        s.paint(
+            parts,
+            s.tones(recolour(s.colour(p), chroma=1.6), p, accent=pool[i % 6]),
+            line=BLACK,
+            width=c.u * 0.005,
+        )
 
 
 def planetarizer(s: Scene) -> None:
@@ -132,7 +218,11 @@ def planetarizer(s: Scene) -> None:
     sea, land = oklch(0.5, 0.1, hue), oklch(0.68, 0.11, hue + 100)
     c.glow(x0, y0, radius * 1.75, radius * 1.75, tint(sea, 0.4), 0.75)
     for k in range(3):
-        orbit = turn(ngon(120) * (radius * (1.75 + 0.4 * k), radius * (0.5 + 0.14 * k)), -18 + 12 * k, (x0, y0))
+        orbit = turn(
+            ngon(120) * (radius * (1.75 + 0.4 * k), radius * (0.5 + 0.14 * k)),
+            -18 + 12 * k,
+            (x0, y0),
+        )
         c.stroke(orbit, tint(sea, 0.6), c.u * 0.003, closed=True, alpha=0.5)
         moon = orbit[int(rng.integers(120))]
         sphere(s, float(moon[0]), float(moon[1]), c.u * (0.018 + 0.012 * k), s.palette.accents[k])
@@ -148,7 +238,9 @@ def planetarizer(s: Scene) -> None:
         reach = radius + size * c.u * (0.94 if p.thing.habitat in ("ground", "water") else 1.4)
         middle = turn(np.array([[0, -reach]]), angle)[0] + (x0, y0)
         p = replace(p, x=float(middle[0]) / c.w, y=float(middle[1]) / c.h, size=size, lean=0.0)
-        spun = [replace(part, points=turn(part.points - middle, angle) + middle) for part in s.parts(p)]
+        spun = [
+            replace(part, points=turn(part.points - middle, angle) + middle) for part in s.parts(p)
+        ]
         s.paint(spun, s.tones(s.colour(p), p))
 
 
@@ -156,7 +248,9 @@ def _continents(s: Scene, sea: RGB, land: RGB) -> None:
     c, rng = s.canvas, s.rng("continents")
     c.gradient([(0, tint(sea, 0.2)), (1, shade(sea, 0.35))])
     for x, y, r in rng.random((6, 3)):
-        coast = smooth(ngon(11) * rng.uniform(0.5, 1.1, (11, 1)) * c.u * (0.12 + 0.14 * r) + (x * c.w, y * c.h))
+        coast = smooth(
+            ngon(11) * rng.uniform(0.5, 1.1, (11, 1)) * c.u * (0.12 + 0.14 * r) + (x * c.w, y * c.h)
+        )
         c.polygon(coast, mix(land, WHITE, 0.25 * r))
     for x, y, r in rng.random((7, 3)):
         c.glow(x * c.w, y * c.h, c.u * 0.3 * r, c.u * 0.03, WHITE, 0.8)
@@ -167,7 +261,12 @@ def photographed(s: Scene, image: Image.Image) -> Image.Image:
     """An old print: soft, faded, warm, grainy, dark at the corners, with a white border."""
     rng, (w, h) = s.rng("print"), image.size
     soft = image.filter(ImageFilter.GaussianBlur(min(w, h) / 420))
-    grey = ImageOps.colorize(ImageOps.autocontrast(ImageOps.grayscale(soft), cutoff=1), (44, 30, 26), (250, 236, 206), mid=(158, 124, 92))
+    grey = ImageOps.colorize(
+        ImageOps.autocontrast(ImageOps.grayscale(soft), cutoff=1),
+        (44, 30, 26),
+        (250, 236, 206),
+        mid=(158, 124, 92),
+    )
     faded = Image.blend(soft, grey, rng.uniform(0.62, 0.9))
     glow = Image.new("L", (32, 32))
     glow.putdata([max(0, round(150 - 16 * math.hypot(i % 32, i // 32 - 12))) for i in range(1024)])
@@ -180,31 +279,57 @@ def photographed(s: Scene, image: Image.Image) -> Image.Image:
 
 
 def swapped(s: Scene) -> None:
-    """The picture in tiles: the first tile of each row goes to its end, as the first letter of a word does, and some are mirrored."""
+    """The picture in tiles: the first tile of each row goes to its end, as the first letter of a
+    word does, and some are mirrored.
+    """
     c, rng = s.canvas, s.rng("tiles")
     whole = s.panel(c.w, c.h, faithful)
     n = int(rng.integers(4, 6))
     w, h = c.w / n, c.h / n
-    letters = "".join(x for word in s.reading.words for x in (word[1:] + word[:1] + "ay")) or "ayay"
+    letters = "".join(x for word in s.reading.words for x in word[1:] + word[:1] + "ay") or "ayay"
     c.rectangle((0, 0, c.w, c.h), mix(s.palette.ground, BLACK, 0.6))
     gap = c.u * 0.006
     for j in range(n):
         for i in range(n):
             source = (i + 1) % n
-            tile = whole.crop((round(source * w), round(j * h), round((source + 1) * w), round((j + 1) * h)))
+            tile = whole.crop(
+                (round(source * w), round(j * h), round((source + 1) * w), round((j + 1) * h))
+            )
             tile, turned = tile.resize((round(w - gap), round(h - gap))), rng.random()
-            tile = ImageOps.mirror(tile) if turned < 0.35 else ImageOps.flip(tile) if turned < 0.45 else tile
+            tile = (
+                ImageOps.mirror(tile)
+                if turned < 0.35
+                else ImageOps.flip(tile)
+                if turned < 0.45
+                else tile
+            )
             c.picture(tile, i * w + gap / 2, j * h + gap / 2)
             if (i + 2 * j) % 4 == 3:
                 rgb = s.accent(i + j)
-                c.rectangle((i * w + gap / 2, j * h + gap / 2, (i + 1) * w - gap / 2, (j + 1) * h - gap / 2), rgb)
-                c.text(letters[(i + n * j) % len(letters)].upper(), (i + 0.5) * w, (j + 0.5) * h, min(w, h) * 0.7, apart(WHITE, rgb))
+                c.rectangle(
+                    (
+                        i * w + gap / 2,
+                        j * h + gap / 2,
+                        (i + 1) * w - gap / 2,
+                        (j + 1) * h - gap / 2,
+                    ),
+                    rgb,
+                )
+                c.text(
+                    letters[(i + n * j) % len(letters)].upper(),
+                    (i + 0.5) * w,
+                    (j + 0.5) * h,
+                    min(w, h) * 0.7,
+                    apart(WHITE, rgb),
+                )
 
 
 def whispered(s: Scene) -> None:
     """Eight panels: each copies the one before and gets it a little wrong, until little is left."""
     c = s.canvas
-    columns, rows = (4, 2) if c.w > 1.5 * c.h else (2, 4) if c.h > 1.5 * c.w else (3, 3)  # the ninth stays empty
+    columns, rows = (
+        (4, 2) if c.w > 1.5 * c.h else (2, 4) if c.h > 1.5 * c.w else (3, 3)
+    )  # the ninth stays empty
     gap, paper = c.u * 0.018, (240, 235, 224)
     c.rectangle((0, 0, c.w, c.h), paper)
     w, h = (c.w - gap * (columns + 1)) / columns, (c.h - gap * (rows + 1)) / rows
@@ -219,16 +344,33 @@ def _copy(s: Scene, k: int, paper: RGB) -> None:
     c.gradient([(0, tint(ground, 0.08)), (1, mix(ground, BLACK, 0.08))])
     things = tuple(replace(t, count=min(t.count, 3)) for t in s.reading.shown[:4])
     for i, p in enumerate(s.placed("scatter" if len(things) > 1 else "radial", things)):
-        p = replace(p, x=p.x + 0.03 * far * math.sin(9 * k + i), lean=p.lean + 17 * far * math.sin(k + i), size=min(0.42, p.size * 1.2))
+        p = replace(
+            p,
+            x=p.x + 0.03 * far * math.sin(9 * k + i),
+            lean=p.lean + 17 * far * math.sin(k + i),
+            size=min(0.42, p.size * 1.2),
+        )
         main = mix(recolour(s.colour(p), turn=31 * k), ground, 0.62 * far)
         parts = s.parts(p, partial(_misheard, k=k))
-        s.paint(parts, {tone: mix(rgb, ground, 0.55 * far) for tone, rgb in s.tones(apart(main, ground), p).items()})
+        s.paint(
+            parts,
+            {
+                tone: mix(rgb, ground, 0.55 * far)
+                for tone, rgb in s.tones(apart(main, ground), p).items()
+            },
+        )
 
 
 def _misheard(part: Part, k: int) -> Part:
     """The outline after k retellings: waves run through it and its points get fewer."""
     amount, x, y = 0.016 * k, part.points[:, 0], part.points[:, 1]
-    bent = np.stack([x + amount * np.sin(5 * y + k) + amount * np.sin(11 * y), y + amount * np.cos(6 * x + 2 * k)], axis=-1)
+    bent = np.stack(
+        [
+            x + amount * np.sin(5 * y + k) + amount * np.sin(11 * y),
+            y + amount * np.cos(6 * x + 2 * k),
+        ],
+        axis=-1,
+    )
     return replace(part, points=bent[:: 1 + k // 2] if len(bent) > 12 + 3 * k else bent)
 
 
@@ -239,15 +381,28 @@ def told(s: Scene) -> None:
     gap, line = c.u * 0.022, c.u * 0.008
     split, middle = rng.uniform(0.36, 0.46), rng.uniform(0.4, 0.6)
     left, right = (0.0, split, middle, 0.74), (middle, split, 1.0, 0.74)
-    boxes = [(0.0, 0.0, 1.0, split), left, right, (0.0, 0.74, 1 - middle, 1.0), (1 - middle, 0.74, 1.0, 1.0)]
+    boxes = [
+        (0.0, 0.0, 1.0, split),
+        left,
+        right,
+        (0.0, 0.74, 1 - middle, 1.0),
+        (1 - middle, 0.74, 1.0, 1.0),
+    ]
     things = s.reading.shown
     for k, (x0, y0, x1, y1) in enumerate(boxes):
         x, y = gap / 2 + x0 * (c.w - gap) + gap / 2, gap / 2 + y0 * (c.h - gap) + gap / 2
         w, h = (x1 - x0) * (c.w - gap) - gap, (y1 - y0) * (c.h - gap) - gap
-        one = replace(things[(k - 1) % len(things)], count=1, size=(1.3, 1.3, 2.2, 3.0, 1)[k], place=("centre",))
+        one = replace(
+            things[(k - 1) % len(things)],
+            count=1,
+            size=(1.3, 1.3, 2.2, 3.0, 1)[k],
+            place=("centre",),
+        )
         light = ("dawn", "day", "day", "dusk", "night")[k]
         shown = things if k in (0, 4) else (one,)
-        part = replace(s.reading, things=shown, light=light, abstraction=0.0 if s.reading.known else 1.0)
+        part = replace(
+            s.reading, things=shown, light=light, abstraction=0.0 if s.reading.known else 1.0
+        )
         c.picture(s.panel(w, h, faithful, seed=k + 1, reading=part), x, y)
         c.frame((x, y, x + w, y + h), BLACK, line)
         if k in (1, 3):
@@ -257,8 +412,19 @@ def told(s: Scene) -> None:
 def _balloon(s: Scene, x: float, y: float, r: float, mark: str) -> None:
     c = s.canvas
     for grow, rgb in ((0.008 * c.u, BLACK), (0.0, WHITE)):
-        c.pen.ellipse((x - r * 1.4 - grow, y - r - grow, x + r * 1.4 + grow, y + r + grow), fill=rgb)
-        c.polygon(np.array([(x - r * 0.7, y + r * 0.5), (x - r * 0.1, y + r * 0.7), (x - r * 1.1 - grow, y + r * 1.7 + grow)]), rgb)
+        c.pen.ellipse(
+            (x - r * 1.4 - grow, y - r - grow, x + r * 1.4 + grow, y + r + grow), fill=rgb
+        )
+        c.polygon(
+            np.array(
+                [
+                    (x - r * 0.7, y + r * 0.5),
+                    (x - r * 0.1, y + r * 0.7),
+                    (x - r * 1.1 - grow, y + r * 1.7 + grow),
+                ]
+            ),
+            rgb,
+        )
     c.text(mark, x, y, r * 1.3, BLACK)
 
 
@@ -268,12 +434,31 @@ def halved(s: Scene) -> None:
     r, hue = s.reading, s.reading.hue
     half = max(1, len(r.shown) // 2)
     left, right = (
-        tuple(replace(t, place=(at,)) for t in some) for at, some in (("left", r.shown[:half]), ("right", r.shown[half:] or r.shown))
+        tuple(replace(t, place=(at,)) for t in some)
+        for at, some in (("left", r.shown[:half]), ("right", r.shown[half:] or r.shown))
     )
     one = s.panel(c.w, c.h, faithful, seed=1, reading=replace(r, things=left, key=r.key[::-1]))
-    two = s.panel(c.w, c.h, faithful, seed=2, reading=replace(r, things=right, light="dusk" if r.light != "dusk" else "day"))
-    one = Image.blend(one, ImageOps.colorize(ImageOps.grayscale(one), oklch(0.2, 0.06, hue), oklch(0.97, 0.05, hue + 40)), 0.35)
-    two = Image.blend(two, ImageOps.colorize(ImageOps.grayscale(two), oklch(0.24, 0.08, hue + 180), oklch(0.95, 0.07, hue + 220)), 0.35)
+    two = s.panel(
+        c.w,
+        c.h,
+        faithful,
+        seed=2,
+        reading=replace(r, things=right, light="dusk" if r.light != "dusk" else "day"),
+    )
+    one = Image.blend(
+        one,
+        ImageOps.colorize(
+            ImageOps.grayscale(one), oklch(0.2, 0.06, hue), oklch(0.97, 0.05, hue + 40)
+        ),
+        0.35,
+    )
+    two = Image.blend(
+        two,
+        ImageOps.colorize(
+            ImageOps.grayscale(two), oklch(0.24, 0.08, hue + 180), oklch(0.95, 0.07, hue + 220)
+        ),
+        0.35,
+    )
     n, tilt = 17, rng.uniform(-0.16, 0.16)
     ys = np.linspace(-0.02, 1.02, n)
     xs = 0.5 + tilt * (ys - 0.5) * 2 + rng.uniform(-0.025, 0.025, n)

@@ -1,4 +1,6 @@
-"""The surface: anti-aliased filling, strokes, glows, hatching, lettering and grain, in pixels of a sheet larger than the picture."""
+"""The surface: anti-aliased filling, strokes, glows, hatching, lettering and grain, in pixels of a
+sheet larger than the picture.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Stop = tuple[float, RGB]
 
 
 class Canvas:
-    """A sheet drawn `over` times as large as the picture; `finished` brings it to size, which smooths every edge."""
+    """A sheet drawn `over` times as large as the picture; `finished` brings it to size, which
+    smooths every edge.
+    """
 
     def __init__(self, width: int, height: int, over: int, ground: RGB) -> None:
         self.over = over
@@ -35,10 +39,17 @@ class Canvas:
             pen, ink = self._ink(rgb, alpha)
             pen.polygon(points.ravel().tolist(), fill=ink)
 
-    def stroke(self, points: Points, rgb: RGB, width: float, *, closed: bool = False, alpha: float = 1.0) -> None:
-        """A line with round ends and joints. Pillow's own `joint="curve"` takes 20 times as long: discs go only where a gap would show."""
+    def stroke(
+        self, points: Points, rgb: RGB, width: float, *, closed: bool = False, alpha: float = 1.0
+    ) -> None:
+        """A line with round ends and joints.
+
+        Pillow's own `joint="curve"` takes 20 times as long: discs go only where a gap would show.
+        """
         spacing = float(np.abs(points[1:] - points[:-1]).sum()) / max(1, len(points))
-        thin = points[:: max(1, int(0.3 * width / max(0.1, spacing)))] if len(points) > 12 else points
+        thin = (
+            points[:: max(1, int(0.3 * width / max(0.1, spacing)))] if len(points) > 12 else points
+        )
         line = np.concatenate([thin, thin[:2] if closed else points[-1:]])
         pen, ink = self._ink(rgb, alpha)
         pen.line(line.ravel().tolist(), fill=ink, width=max(1, round(width)))
@@ -55,7 +66,9 @@ class Canvas:
         else:
             self.polygon(part.points, rgb, alpha)
 
-    def line(self, x0: float, y0: float, x1: float, y1: float, rgb: RGB, width: float, alpha: float = 1.0) -> None:
+    def line(
+        self, x0: float, y0: float, x1: float, y1: float, rgb: RGB, width: float, alpha: float = 1.0
+    ) -> None:
         self.stroke(np.array([(x0, y0), (x1, y1)]), rgb, width, alpha=alpha)
 
     def disc(self, x: float, y: float, r: float, rgb: RGB, alpha: float = 1.0) -> None:
@@ -74,7 +87,9 @@ class Canvas:
         if x1 <= x0 or y1 <= y0:
             return
         at, rows = [s[0] for s in stops], np.linspace(0, 1, y1 - y0)
-        column = np.stack([np.interp(rows, at, [s[1][c] for s in stops]) for c in range(3)], axis=-1)
+        column = np.stack(
+            [np.interp(rows, at, [s[1][c] for s in stops]) for c in range(3)], axis=-1
+        )
         strip = Image.fromarray(np.rint(column).astype(np.uint8)[:, None, :])
         self.image.paste(strip.resize((x1 - x0, y1 - y0), Image.Resampling.NEAREST), (x0, y0))
 
@@ -96,9 +111,13 @@ class Canvas:
         for offset in np.arange(-reach / 2, reach / 2, max(2.0, gap)):
             ends = turn(np.array([(-reach, offset), (reach, offset)]), degrees) + size / 2
             pen.line(ends.ravel().tolist(), fill=1, width=max(1, round(width)))
-        self.image.paste(rgb, (round(low[0]), round(low[1])), Image.composite(lines, inside, inside))
+        self.image.paste(
+            rgb, (round(low[0]), round(low[1])), Image.composite(lines, inside, inside)
+        )
 
-    def text(self, words: str, x: float, y: float, size: float, rgb: RGB, degrees: float = 0.0) -> None:
+    def text(
+        self, words: str, x: float, y: float, size: float, rgb: RGB, degrees: float = 0.0
+    ) -> None:
         self.stamp(lettering(words, size, degrees), x, y, rgb)
 
     def stamp(self, mask: Image.Image | None, x: float, y: float, rgb: RGB) -> None:
@@ -120,8 +139,12 @@ _WITHOUT_DOTS = str.maketrans("äöüÄÖÜ", "aouAOU")
 
 
 def lettering(words: str, size: float, degrees: float = 0.0) -> Image.Image | None:
-    """A mask of the words in the typeface that comes with Pillow, None where it has not one of their letters."""
-    words = "".join(c for c in words.replace("ß", "ss") if (c.isascii() and c.isprintable()) or c in "äöüÄÖÜ")
+    """A mask of the words in the typeface that comes with Pillow, None where it has not one of
+    their letters.
+    """
+    words = "".join(
+        c for c in words.replace("ß", "ss") if (c.isascii() and c.isprintable()) or c in "äöüÄÖÜ"
+    )
     if not words.strip() or not features.check("freetype2"):
         return None
     font, bare, head = _font(max(6, round(size))), words.translate(_WITHOUT_DOTS), round(0.2 * size)
@@ -132,7 +155,11 @@ def lettering(words: str, size: float, degrees: float = 0.0) -> Image.Image | No
     for i, letter in enumerate(words):  # the typeface has no umlauts: two dots make them
         x0, y0, x1, _ = font.getbbox(bare[i]) if letter in "äöüÄÖÜ" else (0, 0, 0, 0)
         for part in (0.28, 0.72) if x1 else ():
-            u, v, r = x0 + part * (x1 - x0) - left + font.getlength(bare[:i]), head - top + y0 - 0.1 * size, 0.055 * size
+            u, v, r = (
+                x0 + part * (x1 - x0) - left + font.getlength(bare[:i]),
+                head - top + y0 - 0.1 * size,
+                0.055 * size,
+            )
             pen.ellipse((u - r, v - r, u + r, v + r), fill=255)
     return mask.rotate(degrees, Image.Resampling.BILINEAR, expand=True) if degrees else mask
 
@@ -148,16 +175,26 @@ _font = lru_cache(64)(ImageFont.load_default)
 
 
 def grain(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
-    """The picture on paper: grey noise of so many levels, the same for all channels, so that no hue moves."""
-    tile = np.rint(rng.standard_normal((256, 256), dtype=np.float32) * np.float32(strength)).astype(np.int16)
+    """The picture on paper: grey noise of so many levels, the same for all channels, so that no hue
+    moves.
+    """
+    tile = np.rint(rng.standard_normal((256, 256), dtype=np.float32) * np.float32(strength)).astype(
+        np.int16
+    )
     pixels = np.asarray(image).astype(np.int16)
-    pixels += np.tile(tile, (math.ceil(image.height / 256), math.ceil(image.width / 256)))[: image.height, : image.width, None]
+    pixels += np.tile(tile, (math.ceil(image.height / 256), math.ceil(image.width / 256)))[
+        : image.height, : image.width, None
+    ]
     return Image.fromarray(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8))
 
 
 def vignette(image: Image.Image, strength: float, rgb: RGB = (0, 0, 0)) -> Image.Image:
     """The picture darkened towards its corners."""
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
-    mask = Image.fromarray(np.rint(255 * strength * np.clip((np.hypot(x, y) - 0.45) / 0.97, 0, 1) ** 1.6).astype(np.uint8))
+    mask = Image.fromarray(
+        np.rint(255 * strength * np.clip((np.hypot(x, y) - 0.45) / 0.97, 0, 1) ** 1.6).astype(
+            np.uint8
+        )
+    )
     image.paste(rgb, (0, 0), mask.resize(image.size, Image.Resampling.BILINEAR))
     return image

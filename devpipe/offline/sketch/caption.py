@@ -1,4 +1,6 @@
-"""What a screen reader says of a picture: what is shown, on which ground, in which light, and that rules drew it."""
+"""What a screen reader says of a picture: what is shown, on which ground, in which light, and that
+rules drew it.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,17 @@ def caption(reading: Reading, style: str = "", language: str = "") -> str:
     """
     german = (language or reading.language) == "de"
     shown = [_german(thing) if german else _english(thing) for thing in reading.known]
-    unknown = [f"„{t.word[:30]}“" if german else f"“{t.word[:30]}”" for t in reading.things if not t.motif]
+    unknown = [
+        f"„{t.word[:30]}“" if german else f"“{t.word[:30]}”" for t in reading.things if not t.motif
+    ]
     if unknown:
         shown.append(("Formen zu " if german else "forms for ") + ", ".join(unknown))
     *first, last = shown or ["freie Formen" if german else "free forms"]
     said = [", ".join(first) + (" und " if german else " and ") + last if first else last]
-    said += [f"auf {_adjective(colour)}em Grund" if german else f"on a {colour} ground" for colour in reading.of("ground")[:1]]
+    said += [
+        f"auf {_adjective(colour)}em Grund" if german else f"on a {colour} ground"
+        for colour in reading.of("ground")[:1]
+    ]
     traits = (reading.setting, reading.weather, reading.season, reading.light)
     said += [vocabulary()["caption_traits"][trait][german] for trait in traits if trait]
     if style:
@@ -33,14 +40,22 @@ def _german(thing: Thing) -> str:
     gender, names = vocabulary()["motifs"][thing.motif][1].split(" ", 1)
     many = thing.count > 1
     ending = "e" if many else {"m": "er", "f": "e", "n": "es"}[gender]
-    count = vocabulary()["caption_counts"]["de"].split()[thing.count - 1] + ("e" if gender == "f" and not many else "")
-    return " ".join([count, *(_adjective(c) + ending for c in thing.colours[:1]), names.split("|")[many]])
+    count = vocabulary()["caption_counts"]["de"].split()[thing.count - 1] + (
+        "e" if gender == "f" and not many else ""
+    )
+    return " ".join(
+        [count, *(_adjective(c) + ending for c in thing.colours[:1]), names.split("|")[many]]
+    )
 
 
 def _english(thing: Thing) -> str:
     many = thing.count > 1
     words = [*thing.colours[:1], vocabulary()["motifs"][thing.motif][0].split("|")[many]]
-    count = "an" if not many and words[0][0] in "aeiou" else vocabulary()["caption_counts"]["en"].split()[thing.count - 1]
+    count = (
+        "an"
+        if not many and words[0][0] in "aeiou"
+        else vocabulary()["caption_counts"]["en"].split()[thing.count - 1]
+    )
     return " ".join([count, *words])
 
 

@@ -1,4 +1,6 @@
-"""Which colours a picture has: named ones as the text wants them, the others in harmony with them (OKLCH)."""
+"""Which colours a picture has: named ones as the text wants them, the others in harmony with them
+(OKLCH).
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,23 @@ RGB = tuple[int, int, int]
 
 WHITE: RGB = (255, 255, 255)
 BLACK: RGB = (16, 15, 18)
-_SCHEMES = ((0, 32, -32, 180, 205), (0, 150, 210, 30, 180), (0, 120, 240, 30, 150), (0, 25, 50, 190, 220), (0, 180, 20, 200, 90))
+_SCHEMES = (
+    (0, 32, -32, 180, 205),
+    (0, 150, 210, 30, 180),
+    (0, 120, 240, 30, 150),
+    (0, 25, 50, 190, 220),
+    (0, 180, 20, 200, 90),
+)
 _MOODS = {  # hue of the ground, lightness of the ground, chroma factor
-    "": (None, 0.90, 1.0), "calm": (215, 0.90, 0.75), "joy": (85, 0.92, 1.35), "sad": (255, 0.62, 0.5), "anger": (25, 0.42, 1.4),
-    "fear": (300, 0.26, 0.8), "dream": (300, 0.72, 0.95), "tender": (10, 0.93, 0.7),
-}  # fmt: skip
+    "": (None, 0.90, 1.0),
+    "calm": (215, 0.90, 0.75),
+    "joy": (85, 0.92, 1.35),
+    "sad": (255, 0.62, 0.5),
+    "anger": (25, 0.42, 1.4),
+    "fear": (300, 0.26, 0.8),
+    "dream": (300, 0.72, 0.95),
+    "tender": (10, 0.93, 0.7),
+}
 _LIGHTS = {"night": 0.24, "dusk": 0.55, "dawn": 0.86, "day": 0.93}
 
 
@@ -31,14 +45,19 @@ class Palette:
 
 
 def oklch(lightness: float, chroma: float, hue: float) -> RGB:
-    """The nearest sRGB colour, with less chroma where sRGB has not that much (Ottosson 2020, "A perceptual color space")."""
+    """The nearest sRGB colour, with less chroma where sRGB has not that much (Ottosson 2020, "A
+    perceptual color space").
+    """
     for _ in range(24):
         rgb = _linear(lightness, chroma, hue)
         if all(-0.001 <= c <= 1.001 for c in rgb):
             break
         chroma *= 0.92
     clipped = (min(1.0, max(0.0, c)) for c in rgb)
-    red, green, blue = (round(255 * (1.055 * c ** (1 / 2.4) - 0.055 if c > 0.0031308 else 12.92 * c)) for c in clipped)
+    red, green, blue = (
+        round(255 * (1.055 * c ** (1 / 2.4) - 0.055 if c > 0.0031308 else 12.92 * c))
+        for c in clipped
+    )
     return red, green, blue
 
 
@@ -72,8 +91,14 @@ def hexed(code: str) -> RGB:
 
 
 def mix(a: RGB, b: RGB, t: float) -> RGB:
-    """`a` at t=0, `b` at t=1; mixing with black or white keeps the HSV hue, which named colours need."""
-    return (round(a[0] + (b[0] - a[0]) * t), round(a[1] + (b[1] - a[1]) * t), round(a[2] + (b[2] - a[2]) * t))
+    """`a` at t=0, `b` at t=1; mixing with black or white keeps the HSV hue, which named colours
+    need.
+    """
+    return (
+        round(a[0] + (b[0] - a[0]) * t),
+        round(a[1] + (b[1] - a[1]) * t),
+        round(a[2] + (b[2] - a[2]) * t),
+    )
 
 
 def tint(rgb: RGB, t: float) -> RGB:
@@ -107,7 +132,9 @@ def nearest(rgb: RGB, choices: tuple[RGB, ...]) -> RGB:
 
     def far(other: RGB) -> float:
         other_light, other_chroma, other_hue = to_oklch(other)
-        turn = 2 * math.sqrt(chroma * other_chroma) * abs(math.sin(math.radians(hue - other_hue) / 2))
+        turn = (
+            2 * math.sqrt(chroma * other_chroma) * abs(math.sin(math.radians(hue - other_hue) / 2))
+        )
         return 0.5 * (light - other_light) ** 2 + (chroma - other_chroma) ** 2 + 3 * turn**2
 
     return min(choices, key=far)
@@ -128,7 +155,9 @@ def palette(reading: Reading, rng: np.random.Generator) -> Palette:
     base = int(reading.key[:4] or "0", 16) % 360 + rng.uniform(-25, 25)
     lightness = _LIGHTS.get(reading.light, lightness) if not grounds else lightness
     ground = grounds[0] if grounds else _free_ground(own, mood_hue, base, lightness, rng)
-    contrast = to_oklch(ground)[2] + 180 if grounds else base if mood_hue is None else mood_hue + 180
+    contrast = (
+        to_oklch(ground)[2] + 180 if grounds else base if mood_hue is None else mood_hue + 180
+    )
     if own and len(own) + len(grounds) > 1:  # no hue is added: the text named what it wants
         extra = [tint(own[0], 0.45), shade(own[-1], 0.4), tint(ground, 0.4), shade(ground, 0.4)]
         accents = tuple([*own, *extra][: max(5, len(own))])
@@ -139,19 +168,35 @@ def palette(reading: Reading, rng: np.random.Generator) -> Palette:
     return Palette(ground, ink, paper, tuple(apart(a, ground) for a in accents), bool(own))
 
 
-def _free_ground(own: list[RGB], hue: float | None, base: float, lightness: float, rng: np.random.Generator) -> RGB:
+def _free_ground(
+    own: list[RGB], hue: float | None, base: float, lightness: float, rng: np.random.Generator
+) -> RGB:
     if own:  # one named thing stands best on a ground of nearly no colour
         light = 0.93 if luminance(own[0]) < 0.7 and lightness > 0.5 else 0.32
         return oklch(light, 0.018, to_oklch(own[0])[2] + 60)
-    if hue is None and lightness > 0.8:  # no mood and no light named: pale, strong or dark, as it comes
+    if (
+        hue is None and lightness > 0.8
+    ):  # no mood and no light named: pale, strong or dark, as it comes
         lightness = float(rng.choice([0.93, 0.88, 0.78, 0.7, 0.28]))
-    return oklch(lightness + rng.uniform(-0.04, 0.02), 0.04 if lightness > 0.85 else 0.085, base if hue is None else hue)
+    return oklch(
+        lightness + rng.uniform(-0.04, 0.02),
+        0.04 if lightness > 0.85 else 0.085,
+        base if hue is None else hue,
+    )
 
 
-def _harmony(own: list[RGB], base: float, chroma: float, rng: np.random.Generator) -> tuple[RGB, ...]:
+def _harmony(
+    own: list[RGB], base: float, chroma: float, rng: np.random.Generator
+) -> tuple[RGB, ...]:
     if own:
-        quiet = [recolour(own[0], chroma=0.5, lightness=k, turn=t) for k, t in ((1.25, 20), (0.7, -20), (1.4, 40), (0.55, 0))]
+        quiet = [
+            recolour(own[0], chroma=0.5, lightness=k, turn=t)
+            for k, t in ((1.25, 20), (0.7, -20), (1.4, 40), (0.55, 0))
+        ]
         return (own[0], *quiet)
     scheme = _SCHEMES[int(rng.integers(len(_SCHEMES)))]
     levels = rng.permutation([0.52, 0.62, 0.70, 0.78, 0.44])
-    return tuple(oklch(float(light), 0.15 * chroma, base + turn) for light, turn in zip(levels, scheme, strict=True))
+    return tuple(
+        oklch(float(light), 0.15 * chroma, base + turn)
+        for light, turn in zip(levels, scheme, strict=True)
+    )

@@ -1,4 +1,6 @@
-"""What a text asks to be seen: its things, colours, counts, light and mood, read by rule from German or English words."""
+"""What a text asks to be seen: its things, colours, counts, light and mood, read by rule from
+German or English words.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,25 @@ from typing import Any, Literal
 MAX_CHARACTERS = 10_000
 MAX_KNOWN, MAX_UNKNOWN = 7, 5
 _TOKEN = re.compile(r"[^\W_]+(?:-[^\W_]+)*|[.,;:!?\n]")
-_ENDINGS = ("", "e", "n", "en", "er", "em", "es", "s", "ern", "ere", "eren", "erer", "ne", "nen", "chen", "lein", "ing")
+_ENDINGS = (
+    "",
+    "e",
+    "n",
+    "en",
+    "er",
+    "em",
+    "es",
+    "s",
+    "ern",
+    "ere",
+    "eren",
+    "erer",
+    "ne",
+    "nen",
+    "chen",
+    "lein",
+    "ing",
+)
 _SINGULAR_ENDINGS = ("", "chen", "lein")
 _TRAITS = ("settings", "light", "season", "weather", "mood", "texture", "abstract")
 _LINKS = ("", "s", "n", "en", "es", "er", "e")
@@ -25,7 +45,9 @@ Role = Literal["thing", "ground", "setting", "free"]
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A colour the text names, and whom it belongs to: a thing, the ground, the setting or nobody."""
+    """A colour the text names, and whom it belongs to: a thing, the ground, the setting or
+    nobody.
+    """
 
     colour: str  # "red", "dark red", "light red"
     role: Role
@@ -33,7 +55,9 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One kind of thing to be shown: a motif we can draw, or (`motif == ""`) a word whose letters decide the form."""
+    """One kind of thing to be shown: a motif we can draw, or (`motif == ""`) a word whose letters
+    decide the form.
+    """
 
     word: str
     motif: str = ""
@@ -47,7 +71,9 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What `read` found in a text; `key` is the hash of the whole text, so that different texts look different."""
+    """What `read` found in a text; `key` is the hash of the whole text, so that different texts
+    look different.
+    """
 
     things: tuple[Thing, ...] = ()
     colours: tuple[Mention, ...] = ()
@@ -72,7 +98,9 @@ class Reading:
 
     @property
     def shown(self) -> tuple[Thing, ...]:
-        """What we know; where we know nothing the forms of the unknown words, or without a word three from the text's hash."""
+        """What we know; where we know nothing the forms of the unknown words, or without a word
+        three from the text's hash.
+        """
         return self.known or self.things or self.free
 
     @property
@@ -94,7 +122,9 @@ def read(text: str, language: str = "") -> Reading:
     text = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS])
     tokens = [t for t in _TOKEN.findall(text) if len(t) <= 60]
     language = language or _language(tokens)
-    parser = _Parser(language=language, key=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest())
+    parser = _Parser(
+        language=language, key=hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    )
     for token in tokens:
         parser.take(token)
     return parser.reading()
@@ -108,12 +138,16 @@ def vocabulary() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What one word means: its kind (colour, motif, number, ...), its value, and whether the form is a plural."""
+    """What one word means: its kind (colour, motif, number, ...), its value, and whether the form
+    is a plural.
+    """
 
     kind: str
     value: str
     plural: bool = False
-    extra: tuple[Hit, ...] = ()  # what the first half of a compound adds: Winterwald is a forest in winter
+    extra: tuple[
+        Hit, ...
+    ] = ()  # what the first half of a compound adds: Winterwald is a forest in winter
 
 
 def fold(word: str) -> str:
@@ -138,27 +172,39 @@ def _entries() -> Iterator[tuple[Hit, str]]:
     v = vocabulary()
     for kind in ("numbers", "sizes", "places", "over", "on", "not", "shades", "grounds"):
         yield from ((Hit(kind, value), words) for value, words in v[kind].items())
-    yield from ((Hit("colour", name), f"{name} {de} {words}") for name, (_, de, words) in v["colours"].items())
+    yield from (
+        (Hit("colour", name), f"{name} {de} {words}")
+        for name, (_, de, words) in v["colours"].items()
+    )
     for name, entry in v["motifs"].items():
         one, many = entry[0].split("|") if " " not in entry[0] else ("", "")
         one_de, many_de = entry[1].split(" ", 1)[1].split("|")
         german = [f"de:{w}" if w in _AMBIGUOUS else w for w in (one_de.lower(), many_de.lower())]
         yield Hit("motif", name, plural=True), " ".join([many, german[1]] if one != many else [])
         yield Hit("motif", name), " ".join([one, german[0], entry[5]])
-    yield from ((Hit("motif", name, plural=True, extra=(Hit("numbers", "8"),)), words) for name, words in v["many"].items())
+    yield from (
+        (Hit("motif", name, plural=True, extra=(Hit("numbers", "8"),)), words)
+        for name, words in v["many"].items()
+    )
     for kind in _TRAITS:
         yield from ((Hit(kind, value), words) for value, words in v[kind].items())
     yield from ((Hit("plain", ""), v[name]) for name in ("plain_de", "plain_en"))
 
 
-_AMBIGUOUS = frozenset(("stern", "boot", "hut", "kind", "wal", "uhr"))  # German nouns that mean something else in English
+_AMBIGUOUS = frozenset(
+    ("stern", "boot", "hut", "kind", "wal", "uhr")
+)  # German nouns that mean something else in English
 
 
 def _language(tokens: list[str]) -> str:
     v = vocabulary()
     german, english = frozenset(v["plain_de"].split()), frozenset(v["plain_en"].split())
     low = [token.casefold() for token in tokens[:400]]
-    return "de" if sum((t in german) - (t in english) + any(c in "äöüß" for c in t) for t in low) > 0 else "en"
+    return (
+        "de"
+        if sum((t in german) - (t in english) + any(c in "äöüß" for c in t) for t in low) > 0
+        else "en"
+    )
 
 
 @lru_cache(maxsize=8192)
@@ -169,10 +215,20 @@ def _look_up(word: str, language: str) -> Hit | None:
     if direct or len(folded) < 7:
         return direct
     if "-" in folded:
-        return next(filter(None, (_look_up(part, language) for part in reversed(word.split("-")))), None)
+        return next(
+            filter(None, (_look_up(part, language) for part in reversed(word.split("-")))), None
+        )
     for cut in range(3, len(folded) - 3):
         tail = _inflected(folded[cut:], word[cut:], lexicon)
-        if tail and tail.kind in ("motif", "colour", "settings", "weather", "light", "season", "grounds"):
+        if tail and tail.kind in (
+            "motif",
+            "colour",
+            "settings",
+            "weather",
+            "light",
+            "season",
+            "grounds",
+        ):
             return _compound(folded[:cut], tail, lexicon)
     return None
 
@@ -183,7 +239,11 @@ def _inflected(folded: str, word: str, lexicon: dict[str, tuple[Hit, str]]) -> H
         if folded.endswith(ending) and len(stem) >= (3 if ending else 2) and stem in lexicon:
             hit, lemma = lexicon[stem]
             moved = lemma.isascii() != word.isascii()  # Vogel, Vögel
-            return replace(hit, plural=hit.plural or (hit.kind == "motif" and (ending not in _SINGULAR_ENDINGS or moved)))
+            return replace(
+                hit,
+                plural=hit.plural
+                or (hit.kind == "motif" and (ending not in _SINGULAR_ENDINGS or moved)),
+            )
     return None
 
 
@@ -191,14 +251,26 @@ def _compound(head: str, tail: Hit, lexicon: dict[str, tuple[Hit, str]]) -> Hit:
     """Tail with what its first half adds (Nachthimmel, Rotkehlchen do; Apfelbaum stays a tree)."""
     for link in _LINKS:
         found = lexicon.get(head.removesuffix(link))
-        if found and found[0].kind in ("colour", "shades", "light", "season", "weather", "settings", "sizes", "mood", "numbers"):
+        if found and found[0].kind in (
+            "colour",
+            "shades",
+            "light",
+            "season",
+            "weather",
+            "settings",
+            "sizes",
+            "mood",
+            "numbers",
+        ):
             return replace(tail, extra=(*tail.extra, found[0]))
     return tail
 
 
 @dataclass
 class _Parser:
-    """Reads word by word: adjectives wait for their noun; a comma or full stop gives them to the noun before."""
+    """Reads word by word: adjectives wait for their noun; a comma or full stop gives them to the
+    noun before.
+    """
 
     language: str
     key: str
@@ -221,8 +293,15 @@ class _Parser:
             self.flush()
             return
         hit = _look_up(token, self.language)
-        if (token in ("and", "und") or (hit and hit.kind == "on")) and self.place and self.clause and not self.waiting:
-            self.flush()  # "a house on the left and a tree": left is the house's; "a square on the left on a blue ground"
+        if (
+            (token in ("and", "und") or (hit and hit.kind == "on"))
+            and self.place
+            and self.clause
+            and not self.waiting
+        ):
+            # "a house on the left and a tree": left is the house's; "a square on the left on a blue
+            # ground"
+            self.flush()
         if hit is None:
             self.unknown(token)
             return
@@ -256,24 +335,51 @@ class _Parser:
             self.circumstance(kind, value)
 
     def relate(self, relation: str) -> None:
-        """`A over B`: A goes to the top, and the next thing, B, to the bottom; `under` the other way round."""
+        """`A over B`: A goes to the top, and the next thing, B, to the bottom; `under` the other
+        way round.
+        """
         if self.things and not self.things[-1].place:
-            self.things[-1] = replace(self.things[-1], place=("top" if relation == "over" else "bottom",))
+            self.things[-1] = replace(
+                self.things[-1], place=("top" if relation == "over" else "bottom",)
+            )
             self.relation = "bottom" if relation == "over" else "top"
 
     def thing(self, hit: Hit, token: str) -> None:
         if not self.negated:
             entry = vocabulary()["motifs"][hit.value]
-            count = self.count if self.count > 1 or (self.count == 1 and not hit.extra) else (3 if hit.plural else 1)
+            count = (
+                self.count
+                if self.count > 1 or (self.count == 1 and not hit.extra)
+                else (3 if hit.plural else 1)
+            )
             place = tuple(self.place) or ((self.relation,) if self.relation else ())
-            self.add(Thing(token, hit.value, count, self.size * entry[4], tuple(self.waiting), place, entry[2]))
+            self.add(
+                Thing(
+                    token,
+                    hit.value,
+                    count,
+                    self.size * entry[4],
+                    tuple(self.waiting),
+                    place,
+                    entry[2],
+                )
+            )
             self.give("thing")
         self.reset()
 
     def add(self, thing: Thing) -> None:
         for i, old in enumerate(self.things):
-            if old.motif == thing.motif and (thing.motif or old.word == thing.word) and (not thing.colours or thing.colours == old.colours):
-                self.things[i] = replace(old, count=max(old.count, thing.count), weight=old.weight + 1, place=old.place or thing.place)
+            if (
+                old.motif == thing.motif
+                and (thing.motif or old.word == thing.word)
+                and (not thing.colours or thing.colours == old.colours)
+            ):
+                self.things[i] = replace(
+                    old,
+                    count=max(old.count, thing.count),
+                    weight=old.weight + 1,
+                    place=old.place or thing.place,
+                )
                 self.clause.append(i)
                 return
         self.things.append(thing)
@@ -298,7 +404,16 @@ class _Parser:
         noun = self.language != "de" or token[:1].isupper()
         if len(token) >= 4 or not token.isascii():
             colours = tuple(self.waiting) if noun and self.language == "de" else ()
-            self.add(Thing(token, "", max(self.count, 1) if noun else 1, self.size, colours, tuple(self.place)))
+            self.add(
+                Thing(
+                    token,
+                    "",
+                    max(self.count, 1) if noun else 1,
+                    self.size,
+                    colours,
+                    tuple(self.place),
+                )
+            )
             if colours:
                 self.give("thing")
                 self.reset()
@@ -308,8 +423,12 @@ class _Parser:
         self.count, self.size, self.on_ground, self.negated = 0, 1.0, False, False
 
     def flush(self) -> None:
-        """End of a clause: what still waits belongs to the ground (`on blue`), to the last thing, or to nobody."""
-        bare = [i for i in (self.clause or range(len(self.things))[-1:]) if not self.things[i].colours]
+        """End of a clause: what still waits belongs to the ground (`on blue`), to the last thing,
+        or to nobody.
+        """
+        bare = [
+            i for i in self.clause or range(len(self.things))[-1:] if not self.things[i].colours
+        ]
         known = [i for i in bare if self.things[i].motif] or bare
         if self.waiting and known and not self.on_ground:
             self.things[known[-1]] = replace(self.things[known[-1]], colours=tuple(self.waiting))
@@ -321,12 +440,33 @@ class _Parser:
 
     def reading(self) -> Reading:
         self.flush()
-        by_weight = sorted(self.things, key=lambda t: -t.weight)  # stable: the first named comes first
-        kept = [t for t in by_weight if t.motif][:MAX_KNOWN] + [t for t in by_weight if not t.motif][:MAX_UNKNOWN]
+        by_weight = sorted(
+            self.things, key=lambda t: -t.weight
+        )  # stable: the first named comes first
+        kept = [t for t in by_weight if t.motif][:MAX_KNOWN] + [
+            t for t in by_weight if not t.motif
+        ][:MAX_UNKNOWN]
         things = tuple(t for t in self.things if t in kept)
         formal = [t.habitat == "shape" for t in things if t.motif]
-        abstraction = 1.0 if "abstract" in self.found or not formal else round(sum(formal) / len(formal), 2)
+        abstraction = (
+            1.0 if "abstract" in self.found or not formal else round(sum(formal) / len(formal), 2)
+        )
         named = ("light", "season", "weather", "mood", "texture", "settings")
-        light, season, weather, mood, texture, setting = (self.found.get(kind, "") for kind in named)
+        light, season, weather, mood, texture, setting = (
+            self.found.get(kind, "") for kind in named
+        )
         colours, words = tuple(dict.fromkeys(self.colours)), tuple(self.words[:200])
-        return Reading(things, colours, light, season, weather, mood, texture, setting, abstraction, words, self.language, self.key)
+        return Reading(
+            things,
+            colours,
+            light,
+            season,
+            weather,
+            mood,
+            texture,
+            setting,
+            abstraction,
+            words,
+            self.language,
+            self.key,
+        )
