@@ -33,8 +33,9 @@ from devpipe.record.events import (
     TextWritten,
     VerdictGiven,
 )
-from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
+from devpipe.values import new_run_id
 
 TEXT = "Eine Katze sitzt im Regen und zählt die Tropfen, die von den roten Dächern fallen. " * 4
 PICTURE = os.urandom(50_000)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from devpipe.version import __version__
 
 if TYPE_CHECKING:
     from devpipe.config.settings import Settings
@@ -45,8 +45,9 @@ __all__ = [
     "Recordings",
     "Run",
     "Settings",
+    "UsageError",
+    "__version__",
 ]
-__all__ += ["UsageError"]
 
 
 def __getattr__(name: str) -> object:

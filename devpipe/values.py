@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
+
+from devpipe.errors import UsageError
 
 Stage = Literal["input", "interception", "pre_output", "generation"]
 STAGES: tuple[Stage, ...] = ("input", "interception", "pre_output", "generation")
@@ -216,3 +221,33 @@ def derived_seed(seed: int, *names: object) -> int:
     """A seed in 1..2**31-1 for one random step, fixed by the run's seed and the step's name."""
     digest = hashlib.sha256("/".join([str(seed), *map(str, names)]).encode()).digest()
     return int.from_bytes(digest[:8], "big") % MAX_SEED + 1
+
+
+def draw_seed() -> int:
+    """A new seed in 1..2**31-1, the range that every backend takes."""
+    return secrets.randbelow(MAX_SEED) + 1
+
+
+def seed_in_range(seed: object, *, name: str = "seed") -> int | None:
+    """The seed as an int in 1..2**31-1, or None. Raises UsageError."""
+    if seed is None:
+        return None
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        try:
+            seed = int(str(seed))
+        except ValueError:
+            raise UsageError(
+                f"The {name} {str(seed)[:40]!r} is no integer.",
+                hint=f"Give a whole number from 1 to {MAX_SEED}.",
+            ) from None
+    if not 1 <= seed <= MAX_SEED:
+        raise UsageError(
+            f"The {name} is out of range.", hint=f"Give a whole number from 1 to {MAX_SEED}."
+        )
+    return seed
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """An id that sorts by time and that nobody else draws: 20261122-141503-k3v9x2ma (UTC)."""
+    drawn = base64.b32encode(secrets.token_bytes(5)).decode().lower()
+    return f"{(now or datetime.now(UTC)).astimezone(UTC):%Y%m%d-%H%M%S}-{drawn}"

@@ -27,8 +27,9 @@ from devpipe.record.events import (
     VerdictGiven,
 )
 from devpipe.record.reader import Recording
-from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
+from devpipe.values import new_run_id
 
 PROMPT = "Eine rote Katze im Regen"
 REWRITTEN = "Eine Katze im Regen, zerrissen und neu geklebt"

@@ -20,8 +20,9 @@ from devpipe.cli import main
 from devpipe.cli.screen import Screen
 from devpipe.record.events import AttemptStarted, RunStarted, TextWritten
 from devpipe.record.reader import Recording
-from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
+from devpipe.values import new_run_id
 
 Command = Callable[..., Done]
 FIELDS = {

@@ -14,8 +14,9 @@ from contexts import REPOSITORY, Desk, Streamed, Written
 from engines import engine_in
 
 from devpipe.backends.base import Backend, Emit
-from devpipe.backends.chain import Candidate, Chain, leaves, may_hop, wait_for
+from devpipe.backends.chain import may_hop, wait_for
 from devpipe.backends.registry import Backends
+from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavailable, UnknownName
 from devpipe.record.events import AttemptFinished, AttemptStarted, TextStreamed, TextWritten, Warned
 from devpipe.stages.context import Refused, Where
@@ -80,7 +81,7 @@ def test_the_stricter_boundary_counts(own: str, other: str) -> None:
 )  # fmt: skip
 def test_what_leaves_a_boundary(place: str, boundary: str, out: bool) -> None:
     """Each lies inside the next; a place that nobody knows lies outside."""
-    assert leaves(place, boundary) is out  # type: ignore[arg-type]
+    assert outside(place, boundary) is out  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,10 @@ from devpipe.record.events import (
     Warned,
 )
 from devpipe.record.reader import Recording
-from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
 from devpipe.record.summary import RunSummary
+from devpipe.values import new_run_id
 from tests.faults.harness import Nursery, violations
 from tests.faults.test_crashes import killed_at_random
 

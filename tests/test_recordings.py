@@ -26,8 +26,9 @@ from devpipe.record.reader import (
     read_prefix,
     run_folder,
 )
-from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
+from devpipe.values import new_run_id
 from tests.faults.writer import RUN_ID, Witness, started, whole_run
 
 GOLDEN = Path(__file__).parent / "recordings"

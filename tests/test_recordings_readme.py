@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from devpipe.record import events
-from devpipe.record.recorder import Recorder, new_run_id
+from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
+from devpipe.values import new_run_id
 
 README = Path(__file__).parents[1] / "recordings" / "README.md"
 

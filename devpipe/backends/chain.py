@@ -4,73 +4,16 @@ leave, and when money forbids a next try.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 from devpipe.backends.base import Backend, Emit
 from devpipe.backends.registry import Backends
+from devpipe.config.chains import Candidate
 from devpipe.errors import BackendError, RateLimited, Unavailable
-from devpipe.values import BOUNDARIES, Boundary, TextRequest, TextResult
+from devpipe.values import Boundary, TextRequest, TextResult
 
 LONGEST_WAIT_S = 20.0
 UNSAID_WAIT_S = 2.0
-_PREFIX = re.compile(rf"\s*({'|'.join(BOUNDARIES)})\s*:\s*(?P<rest>.*)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One text model of a chain."""
-
-    backend: str
-    model: str = ""
-
-    @property
-    def by_procedure(self) -> bool:
-        return self.backend == "procedural"
-
-    def __str__(self) -> str:
-        return f"{self.backend}/{self.model}" if self.model else self.backend
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """Text models in the order in which they are asked, and the boundary that no request
-    may leave.
-    """
-
-    candidates: tuple[Candidate, ...] = ()
-    boundary: Boundary = "world"
-
-    @classmethod
-    @lru_cache(maxsize=64)
-    def read(cls, text: str) -> Chain:
-        """The chain that a setting spells: `a/x`, or `local: a/x, b/y`; none for an empty text.
-
-        >>> Chain.read("eu: ollama/llama3:8b, procedural").candidates[0]
-        Candidate(backend='ollama', model='llama3:8b')
-        """
-        prefix = _PREFIX.fullmatch(text)
-        rest = prefix["rest"] if prefix else text
-        spelled = [one.strip().partition("/") for one in rest.split(",")] if rest.strip() else []
-        candidates = tuple(Candidate(backend, model) for backend, _, model in spelled)
-        return cls(
-            candidates, next(one for one in BOUNDARIES if one == prefix[1]) if prefix else "world"
-        )
-
-    def within(self, boundary: Boundary) -> Chain:
-        """This chain, where another boundary holds besides its own: the stricter one counts."""
-        return Chain(self.candidates, min(self.boundary, boundary, key=BOUNDARIES.index))
-
-    @property
-    def by_model(self) -> bool:
-        """Whether a model is asked first: no candidate, or a procedure alone, is none."""
-        return bool(self.candidates) and not self.candidates[0].by_procedure
-
-    def __str__(self) -> str:
-        prefix = f"{self.boundary}: " if self.boundary != "world" and self.by_model else ""
-        return prefix + ", ".join(map(str, self.candidates))
 
 
 class Missing(Backend):
@@ -94,15 +37,6 @@ def opened(backends: Backends, name: str) -> Backend:
         return backends[name]
     except Unavailable as why:
         return Missing(why)
-
-
-def leaves(place: Boundary, boundary: Boundary) -> bool:
-    """Whether a request that travels so far leaves the boundary; a place that nobody knows is the
-    whole world.
-    """
-    return place != boundary != "world" and (
-        place not in BOUNDARIES or BOUNDARIES.index(place) > BOUNDARIES.index(boundary)
-    )
 
 
 def wait_for(error: BackendError) -> float | None:

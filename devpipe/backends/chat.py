@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Health
-from devpipe.backends.chain import Chain, leaves
 from devpipe.backends.http import CHAT, COLD, Answer, Http, Patience
+from devpipe.config.chains import Chain, outside
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import Boundary, Cost, TextRequest, TextResult
 
@@ -220,7 +220,7 @@ class Chat(Backend):
 
     def keep_inside(self, request: TextRequest) -> None:
         """Raises Rejected where the text would leave the boundary."""
-        if leaves(place := self.boundary(request.model), request.boundary):
+        if outside(place := self.boundary(request.model), request.boundary):
             problem = (
                 f"{self.http.name} would take the text too far: {request.model} is {place!r}, and"
                 f" {request.boundary!r} is allowed."

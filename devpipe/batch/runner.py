@@ -14,8 +14,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from devpipe.backends.chain import Chain, opened
+from devpipe.backends.chain import opened
 from devpipe.batch.plan import Item, Plan
+from devpipe.config.chains import Chain
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
 
 if TYPE_CHECKING:

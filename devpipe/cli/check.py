@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from devpipe.backends.base import Health
-from devpipe.backends.chain import Candidate, Chain, leaves
 from devpipe.backends.registry import Backends
 from devpipe.cli.adopt import unnamed_models, unready
+from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.config.lint import lint
 from devpipe.config.models import Catalogue, load_catalogue
 from devpipe.config.settings import Settings
@@ -159,7 +159,7 @@ def _outside(settings: Settings, backends: Backends) -> list[str]:
     for task, models in settings.models.items():
         chain = Chain.read(models)
         if chain.candidates and all(
-            leaves(_place(backends, one), chain.boundary) for one in chain.candidates
+            outside(_place(backends, one), chain.boundary) for one in chain.candidates
         ):
             found.append(
                 f"models.{task}: nothing will be asked, all of {chain} lies outside of"

@@ -24,6 +24,7 @@ from devpipe.cli import (
 from devpipe.cli.screen import Screen, complain, plain, say, say_json
 from devpipe.errors import ConfigError, DevpipeError, UsageError
 from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar
+from devpipe.version import __version__
 
 if TYPE_CHECKING:
     from devpipe.batch.runner import Report, Row
@@ -62,9 +63,7 @@ def act(parse: Callable[[], Asked], *, json: bool) -> int:
 
 
 def _version() -> int:
-    import devpipe
-
-    say(f"devpipe {devpipe.__version__}")
+    say(f"devpipe {__version__}")
     return EXIT_COMPLETED
 
 

@@ -23,7 +23,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from devpipe.backends.chain import Candidate, Chain
+from devpipe.config.chains import Candidate, Chain
 from devpipe.config.models import faults_of
 from devpipe.config.workspace import find_home
 from devpipe.errors import ConfigError, Fault, offer

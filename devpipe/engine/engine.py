@@ -12,18 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from devpipe.aio import CLOSING_S
 from devpipe.backends.base import Backend
 from devpipe.backends.registry import Backends
 from devpipe.config.models import Catalogue, load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.config.workspace import find_home
-from devpipe.engine.loop import CLOSING_S, Fsyncs, LoopThread
-from devpipe.engine.request import Asker, Prompt, Relation, RunRequest, draw_seed
+from devpipe.engine.loop import Fsyncs, LoopThread
+from devpipe.engine.request import Asker, Prompt, Relation, RunRequest
 from devpipe.engine.run import OpenRun, Run
 from devpipe.engine.session import Work
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.record.reader import Recordings, run_folder
 from devpipe.safety.rules import shipped_rules
+from devpipe.values import draw_seed
 
 if TYPE_CHECKING:
     from devpipe.analysis.replay import Replay

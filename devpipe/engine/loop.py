@@ -12,13 +12,11 @@ import concurrent.futures
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-# an idle event loop does not notice an interrupt (ipython/ipykernel#881); one that wakes does
-HEARTBEAT_S = 0.2
-CLOSING_S = 10.0
+from devpipe.aio import CLOSING_S
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,15 +85,6 @@ async def _cancel_all() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run something that blocks in a worker thread; right here while the interpreter ends and takes
-    no more work.
-    """
-    if threading.main_thread().is_alive():
-        return await asyncio.to_thread(function, *args, **kwargs)
-    return function(*args, **kwargs)
-
-
 class Fsyncs(ThreadPoolExecutor):
     """Threads for fsyncs alone: several at once cost one commit of a slow disk's journal.
 
@@ -125,37 +114,3 @@ class Fsyncs(ThreadPoolExecutor):
         )
         self._took = (time.perf_counter() - began) / (1 if at_once else max(len(items), 1))
         return iter(done)
-
-
-async def finish_even_if_cancelled(work: Awaitable[T]) -> T:
-    """Await `work` to its end; a cancellation that arrives meanwhile is raised afterwards."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()
-        raise
-
-
-async def await_elsewhere(
-    future: concurrent.futures.Future[T], *, on_cancel: Callable[[], object]
-) -> T:
-    """Await the engine's work in the caller's loop, waking often enough for an interrupt to arrive.
-
-    A cancelled caller calls `on_cancel` and still waits, up to CLOSING_S, until the work has
-    written its ending.
-    """
-    waiting = asyncio.wrap_future(future)
-    try:
-        while not waiting.done():
-            await asyncio.wait({waiting}, timeout=HEARTBEAT_S)
-    except asyncio.CancelledError:
-        on_cancel()
-        await asyncio.wait({waiting}, timeout=CLOSING_S)
-        if waiting.done() and not waiting.cancelled():
-            waiting.exception()  # seen: the cancellation is what the caller hears of
-        raise
-    return waiting.result()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,10 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from devpipe.config.models import Catalogue, InterceptionPipeline, MediaPipeline, OutputConfig
 from devpipe.errors import Parked, UnknownName, UsageError
-from devpipe.record.recorder import new_run_id
 from devpipe.record.summary import RunSummary
-from devpipe.text.clean import clean, seed_in_range
-from devpipe.values import LEVELS, MAX_SEED, STAGES, Attachment, Level, Scalar, Stage
+from devpipe.text.clean import clean
+from devpipe.values import (
+    LEVELS,
+    STAGES,
+    Attachment,
+    Level,
+    Scalar,
+    Stage,
+    draw_seed,
+    new_run_id,
+    seed_in_range,
+)
 
 if TYPE_CHECKING:
     from devpipe.record.reader import Recording, Recordings
@@ -52,11 +60,6 @@ class RunRequest:
     edited: Mapping[str, str] = field(
         default_factory=dict
     )  # the person's own wording of Stage 2's result
-
-
-def draw_seed() -> int:
-    """A new seed in 1..2**31-1, the range that every backend takes."""
-    return secrets.randbelow(MAX_SEED) + 1
 
 
 @dataclass(frozen=True, slots=True)

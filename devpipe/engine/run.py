@@ -12,15 +12,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mappi
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devpipe.engine.loop import CLOSING_S, HEARTBEAT_S, LoopThread, await_elsewhere
-from devpipe.engine.request import draw_seed, texts_of
+from devpipe.aio import CLOSING_S, HEARTBEAT_S, await_elsewhere
+from devpipe.engine.loop import LoopThread
+from devpipe.engine.request import texts_of
 from devpipe.errors import DevpipeError, NotAllowed, UsageError
 from devpipe.record.events import ArtifactWritten, Event, Problem, Recorded, VerdictGiven
 from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary
 from devpipe.stages.context import Refused
-from devpipe.text.clean import seed_in_range
-from devpipe.values import Outcome
+from devpipe.values import Outcome, draw_seed, seed_in_range
 
 if TYPE_CHECKING:
     from devpipe.engine.session import Work

@@ -19,10 +19,10 @@ from importlib import metadata
 
 from pydantic_core import to_json
 
+from devpipe.aio import finish_even_if_cancelled, in_thread
 from devpipe.backends.registry import Backends
 from devpipe.config.models import Model
 from devpipe.config.settings import Settings
-from devpipe.engine.loop import finish_even_if_cancelled, in_thread
 from devpipe.engine.request import RunRequest
 from devpipe.errors import BackendError, RecorderError, UsageError
 from devpipe.record.events import (

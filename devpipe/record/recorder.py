@@ -12,13 +12,11 @@ fsync Failures?", USENIX ATC 2020).
 
 from __future__ import annotations
 
-import base64
 import errno
 import fcntl
 import hashlib
 import json
 import os
-import secrets
 import socket
 import threading
 import time
@@ -65,7 +63,7 @@ from devpipe.record.redaction import Redactor
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-__all__ = ["Recorded", "Recorder", "new_run_id"]
+__all__ = ["Recorded", "Recorder"]
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -86,12 +84,6 @@ _HINTS |= {
     errno.ENFILE: _HINTS[errno.EMFILE],
 }
 _HINTS |= {errno.EOPNOTSUPP: _HINTS[errno.ENOLCK], errno.ENOSYS: _HINTS[errno.ENOLCK]}
-
-
-def new_run_id(now: datetime | None = None) -> str:
-    """An id that sorts by time and that nobody else draws: 20261122-141503-k3v9x2ma (UTC)."""
-    drawn = base64.b32encode(secrets.token_bytes(5)).decode().lower()
-    return f"{(now or datetime.now(UTC)).astimezone(UTC):%Y%m%d-%H%M%S}-{drawn}"
 
 
 class Recorder:

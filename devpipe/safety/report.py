@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devpipe.engine.loop import await_elsewhere
+from devpipe.aio import await_elsewhere
 from devpipe.engine.session import Work
 from devpipe.errors import UsageError
 from devpipe.stages import input as stage_1

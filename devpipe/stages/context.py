@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal, NamedTuple, TypeVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Piece, Preview, Progress, Queued
-from devpipe.backends.chain import Candidate, Chain, exhausted, leaves, may_hop, opened, wait_for
+from devpipe.backends.chain import exhausted, may_hop, opened, wait_for
 from devpipe.backends.registry import Backends
+from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig
 from devpipe.errors import BackendError, CutOff, DevpipeError, RateLimited, Rejected
 from devpipe.record import events
@@ -169,7 +170,7 @@ class Context:
         chain = Chain.read(self.models["judge"])
         for candidate in chain.candidates:
             backend = opened(self.backends, candidate.backend)
-            if not leaves(backend.boundary(candidate.model), chain.boundary):
+            if not outside(backend.boundary(candidate.model), chain.boundary):
                 try:
                     return await backend.digest(candidate.model)
                 except BackendError:
@@ -224,7 +225,7 @@ class Context:
         for candidate in chain.candidates:
             backend = opened(self.backends, candidate.backend)
             place = backend.boundary(candidate.model)
-            if leaves(place, chain.boundary):
+            if outside(place, chain.boundary):
                 self._warn(
                     where,
                     f"{candidate} was not asked: the text may go no further than"

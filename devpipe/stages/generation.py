@@ -6,8 +6,8 @@ import hashlib
 from contextlib import suppress
 from dataclasses import replace
 
+from devpipe.aio import in_thread
 from devpipe.backends.base import Backend
-from devpipe.engine.loop import in_thread
 from devpipe.errors import NotAllowed, Rejected, Unavailable
 from devpipe.media.pictures import is_picture, seconds_of, size_of, sniff
 from devpipe.media.provenance import BY_MODEL, BY_PROCEDURE, Provenance, bare, plays, remuxer, stamp

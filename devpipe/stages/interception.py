@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from devpipe.backends.chain import Candidate
+from devpipe.config.chains import Candidate
 from devpipe.config.models import Step
 from devpipe.errors import Rejected
 from devpipe.record.events import TextWritten

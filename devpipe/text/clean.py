@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 from devpipe.errors import UsageError
-from devpipe.values import MAX_PROMPT_CHARACTERS, MAX_SEED
+from devpipe.values import MAX_PROMPT_CHARACTERS
 
 _KEPT_CONTROLS = "\n\t"
 _JOINERS = "\u200c\u200d"  # spelling of Persian and of emoji
@@ -44,22 +44,3 @@ def clean(text: object, *, what: str = "prompt") -> str:
             hint="Shorten it.",
         )
     return kept.strip()
-
-
-def seed_in_range(seed: object, *, name: str = "seed") -> int | None:
-    """The seed as an int in 1..2**31-1, or None. Raises UsageError."""
-    if seed is None:
-        return None
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        try:
-            seed = int(str(seed))
-        except ValueError:
-            raise UsageError(
-                f"The {name} {str(seed)[:40]!r} is no integer.",
-                hint=f"Give a whole number from 1 to {MAX_SEED}.",
-            ) from None
-    if not 1 <= seed <= MAX_SEED:
-        raise UsageError(
-            f"The {name} is out of range.", hint=f"Give a whole number from 1 to {MAX_SEED}."
-        )
-    return seed

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from devpipe.config.models import Catalogue, Parameter
 from devpipe.record.summary import RunSummary
 from devpipe.show.html import h
-from devpipe.text.clean import seed_in_range
-from devpipe.values import Scalar
+from devpipe.values import Scalar, seed_in_range
 from devpipe.widgets.words import words
 
 PICTURES = ("image", "mask", "control")

@@ -1,0 +1,73 @@
+"""Which models are asked for a task, in which order, and how far may a text travel?"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from devpipe.values import BOUNDARIES, Boundary
+
+_PREFIX = re.compile(rf"\s*({'|'.join(BOUNDARIES)})\s*:\s*(?P<rest>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One text model of a chain."""
+
+    backend: str
+    model: str = ""
+
+    @property
+    def by_procedure(self) -> bool:
+        return self.backend == "procedural"
+
+    def __str__(self) -> str:
+        return f"{self.backend}/{self.model}" if self.model else self.backend
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Text models in the order in which they are asked, and the boundary that no request
+    may leave.
+    """
+
+    candidates: tuple[Candidate, ...] = ()
+    boundary: Boundary = "world"
+
+    @classmethod
+    @lru_cache(maxsize=64)
+    def read(cls, text: str) -> Chain:
+        """The chain that a setting spells: `a/x`, or `local: a/x, b/y`; none for an empty text.
+
+        >>> Chain.read("eu: ollama/llama3:8b, procedural").candidates[0]
+        Candidate(backend='ollama', model='llama3:8b')
+        """
+        prefix = _PREFIX.fullmatch(text)
+        rest = prefix["rest"] if prefix else text
+        spelled = [one.strip().partition("/") for one in rest.split(",")] if rest.strip() else []
+        candidates = tuple(Candidate(backend, model) for backend, _, model in spelled)
+        return cls(
+            candidates, next(one for one in BOUNDARIES if one == prefix[1]) if prefix else "world"
+        )
+
+    def within(self, boundary: Boundary) -> Chain:
+        """This chain, where another boundary holds besides its own: the stricter one counts."""
+        return Chain(self.candidates, min(self.boundary, boundary, key=BOUNDARIES.index))
+
+    @property
+    def by_model(self) -> bool:
+        """Whether a model is asked first: no candidate, or a procedure alone, is none."""
+        return bool(self.candidates) and not self.candidates[0].by_procedure
+
+    def __str__(self) -> str:
+        prefix = f"{self.boundary}: " if self.boundary != "world" and self.by_model else ""
+        return prefix + ", ".join(map(str, self.candidates))
+
+
+def outside(location: Boundary, boundary: Boundary) -> bool:
+    """True if data at `location` would cross `boundary`. Unknown locations count as 'world'."""
+    if location == boundary or boundary == "world":
+        return False
+    known = location in BOUNDARIES
+    return not known or BOUNDARIES.index(location) > BOUNDARIES.index(boundary)
