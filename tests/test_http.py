@@ -832,9 +832,11 @@ def test_a_host_is_private_only_where_it_surely_is(host: str) -> None:
 async def listening(answers: Iterator[bytes]) -> AsyncIterator[tuple[int, list[bytes], list[int]]]:
     """A real server on this machine: its port, the heads of the requests it got, and one entry per connection."""
     heads, connections = list[bytes](), list[int]()
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(1)
+        writers.append(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 heads.append(head)
@@ -852,6 +854,8 @@ async def listening(answers: Iterator[bytes]) -> AsyncIterator[tuple[int, list[b
         yield server.sockets[0].getsockname()[1], heads, connections
     finally:
         server.close()
+        for writer in writers:
+            writer.close()  # since Python 3.12 wait_closed waits for these, and a client may keep its own for ever
         await server.wait_closed()
 
 
