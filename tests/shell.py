@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,13 +66,8 @@ def started(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]
     """A real process at work, to be stopped by the test."""
     return subprocess.Popen(
         [*DEVPIPE, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
-        env=environment(folder, **more), preexec_fn=_deaf_to_nothing,
+        env=environment(folder, **more),
     )  # fmt: skip
-
-
-def _deaf_to_nothing() -> None:
-    """A shell gives what it runs in the background an ignored Ctrl-C, which every child would inherit."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def recordings(folder: Path) -> list[Recording]:
