@@ -33,11 +33,15 @@ class Stopped:
 
 
 class Stop:
-    """Made at the moment at which the runs of a process are told to stop."""
+    """The runs that a process is at, from the moment at which they are told to stop: now, or when `begin` is called."""
 
     def __init__(self, recordings: Path, pid: int) -> None:
-        self.recordings = recordings
+        self.folders = [run.folder for run in Recordings(recordings) if run.state == "running"]
+        assert self.folders, "nothing runs that could be stopped"
         self.process = psutil.Process(pid)
+        self.begin()
+
+    def begin(self) -> None:
         self.worked_before = processor_s(self.process)
         self.at = datetime.now(UTC)
 
@@ -45,8 +49,8 @@ class Stop:
         """Wait until the last event of each run is on disk."""
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            runs = list(Recordings(self.recordings))
-            if runs and all(run.finished for run in runs):
+            runs = [Recording(folder) for folder in self.folders]
+            if all(run.finished for run in runs):
                 worked = processor_s(self.process) - self.worked_before
                 last = max(datetime.fromisoformat(run.events[-1].at) for run in runs)
                 return Stopped(runs, (last - self.at).total_seconds(), worked)

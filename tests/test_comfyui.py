@@ -106,9 +106,8 @@ async def test_a_run_ends_in_its_files_under_an_id_that_was_known_before() -> No
 @pytest.mark.parametrize("jobs_api", [False, True])
 async def test_a_socket_that_is_silent_only_takes_longer(jobs_api: bool) -> None:
     async with Comfy([Play(silent=True)], jobs_api=jobs_api) as server:
-        began = time.monotonic()
         result, pieces = await made(server)
-    assert result.media and not pieces and server.happened["silent"] and time.monotonic() - began < 1
+    assert result.media and not pieces and server.happened["silent"]
     asked = [path.split("/")[1] for method, path, _ in server.asked if method == "GET" and "view" not in path]
     assert asked.index("api" if jobs_api else "queue") < asked.index(
         "history"
@@ -856,11 +855,10 @@ async def test_a_cancelled_run_is_stopped_at_the_server_and_only_it() -> None:
         runs = [asyncio.ensure_future(backend.make(request(seed), lambda _: None)) for seed in (1, 2, 3)]
         await server.until(lambda: server.running and len(server.pending) == 2)
         ids = [one["prompt_id"] for one in server.prompts()]
-        began = time.monotonic()
         for run in (runs[0], runs[2]):
             run.cancel()
-        await asyncio.wait({runs[0], runs[2]})
-        assert time.monotonic() - began < 1
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait({runs[0], runs[2]})
         await server.until(lambda: ids[1] in server.executed)
         assert server.interrupted == {ids[0]} and ids[2] not in server.executed
         play.hold.set()
@@ -907,9 +905,8 @@ async def test_closing_waits_a_moment_only_for_a_prompt_that_never_arrives() -> 
     async with Comfy([Play(slow=asyncio.Event())]) as server:
         backend, run = await cancelled_in_its_post(server)
         await asyncio.wait({run})
-        began = time.monotonic()
-        await backend.close()
-        assert time.monotonic() - began < 2
+        async with asyncio.timeout(PATIENCE_S):
+            await backend.close()
         ours = [task for task in asyncio.all_tasks() if "devpipe" in repr(task)]
         assert not ours
 

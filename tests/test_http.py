@@ -53,7 +53,7 @@ STREAMS = [
 ]
 ERRORS = [sample for sample in SAMPLES if sample["status"] >= 400]
 KEY = "sk-or-v1-Zq7XhT2mPw9LkRb4"
-SOON = Patience(0.02, 5)
+SOON = Patience(0.5, 60)
 
 
 class Body(httpx.AsyncByteStream):
@@ -320,7 +320,7 @@ async def test_an_encoded_answer_is_refused_unread(status: int) -> None:
 async def test_a_drip_ends_with_the_total_time() -> None:
     """Bytes that come again and again do not prolong it."""
     body = Body(b"data: first\n\n", forever=b": still here\n\n")
-    async with http(Server(body)).stream("/chat", {}, patience=Patience(10, 0.05)) as answer:
+    async with http(Server(body)).stream("/chat", {}, patience=Patience(60, 0.5)) as answer:
         found = await outcome(answer.sse())
     assert found == [ServerSentEvent("first"), (CutOff, "The answer of Probe took too long. Try again, or choose another model.", True)]
     assert body.given > 10
@@ -330,7 +330,7 @@ async def test_a_drip_ends_with_the_total_time() -> None:
 async def test_silence_ends_with_the_total_time(first: list[bytes], kind: type[BackendError]) -> None:
     """Before the first byte another backend may do it; after it the answer is cut off. Both may be charged."""
     body = Silent(*first)
-    async with http(Server(body)).stream("/chat", {}, patience=Patience(10, 0.05)) as answer:
+    async with http(Server(body)).stream("/chat", {}, patience=Patience(60, 0.5)) as answer:
         found = await outcome(answer.sse())
     assert found[-1] == (kind, "The answer of Probe took too long. Try again, or choose another model.", True)
     assert body.closed
@@ -355,7 +355,7 @@ async def test_a_server_that_never_begins_to_answer_ends_with_the_total_time() -
         raise AssertionError
 
     with pytest.raises(Unavailable, match="took too long to answer") as caught:
-        await Http("http://m", name="Probe", transport=httpx.MockTransport(never)).post_json("/x", {}, patience=Patience(10, 0.05))
+        await Http("http://m", name="Probe", transport=httpx.MockTransport(never)).post_json("/x", {}, patience=Patience(60, 0.5))
     assert begun.is_set()
     assert caught.value.sent
 

@@ -21,6 +21,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from devpipe import workspace
+from tests.stopping import Stop
 
 SHOTS = Path(__file__).parents[2] / "shots"  # kept by CI, ignored by git
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -98,6 +99,11 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def stop_of_runs(self) -> Stop:
+        """What says how long the runs of its kernels go on after they are told to stop."""
+        assert self.process is not None
+        return Stop(self.home / "recordings", self.process.pid)
 
     def open(self, page: Page, notebook: str) -> None:
         """Open a notebook with all its cells run, or on their way."""
