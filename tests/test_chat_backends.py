@@ -275,11 +275,11 @@ async def test_a_cancel_closes_the_stream(kind: str, tmp_path: Path) -> None:
     content_type = "application/x-ndjson" if kind == "ollama" else "text/event-stream"
     backend = made(kind, tmp_path, Server(lambda request: httpx.Response(200, headers={"content-type": content_type}, stream=answer)))
     task = asyncio.create_task(backend.write(request_for(kind), lambda piece: begun.set()))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 60)
     assert not answer.closed
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
     assert answer.closed
     await backend.close()
 
@@ -290,7 +290,7 @@ async def test_the_end_mark_ends_it_though_the_connection_stays(kind: str, tmp_p
     answer = Pieces([streamed(kind, "Gut.")], then=asyncio.Event().wait)
     content_type = "application/x-ndjson" if kind == "ollama" else "text/event-stream"
     backend = made(kind, tmp_path, Server(lambda request: httpx.Response(200, headers={"content-type": content_type}, stream=answer)))
-    result, shown = await asyncio.wait_for(ask(backend, request_for(kind)), 5)
+    result, shown = await asyncio.wait_for(ask(backend, request_for(kind)), 60)
     assert result.text == shown == "Gut." and answer.closed
 
 

@@ -29,7 +29,7 @@ from devpipe.testing import BackendContract, ScriptedBackend
 from devpipe.values import Binding, MediaRequest, Workflow
 
 pytestmark = pytest.mark.loopback
-PATIENCE_S = 10
+PATIENCE_S = 60
 WIRE = Path(__file__).parent / "comfy_wire"
 ID = "5f0b6b0e-7c35-4d55-9a55-5b1a8c1f2a10"
 NODES = {
