@@ -225,7 +225,7 @@ def test_no_text_breaks_a_procedure(name: str, kind: str) -> None:
         assert name == "keep" or made == text or not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", made)
         if kind in ("emoji", "arabic", "hebrew", "chinese", "hindi"):
             assert all(word in made for word in re.split(r"[ ،]+", text))
-    assert process_time() - began < 0.8  # takes 0.1 s; what is quadratic takes seconds
+    assert process_time() - began < 2  # takes 0.2 s at most; what is quadratic takes many
 
 
 def test_a_bracketed_weight_stays_whole() -> None:
