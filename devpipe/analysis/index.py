@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from devpipe.analysis.columns import TIME, DType, Seen, Table
 from devpipe.errors import UsageError
-from devpipe.record.reader import EVENTS, Recording, Recordings, run_folder
+from devpipe.record.files import replacing
+from devpipe.record.reader import DERIVED, EVENTS, Recording, Recordings, run_folder
 from devpipe.values import Outcome
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-FOLDER = ".index"
 _ALIGNED = 64  # bytes
 # A run's events.jsonl as we know it (size and time of its last change), its rows, and whether it
 # has its ending and so will not change.
@@ -51,7 +50,7 @@ _READERS = (
 
 def read_table(recordings: Recordings, table: Table[Any]) -> pd.DataFrame:
     """The table over all recordings, oldest first; only new and changed ones are opened."""
-    file = recordings.root / FOLDER / table.name
+    file = recordings.root / DERIVED / table.name
     now = _scan(recordings)
     stored = _load(file, table) or _Part.of([], now[:0], table)
     if len(stored.runs) == len(now) and _among(now, stored.runs).all():
@@ -242,20 +241,6 @@ def _save(file: Path, part: _Part, table: Table[Any]) -> None:
         file.parent.mkdir(mode=0o700, exist_ok=True)
         with replacing(file) as temporary:
             temporary.write_bytes(b"%08x\n" % zlib.crc32(whole) + whole)
-
-
-@contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A file to write, the owner's only, that takes the place of `file` once the block is through;
-    else nothing is left of it.
-    """
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    try:
-        yield temporary
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _load(file: Path, table: Table[Any]) -> _Part | None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from devpipe.record.summary import RunSummary
 
 EVENTS, SUMMARY, SUMMARY_PART = "events.jsonl", "run.json", ".run.json.part"
+DERIVED = ".index"  # the folder beside the days for what is made from recordings: safe to delete
 MAX_LINE = 1_000_000  # bytes
 MAX_FILE = 2**30  # bytes: no recording of ours holds a larger file
 _RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-\d{6}-[0-9a-z]{8}")

@@ -1,0 +1,23 @@
+"""How are files written so that a reader never meets half of one?"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A file to write, the owner's only, that takes the place of `file` once the block is through;
+    else nothing is left of it.
+    """
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        yield temporary
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
