@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from devpipe.analysis.columns import TIME, DType, Seen, Table
 from devpipe.errors import UsageError
-from devpipe.record.files import replacing
+from devpipe.record.files import replacing, stat_below
 from devpipe.record.reader import DERIVED, EVENTS, Recording, Recordings, run_folder
 from devpipe.values import Outcome
 
@@ -165,19 +164,13 @@ def _scan(recordings: Recordings) -> Array:
     ids = recordings.ids()[::-1]
     sizes, times = [-1] * len(ids), [-1] * len(ids)
     for day, runs in groupby(enumerate(ids), key=lambda numbered: numbered[1][:8]):
-        folder = os.open(
-            recordings.root / f"{day[:4]}-{day[4:6]}-{day[6:]}", os.O_RDONLY | os.O_DIRECTORY
-        )
-        # from there the way to each file is short, and asking for it takes two thirds of the time
-        try:
+        with stat_below(recordings.root / f"{day[:4]}-{day[4:6]}-{day[6:]}") as stat:
             for number, run_id in runs:
                 try:
-                    known = os.stat(f"{run_id}/{EVENTS}", dir_fd=folder, follow_symlinks=False)
+                    known = stat(f"{run_id}/{EVENTS}")
                 except OSError:
                     continue
                 sizes[number], times[number] = known.st_size, known.st_mtime_ns
-        finally:
-            os.close(folder)
     found = np.zeros(len(ids), _RUN)
     found["id"], found["size"], found["time"] = ids, sizes, times
     return found

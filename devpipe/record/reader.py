@@ -9,7 +9,6 @@ What follows the first line that is not whole, or out of order, is not believed.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -37,6 +36,7 @@ from devpipe.record.events import (
     RunStarted,
     TextWritten,
 )
+from devpipe.record.files import is_locked, is_open_to_others, open_to_read
 
 if TYPE_CHECKING:
     from devpipe.record.summary import RunSummary
@@ -213,7 +213,7 @@ class Recording:
         for recorded in reversed(self.events):
             if isinstance(recorded.event, RunFinished):
                 return recorded.event.outcome
-        return "running" if is_locked(self.folder) else "interrupted"
+        return "running" if is_being_written(self.folder) else "interrupted"
 
     @cached_property
     def summary(self) -> RunSummary:
@@ -319,13 +319,13 @@ class Recording:
 
     def _strangers(self) -> list[str]:
         """Files nobody named, and modes that let others read."""
-        problems = (
-            ["the folder can be read by others"] if self.folder.stat().st_mode & 0o077 else []
-        )
+        problems = []
+        if is_open_to_others(self.folder.stat()):
+            problems.append("the folder can be read by others")
         for entry in os.scandir(self.folder):
             if entry.name not in {*self.files, EVENTS, SUMMARY, SUMMARY_PART}:
                 problems += [] if self._ends_open else [f"{entry.name}: no event names it"]
-            elif entry.stat(follow_symlinks=False).st_mode & 0o077:
+            elif is_open_to_others(entry.stat(follow_symlinks=False)):
                 problems.append(f"{entry.name}: can be read by others")
         return problems
 
@@ -388,21 +388,18 @@ def is_file_name(name: str) -> bool:
     return _FILE_NAME.fullmatch(name) is not None and name not in (EVENTS, SUMMARY)
 
 
-def is_locked(folder: Path) -> bool:
+def is_being_written(folder: Path) -> bool:
     """Whether a process has the run open for writing: the kernel says so, and forgets it with the
     process.
     """
     try:
-        events = os.open(folder / EVENTS, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        events = open_to_read(folder / EVENTS)
     except OSError:
         return False
     try:
-        fcntl.flock(events, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return is_locked(events)
     finally:
         os.close(events)
-    return False
 
 
 def _open(folder: Path, name: str) -> int:
@@ -412,7 +409,7 @@ def _open(folder: Path, name: str) -> int:
             hint="Names hold letters, digits, '_', '-' and '.'.",
         )
     with _typed(folder / name):
-        fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = open_to_read(folder / name)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise RecordingDamaged(

@@ -13,7 +13,6 @@ fsync Failures?", USENIX ATC 2020).
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -48,6 +47,7 @@ from devpipe.record.events import (
     RunStarted,
     TextWritten,
 )
+from devpipe.record.files import begin_to_write, lock_exclusive, missing_to_write, sync
 from devpipe.record.reader import (
     EVENTS,
     MAX_LINE,
@@ -65,7 +65,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorded", "Recorder"]
 
-_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # where it is missing, nothing is written: see `create`
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # for the lock: a reader that asks whether a run is being written holds it for some microseconds
 _TRIES = 5
@@ -131,6 +132,7 @@ class Recorder:
         other happen at once.
         """
         folder = run_folder(recordings, run_id)
+        _check_system()
         with _typed(folder):
             _make_day(folder.parent)
             try:
@@ -150,8 +152,9 @@ class Recorder:
         Raises RunLocked if the run is being written, UsageError if it has its ending,
         RecordingDamaged if more than a tail is wrong.
         """
+        _check_system()
         with _typed(folder):
-            recorder = cls(folder, redact=redact, flags=os.O_RDWR | os.O_NOFOLLOW, pool=pool)
+            recorder = cls(folder, redact=redact, flags=os.O_RDWR | _NO_LINK, pool=pool)
             try:
                 recorder._heal()
             except BaseException:
@@ -347,14 +350,7 @@ class Recorder:
     def _sync(self, *fds: int) -> None:
         """Make these durable, and all that waits for it."""
         waiting = list(dict.fromkeys([*fds, *self._unsynced]))
-        if hasattr(
-            os,
-            "posix_fadvise",
-            # begins to write them all: one commit of the journal then serves all fsyncs, a quarter
-            # sooner
-        ):
-            for fd in waiting:
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        begin_to_write(waiting)
         at_once = self._pool.map if self._pool and len(waiting) > 1 else map
         for _ in at_once(_fsync, waiting):
             pass
@@ -408,12 +404,7 @@ class _SyncError(OSError):
 
 def _fsync(fd: int) -> None:
     try:
-        if hasattr(
-            fcntl, "F_FULLFSYNC"
-        ):  # macOS: fsync alone leaves the bytes in the drive's cache
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(fd)
+        sync(fd)
     except OSError as exc:
         raise _SyncError(exc.errno, exc.strerror) from exc
 
@@ -441,6 +432,14 @@ def _typed(folder: Path) -> Iterator[None]:
             exc.errno or 0, "Check the disk, or set DEVPIPE_RECORDINGS to a folder on another."
         )
         raise RecorderError(f"The recording cannot be written: {said}", hint=hint) from exc
+
+
+def _check_system() -> None:
+    if missing := missing_to_write():
+        raise RecorderError(
+            f"This system cannot write recordings: it has no {', '.join(missing)}.",
+            hint="They can be read here; run devpipe on Linux, macOS or WSL.",
+        )
 
 
 def _make_day(day: Path) -> None:
@@ -474,7 +473,7 @@ def _lock(events: int, folder: Path) -> None:
     """
     for left in reversed(range(_TRIES)):
         try:
-            return fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock_exclusive(events)
         except BlockingIOError as exc:
             if not left:
                 problem = f"Run {folder.name} is being written by {_holder(folder)}."
