@@ -236,6 +236,11 @@ class Recorder:
         data = os.pread(self._events, os.fstat(self._events).st_size, 0)
         prefix = read_prefix(data)
         recording = Recording(self.folder, prefix=prefix)
+        if recording.notes and not recording.finished:
+            raise UsageError(
+                f"Run {self.run_id} cannot go on here: {recording.notes[0]}.",
+                hint="Resume it with the version that made it.",
+            )
         if (
             not prefix.lines
             or not isinstance(prefix.lines[0].event, RunStarted)
