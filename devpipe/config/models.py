@@ -35,7 +35,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
-from devpipe.comfyui.checker import binding_faults, shape_fault
+from devpipe.config.workflow import binding_faults, shape_fault
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest, offer
 from devpipe.values import MAX_PROMPT_CHARACTERS, Binding, Scalar, Workflow, canonical_json
 
