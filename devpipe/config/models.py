@@ -35,6 +35,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
+from devpipe.config.backends import PROCEDURES, known
 from devpipe.config.workflow import binding_faults, shape_fault
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest, offer
 from devpipe.values import MAX_PROMPT_CHARACTERS, Binding, Scalar, Workflow, canonical_json
@@ -628,9 +629,6 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
     """All usable pipelines and outputs of a workspace, and all faults of all files; `backends` are
     known besides the registered ones.
     """
-    from devpipe.backends import registry
-    from devpipe.offline.procedures import PROCEDURES
-
     faults: list[Fault] = []
     pipelines, outputs = _folder(home, "pipelines", faults), _folder(home, "output_configs", faults)
     names, graphs = frozenset(pipelines), home / "output_configs" / "graphs"
@@ -639,8 +637,8 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         names,
         {},
         frozenset(),
-        sorted(PROCEDURES),
-        sorted({*registry.known(), *backends}),
+        PROCEDURES,
+        sorted({*known(), *backends}),
         graphs,
     )
     media = _valid(MediaPipeline, "pipelines", _of_kind("media", pipelines), around, faults)
