@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from devpipe.backends.base import Backend, Delta, Emit
 from devpipe.backends.registry import Backends
-from devpipe.config.models import load_catalogue
+from devpipe.config.catalogue import load_catalogue
 from devpipe.record.events import Event, TextStreamed
 from devpipe.stages.context import Context
 from devpipe.testing import ScriptedBackend, settings_for_tests

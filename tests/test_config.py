@@ -16,15 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devpipe.config.models import (
-    MAX_DEPTH,
-    MAX_FILE_BYTES,
-    Catalogue,
-    InterceptionPipeline,
-    OutputConfig,
-    load_catalogue,
-    schemas,
-)
+from devpipe.config.catalogue import Catalogue, load_catalogue
+from devpipe.config.models import InterceptionPipeline, OutputConfig
+from devpipe.config.schemas import schemas
+from devpipe.config.strict_json import MAX_DEPTH, MAX_FILE_BYTES
 from devpipe.errors import ConfigError, UnknownName, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -838,7 +833,7 @@ def test_the_shipped_files_validate_against_the_schema_they_name(file: str) -> N
 
 
 def test_the_committed_schemas_are_those_of_the_models() -> None:
-    """Mend with `python -m devpipe.config.models`."""
+    """Mend with `python -m devpipe.config.schemas`."""
     committed = {
         path.name: json.loads(path.read_bytes())
         for path in (ROOT / "schemas").glob("*.schema.json")

@@ -19,7 +19,8 @@ from devpipe.cli import main
 from devpipe.cli.adopt import saved_info, trial, unready
 from devpipe.comfyui import backend as comfyui
 from devpipe.comfyui.checker import filled, problems
-from devpipe.config.models import OutputConfig, load_catalogue
+from devpipe.config.catalogue import load_catalogue
+from devpipe.config.models import OutputConfig
 from devpipe.config.settings import Settings
 from devpipe.config.workflow import shape_fault
 from devpipe.config.workspace import create

@@ -22,8 +22,10 @@ from devpipe.cli import EXIT_COMPLETED, Asked
 from devpipe.cli.screen import plain, say, say_json
 from devpipe.comfyui.adopt import Adoption, Group, Guess, adopt, read, written
 from devpipe.comfyui.checker import filled, input_of, problems, value_problem
-from devpipe.config.models import NAME, Catalogue, OutputConfig, load_catalogue
+from devpipe.config.catalogue import Catalogue, load_catalogue
+from devpipe.config.models import OutputConfig
 from devpipe.config.settings import Settings
+from devpipe.config.spelling import NAME
 from devpipe.config.workflow import Nodes, title_of
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.values import MAX_SEED, MediaRequest, Scalar

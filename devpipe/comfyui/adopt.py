@@ -25,7 +25,7 @@ from devpipe.comfyui.checker import (
     pack_of,
     unknown_inputs,
 )
-from devpipe.config.models import MAX_GRAPH_BYTES
+from devpipe.config.strict_json import MAX_GRAPH_BYTES
 from devpipe.config.workflow import HOW_TO_EXPORT, SEEDS, Nodes, is_link, shape_fault, title_of
 from devpipe.errors import UsageError
 from devpipe.media import provenance

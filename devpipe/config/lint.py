@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from devpipe.config.models import Catalogue, Step
+from devpipe.config.catalogue import Catalogue
+from devpipe.config.models import Step
 from devpipe.errors import Fault
 
 Language = Literal["en", "de"]

@@ -25,7 +25,7 @@ from pydantic import (
 
 from devpipe.config.backends import HERE, known
 from devpipe.config.chains import Candidate, Chain
-from devpipe.config.models import faults_of
+from devpipe.config.faults import faults_of
 from devpipe.config.workspace import find_home
 from devpipe.errors import ConfigError, Fault, offer
 from devpipe.values import BOUNDARIES, Boundary, Level, Task

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from devpipe.aio import CLOSING_S
 from devpipe.backends.base import Backend
 from devpipe.backends.registry import Backends
-from devpipe.config.models import Catalogue, load_catalogue
+from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.config.workspace import find_home
 from devpipe.engine.loop import Fsyncs, LoopThread

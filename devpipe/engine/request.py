@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from devpipe.config.models import Catalogue, InterceptionPipeline, MediaPipeline, OutputConfig
+from devpipe.config.catalogue import Catalogue
+from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig
 from devpipe.errors import Parked, UnknownName, UsageError
 from devpipe.record.summary import RunSummary
 from devpipe.text.clean import clean
