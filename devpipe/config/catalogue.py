@@ -22,8 +22,11 @@ from devpipe.config.models import (
     Titled,
 )
 from devpipe.config.strict_json import MAX_GRAPH_BYTES, read_object
-from devpipe.config.workflow import binding_faults
+from devpipe.config.workflow import Place, binding_faults
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError
+
+GRAPHS = "output_configs/graphs"
+_CONFIG_LIKE = (".json", ".jsonc", ".json5", ".yaml", ".yml", ".toml")  # a slip, not a readme
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,9 @@ class Catalogue:
         """
         self._refuse_broken("pipelines", name)
         if name in self.media:
+            names = ", ".join(sorted(self.interceptions))
             raise UsageError(
-                f"{name!r} is a media pipeline.",
-                hint=f"Choose an interception: {', '.join(sorted(self.interceptions))}.",
+                f"{name!r} is a media pipeline.", hint=f"Choose an interception: {names}."
             )
         return _named("pipeline", name, self.interceptions)
 
@@ -78,7 +81,9 @@ class Catalogue:
         return () if output.nodes else self.media_pipeline(output.pipeline).optional_images
 
     def _refuse_broken(self, folder: str, name: str) -> None:
-        if faults := [fault for fault in self.faults if fault.file == f"{folder}/{name}.json"]:
+        file = f"{folder}/{name}.json"
+        faults = [fault for fault in self.faults if fault.file == file]
+        if faults:
             raise ConfigError(faults)
 
 
@@ -95,132 +100,135 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
     """All usable pipelines and outputs of a workspace, and all faults of all files; `backends` are
     known besides the registered ones.
     """
-    faults: list[Fault] = []
-    pipelines, outputs = _folder(home, "pipelines", faults), _folder(home, "output_configs", faults)
-    names, graphs = frozenset(pipelines), home / "output_configs" / "graphs"
+    files = _Files(home)
+    pipelines = files.objects("pipelines")
+    outputs = files.objects("output_configs")
     around = Surroundings(
-        "",
-        names,
-        {},
-        frozenset(),
-        PROCEDURES,
-        sorted({*known(), *backends}),
-        graphs,
+        stem="",
+        names=frozenset(pipelines),
+        media={},
+        broken=frozenset(),
+        procedures=PROCEDURES,
+        backends=sorted({*known(), *backends}),
+        graphs=home / GRAPHS,
     )
-    media = _valid(MediaPipeline, "pipelines", _of_kind("media", pipelines), around, faults)
+    media = files.valid(MediaPipeline, "pipelines", _of_kind("media", pipelines), around)
     around = replace(around, media=media)
-    interceptions = _valid(
-        InterceptionPipeline, "pipelines", _of_kind("interception", pipelines), around, faults
+    interceptions = files.valid(
+        InterceptionPipeline, "pipelines", _of_kind("interception", pipelines), around
     )
-    broken = frozenset(
-        PurePath(fault.file).stem for fault in faults if fault.file.startswith("pipelines/")
-    )
-    valid = _valid(
-        OutputConfig,
-        "output_configs",
-        outputs,
-        replace(around, names=frozenset(outputs), broken=broken),
-        faults,
-    )
-    found = {
-        stem: config
-        for stem, one in valid.items()
-        if (config := _with_graph(one, media[one.pipeline], graphs, faults))
-    }
-    return Catalogue(
-        interceptions, media, found, tuple(sorted(faults, key=lambda fault: fault.file))
-    )
+    around = replace(around, names=frozenset(outputs), broken=files.broken("pipelines"))
+    complete = {}
+    for name, output in files.valid(OutputConfig, "output_configs", outputs, around).items():
+        output = files.with_graph(output)
+        if files.bindings_fit(output, media[output.pipeline]):
+            complete[name] = output
+    faults = sorted(files.faults, key=lambda fault: fault.file)
+    return Catalogue(interceptions, media, complete, tuple(faults))
 
 
-def _with_graph(
-    config: OutputConfig, media: MediaPipeline, graphs: Path, faults: list[Fault]
-) -> OutputConfig | None:
-    """The output with its graph inside; None where its bindings have faults."""
-    nodes = read_object(graphs / config.graph, limit=MAX_GRAPH_BYTES)[0] if config.graph else {}
-    config = config.model_copy(update={"nodes": nodes or {}})
-    kinds: dict[str, str] = {name: parameter.type for name, parameter in config.parameters.items()}
-    kinds |= dict.fromkeys((*media.texts, *(config.images or media.images)), "string") | {
-        "seed": "integer"
-    }
-    bound = {name: [one.model_dump() for one in some] for name, some in config.bindings.items()}
-    found = (
-        list(binding_faults(bound, config.nodes, kinds, config.parameters))
-        if config.graph or bound
-        else []
-    )
-    if config.backend == "comfyui" and not config.graph:
-        found.append(
-            (("graph",), "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs.")
-        )
-    faults.extend(
-        Fault(f"output_configs/{config.name}.json", json_path("$", *place), message)
-        for place, message in found
-    )
-    return None if found else config
+class _Files:
+    """The files of one workspace, read one after the other; `faults` grows."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.faults: list[Fault] = []
+
+    def objects(self, folder: str) -> dict[str, dict[str, Any]]:
+        """The JSON objects of a folder by file stem; a file that is none is a fault."""
+        try:
+            entries = sorted((self.home / folder).iterdir())
+        except OSError as error:
+            hint = "Run `devpipe init DIR` for a complete workspace."
+            self.faults.append(
+                Fault(f"{folder}/", "$", f"cannot be read: {error.strerror}. {hint}")
+            )
+            return {}
+        objects = {}
+        for path in entries:
+            file = f"{folder}/{path.name}"
+            if path.suffix == ".json":
+                raw, faults = read_object(path)
+                self.faults.extend(Fault(file, at, message) for at, message in faults)
+                if raw is not None:
+                    objects[path.stem] = raw
+            elif path.suffix.lower() in _CONFIG_LIKE:
+                message = "is not read. Allowed: file names that end in .json."
+                self.faults.append(Fault(file, "$", message))
+        return objects
+
+    def valid(
+        self,
+        model: type[_M],
+        folder: str,
+        raws: Mapping[str, dict[str, Any]],
+        around: Surroundings,
+    ) -> dict[str, _M]:
+        """The files without any fault as models."""
+        models = {}
+        broken = {fault.file for fault in self.faults}
+        for stem, raw in raws.items():
+            file = f"{folder}/{stem}.json"
+            context = replace(around, stem=stem)
+            try:
+                config = model.model_validate_json(json.dumps(raw), context=context)
+            except ValidationError as error:
+                self.faults.extend(faults_of(error, model, file))
+                continue
+            if file not in broken:
+                models[stem] = config
+        return models
+
+    def broken(self, folder: str) -> frozenset[str]:
+        """The stems of the files of a folder that have faults."""
+        files = [fault.file for fault in self.faults]
+        return frozenset(PurePath(file).stem for file in files if file.startswith(f"{folder}/"))
+
+    def with_graph(self, output: OutputConfig) -> OutputConfig:
+        """The output with its graph inside; its model has checked that one is there and whole."""
+        nodes = None
+        if output.graph:
+            nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
+        return output.model_copy(update={"nodes": nodes or {}})
+
+    def bindings_fit(self, output: OutputConfig, media: MediaPipeline) -> bool:
+        """Whether the output's bindings fit its graph, texts, pictures and parameters."""
+        found: list[tuple[Place, str]] = []
+        if output.graph or output.bindings:
+            bindings = {
+                name: [bound.model_dump() for bound in inputs]
+                for name, inputs in output.bindings.items()
+            }
+            kinds = _kinds(output, media)
+            found += binding_faults(bindings, output.nodes, kinds, output.parameters)
+        if output.backend == "comfyui" and not output.graph:
+            message = "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs."
+            found.append((("graph",), message))
+        file = f"output_configs/{output.name}.json"
+        self.faults.extend(Fault(file, json_path("$", *place), message) for place, message in found)
+        return not found
+
+
+def _kinds(output: OutputConfig, media: MediaPipeline) -> dict[str, str]:
+    """What each value that can be bound is: a type of parameter."""
+    kinds: dict[str, str] = {}
+    for name, parameter in output.parameters.items():
+        kinds[name] = parameter.type
+    for name in (*media.texts, *(output.images or media.images)):
+        kinds[name] = "string"
+    kinds["seed"] = "integer"
+    return kinds
 
 
 def _of_kind(kind: str, raws: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The files of a kind; where the kind is wrong, those that look like it: it is then one fault
-    among the others.
+    """The files of a kind."""
+    return {stem: raw for stem, raw in raws.items() if _kind_of(raw) == kind}
+
+
+def _kind_of(raw: Mapping[str, Any]) -> str:
+    """The kind of a pipeline file; where it names none of ours, the one it looks like: the kind is
+    then one fault among the others.
     """
-    return {
-        stem: raw
-        for stem, raw in raws.items()
-        if kind
-        == (
-            raw["kind"]
-            if raw.get("kind") in ("media", "interception")
-            else "media"
-            if "texts" in raw
-            else "interception"
-        )
-    }
-
-
-def _folder(home: Path, folder: str, faults: list[Fault]) -> dict[str, dict[str, Any]]:
-    """The JSON objects of a folder by file stem; a file that is none is a fault."""
-    try:
-        entries = sorted((home / folder).iterdir())
-    except OSError as error:
-        faults.append(
-            Fault(
-                f"{folder}/",
-                "$",
-                f"cannot be read: {error.strerror}. Run `devpipe init DIR` for a complete"
-                " workspace.",
-            )
-        )
-        return {}
-    objects = {}
-    for path in entries:
-        file = f"{folder}/{path.name}"
-        if path.suffix == ".json":
-            raw, broken = read_object(path)
-            faults.extend(Fault(file, at, message) for at, message in broken)
-            if raw is not None:
-                objects[path.stem] = raw
-        elif path.suffix.lower() in (".json", ".jsonc", ".json5", ".yaml", ".yml", ".toml"):
-            faults.append(Fault(file, "$", "is not read. Allowed: file names that end in .json."))
-    return objects
-
-
-def _valid(
-    model: type[_M],
-    folder: str,
-    raws: Mapping[str, dict[str, Any]],
-    around: Surroundings,
-    faults: list[Fault],
-) -> dict[str, _M]:
-    """The files without any fault as models; the faults of the others are added to `faults`."""
-    models = {}
-    broken = {fault.file for fault in faults}
-    for stem, raw in raws.items():
-        file = f"{folder}/{stem}.json"
-        try:
-            found = model.model_validate_json(json.dumps(raw), context=replace(around, stem=stem))
-        except ValidationError as error:
-            faults.extend(faults_of(error, model, file))
-            continue
-        if file not in broken:
-            models[stem] = found
-    return models
+    if raw.get("kind") in ("media", "interception"):
+        return str(raw["kind"])
+    return "media" if "texts" in raw else "interception"

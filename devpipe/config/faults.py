@@ -19,42 +19,45 @@ def faults_of(error: ValidationError, model: type[BaseModel], file: str) -> list
     """Pydantic's findings in our words: where, what is wrong, what is allowed, the nearest right
     name.
     """
-    return [
-        Fault(file, json_path("$", *detail["loc"]), _message(detail, model))
-        for detail in error.errors(include_url=False)
-    ]
+    faults = []
+    for detail in error.errors(include_url=False):
+        faults.append(Fault(file, json_path("$", *detail["loc"]), _message(detail, model)))
+    return faults
 
 
 def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    fields = _keys(_holder(model, detail["loc"][:-1]))
-    key = str(detail["loc"][-1]) if detail["loc"] else ""
-    if kind == "extra_forbidden":
-        return f"is no key known here; {offer(key, fields)}"
-    if kind == "missing":
-        return f"is missing: {fields[key].description or key}"
+    kind = detail["type"]
+    if kind in ("extra_forbidden", "missing"):
+        return _key_message(detail, model)
     if kind == "value_error":
         return detail["msg"].removeprefix("Value error, ")
-    shown = excerpt(detail["input"])
+    context = detail.get("ctx", {})
+    value = excerpt(detail["input"])
     if kind == "literal_error":
-        return (
-            f"cannot be {shown};"
-            f" {offer(str(detail['input']), re.findall(r'[a-z_]{3,}', context['expected']))}"
-        )
+        allowed = re.findall(r"[a-z_]{3,}", context["expected"])
+        return f"cannot be {value}; {offer(str(detail['input']), allowed)}"
     if kind == "model_type":
-        return (
-            f"must be an object with {', '.join(_keys(_holder(model, detail['loc'])))}, not"
-            f" {shown}."
-        )
+        keys = ", ".join(_keys(_model_at(model, detail["loc"])))
+        return f"must be an object with {keys}, not {value}."
     if kind == "string_pattern_mismatch":
-        return f"must be {PATTERNS[context['pattern']]}, not {shown}."
-    return f"{detail['msg'].removeprefix('Input ')}, not {shown}."
+        return f"must be {PATTERNS[context['pattern']]}, not {value}."
+    return f"{detail['msg'].removeprefix('Input ')}, not {value}."
 
 
-def _holder(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
-    """The model that holds the key at this place: of each field's type, the model inside it."""
-    for key in loc:
-        if field := _keys(model).get(str(key)):
+def _key_message(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """What is wrong with a key that is not known, or one that is missing."""
+    *place, key = detail["loc"]
+    fields = _keys(_model_at(model, place))
+    if detail["type"] == "missing":
+        return f"is missing: {fields[str(key)].description or key}"
+    return f"is no key known here; {offer(str(key), fields)}"
+
+
+def _model_at(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel]:
+    """The model that stands at this place: of each field's type, the model inside it."""
+    for key in place:
+        field = _keys(model).get(str(key))
+        if field:
             model = next(_models(field.annotation), model)
     return model
 
@@ -70,19 +73,25 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(inner)
 
 
-def json_path(at: str, *loc: int | str) -> str:
-    for key in loc:
-        if key != "[key]":  # pydantic's mark for the key itself
-            at += (
-                f"[{key}]"
-                if isinstance(key, int)
-                else f".{key}"
-                if re.fullmatch(r"[$\w]+", key)
-                else f"[{json.dumps(key)}]"
-            )
+def json_path(at: str, *keys: int | str) -> str:
+    """The JSON path from `at` over these keys.
+
+    >>> json_path("$", "steps", 0, "name of it")
+    '$.steps[0]["name of it"]'
+    """
+    for key in keys:
+        if key == "[key]":  # pydantic's mark for the key itself
+            continue
+        if isinstance(key, int):
+            at += f"[{key}]"
+        elif re.fullmatch(r"[$\w]+", key):
+            at += f".{key}"
+        else:
+            at += f"[{json.dumps(key)}]"
     return at
 
 
 def excerpt(value: object) -> str:
+    """A value as JSON, cut to 60 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -9,6 +9,7 @@ import json
 import math
 import operator
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,6 +44,15 @@ from devpipe.errors import UsageError, nearest, offer
 from devpipe.values import MAX_PROMPT_CHARACTERS, Binding, Scalar, Workflow, canonical_json
 
 MAX_NUMBER = 2**63
+_ROUNDING = 1e-9  # of a number that is to be a multiple of another
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_CASTS: Mapping[str, type[Scalar]] = {
+    "integer": int,
+    "number": float,
+    "string": str,
+    "boolean": bool,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +70,13 @@ class Surroundings:
 
 def _own_name(name: str, info: ValidationInfo) -> str:
     around: Surroundings | None = info.context
-    if around and name != around.stem:
-        owner = (
-            f"{name!r} is the name of {name}.json already"
-            if name in around.names
-            else f"{name!r} is not the name of the file"
-        )
-        raise ValueError(f"{owner}. Allowed: {around.stem!r}; or rename the file.")
-    return name
+    if around is None or name == around.stem:
+        return name
+    if name in around.names:
+        problem = f"{name!r} is the name of {name}.json already"
+    else:
+        problem = f"{name!r} is not the name of the file"
+    raise ValueError(f"{problem}. Allowed: {around.stem!r}; or rename the file.")
 
 
 def _own_spelling(name: str) -> str:
@@ -79,23 +88,27 @@ def _own_spelling(name: str) -> str:
 
 
 def _procedure(name: str, info: ValidationInfo) -> str:
-    return _one_of("procedure", name, info.context.procedures if info.context else (name,))
-
-
-def _backend(name: str, info: ValidationInfo) -> str:
-    return _one_of("backend", name, info.context.backends if info.context else (name,))
-
-
-def _one_of(kind: str, name: str, known: Sequence[str]) -> str:
-    if name not in known:
-        raise ValueError(f"there is no {kind} {name!r}; {offer(name, known)}")
+    around: Surroundings | None = info.context
+    if around:
+        _check_known("procedure", name, around.procedures)
     return name
 
 
+def _backend(name: str, info: ValidationInfo) -> str:
+    around: Surroundings | None = info.context
+    if around:
+        _check_known("backend", name, around.backends)
+    return name
+
+
+def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ValueError(f"there is no {kind} {name!r}; {offer(name, known)}")
+
+
 def _scalar(value: object) -> object:
-    if not isinstance(value, str | int | float | bool) or (
-        isinstance(value, float) and not math.isfinite(value)
-    ):
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, str | int | float | bool) or not is_finite:
         raise ValueError("must be a text, a finite number, true or false.")
     return value
 
@@ -212,27 +225,32 @@ class InterceptionPipeline(Titled):
     @field_validator("steps")
     @classmethod
     def _steps_fit(cls, steps: tuple[Step, ...], info: ValidationInfo) -> tuple[Step, ...]:
-        names = [step.name for step in steps]
-        faults = [
-            f"two steps are named {name!r}"
-            for name in sorted({n for n in names if names.count(n) > 1})
-        ]
-        faults += [
-            f"step {step.name!r} answers in parts, which only the last may"
-            for step in steps[:-1]
-            if step.parts
-        ]
+        faults = []
+        names = Counter(step.name for step in steps)
+        for name in sorted(names):
+            if names[name] > 1:
+                faults.append(f"two steps are named {name!r}")
+        for step in steps[:-1]:
+            if step.parts:
+                faults.append(f"step {step.name!r} answers in parts, which only the last may")
         around: Surroundings | None = info.context
-        allowed = [media.texts for media in around.media.values()] if around else []
-        if around and steps and steps[-1].parts and steps[-1].parts not in allowed:
-            texts = " or ".join(sorted(str(list(a)) for a in allowed if len(a) > 1)) or "none"
-            faults.append(
-                f"the parts of step {names[-1]!r} are the texts of no media pipeline. Allowed:"
-                f" {texts}"
-            )
+        if around and steps and steps[-1].parts:
+            faults += _faults_of_parts(steps[-1], around.media)
         if faults:
             raise ValueError("; ".join(faults) + ".")
         return steps
+
+
+def _faults_of_parts(step: Step, media: Mapping[str, MediaPipeline]) -> list[str]:
+    """One fault where the parts that a step answers with are the texts of no media pipeline."""
+    allowed = [pipeline.texts for pipeline in media.values()]
+    if step.parts in allowed:
+        return []
+    spelled = sorted(str(list(texts)) for texts in allowed if len(texts) > 1)
+    return [
+        f"the parts of step {step.name!r} are the texts of no media pipeline. Allowed:"
+        f" {' or '.join(spelled) or 'none'}"
+    ]
 
 
 class MediaPipeline(Titled):
@@ -267,15 +285,13 @@ class Parameter(Model):
     @field_validator("minimum", "maximum", "multiple_of")
     @classmethod
     def _numeric(cls, limit: float | None, info: ValidationInfo) -> float | None:
-        if limit is not None and info.data.get("type") in ("string", "boolean"):
-            raise ValueError(f"a {info.data['type']} has no {info.field_name}. Delete it.")
+        if limit is None:
+            return None
+        type_ = info.data.get("type")
+        if type_ in ("string", "boolean"):
+            raise ValueError(f"a {type_} has no {info.field_name}. Delete it.")
         lowest = info.data.get("minimum")
-        if (
-            info.field_name == "maximum"
-            and limit is not None
-            and lowest is not None
-            and limit < lowest
-        ):
+        if info.field_name == "maximum" and lowest is not None and limit < lowest:
             raise ValueError(f"is below the minimum. Allowed: {lowest:g} or more.")
         return limit
 
@@ -284,50 +300,86 @@ class Parameter(Model):
     def _fits(
         cls, value: Scalar | tuple[Scalar, ...], info: ValidationInfo
     ) -> Scalar | tuple[Scalar, ...]:
-        minimum, maximum, multiple_of = (
-            info.data.get(limit) for limit in ("minimum", "maximum", "multiple_of")
-        )
-        for one in value if isinstance(value, tuple) else (value,):
-            problem = "type" in info.data and _problem(
-                one, info.data["type"], minimum, maximum, multiple_of, info.data.get("choices", ())
-            )
+        if "type" not in info.data:
+            return value  # that is the fault
+        known = {name: info.data.get(name) for name in ("minimum", "maximum", "multiple_of")}
+        declared = Limits(info.data["type"], choices=info.data.get("choices", ()), **known)
+        for scalar in value if isinstance(value, tuple) else (value,):
+            problem = declared.problem(scalar)
             if problem:
-                raise ValueError(f"{problem}, not {excerpt(one)}.")
+                raise ValueError(f"{problem}, not {excerpt(scalar)}.")
         return value
 
     def problem(self, value: Scalar) -> str:
         """What is wrong with a value for this parameter; empty where nothing is."""
-        return _problem(
-            value, self.type, self.minimum, self.maximum, self.multiple_of, self.choices
-        )
+        limits = Limits(self.type, self.minimum, self.maximum, self.multiple_of, self.choices)
+        return limits.problem(value)
 
     def cast(self, value: Scalar) -> Scalar:
         """The one spelling of a value that has no problem: equal values are recorded, hashed and
         sent alike.
         """
-        kinds: Mapping[str, type[Scalar]] = {
-            "integer": int,
-            "number": float,
-            "string": str,
-            "boolean": bool,
-        }
-        return kinds[self.type](value)
+        return _CASTS[self.type](value)
 
     def parse(self, text: str) -> Scalar:
         """The value that a text from the command line means; the text itself where it means none of
         this type.
         """
-        if self.type == "integer" and re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        if self.type == "integer" and _INTEGER.fullmatch(text):
             return int(text)
-        if self.type == "number" and re.fullmatch(
-            r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", text
-        ):
+        if self.type == "number" and _NUMBER.fullmatch(text):
             return float(text)
-        return (
-            {"true": True, "false": False}.get(text.lower(), text)
-            if self.type == "boolean"
-            else text
-        )
+        if self.type == "boolean":
+            return {"true": True, "false": False}.get(text.lower(), text)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the values of a parameter must be."""
+
+    type: ParameterType
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: float | None = None
+    choices: Sequence[Scalar] = ()
+
+    def problem(self, value: Scalar) -> str:
+        """What is wrong with a value; empty where nothing is."""
+        if not _is_of_type(value, self.type):
+            article = "an" if self.type == "integer" else "a"
+            return f"must be {article} {self.type}"
+        if self.choices and value not in self.choices:
+            return f"must be {' or '.join(map(excerpt, self.choices))}"
+        if not isinstance(value, str):
+            return self._problem_of_size(value)
+        if len(value) > MAX_PROMPT_CHARACTERS:
+            return f"must have at most {MAX_PROMPT_CHARACTERS:,} characters"
+        return ""
+
+    def _problem_of_size(self, value: float) -> str:
+        is_below = self.minimum is not None and value < self.minimum
+        is_above = self.maximum is not None and value > self.maximum
+        if is_below or is_above:
+            lowest = "" if self.minimum is None else f"{self.minimum:g}"
+            highest = "" if self.maximum is None else f"{self.maximum:g}"
+            return f"must be {lowest}..{highest}"
+        if self.multiple_of:
+            quotient = value / self.multiple_of
+            if abs(quotient - round(quotient)) > _ROUNDING:
+                return f"must be a multiple of {self.multiple_of:g}"
+        return ""
+
+
+def _is_of_type(value: Scalar, type_: ParameterType) -> bool:
+    if type_ == "string":
+        return isinstance(value, str)
+    if type_ == "boolean":
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    is_sendable = abs(value) < MAX_NUMBER  # neither NaN nor infinity is
+    return is_sendable and (type_ == "number" or isinstance(value, Integral))
 
 
 class Bound(Model):
@@ -388,22 +440,23 @@ class OutputConfig(Titled):
     @classmethod
     def _media_pipeline(cls, name: str, info: ValidationInfo) -> str:
         around: Surroundings | None = info.context
-        if around and name not in around.media:
-            problem = (
-                f"pipelines/{name}.json has faults"
-                if name in around.broken
-                else f"{name!r} is no media pipeline"
-            )
-            raise ValueError(f"{problem}; {offer(name, around.media)}")
-        return name
+        if around is None or name in around.media:
+            return name
+        if name in around.broken:
+            problem = f"pipelines/{name}.json has faults"
+        else:
+            problem = f"{name!r} is no media pipeline"
+        raise ValueError(f"{problem}; {offer(name, around.media)}")
 
     @field_validator("images")
     @classmethod
     def _images_of_pipeline(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         around: Surroundings | None = info.context
-        if around and (media := around.media.get(info.data.get("pipeline", ""))):
+        media = around.media.get(info.data.get("pipeline", "")) if around else None
+        if media:
+            possible = (*media.images, *media.optional_images)
             for name in names:
-                _one_of(f"picture of {media.name}", name, (*media.images, *media.optional_images))
+                _check_known(f"picture of {media.name}", name, possible)
         return names
 
     @field_validator("graph")
@@ -411,16 +464,7 @@ class OutputConfig(Titled):
     def _graph(cls, name: str, info: ValidationInfo) -> str:
         around: Surroundings | None = info.context
         if around and name:
-            present = sorted(path.name for path in around.graphs.glob("*.json"))
-            if name not in present:
-                raise ValueError(
-                    f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"
-                )
-            nodes, broken = read_object(around.graphs / name, limit=MAX_GRAPH_BYTES)
-            if broken:
-                raise ValueError(f"the graph {name!r} is broken: {broken[0][0]}: {broken[0][1]}")
-            if fault := shape_fault(nodes or {}):
-                raise ValueError(f"the graph {name!r} {fault}")
+            _check_graph(name, around.graphs)
         return name
 
     @field_validator("nodes")
@@ -432,11 +476,14 @@ class OutputConfig(Titled):
 
     def workflow(self) -> Workflow | None:
         """The graph and where our values go in it; None where the output has none."""
-        bound = {
-            name: tuple(Binding(one.node, one.input, one.title) for one in some)
-            for name, some in self.bindings.items()
-        }
-        return Workflow(self.nodes, bound) if self.nodes else None
+        if not self.nodes:
+            return None
+        bindings = {}
+        for name, inputs in self.bindings.items():
+            bindings[name] = tuple(
+                Binding(bound.node, bound.input, bound.title) for bound in inputs
+            )
+        return Workflow(self.nodes, bindings)
 
     def resolve(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All parameters to send: the given ones, checked, and the defaults.
@@ -444,64 +491,50 @@ class OutputConfig(Titled):
         Raises one UsageError that names every fault.
         """
         faults = [self._unknown(name) for name in parameters if name not in self.parameters]
+        values = {}
         for name, declared in self.parameters.items():
-            if name in parameters and (problem := declared.problem(parameters[name])):
-                faults.append(f"{name} {problem}, not {excerpt(parameters[name])}")
+            value = parameters.get(name, declared.default)
+            problem = declared.problem(value) if name in parameters else ""
+            if problem:
+                faults.append(f"{name} {problem}, not {excerpt(value)}")
+            else:
+                values[name] = declared.cast(value)
         if faults:
-            takes, said = ", ".join(self.parameters) or "no parameters", "; ".join(faults)
-            raise UsageError(
-                f"Output {self.name!r}: {said}{'' if said.endswith('?') else '.'}",
-                hint=f"It takes: {takes}.",
-            )
-        return {
-            name: declared.cast(parameters.get(name, declared.default))
-            for name, declared in self.parameters.items()
-        }
+            said = "; ".join(faults)
+            end = "" if said.endswith("?") else "."
+            takes = ", ".join(self.parameters) or "no parameters"
+            raise UsageError(f"Output {self.name!r}: {said}{end}", hint=f"It takes: {takes}.")
+        return values
 
     def parse(self, name: str, text: str) -> Scalar:
         """The value that a text from the command line means for this parameter."""
-        return self.parameters[name].parse(text) if name in self.parameters else text
+        declared = self.parameters.get(name)
+        return declared.parse(text) if declared else text
 
     def _unknown(self, name: str) -> str:
-        if name == "seed" or SYNONYMS.get(name) == "seed":
-            return f"{name!r} is no parameter: give the seed as seed (--seed)"
+        """What to say of a name that no parameter of this output has."""
         ours = SYNONYMS.get(name, "")
+        if "seed" in (name, ours):
+            return f"{name!r} is no parameter: give the seed as seed (--seed)"
         if ours in self.parameters:
             return f"there is no parameter {name!r}: here it is {ours!r}"
         near = nearest(name, self.parameters, count=1)
-        return f"there is no parameter {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
+        if near:
+            return f"there is no parameter {name!r}, did you mean {near[0]!r}?"
+        return f"there is no parameter {name!r}"
 
 
-def _problem(
-    value: Scalar,
-    kind: ParameterType,
-    low: float | None,
-    high: float | None,
-    multiple_of: float | None,
-    choices: Sequence[Scalar],
-) -> str:
-    number = (
-        isinstance(value, Real) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
-    )  # neither NaN nor infinity
-    whole = number and isinstance(value, Integral)
-    fits = {
-        "integer": whole,
-        "number": number,
-        "string": isinstance(value, str),
-        "boolean": isinstance(value, bool),
-    }
-    if not fits[kind]:
-        return f"must be {'an' if kind == 'integer' else 'a'} {kind}"
-    if choices and value not in choices:
-        return f"must be {' or '.join(map(excerpt, choices))}"
-    if isinstance(value, str):
-        return (
-            f"must have at most {MAX_PROMPT_CHARACTERS:,} characters"
-            if len(value) > MAX_PROMPT_CHARACTERS
-            else ""
+def _check_graph(name: str, graphs: Path) -> None:
+    """Raises ValueError where there is no such graph, or one that no server would read."""
+    present = sorted(path.name for path in graphs.glob("*.json"))
+    if name not in present:
+        raise ValueError(
+            f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"
         )
-    if (low is not None and value < low) or (high is not None and value > high):
-        return f"must be {'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
-    if multiple_of and abs(value / multiple_of - round(value / multiple_of)) > 1e-9:
-        return f"must be a multiple of {multiple_of:g}"
-    return ""
+    nodes, faults = read_object(graphs / name, limit=MAX_GRAPH_BYTES)
+    if faults:
+        place, message = faults[0]
+        raise ValueError(f"the graph {name!r} is broken: {place}: {message}")
+    fault = shape_fault(nodes or {})
+    if fault:
+        raise ValueError(f"the graph {name!r} {fault}")

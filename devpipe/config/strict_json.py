@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def read_object(
     """A file's JSON object (None where it has none), and its faults as (JSON path, message)."""
     try:
         raw = _parsed(path, limit)
-        return raw, list(_doubled(raw, "$"))
+        return raw, list(_faults_of_keys(raw, "$"))
     except OSError as error:
         message = f"cannot be read: {error.strerror}. Mend its permissions."
     except UnicodeDecodeError as error:
@@ -41,7 +42,8 @@ def _parsed(path: Path, limit: int) -> _Pairs:
     if state.st_size > limit:
         raise ValueError(f"has {state.st_size:,} bytes. Allowed: {limit:,}")
     text = path.read_bytes().decode("utf-8-sig")
-    if (depth := _depth(text)) > MAX_DEPTH:
+    depth = _depth(text)
+    if depth > MAX_DEPTH:
         raise ValueError(f"is nested {depth} deep. Allowed: {MAX_DEPTH}")
     raw = json.loads(text, object_pairs_hook=_Pairs)
     if not isinstance(raw, _Pairs):
@@ -54,34 +56,29 @@ class _Pairs(dict[str, Any]):
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.twice = (
-            sorted({name for name in names if names.count(name) > 1})
-            if len(self) < len(names)
-            else []
-        )
+        self.twice: list[str] = []
+        if len(self) < len(pairs):
+            names = Counter(name for name, _ in pairs)
+            self.twice = sorted(name for name, count in names.items() if count > 1)
 
 
 def _depth(text: str) -> int:
-    depth = deepest = 0
-    for bracket in re.findall(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
+    without_strings = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
+    depth = 0
+    deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", without_strings):
         depth += 1 if bracket in "[{" else -1
         deepest = max(deepest, depth)
     return deepest
 
 
-def _doubled(value: object, at: str) -> Iterator[tuple[str, str]]:
+def _faults_of_keys(value: object, at: str) -> Iterator[tuple[str, str]]:
     """The keys that stand there twice: Python would take the last without a word."""
     if isinstance(value, _Pairs):
-        yield from (
-            (json_path(at, name), "stands there twice. Delete one.") for name in value.twice
-        )
-    children = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for key, child in children:
-        yield from _doubled(child, json_path(at, key))
+        for name in value.twice:
+            yield json_path(at, name), "stands there twice. Delete one."
+        for key, child in value.items():
+            yield from _faults_of_keys(child, json_path(at, key))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _faults_of_keys(child, json_path(at, index))
