@@ -25,6 +25,24 @@ def faults_of(error: ValidationError, model: type[BaseModel], file: str) -> list
     return faults
 
 
+def summary_of(error: ValidationError, model: type[BaseModel], name: str) -> str:
+    """One of pydantic's findings without its full stop, and how many more there are.
+
+    A key that is not known comes first: it tells that another version wrote this.
+    """
+    findings = error.errors(include_url=False)
+    unknown = [detail for detail in findings if detail["type"] == "extra_forbidden"]
+    if unknown:
+        *holder, key = unknown[0]["loc"]
+        summary = f"{json_path(name, *holder)}: unknown key {str(key)!r}"
+    else:
+        message = _message(findings[0], model).removesuffix(".")
+        summary = f"{json_path(name, *findings[0]['loc'])}: {message}"
+    if len(findings) > 1:
+        summary += f", and {len(findings) - 1} more"
+    return summary
+
+
 def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
     kind = detail["type"]
     if kind in ("extra_forbidden", "missing"):

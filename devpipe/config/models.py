@@ -23,12 +23,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     ValidationInfo,
     field_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from devpipe.config.faults import excerpt
+from devpipe.config.faults import excerpt, summary_of
 from devpipe.config.spelling import (
     GRAPH,
     LANGUAGE,
@@ -141,9 +142,26 @@ class Model(BaseModel):
         return canonical_json(self.snapshot())
 
     @classmethod
-    def restore(cls, snapshot: Mapping[str, Any]) -> Self:
-        """The configuration that a recording kept, whatever the files say today."""
-        return cls.model_validate_json(json.dumps(dict(snapshot)))
+    def restore(cls, snapshot: object, *, run_id: str = "", name: str = "$") -> Self:
+        """The configuration that a recording kept, whatever the files say today.
+
+        Raises one UsageError for a snapshot that is missing (None) or that this version cannot
+        read; it names the run, and the config by `name`.
+        """
+        if isinstance(snapshot, Mapping):
+            try:
+                return cls.model_validate_json(json.dumps(dict(snapshot)))
+            except ValidationError as error:
+                problem = summary_of(error, cls, name)
+        elif snapshot is None:
+            problem = f"{name}: is missing"
+        else:
+            problem = f"{name}: must be an object, not {excerpt(snapshot)}"
+        run = f"Run {run_id}" if run_id else "A run"
+        raise UsageError(
+            f"{run} was made with a config that this version cannot read: {problem}.",
+            hint="Use the version that made it, or start a run with the files of today.",
+        )
 
 
 class Words(Model):
