@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import devpipe
+
+PACKAGE = Path(devpipe.__file__).parent
 
 
 def in_fresh_python(code: str) -> str:
@@ -41,6 +44,22 @@ def test_recordings_open_without_backends() -> None:
         "import sys; from devpipe.record.reader import Recordings; import"
         " devpipe.record.summary;print(sorted(name for name in sys.modules if"
         " name.startswith(('devpipe.backends', 'devpipe.engine.engine', 'devpipe.stages'))))"
+    )
+    assert in_fresh_python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("room", ["record", "config"])
+def test_importing_a_room_opens_no_file_of_its_own(room: str) -> None:
+    """Word lists, rules and defaults are read by whoever first needs them."""
+    modules = [f"devpipe.{room}.{path.stem}" for path in (PACKAGE / room).glob("[a-z]*.py")]
+    code = (
+        "import importlib, sys; opened = []\n"
+        "def note(event, args):\n"
+        "    if event == 'open' and isinstance(args[0], str): opened.append(args[0])\n"
+        "sys.addaudithook(note)\n"
+        f"for name in {modules}: importlib.import_module(name)\n"
+        f"print([path for path in opened if path.startswith({str(PACKAGE)!r})"
+        " and not path.endswith(('.py', '.pyc')) and '.pyc.' not in path])"
     )
     assert in_fresh_python(code).strip() == "[]"
 

@@ -44,12 +44,16 @@ class Chain:
         Candidate(backend='ollama', model='llama3:8b')
         """
         prefix = _PREFIX.fullmatch(text)
-        rest = prefix["rest"] if prefix else text
-        spelled = [one.strip().partition("/") for one in rest.split(",")] if rest.strip() else []
-        candidates = tuple(Candidate(backend, model) for backend, _, model in spelled)
-        return cls(
-            candidates, next(one for one in BOUNDARIES if one == prefix[1]) if prefix else "world"
-        )
+        boundary: Boundary = "world"
+        rest = text
+        if prefix:
+            boundary = next(name for name in BOUNDARIES if name == prefix[1])
+            rest = prefix["rest"]
+        candidates = []
+        for spelled in rest.split(",") if rest.strip() else []:
+            backend, _, model = spelled.strip().partition("/")
+            candidates.append(Candidate(backend, model))
+        return cls(tuple(candidates), boundary)
 
     def within(self, boundary: Boundary) -> Chain:
         """This chain, where another boundary holds besides its own: the stricter one counts."""

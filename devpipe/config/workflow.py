@@ -28,15 +28,9 @@ def shape_fault(graph: Mapping[str, Any]) -> str:
     if not graph:
         return "has no nodes."
     for number, node in graph.items():
-        if not (
-            isinstance(node, dict)
-            and isinstance(node.get("class_type"), str)
-            and isinstance(node.get("inputs"), dict)
-        ):
-            return (
-                f"is no API export: {number!r} is no node with class_type and inputs."
-                f" {HOW_TO_EXPORT}"
-            )
+        if not _is_node(node):
+            problem = f"{number!r} is no node with class_type and inputs."
+            return f"is no API export: {problem} {HOW_TO_EXPORT}"
     try:
         canonical_json(graph).encode()
     except ValueError:
@@ -47,23 +41,25 @@ def shape_fault(graph: Mapping[str, Any]) -> str:
     return ""
 
 
+def _is_node(node: object) -> bool:
+    if not isinstance(node, dict):
+        return False
+    return isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
+
+
 def title_of(node: Mapping[str, Any]) -> str:
     """What people call a node: its title, else its class."""
     meta = node.get("_meta")
-    return str((meta.get("title") if isinstance(meta, Mapping) else "") or node["class_type"])
+    title = meta.get("title") if isinstance(meta, Mapping) else ""
+    return str(title or node["class_type"])
 
 
 def is_link(value: object) -> bool:
     """Whether an input comes from another node."""
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and type(value[1]) is int
-    )
-
-
-# What of a run goes where.
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    node, slot = value
+    return isinstance(node, str) and type(slot) is int
 
 
 def binding_faults(
@@ -79,98 +75,94 @@ def binding_faults(
     if not nodes:
         yield ("bindings",), "bind inputs of a graph: name one as `graph`."
         return
-    taken: dict[tuple[str, str], str] = {}
-    for name, some in bindings.items():
+    owners: dict[tuple[str, str], str] = {}
+    for name, inputs in bindings.items():
         if name not in kinds:
-            what = f"is no text, picture or parameter of this output; {offer(name, kinds)}"
-            yield (
-                ("bindings", name),
-                f"{what} Or declare it under parameters, or delete the binding.",
-            )
-        for index, one in enumerate(some):
-            if fault := _binding_fault(one, nodes, kinds.get(name, "")):
-                yield ("bindings", name, index, fault[0]), fault[1]
-            elif (owner := taken.setdefault((one["node"], one["input"]), name)) != name:
+            known = f"is no text, picture or parameter of this output; {offer(name, kinds)}"
+            message = f"{known} Or declare it under parameters, or delete the binding."
+            yield ("bindings", name), message
+        for index, bound in enumerate(inputs):
+            fault = _binding_fault(bound, nodes, kinds.get(name, ""))
+            if fault:
+                key, message = fault
+                yield ("bindings", name, index, key), message
+                continue
+            owner = owners.setdefault((bound["node"], bound["input"]), name)
+            if owner != name:
                 yield ("bindings", name, index), f"takes {owner!r} already. Delete one of the two."
     for name in kinds:
-        if not bindings.get(name) and (name != "seed" or (seeds := _seeds(nodes))):
-            where = " and ".join(seeds) if name == "seed" else "an input of the graph"
-            what = (
-                f"Bind it to {where}, or delete it."
-                if name in parameters
-                else f"Bind it to {where}."
-            )
-            yield (
-                ("parameters" if name in parameters else "bindings", name),
-                f"is bound nowhere: it would change nothing. {what}",
-            )
+        if not bindings.get(name):
+            yield from _unbound(name, nodes, parameters)
+
+
+def _unbound(
+    name: str, nodes: Nodes, parameters: Mapping[str, object]
+) -> Iterator[tuple[Place, str]]:
+    """The fault of a value that is bound nowhere; a graph without seeds needs none."""
+    where = "an input of the graph"
+    if name == "seed":
+        where = " and ".join(_seeds(nodes))
+    if not where:
+        return
+    if name in parameters:
+        holder = "parameters"
+        remedy = f"Bind it to {where}, or delete it."
+    else:
+        holder = "bindings"
+        remedy = f"Bind it to {where}."
+    yield (holder, name), f"is bound nowhere: it would change nothing. {remedy}"
 
 
 def _seeds(nodes: Nodes) -> list[str]:
     """The inputs that take a seed."""
-    places = [
-        (number, name)
-        for number, node in nodes.items()
-        for name in SEEDS
-        if _kind(node["inputs"].get(name)) == "integer"
-    ]
-    return [f"{name!r} of node {number!r}" for number, name in places]
+    seeds = []
+    for number, node in nodes.items():
+        for name in SEEDS:
+            if _kind(node["inputs"].get(name)) == "integer":
+                seeds.append(f"{name!r} of node {number!r}")
+    return seeds
 
 
-def _binding_fault(one: Mapping[str, str], nodes: Nodes, kind: str) -> tuple[str, str] | None:
+def _binding_fault(bound: Mapping[str, str], nodes: Nodes, kind: str) -> tuple[str, str] | None:
     """The wrong key of a binding and what is wrong with it."""
-    if (node := nodes.get(one["node"])) is None:
-        alike = [
-            number
-            for number, other in nodes.items()
-            if one["title"] and title_of(other) == one["title"]
-        ]
-        named = [f"{number} ({title_of(other)})" for number, other in nodes.items()]
-        near = (
-            f"did you mean {alike[0]!r}? Allowed: {', '.join(named)}."
-            if alike
-            else offer(one["node"], named)
-        )
-        return "node", f"the graph has no node {one['node']!r}; {near}"
-    if one["input"] not in node["inputs"]:
+    number = bound["node"]
+    name = bound["input"]
+    node = nodes.get(number)
+    if node is None:
+        return "node", f"the graph has no node {number!r}; {_offered_nodes(bound, nodes)}"
+    title = title_of(node)
+    if name not in node["inputs"]:
+        known = offer(name, node["inputs"])
+        return "input", f"node {number!r} ({title}) has no input {name!r}; {known}"
+    if bound["title"] and bound["title"] != title:
+        problem = f"node {number!r} is {title!r}, not {bound['title']!r}."
+        return "title", f"{problem} Is it another node now? Correct one of the two."
+    problem = _input_problem(name, node["inputs"][name], kind)
+    return ("input", problem) if problem else None
+
+
+def _offered_nodes(bound: Mapping[str, str], nodes: Nodes) -> str:
+    """Which node may be meant: one of the same title, else the nearest number."""
+    titles = {number: title_of(node) for number, node in nodes.items()}
+    named = [f"{number} ({title})" for number, title in titles.items()]
+    alike = [number for number, title in titles.items() if title == bound["title"]]
+    if bound["title"] and alike:
+        return f"did you mean {alike[0]!r}? Allowed: {', '.join(named)}."
+    return offer(bound["node"], named)
+
+
+def _input_problem(name: str, value: object, kind: str) -> str:
+    """Why an input cannot take a value of ours; empty where it can."""
+    if name == "filename_prefix":
         return (
-            "input",
-            (
-                f"node {one['node']!r} ({title_of(node)}) has no input {one['input']!r};"
-                f" {offer(one['input'], node['inputs'])}"
-            ),
-        )
-    if one["title"] and one["title"] != title_of(node):
-        return (
-            "title",
-            (
-                f"node {one['node']!r} is {title_of(node)!r}, not {one['title']!r}. Is it another"
-                " node now? Correct one of the two."
-            ),
-        )
-    value = node["inputs"][one["input"]]
-    if one["input"] == "filename_prefix":
-        return (
-            "input",
-            (
-                "'filename_prefix' is ours: the files of each run get a name of their own. Bind"
-                " another input."
-            ),
+            "'filename_prefix' is ours: the files of each run get a name of their own. Bind another"
+            " input."
         )
     if isinstance(value, list):
-        return (
-            "input",
-            f"{one['input']!r} comes from node {value[0]!r} by a link: bind an input of that node.",
-        )
+        return f"{name!r} comes from node {value[0]!r} by a link: bind an input of that node."
     if kind and not _alike(kind, _kind(value)):
-        return (
-            "input",
-            (
-                f"{one['input']!r} takes {_kind(value)} values such as {str(value)[:40]!r}, not a"
-                f" {kind}."
-            ),
-        )
-    return None
+        return f"{name!r} takes {_kind(value)} values such as {str(value)[:40]!r}, not a {kind}."
+    return ""
 
 
 def _kind(value: object) -> str:
