@@ -2,11 +2,9 @@
 disk.
 
 Acknowledged events survive the death of the process, durable ones and files also power loss.
-Everything is appended or new; the
-one thing ever cut is the torn tail that a dead writer left. After any failed write or fsync the
-recorder is poisoned: an fsync
-that is tried again may report success for pages that the kernel has thrown away (Rebello et al.,
-"Can Applications Recover from
+Everything is appended or new; the one thing ever cut is the torn tail that a dead writer left.
+After any failed write or fsync the recorder is poisoned: an fsync that is tried again may report
+success for pages that the kernel has thrown away (Rebello et al., "Can Applications Recover from
 fsync Failures?", USENIX ATC 2020).
 """
 
@@ -53,6 +51,7 @@ from devpipe.record.reader import (
     MAX_LINE,
     SUMMARY,
     SUMMARY_PART,
+    Prefix,
     Recording,
     is_file_name,
     read_prefix,
@@ -94,26 +93,25 @@ class Recorder:
         self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None
     ) -> None:
         """Use `create` or `resume`."""
-        self.folder, self.run_id = folder, folder.name
-        self._redact, self._pool = redact, pool
+        self.folder = folder
+        self.run_id = folder.name
+        self._redact = redact
+        self._pool = pool
         self._busy = threading.Lock()
         self._pid = os.getpid()
         self._open: list[int] = []
-        self._unsynced: list[
-            int
-        ] = []  # folders and texts whose bytes the next durable event makes durable too
-        self._seq = self._size = 0
+        # folders and texts whose bytes the next durable event makes durable too
+        self._unsynced: list[int] = []
+        self._seq = 0
+        self._size = 0
         self._finished = False
         self._poison = ""
         try:
             self._folder = self._keep(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
-            self._unsynced = [
-                self._folder,
-                self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)),
-            ]
-            self._events = self._keep(
-                os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
-            )
+            day = self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))
+            self._unsynced = [self._folder, day]
+            events = os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
+            self._events = self._keep(events)
             _lock(self._events, folder)
             os.fchmod(self._events, 0o600)
         except BaseException:
@@ -173,20 +171,16 @@ class Recorder:
         ending = any(isinstance(event, RunFinished) for event in events)
         with self._busy:
             self._check()
-            at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-            written = [
-                self._line(event, body, seq, at)
-                for seq, (event, body) in enumerate(self._clean(events), self._seq)
-            ]
+            lines, recorded = self._lines(events)
             with self._poisoning():
                 if ending:  # a finished run is never healed: what it names must be there first
                     self._sync()
-                self._append(b"".join(line for line, _ in written))
+                self._append(b"".join(lines))
                 if any(event.durable for event in events):
                     self._sync(self._events)
-                self._seq += len(written)
+                self._seq += len(lines)
             self._finished = ending
-            return tuple(recorded for _, recorded in written)
+            return tuple(recorded)
 
     def write_files(self, files: Sequence[tuple[str, bytes]]) -> None:
         """Make these files, durably: when it returns they are complete on disk, and an event may
@@ -222,33 +216,41 @@ class Recorder:
             if not self._open:
                 return
             try:
-                if summary is not None and not self._poison and os.getpid() == self._pid:
-                    with self._poisoning():
-                        self._new_file(SUMMARY_PART, self._redact(summary))
-                        os.rename(
-                            SUMMARY_PART, SUMMARY, src_dir_fd=self._folder, dst_dir_fd=self._folder
-                        )
+                is_ours = not self._poison and os.getpid() == self._pid
+                if summary is not None and is_ours:
+                    self._write_summary(summary)
             finally:
                 self._release()
+
+    def _write_summary(self, summary: bytes) -> None:
+        folder = self._folder
+        with self._poisoning():
+            self._new_file(SUMMARY_PART, self._redact(summary))
+            os.rename(SUMMARY_PART, SUMMARY, src_dir_fd=folder, dst_dir_fd=folder)
 
     def _heal(self) -> None:
         """Bring what a dead writer left to the state that its acknowledged events describe."""
         data = os.pread(self._events, os.fstat(self._events).st_size, 0)
         prefix = read_prefix(data)
         recording = Recording(self.folder, prefix=prefix)
-        if recording.notes and not recording.finished:
-            raise UsageError(
-                f"Run {self.run_id} cannot go on here: {recording.notes[0]}.",
-                hint="Resume it with the version that made it.",
-            )
-        if (
-            not prefix.lines
-            or not isinstance(prefix.lines[0].event, RunStarted)
-            or (prefix.damage and not prefix.torn)
-        ):
-            said = prefix.damage or f"{EVENTS} does not begin with run_started"
+        self._check_healable(prefix, recording)
+        self._seq = len(prefix.lines)
+        self._size = prefix.size
+        self._drop_unnamed(recording)
+        self._restore_texts(recording)
+        os.ftruncate(self._events, prefix.size)
+        self.record(RunResumed(cut_bytes=len(data) - prefix.size))
+
+    def _check_healable(self, prefix: Prefix, recording: Recording) -> None:
+        """Raises RecordingDamaged or UsageError for a run that cannot go on."""
+        problem = ""
+        if prefix.damage and not prefix.torn:
+            problem = prefix.damage
+        elif recording.beginning is None:
+            problem = prefix.damage or f"{EVENTS} does not begin with run_started"
+        if problem:
             raise RecordingDamaged(
-                f"Run {self.run_id} cannot go on: {said}.",
+                f"Run {self.run_id} cannot go on: {problem}.",
                 hint="What is whole stays readable; start a new run.",
             )
         if recording.finished:
@@ -256,11 +258,11 @@ class Recorder:
                 f"Run {self.run_id} has its ending already.",
                 hint=f"Use `devpipe regenerate {self.run_id}`.",
             )
-        self._seq, self._size = len(prefix.lines), prefix.size
-        self._drop_unnamed(recording)
-        self._restore_texts(recording)
-        os.ftruncate(self._events, prefix.size)
-        self.record(RunResumed(cut_bytes=len(data) - prefix.size))
+        if recording.notes:
+            raise UsageError(
+                f"Run {self.run_id} cannot go on here: {recording.notes[0]}.",
+                hint="Resume it with the version that made it.",
+            )
 
     def _drop_unnamed(self, recording: Recording) -> None:
         """Files that no event names were never acknowledged; they may be torn, and their names are
@@ -271,11 +273,10 @@ class Recorder:
                 os.unlink(name, dir_fd=self._folder)
 
     def _restore_texts(self, recording: Recording) -> None:
-        texts = {
-            r.event.path: r.event.text
-            for r in recording.events
-            if isinstance(r.event, TextWritten) and r.event.path
-        }
+        texts = {}
+        for recorded in recording.events:
+            if isinstance(recorded.event, TextWritten) and recorded.event.path:
+                texts[recorded.event.path] = recorded.event.text
         for name in recording.files:
             try:
                 recording.read(name)
@@ -298,14 +299,22 @@ class Recorder:
 
     def _signed(self, event: Event) -> Event:
         """A beginning says who writes from there on: that is whom a second writer is told of."""
-        signs = isinstance(event, RunStarted | RunResumed)
-        return (
-            event.model_copy(update={"writer": f"process {self._pid} on {socket.gethostname()}"})
-            if signs
-            else event
-        )
+        if not isinstance(event, RunStarted | RunResumed):
+            return event
+        writer = f"process {self._pid} on {socket.gethostname()}"
+        return event.model_copy(update={"writer": writer})
 
-    def _line(self, event: Event, body: str, seq: int, at: str) -> tuple[bytes, Recorded]:
+    def _lines(self, events: Sequence[Event]) -> tuple[list[bytes], list[Recorded]]:
+        """The lines to write now, and the events as they then stand there."""
+        at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        lines = []
+        recorded = []
+        for seq, (event, body) in enumerate(self._clean(events), self._seq):
+            lines.append(self._line(event, body, seq, at))
+            recorded.append(Recorded(seq, at, event))
+        return lines, recorded
+
+    def _line(self, event: Event, body: str, seq: int, at: str) -> bytes:
         line = f'{{"v":{SCHEMA_VERSION},"seq":{seq},"at":"{at}",{body[1:-1]}'.encode()
         line += b',"crc":"%08x"}\n' % zlib.crc32(line)
         if len(line) > MAX_LINE:
@@ -313,7 +322,7 @@ class Recorder:
                 f"{type(event).__name__} takes {len(line)} bytes; an event holds {MAX_LINE}.",
                 hint="Put its bytes in a file of the run.",
             )
-        return line, Recorded(seq, at, event)
+        return line
 
     def _redacted(self, event: Event, body: str) -> tuple[Event, str]:
         values = json.loads(body)
@@ -372,7 +381,8 @@ class Recorder:
         for fd in self._open:
             with suppress(OSError):
                 os.close(fd)
-        self._open, self._unsynced = [], []
+        self._open = []
+        self._unsynced = []
 
     def _check(self) -> None:
         if os.getpid() != self._pid:
@@ -487,9 +497,9 @@ def _lock(events: int, folder: Path) -> None:
 
 
 def _holder(folder: Path) -> str:
-    for one in reversed(Recording(folder).events):
-        if isinstance(one.event, RunStarted | RunResumed):
-            return f"{one.event.writer} since {one.at}"
+    for recorded in reversed(Recording(folder).events):
+        if isinstance(recorded.event, RunStarted | RunResumed):
+            return f"{recorded.event.writer} since {recorded.at}"
     return "another process"
 
 

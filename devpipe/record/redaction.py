@@ -34,9 +34,8 @@ _QUERY = re.compile(
 )
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^/\s\"'<>@\\]*:[^/\s\"'<>@\\]+@")
 # One of these must stand in a text, or in the JSON that spells it, for any pattern above to match:
-# looking for them is fast. They
-# are as long as they can be: "token" alone stands in the name of an event's field, "key" in every
-# monkey.
+# looking for them is fast. They are as long as they can be: "token" alone stands in the name of an
+# event's field, "key" in every monkey.
 _MARKS = (
     "authorization",
     "apikey",
@@ -68,20 +67,20 @@ _MARKS = (
     "keyid=",
     "credential=",
 )
-_STEMS: Mapping[str, tuple[str, ...]] = {  # each mark below the stem that is looked for first
-    stem: tuple(mark for mark in _MARKS if stem in mark)
-    for stem in (
-        "auth",
-        "key",
-        "token",
-        "secret",
-        "passw",
-        "cookie",
-        "bearer",
-        "basic",
-        "sig",
-        "credential",
-    )
+_STEMS = (
+    "auth",
+    "key",
+    "token",
+    "secret",
+    "passw",
+    "cookie",
+    "bearer",
+    "basic",
+    "sig",
+    "credential",
+)
+_MARKS_BY_STEM: Mapping[str, tuple[str, ...]] = {  # the stem is looked for first
+    stem: tuple(mark for mark in _MARKS if stem in mark) for stem in _STEMS
 }
 
 
@@ -94,8 +93,11 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        found = {s for secret in secrets if len(secret) >= MIN_SECRET for s in _spellings(secret)}
-        self._spellings = sorted(found, key=lambda s: (-len(s), s))
+        spellings: set[str] = set()
+        for secret in secrets:
+            if len(secret) >= MIN_SECRET:
+                spellings.update(_spellings(secret))
+        self._spellings = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
 
     @overload
     def __call__(self, text: str) -> str: ...
@@ -127,9 +129,9 @@ class Redactor:
         return value
 
     def _named(self, key: str, item: Any) -> Any:
-        return (
-            REDACTED if isinstance(item, str) and item and _KEY.fullmatch(key) else self.value(item)
-        )
+        if isinstance(item, str) and item and _KEY.fullmatch(key):
+            return REDACTED
+        return self.value(item)
 
     def _without_known(self, text: str) -> str:
         for spelling in self._spellings:
@@ -140,7 +142,7 @@ class Redactor:
 
 def _holds_mark(text: str) -> bool:
     lower = text.lower()
-    for stem, marks in _STEMS.items():  # not any(): this is asked for every line of every recording
+    for stem, marks in _MARKS_BY_STEM.items():  # asked for every line of every recording
         if stem in lower and any(mark in lower for mark in marks):
             return True
     return "://" in lower and "@" in lower
@@ -156,20 +158,24 @@ def _without_named(text: str) -> str:
 
 def _spellings(secret: str) -> Iterator[str]:
     """The secret as it is likely to be met in vendors' answers, tracebacks, URLs and headers."""
-    for spelling in {secret, secret.strip(), secret[::-1], *_url_encoded(secret), *_base64(secret)}:
+    spellings = {secret, secret.strip(), secret[::-1]}
+    spellings.update(_url_encoded(secret))
+    spellings.update(_base64(secret))
+    for spelling in spellings:
         yield spelling
         yield json.dumps(spelling)[1:-1]
         yield json.dumps(spelling, ensure_ascii=False)[1:-1]
 
 
 def _url_encoded(secret: str) -> Iterator[str]:
-    for encoded in (
+    encodings = (
         quote(secret, safe="", errors="replace"),
         quote(secret, errors="replace"),
         quote_plus(secret, errors="replace"),
-    ):
+    )
+    for encoded in encodings:
         yield encoded
-        yield re.sub(r"%[0-9A-F]{2}", lambda m: m[0].lower(), encoded)
+        yield re.sub(r"%[0-9A-F]{2}", lambda escape: escape[0].lower(), encoded)
 
 
 def _base64(secret: str) -> Iterator[str]:
@@ -178,6 +184,8 @@ def _base64(secret: str) -> Iterator[str]:
     """
     data = secret.encode("utf-8", "replace")
     for offset in range(3):
-        first, last = -(-offset * 8 // 6), (offset + len(data)) * 8 // 6
+        first = -(-offset * 8 // 6)  # rounded up: six bits a character
+        last = (offset + len(data)) * 8 // 6
+        padded = bytes(offset) + data
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(bytes(offset) + data).decode()[first:last]
+            yield encode(padded).decode()[first:last]
