@@ -859,13 +859,13 @@ def test_a_snapshot_that_this_version_cannot_read_is_one_usage_error(
         OutputConfig.restore(recorded, run_id="20261122-141503-k3v9x2ma", name="output")
     assert str(caught.value) == (
         "Run 20261122-141503-k3v9x2ma was made with a config that this version cannot read:"
-        f" {message} Use the version that made it, or start a run with the files of today."
+        f" {message} It can be looked at, but not made again: use the version that recorded it."
     )
 
 
 def test_a_snapshot_without_a_run_is_refused_in_one_line(workspace: Workspace) -> None:
     """Where nobody says which run it is of."""
-    with pytest.raises(UsageError, match=r"^A run was made .*: \$: unknown key 'mood'\. Use"):
+    with pytest.raises(UsageError, match=r"^A run was made .*: \$: unknown key 'mood'\. It can"):
         InterceptionPipeline.restore(
             workspace.load().interception("dada").snapshot() | {"mood": "blue"}
         )

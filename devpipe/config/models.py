@@ -42,7 +42,14 @@ from devpipe.config.spelling import (
 from devpipe.config.strict_json import MAX_GRAPH_BYTES, read_object
 from devpipe.config.workflow import shape_fault
 from devpipe.errors import UsageError, nearest, offer
-from devpipe.values import MAX_PROMPT_CHARACTERS, Binding, Scalar, Workflow, canonical_json
+from devpipe.values import (
+    MAX_PROMPT_CHARACTERS,
+    Binding,
+    Scalar,
+    Workflow,
+    canonical_json,
+    canonical_sha256,
+)
 
 MAX_NUMBER = 2**63
 _ROUNDING = 1e-9  # of a number that is to be a multiple of another
@@ -160,7 +167,7 @@ class Model(BaseModel):
         run = f"Run {run_id}" if run_id else "A run"
         raise UsageError(
             f"{run} was made with a config that this version cannot read: {problem}.",
-            hint="Use the version that made it, or start a run with the files of today.",
+            hint="It can be looked at, but not made again: use the version that recorded it.",
         )
 
 
@@ -239,6 +246,12 @@ class InterceptionPipeline(Titled):
     steps: tuple[Step, ...] = Field(
         max_length=16, description="In this order; none: the text stays as it is."
     )
+
+    @cached_property
+    def rewriting_sha256(self) -> str:
+        """Hash of how a text is rewritten, without names and what people only read."""
+        snapshot = self.snapshot()
+        return canonical_sha256({"steps": snapshot["steps"], "version": snapshot["version"]})
 
     @field_validator("steps")
     @classmethod
@@ -449,6 +462,12 @@ class OutputConfig(Titled):
     nodes: SkipJsonSchema[dict[str, Any]] = Field(
         {}, exclude_if=operator.not_
     )  # the graph itself: recordings keep it
+    fallback: tuple[Name, ...] = Field(
+        (),
+        max_length=8,
+        exclude_if=operator.not_,
+        description="Outputs that stand in, in this order, where this one cannot be reached.",
+    )
     price_usd: float | None = Field(
         None, ge=0, description="Price of one generation; null: unknown or nothing."
     )
@@ -491,6 +510,21 @@ class OutputConfig(Titled):
         if info.context:
             raise ValueError("stands in a file of its own, which `graph` names. Delete it here.")
         return nodes
+
+    @cached_property
+    def making_sha256(self) -> str:
+        """Hash of what makes the medium, without names and what people only read or is checked."""
+        workflow = self.workflow()
+        return canonical_sha256(
+            {
+                "version": self.version,
+                "medium": self.medium,
+                "backend": self.backend,
+                "model": self.model,
+                "translate_to": self.translate_to,
+                "workflow": workflow.described() if workflow else None,
+            }
+        )
 
     def workflow(self) -> Workflow | None:
         """The graph and where our values go in it; None where the output has none."""
