@@ -19,7 +19,7 @@ help:
 	@echo "make test-local    language models in this process (installs torch beside .venv)"
 	@echo "make test-faults   kills, full disks and other faults, many times over"
 	@echo "make test-browser  the notebooks in a real page (needs chromium)"
-	@echo "make lint          ruff and mypy;   make format  lets ruff mend what it can"
+	@echo "make lint          ruff, mypy and import rules;   make format  lets ruff mend what it can"
 	@echo "make lock          resolve the dependencies again (UPGRADE=1: to their newest versions)"
 	@echo "make clean         delete what make installed and built; recordings stay"
 
@@ -47,6 +47,7 @@ lint: install
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-cache --no-logo
 
 format: install
 	@.venv/bin/ruff check --fix

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 import devpipe
 
 PACKAGE = Path(devpipe.__file__).parent
+TO_GO = (
+    ("devpipe.engine.engine", "devpipe.batch.runner"),  # goes with a Protocol of the engine's own
+    ("devpipe.cli", "devpipe.cli.commands"),  # goes with one file for each command
+)
 
 
 def in_fresh_python(code: str) -> str:
@@ -48,6 +54,19 @@ def test_recordings_open_without_backends() -> None:
     assert in_fresh_python(code).strip() == "[]"
 
 
+@pytest.mark.parametrize("name", devpipe.__all__)
+def test_every_name_of_the_door_is_there_and_documented(name: str) -> None:
+    """A name in __all__ is a promise."""
+    assert getattr(devpipe, name).__doc__
+    assert name in dir(devpipe)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As for any module."""
+    with pytest.raises(AttributeError, match="nothing_here"):
+        _ = devpipe.nothing_here  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("room", ["record", "config"])
 def test_importing_a_room_opens_no_file_of_its_own(room: str) -> None:
     """Word lists, rules and defaults are read by whoever first needs them."""
@@ -64,14 +83,14 @@ def test_importing_a_room_opens_no_file_of_its_own(room: str) -> None:
     assert in_fresh_python(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("name", devpipe.__all__)
-def test_every_name_of_the_door_is_there_and_documented(name: str) -> None:
-    """A name in __all__ is a promise."""
-    assert getattr(devpipe, name).__doc__
-    assert name in dir(devpipe)
+def test_no_module_imports_itself_on_any_way() -> None:
+    """Not over other modules, the package around it, inside a function or for a type only.
 
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    """As for any module."""
-    with pytest.raises(AttributeError, match="nothing_here"):
-        _ = devpipe.nothing_here  # type: ignore[attr-defined]
+    The contracts in pyproject.toml hold the rooms apart; they overlook a package and its modules.
+    """
+    graph = grimp.build_graph("devpipe", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    imports["devpipe"] = set()  # the door: it finds each name where it is, when it is asked for
+    for importer, imported in TO_GO:
+        imports[importer] = imports[importer] - {imported}
+    assert list(graphlib.TopologicalSorter(imports).static_order())
