@@ -1,5 +1,6 @@
-"""Which pipelines and outputs are there? `pipelines/*.json` and `output_configs/*.json`, each fault
-named; a broken file never stops the others.
+"""Which pipelines and outputs are there, and what is wrong with the others?
+
+Read from `pipelines/*.json` and `output_configs/*.json`; a broken file never stops the others.
 """
 
 from __future__ import annotations
@@ -69,14 +70,16 @@ class Catalogue:
         return _named("output", name, self.outputs)
 
     def required_images(self, output: OutputConfig) -> tuple[str, ...]:
-        """The pictures a run to this output must bring: those the output names, else those of its
-        media pipeline.
+        """Name the pictures that a run to this output must bring.
+
+        Those the output names, else those of its media pipeline.
         """
         return output.images or self.media_pipeline(output.pipeline).images
 
     def optional_images(self, output: OutputConfig) -> tuple[str, ...]:
-        """The pictures a run to this output may bring besides; a graph uses exactly those that it
-        needs.
+        """Name the pictures that a run to this output may bring besides.
+
+        A graph uses exactly those that it needs.
         """
         return () if output.nodes else self.media_pipeline(output.pipeline).optional_images
 
@@ -97,8 +100,9 @@ def _named(kind: str, name: str, models: Mapping[str, _M]) -> _M:
 
 
 def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
-    """All usable pipelines and outputs of a workspace, and all faults of all files; `backends` are
-    known besides the registered ones.
+    """Load all usable pipelines and outputs of a workspace, and all faults.
+
+    `backends` are known besides the registered ones.
     """
     files = _Files(home)
     pipelines = files.objects("pipelines")
@@ -135,7 +139,10 @@ class _Files:
         self.faults: list[Fault] = []
 
     def objects(self, folder: str) -> dict[str, dict[str, Any]]:
-        """The JSON objects of a folder by file stem; a file that is none is a fault."""
+        """The JSON objects of a folder, by file stem.
+
+        A file that holds none is a fault.
+        """
         try:
             entries = sorted((self.home / folder).iterdir())
         except OSError as error:
@@ -185,7 +192,10 @@ class _Files:
         return frozenset(PurePath(file).stem for file in files if file.startswith(f"{folder}/"))
 
     def with_graph(self, output: OutputConfig) -> OutputConfig:
-        """The output with its graph inside; its model has checked that one is there and whole."""
+        """The output with its graph inside.
+
+        Its model has checked that the graph is there and whole.
+        """
         nodes = None
         if output.graph:
             nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
@@ -226,8 +236,9 @@ def _of_kind(kind: str, raws: Mapping[str, dict[str, Any]]) -> dict[str, dict[st
 
 
 def _kind_of(raw: Mapping[str, Any]) -> str:
-    """The kind of a pipeline file; where it names none of ours, the one it looks like: the kind is
-    then one fault among the others.
+    """Read the kind of a pipeline file, or guess it from its keys.
+
+    A kind that is none of ours is then one fault among the others.
     """
     if raw.get("kind") in ("media", "interception"):
         return str(raw["kind"])

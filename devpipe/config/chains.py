@@ -28,9 +28,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Text models in the order in which they are asked, and the boundary that no request
-    may leave.
-    """
+    """Text models in their order, and the boundary that no request leaves."""
 
     candidates: tuple[Candidate, ...] = ()
     boundary: Boundary = "world"
@@ -38,7 +36,9 @@ class Chain:
     @classmethod
     @lru_cache(maxsize=64)
     def read(cls, text: str) -> Chain:
-        """The chain that a setting spells: `a/x`, or `local: a/x, b/y`; none for an empty text.
+        """Read the chain that a setting spells: `a/x`, or `local: a/x, b/y`.
+
+        An empty text is a chain of none.
 
         >>> Chain.read("eu: ollama/llama3:8b, procedural").candidates[0]
         Candidate(backend='ollama', model='llama3:8b')

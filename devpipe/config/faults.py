@@ -16,9 +16,7 @@ from devpipe.errors import Fault, offer
 
 
 def faults_of(error: ValidationError, model: type[BaseModel], file: str) -> list[Fault]:
-    """Pydantic's findings in our words: where, what is wrong, what is allowed, the nearest right
-    name.
-    """
+    """Say pydantic's findings in our words: place, problem, what is allowed."""
     faults = []
     for detail in error.errors(include_url=False):
         faults.append(Fault(file, json_path("$", *detail["loc"]), _message(detail, model)))
@@ -26,7 +24,7 @@ def faults_of(error: ValidationError, model: type[BaseModel], file: str) -> list
 
 
 def summary_of(error: ValidationError, model: type[BaseModel], name: str) -> str:
-    """One of pydantic's findings without its full stop, and how many more there are.
+    """Say one of pydantic's findings, without full stop, and count the others.
 
     A key that is not known comes first: it tells that another version wrote this.
     """
@@ -63,7 +61,7 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _key_message(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    """What is wrong with a key that is not known, or one that is missing."""
+    """Say what is wrong with a key that is unknown or missing."""
     *place, key = detail["loc"]
     fields = _keys(_model_at(model, place))
     if detail["type"] == "missing":
@@ -72,7 +70,10 @@ def _key_message(detail: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _model_at(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel]:
-    """The model that stands at this place: of each field's type, the model inside it."""
+    """Find the model that stands at this place.
+
+    Of each field's type, that is the model inside it.
+    """
     for key in place:
         field = _keys(model).get(str(key))
         if field:

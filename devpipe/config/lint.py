@@ -1,5 +1,4 @@
-"""Whether the instructions of the interceptions are good ones: what `devpipe check` says beyond
-"the file is valid".
+"""Are the instructions of the interceptions good ones, beyond being valid?
 
 An instruction says how, the input says what: a role with a viewpoint, operations, prohibitions, the
 form of the answer; in English and in
@@ -28,13 +27,14 @@ OPERATIONS = 3
 
 @cache
 def rules() -> dict[str, Any]:
-    """The patterns of lint.toml: what a good instruction has and has not, in both languages."""
+    """Read lint.toml: patterns of good instructions, in both languages."""
     return tomllib.loads(Path(__file__).with_name("lint.toml").read_text("utf-8"))
 
 
 def lint(catalogue: Catalogue) -> list[Fault]:
-    """What could be better about each instruction; passthrough has none, and where the user writes
-    it theirs is not judged.
+    """List what could be better about each instruction.
+
+    Those that the user writes are not judged.
     """
     faults = []
     for pipeline in catalogue.interceptions.values():

@@ -135,7 +135,7 @@ ParameterType = Literal["integer", "number", "string", "boolean"]
 
 
 class Model(BaseModel):
-    """Base of what a configuration file holds: unknown keys and wrong types are faults."""
+    """Base of what files hold: unknown keys and wrong types are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -273,7 +273,7 @@ class InterceptionPipeline(Titled):
 
 
 def _faults_of_parts(step: Step, media: Mapping[str, MediaPipeline]) -> list[str]:
-    """One fault where the parts that a step answers with are the texts of no media pipeline."""
+    """Check that the parts of a step are the texts of some media pipeline."""
     allowed = [pipeline.texts for pipeline in media.values()]
     if step.parts in allowed:
         return []
@@ -347,14 +347,16 @@ class Parameter(Model):
         return limits.problem(value)
 
     def cast(self, value: Scalar) -> Scalar:
-        """The one spelling of a value that has no problem: equal values are recorded, hashed and
-        sent alike.
+        """Spell a value that has no problem in the one way of its type.
+
+        Equal values are recorded, hashed and sent alike.
         """
         return _CASTS[self.type](value)
 
     def parse(self, text: str) -> Scalar:
-        """The value that a text from the command line means; the text itself where it means none of
-        this type.
+        """Read a value from a text of the command line.
+
+        A text that means none of this type stays as it is.
         """
         if self.type == "integer" and _INTEGER.fullmatch(text):
             return int(text)
@@ -527,7 +529,7 @@ class OutputConfig(Titled):
         )
 
     def workflow(self) -> Workflow | None:
-        """The graph and where our values go in it; None where the output has none."""
+        """The graph and where our values go in it; None without one."""
         if not self.nodes:
             return None
         bindings = {}
@@ -577,7 +579,10 @@ class OutputConfig(Titled):
 
 
 def _check_graph(name: str, graphs: Path) -> None:
-    """Raises ValueError where there is no such graph, or one that no server would read."""
+    """Check that the graph is there, and one that a server would read.
+
+    Raises ValueError.
+    """
     present = sorted(path.name for path in graphs.glob("*.json"))
     if name not in present:
         raise ValueError(

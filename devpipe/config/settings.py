@@ -62,8 +62,9 @@ def _joined(models: object) -> object:
 
 
 def _served(models: str, info: ValidationInfo) -> str:
-    """The chain, every backend known, every model named, procedures only where they may
-    stand in.
+    """Spell a chain whose backends are known and whose models are named.
+
+    Procedures stand only where they may stand in.
     """
     _check_boundary(models)
     chain = Chain.read(models)
@@ -82,7 +83,7 @@ def _served(models: str, info: ValidationInfo) -> str:
 
 
 def _check_boundary(models: str) -> None:
-    """Raises ValueError for a chain that begins with the name of no boundary."""
+    """Check the boundary that a chain begins with. Raises ValueError."""
     prefix, _, chain = models.partition(":")
     head = prefix.strip()
     if head not in BOUNDARIES and "/" not in head and "/" in chain:
@@ -90,7 +91,7 @@ def _check_boundary(models: str) -> None:
 
 
 def _check_candidate(candidate: Candidate, backends: list[str]) -> None:
-    """Raises ValueError for a backend that is not known, or one without a model."""
+    """Check that a backend is known, and has its model. Raises ValueError."""
     backend = candidate.backend
     if backend not in backends:
         new = f"A new one needs its line in {HERE}."
@@ -205,8 +206,9 @@ class Settings:
         )
 
     def key(self, name: str) -> str | None:
-        """A key by its owner's name, from the environment or else the system keyring (service
-        `devpipe`); None where neither has it.
+        """Look a key up by its owner's name; None where nobody has it.
+
+        From the environment, or else the system keyring (service `devpipe`).
         """
         in_environment = self.environment.get(name, "").strip()
         if in_environment:
@@ -220,23 +222,26 @@ class Settings:
         return self._from_keyring.get(name) or None
 
     def url(self, backend: str, default: str) -> str:
-        """Where a backend is: DEVPIPE_<BACKEND>_URL, else its owner's variable, as written there,
-        else the default.
+        """Where a backend is, as the environment spells it, else the default.
+
+        DEVPIPE_<BACKEND>_URL goes before the variable of its owner.
         """
         ours = self.environment.get(f"DEVPIPE_{backend.upper()}_URL", "").strip()
         owners = self.environment.get(OWNERS.get(backend, ""), "").strip()
         return ours or owners or default
 
     def region(self, backend: str) -> Boundary | None:
-        """Where the person says that a backend's server stands (DEVPIPE_<BACKEND>_REGION); None:
-        nobody says.
+        """Where a backend's server stands; None where nobody says.
+
+        The variable is DEVPIPE_<BACKEND>_REGION.
         """
         said = self.environment.get(f"DEVPIPE_{backend.upper()}_REGION", "").strip()
         return next((boundary for boundary in BOUNDARIES if boundary == said), None)
 
     def secrets(self) -> tuple[str, ...]:
-        """All that must never be written down, longest first: keys, tokens, passwords, also those
-        inside addresses.
+        """All that must never be written down, longest first.
+
+        Keys, tokens, passwords, also those inside addresses.
         """
         values = set(self._from_keyring.values())
         for name, value in self.environment.items():
@@ -249,7 +254,7 @@ class Settings:
         return tuple(sorted(usable, key=lambda value: (-len(value), value)))
 
     def faults(self) -> list[Fault]:
-        """Variables that look like ours and are not: nothing reads them. For `devpipe check`."""
+        """List variables that look like ours and that nothing reads."""
         ours = {*VARIABLES, "DEVPIPE_HOME"}
         for name in known():
             ours |= {f"DEVPIPE_{name.upper()}_URL", f"DEVPIPE_{name.upper()}_REGION"}

@@ -20,7 +20,10 @@ MAX_DEPTH = 32
 def read_object(
     path: Path, *, limit: int = MAX_FILE_BYTES
 ) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
-    """A file's JSON object (None where it has none), and its faults as (JSON path, message)."""
+    """Read a file's JSON object, and its faults as (JSON path, message).
+
+    The object is None where the file holds none.
+    """
     try:
         raw = _parsed(path, limit)
         return raw, list(_faults_of_keys(raw, "$"))
@@ -73,7 +76,10 @@ def _depth(text: str) -> int:
 
 
 def _faults_of_keys(value: object, at: str) -> Iterator[tuple[str, str]]:
-    """The keys that stand there twice: Python would take the last without a word."""
+    """Find keys that stand there twice.
+
+    Python would take the last without a word.
+    """
     if isinstance(value, _Pairs):
         for name in value.twice:
             yield json_path(at, name), "stands there twice. Delete one."

@@ -68,7 +68,7 @@ def binding_faults(
     kinds: Mapping[str, str],
     parameters: Mapping[str, object],
 ) -> Iterator[tuple[Place, str]]:
-    """What is wrong with an output config's bindings, as (place in the file, message).
+    """Check an output config's bindings: (place in the file, message) of each fault.
 
     `kinds`: what each of our values is.
     """
@@ -98,7 +98,10 @@ def binding_faults(
 def _unbound(
     name: str, nodes: Nodes, parameters: Mapping[str, object]
 ) -> Iterator[tuple[Place, str]]:
-    """The fault of a value that is bound nowhere; a graph without seeds needs none."""
+    """Name the fault of a value that is bound nowhere.
+
+    A graph without seeds needs none.
+    """
     where = "an input of the graph"
     if name == "seed":
         where = " and ".join(_seeds(nodes))
@@ -142,7 +145,7 @@ def _binding_fault(bound: Mapping[str, str], nodes: Nodes, kind: str) -> tuple[s
 
 
 def _offered_nodes(bound: Mapping[str, str], nodes: Nodes) -> str:
-    """Which node may be meant: one of the same title, else the nearest number."""
+    """Offer the node of the same title, else the nearest number."""
     titles = {number: title_of(node) for number, node in nodes.items()}
     named = [f"{number} ({title})" for number, title in titles.items()]
     alike = [number for number, title in titles.items() if title == bound["title"]]

@@ -20,13 +20,13 @@ _NEEDED_TO_WRITE = ("O_DIRECTORY", "O_NOFOLLOW", "fchmod")
 
 
 class Stat(Protocol):
-    """Says of a path what kind of file lies there; links are not followed."""
+    """Says what lies at a path; links are not followed."""
 
     def __call__(self, path: str) -> os.stat_result: ...
 
 
 def open_to_read(path: Path) -> int:
-    """A descriptor of the file at this path. Raises OSError, also where a link lies there."""
+    """Open a file without following a link. Raises OSError."""
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     flags = os.O_RDONLY
@@ -36,7 +36,7 @@ def open_to_read(path: Path) -> int:
 
 
 def missing_to_write() -> list[str]:
-    """What this system lacks for a recording to be written; empty where nothing is missing."""
+    """Name what this system lacks for a recording to be written."""
     missing = [name for name in _NEEDED_TO_WRITE if not hasattr(os, name)]
     try:
         import fcntl  # noqa: F401  # only to see whether it is there
@@ -46,7 +46,7 @@ def missing_to_write() -> list[str]:
 
 
 def lock_exclusive(fd: int) -> None:
-    """Take the file for this process; the kernel frees it with the process.
+    """Lock the file for this process; the kernel frees it with the process.
 
     Raises BlockingIOError where another process has it. Only where `missing_to_write` is empty.
     """
@@ -56,7 +56,7 @@ def lock_exclusive(fd: int) -> None:
 
 
 def is_locked(fd: int) -> bool:
-    """Whether a process has the file; where nobody can lock, nobody can write: False."""
+    """Whether a process has the file. Where nobody can lock, nobody writes."""
     try:
         import fcntl
     except ImportError:
@@ -79,7 +79,7 @@ def sync(fd: int) -> None:
 
 
 def begin_to_write(fds: list[int]) -> None:
-    """Let the system begin to write these files, where it takes the advice.
+    """Ask the system to begin writing these files.
 
     One commit of the file system's journal then serves all fsyncs: a quarter of the time.
     """
@@ -89,7 +89,7 @@ def begin_to_write(fds: list[int]) -> None:
 
 
 def is_open_to_others(status: os.stat_result) -> bool:
-    """Whether others than the owner have rights; a system without users grants none."""
+    """Whether others than the owner have rights, on systems with users."""
     has_users = hasattr(os, "getuid")
     return has_users and status.st_mode & 0o077 != 0
 
@@ -112,8 +112,9 @@ def stat_below(folder: Path) -> Iterator[Stat]:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A file to write, the owner's only, that takes the place of `file` once the block is through;
-    else nothing is left of it.
+    """Write a file that takes the place of `file` once the block is through.
+
+    It is the owner's only; where the block fails, nothing is left of it.
     """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -1,5 +1,4 @@
-"""What is on disk of the runs: read, checked and found again, without a backend, a key, a network
-or the engine.
+"""What is on disk of the runs? Read, checked and found again.
 
 A line of events.jsonl is `{"v":1,"seq":0,"at":"...Z","type":"...",...,"crc":"<8 hex>"}`; the crc is
 CRC-32 of the bytes before `,"crc"`.
@@ -61,9 +60,7 @@ State = Literal["completed", "blocked", "failed", "cancelled", "interrupted", "r
 
 
 class UnknownEvent(Event):
-    """A whole line that this version cannot read as an event, most likely written by a
-    later one.
-    """
+    """A whole line that only another, most likely later, version can read."""
 
     type: str
     why: str = ""
@@ -101,9 +98,7 @@ def _event(line: bytes, *, version: int, kind: str) -> Event:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The part of an events.jsonl that can be believed: its lines, its length in bytes, and what
-    ended it.
-    """
+    """The part of an events.jsonl that can be believed, and what ended it."""
 
     lines: tuple[Recorded, ...]
     size: int
@@ -112,8 +107,9 @@ class Prefix:
 
     @property
     def torn(self) -> bool:
-        """Whether the damage may be that of a power loss: what stands behind it gives no proof that
-        it was ever durable.
+        """Whether the damage may be that of a power loss.
+
+        Then what stands behind it gives no proof that it was ever durable.
 
         Proof is an ending, or a durable event and one of a later write (those of one write share
         `at`).
@@ -157,7 +153,7 @@ def _whole_lines(data: bytes) -> Iterator[Recorded]:
 
 
 def _is_ending(event: Event) -> bool:
-    """Whether a run ends with it, also where only a later version can read how."""
+    """Whether a run ends with it, known or not to this version."""
     return event.type == "run_finished"
 
 
@@ -186,8 +182,9 @@ class Recording:
 
     @cached_property
     def events(self) -> tuple[Recorded, ...]:
-        """The events up to the first damage, without those that only a later version can read (see
-        `notes`).
+        """The events up to the first damage that this version can read.
+
+        `notes` names the others.
         """
         lines = self._prefix.lines
         return tuple(line for line in lines if not isinstance(line.event, UnknownEvent))
@@ -203,8 +200,9 @@ class Recording:
 
     @property
     def beginning(self) -> RunStarted | UnknownEvent | None:
-        """The first event where a run can begin with it, also one that only a later version can
-        read.
+        """The first event, if a run can begin with it.
+
+        Also one that only a later version can read.
         """
         first = self._prefix.lines[0].event if self._prefix.lines else None
         return first if isinstance(first, RunStarted | UnknownEvent) else None
@@ -216,12 +214,12 @@ class Recording:
 
     @property
     def finished(self) -> bool:
-        """Whether it has its ending, also one that only a later version can read."""
+        """Whether it has its ending, known or not to this version."""
         return any(_is_ending(recorded.event) for recorded in self._prefix.lines)
 
     @property
     def state(self) -> State:
-        """How the run ended; if it has no end, whether a process still writes it."""
+        """How the run ended, or whether a process still writes it."""
         for recorded in reversed(self._prefix.lines):
             if isinstance(recorded.event, RunFinished):
                 return recorded.event.outcome
@@ -238,8 +236,9 @@ class Recording:
 
     @cached_property
     def files(self) -> dict[str, tuple[str, int | None]]:
-        """The files that the events name, with sha256 and size (None where the event does
-        not say).
+        """The files that the events name, with sha256 and size.
+
+        The size is None where the event does not say it.
         """
         named: dict[str, tuple[str, int | None]] = {}
         for recorded in self.events:
@@ -252,7 +251,10 @@ class Recording:
         return named
 
     def path(self, name: str) -> Path:
-        """Where a file of this run lies; refuses what is not a plain file inside the folder."""
+        """Where a file of this run lies.
+
+        Refuses what is not a plain file inside the folder.
+        """
         os.close(_open(self.folder, name))
         return self.folder / name
 
@@ -274,8 +276,9 @@ class Recording:
         return data
 
     def verify(self) -> list[str]:
-        """Everything that is wrong with the recording, each in a sentence; empty if every byte is
-        as its events say.
+        """List everything that is wrong with the recording, each in a sentence.
+
+        Empty if every byte is as its events say.
 
         What a dead writer left after its last acknowledged event, a torn tail or a file without
         event, is not wrong: `resume` clears it.
@@ -359,7 +362,7 @@ class Recording:
 
 
 def _agree(now: object, written: object) -> bool:
-    """Whether two summaries say the same, where one of them may say more.
+    """Whether two summaries agree; one of them may say more.
 
     Fields are added in time: an older version wrote fewer than we know, a later one more.
     """
@@ -389,7 +392,7 @@ class Recordings:
         return (Recording(run_folder(self.root, run_id)) for run_id in self.ids())
 
     def find(self, name: str) -> Recording:
-        """The run of this id, or the only one whose id begins or ends so."""
+        """Find the run of this id, or the only one beginning or ending so."""
         if _RUN_ID.fullmatch(name) and _is_folder(run_folder(self.root, name)):
             return Recording(run_folder(self.root, name))
         ids = self.ids()
@@ -422,8 +425,9 @@ def is_file_name(name: str) -> bool:
 
 
 def is_being_written(folder: Path) -> bool:
-    """Whether a process has the run open for writing: the kernel says so, and forgets it with the
-    process.
+    """Whether a process has the run open for writing.
+
+    The kernel says so, and forgets it with the process.
     """
     try:
         events = open_to_read(folder / EVENTS)

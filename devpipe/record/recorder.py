@@ -1,5 +1,6 @@
-"""Writes one run down, event by event: what `record` and `write_files` have returned for is on
-disk.
+"""Writes one run down, event by event, on disk before it is shown.
+
+What `record` and `write_files` have returned for is there.
 
 Acknowledged events survive the death of the process, durable ones and files also power loss.
 Everything is appended or new; the one thing ever cut is the torn tail that a dead writer left.
@@ -87,7 +88,10 @@ _HINTS |= {errno.EOPNOTSUPP: _HINTS[errno.ENOLCK], errno.ENOSYS: _HINTS[errno.EN
 
 
 class Recorder:
-    """The one writer of a run. Its methods block; they may be called from any thread."""
+    """The one writer of a run.
+
+    Its methods block; they may be called from any thread.
+    """
 
     def __init__(
         self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None
@@ -144,8 +148,9 @@ class Recorder:
 
     @classmethod
     def resume(cls, folder: Path, *, redact: Redactor, pool: Executor | None = None) -> Recorder:
-        """The recorder of a run whose process died: its torn tail is cut off, unfinished files go,
-        lost text files come back.
+        """Go on with a run whose process died.
+
+        Its torn tail is cut off, unfinished files go, lost text files come back.
 
         Raises RunLocked if the run is being written, UsageError if it has its ending,
         RecordingDamaged if more than a tail is wrong.
@@ -161,7 +166,7 @@ class Recorder:
             return recorder
 
     def record(self, *events: Event) -> tuple[Recorded, ...]:
-        """These events as they were written: with one write, and one fsync if any is durable.
+        """Write these events, with one write, and one fsync if any is durable.
 
         On return they are acknowledged.
         """
@@ -183,8 +188,9 @@ class Recorder:
             return tuple(recorded)
 
     def write_files(self, files: Sequence[tuple[str, bytes]]) -> None:
-        """Make these files, durably: when it returns they are complete on disk, and an event may
-        name them.
+        """Make these files, durably.
+
+        When it returns they are complete on disk, and an event may name them.
         """
         with self._busy:
             self._check()
@@ -265,8 +271,9 @@ class Recorder:
             )
 
     def _drop_unnamed(self, recording: Recording) -> None:
-        """Files that no event names were never acknowledged; they may be torn, and their names are
-        needed.
+        """Delete the files that no event names.
+
+        They were never acknowledged; they may be torn, and their names are needed.
         """
         for name in os.listdir(self._folder):
             if name not in {*recording.files, EVENTS}:
@@ -298,7 +305,10 @@ class Recorder:
         return [self._redacted(event, body) for event, body in spelled]
 
     def _signed(self, event: Event) -> Event:
-        """A beginning says who writes from there on: that is whom a second writer is told of."""
+        """Sign a beginning with who writes from there on.
+
+        That is whom a second writer is told of.
+        """
         if not isinstance(event, RunStarted | RunResumed):
             return event
         writer = f"process {self._pid} on {socket.gethostname()}"
@@ -402,8 +412,9 @@ class Recorder:
 
     @contextmanager
     def _poisoning(self) -> Iterator[None]:
-        """Whatever interrupts the block leaves the file in doubt: nothing is acknowledged
-        after it.
+        """Acknowledge nothing more once something has interrupted the block.
+
+        It leaves the file in doubt.
         """
         try:
             with _typed(self.folder):
@@ -450,7 +461,8 @@ def _typed(folder: Path) -> Iterator[None]:
 
 
 def _check_system() -> None:
-    if missing := missing_to_write():
+    missing = missing_to_write()
+    if missing:
         raise RecorderError(
             f"This system cannot write recordings: it has no {', '.join(missing)}.",
             hint="They can be read here; run devpipe on Linux, macOS or WSL.",
@@ -520,7 +532,10 @@ def _encoded(text: str) -> bytes:
 
 
 def _spelled(event: Event) -> tuple[Event, str]:
-    """The event as JSON; if it holds what JSON cannot spell, the nearest event that can be."""
+    """Spell the event as JSON.
+
+    If it holds what JSON cannot spell, the nearest event that can be.
+    """
     try:
         return event, event.model_dump_json()
     except (PydanticSerializationError, UnicodeError):

@@ -1,5 +1,6 @@
-"""Which bytes never enter a recording: the machine's keys, however they are spelled, and what is
-named like one.
+"""Which bytes never enter a recording?
+
+The machine's keys, however they are spelled, and what is named like one.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ _MARKS_BY_STEM: Mapping[str, tuple[str, ...]] = {  # the stem is looked for firs
 
 
 class Redactor:
-    """Takes a text and gives it back with every secret in it replaced by "[redacted]".
+    """Replaces every secret in a text by "[redacted]".
 
     Known secrets are found plain, reversed, URL-encoded, JSON-escaped and in base64 at any
     alignment; values named like a
@@ -104,8 +105,9 @@ class Redactor:
     @overload
     def __call__(self, text: bytes) -> bytes: ...
     def __call__(self, text: str | bytes) -> str | bytes:
-        """The text without secrets; bytes are read as UTF-8, whatever else they hold stays as it
-        is.
+        """Give the text back without secrets.
+
+        Bytes are read as UTF-8, whatever else they hold stays as it is.
         """
         if isinstance(text, bytes):
             return self(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
@@ -117,8 +119,9 @@ class Redactor:
         return _holds_mark(line) or self._without_known(line) != line
 
     def value(self, value: Any) -> Any:
-        """The same for a JSON value: every text in it, keys too, and all of what stands under a
-        secret's name.
+        """Give a JSON value back without secrets, in every text of it.
+
+        In keys too, and all of what stands under a secret's name.
         """
         if isinstance(value, str):
             return self(value)
@@ -157,7 +160,7 @@ def _without_named(text: str) -> str:
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """The secret as it is likely to be met in vendors' answers, tracebacks, URLs and headers."""
+    """Spell the secret as answers, tracebacks, URLs and headers may."""
     spellings = {secret, secret.strip(), secret[::-1]}
     spellings.update(_url_encoded(secret))
     spellings.update(_base64(secret))
@@ -179,8 +182,9 @@ def _url_encoded(secret: str) -> Iterator[str]:
 
 
 def _base64(secret: str) -> Iterator[str]:
-    """The characters of a base64 text that depend on the secret alone, for each place it may begin
-    at.
+    """Spell the secret in base64, for each place it may begin at.
+
+    Only the characters that depend on the secret alone.
     """
     data = secret.encode("utf-8", "replace")
     for offset in range(3):

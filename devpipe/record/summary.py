@@ -1,4 +1,4 @@
-"""What a run is, read from its events: one fold for live runs and for stored ones."""
+"""What is a run, by its events? One fold for live and stored ones."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ class StageSummary:
 
 @dataclass
 class Attempt:
-    """One try of one backend; `finished` is None where the process died in between."""
+    """One try of one backend; unfinished where the process died in between."""
 
     started: AttemptStarted
     finished: AttemptFinished | None = None
 
     @property
     def model(self) -> str:
-        """As the backend named it in the end, else as it was asked for."""
+        """As the backend named it, else as it was asked for."""
         return self.finished.model if self.finished else self.started.model
 
     @property
@@ -167,7 +167,7 @@ class RunSummary:
 
     @property
     def seed(self) -> int | None:
-        """The seed that was sent for the medium, or the one asked for where nothing was sent."""
+        """The seed that was sent for the medium, else the one asked for."""
         sent = self.media_attempts
         if sent:
             return sent[-1].started.seed
@@ -175,7 +175,7 @@ class RunSummary:
 
     @property
     def cost_usd(self) -> float | None:
-        """The sum over all attempts; None as soon as one of them is unknown."""
+        """The sum over all attempts; None if one is unknown."""
         costs = []
         for attempt in self.attempts.values():
             if attempt.cost_usd is None:
@@ -200,8 +200,9 @@ class RunSummary:
 
     @property
     def verdict(self) -> VerdictGiven | None:
-        """The latest one: of Stage 3, of the person's own wording, or of Stage 1, where it ended
-        there.
+        """The latest verdict.
+
+        Of Stage 3, of the person's own wording, or of Stage 1, where it ended there.
         """
         return (
             self.stages["pre_output"].verdict
@@ -210,7 +211,7 @@ class RunSummary:
         )
 
     def to_json(self, recording: str = "") -> dict[str, Any]:
-        """The run as one JSON object; the form of `--json` and of run.json.
+        """The run as one JSON object, as in `--json` and run.json.
 
         Artifact paths begin with `recording` if given.
         """
