@@ -21,7 +21,7 @@ help:
 	@echo "make test-local    language models in this process (installs torch beside $(VENV))"
 	@echo "make test-faults   kills, full disks and other faults, many times over"
 	@echo "make test-browser  the notebooks in a real page (needs chromium)"
-	@echo "make lint          ruff and mypy;   make format  lets ruff mend what it can"
+	@echo "make lint          ruff, mypy and import rules;   make format  lets ruff mend what it can"
 	@echo "make lock          resolve the dependencies again (UPGRADE=1: to their newest versions)"
 	@echo "make clean         delete what make installed and built; recordings stay"
 
@@ -49,6 +49,7 @@ lint: install
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache --no-logo
 
 format: install
 	@$(VENV)/bin/ruff check --fix

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from devpipe.config.models.models import InterceptionPipeline, OutputConfig
 from engines import engine_in, settings_in, small_media, small_picture
 
 from devpipe import Engine, OpenRun, UsageError
+from devpipe.config.models import InterceptionPipeline, OutputConfig
 from devpipe.errors import CutOff, NotAllowed, RecorderError, Rejected, Unavailable, UnknownName
 from devpipe.record.events import AttemptStarted, RunStarted, StageReused, TextWritten, VerdictGiven
 from devpipe.record.reader import Recording

@@ -18,9 +18,11 @@ from devpipe.backends.registry import Backends
 from devpipe.cli import main
 from devpipe.cli.adopt import saved_info, trial, unready
 from devpipe.comfyui import backend as comfyui
-from devpipe.comfyui.checker import filled, problems, shape_fault
-from devpipe.config.models import OutputConfig, load_catalogue
+from devpipe.comfyui.checker import filled, problems
+from devpipe.config.catalogue import load_catalogue
+from devpipe.config.models import OutputConfig
 from devpipe.config.settings import Settings
+from devpipe.config.workflow import shape_fault
 from devpipe.config.workspace import create
 from devpipe.errors import DevpipeError, Rejected, Unavailable, UsageError
 from devpipe.record.events import AttemptStarted, RunStarted

@@ -11,6 +11,7 @@ from time import process_time
 
 import pytest
 
+from devpipe.config.backends import PROCEDURES as NAMES
 from devpipe.errors import UnknownName
 from devpipe.offline.procedures import PROCEDURES, VERSION, procedure
 from devpipe.offline.procedures.words import clean, data, words
@@ -141,6 +142,11 @@ def test_our_words_pass_the_strictest_rules() -> None:
         if shipped_rules().hits(text, "kids")
     ]
     assert tripped == []
+
+
+def test_the_names_that_pipelines_are_checked_against_are_those_of_the_procedures() -> None:
+    """A configuration is checked without loading them."""
+    assert list(NAMES) == list(PROCEDURES)
 
 
 def test_an_unknown_procedure_is_refused_with_the_nearest_names() -> None:

@@ -17,8 +17,9 @@ from contexts import Desk, Streamed, Written
 from engines import REPOSITORY, engine_in, small_media, small_picture
 
 from devpipe import Run
+from devpipe.config.catalogue import load_catalogue
 from devpipe.config.lint import lint
-from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig, load_catalogue
+from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig
 from devpipe.errors import CutOff, Rejected, Unavailable
 from devpipe.record.events import (
     AttemptFinished,

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from devpipe.config.models import faults_of
+from devpipe.config.faults import faults_of
 from devpipe.errors import ConfigError, UnknownName, UsageError
 from devpipe.values import MAX_SEED, Scalar, canonical_sha256, derived_seed
 

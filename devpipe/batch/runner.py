@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from devpipe.analysis.tables import Tables
     from devpipe.backends.registry import Backends
-    from devpipe.config.models import Catalogue
+    from devpipe.config.catalogue import Catalogue
     from devpipe.config.settings import Settings
     from devpipe.record.summary import RunSummary
     from devpipe.stages.request import RunRequest

@@ -21,9 +21,12 @@ from devpipe.backends.registry import Backends
 from devpipe.cli import EXIT_COMPLETED, Asked
 from devpipe.cli.screen import plain, say, say_json
 from devpipe.comfyui.adopt import Adoption, Group, Guess, adopt, read, written
-from devpipe.comfyui.checker import Nodes, filled, input_of, problems, title_of, value_problem
-from devpipe.config.models import NAME, Catalogue, OutputConfig, load_catalogue
+from devpipe.comfyui.checker import filled, input_of, problems, value_problem
+from devpipe.config.catalogue import Catalogue, load_catalogue
+from devpipe.config.models import OutputConfig
 from devpipe.config.settings import Settings
+from devpipe.config.spelling import NAME
+from devpipe.config.workflow import Nodes, title_of
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.values import MAX_SEED, MediaRequest, Scalar
 

@@ -17,9 +17,10 @@ from urllib.parse import urlencode
 
 from devpipe.backends.base import Backend, Emit, Health
 from devpipe.backends.http import QUICK, Patience, TooLarge, base_url, fields, items
-from devpipe.comfyui.checker import filled, input_of, inputs_of, is_link, slots_of, title_of
+from devpipe.comfyui.checker import filled, input_of, inputs_of, slots_of
 from devpipe.comfyui.server import DEAD_S, SUBMIT, ComfyHttp, Job, Server, complaints
 from devpipe.config.settings import Settings
+from devpipe.config.workflow import is_link, title_of
 from devpipe.errors import (
     BackendError,
     CutOff,
