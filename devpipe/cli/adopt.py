@@ -14,9 +14,10 @@ from typing import Any
 from devpipe.backends.registry import Backends
 from devpipe.cli import EXIT_COMPLETED, Asked
 from devpipe.cli.screen import plain, say, say_json
-from devpipe.comfyui.adopt import Adoption, Group, Guess, adopt, read, written
+from devpipe.comfyui.adopt import Adoption, adopt, read, written
 from devpipe.comfyui.checker import Nodes, title_of
 from devpipe.comfyui.doctor import saved_info, server_nodes
+from devpipe.comfyui.trace import Group, Guess
 from devpipe.config.models import NAME, load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.errors import UsageError
