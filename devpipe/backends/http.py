@@ -634,7 +634,7 @@ def vendor_error(
     problem = f"{name} answered {said.status or 'with an error'}" + (
         f": {said.message.rstrip('.')}." if said.message else "."
     )
-    if hint := _final(said, httpx.Headers(headers), key_name or "its key"):
+    if hint := _final(said, _lower(headers), key_name or "its key"):
         return Rejected(problem, hint=hint, vendor=said)
     if said.status == 429:
         return RateLimited(
@@ -747,7 +747,7 @@ def retry_after(headers: Mapping[str, str], body: bytes | Mapping[str, Any]) -> 
     prose; None where it does not.
     """
     told, said = (
-        httpx.Headers(headers),
+        _lower(headers),
         _fields(fields(body if isinstance(body, Mapping) else _json(body))),
     )
     milliseconds, prose = _number(told.get("retry-after-ms")), _IN_PROSE.search(_message(said))
@@ -761,6 +761,10 @@ def retry_after(headers: Mapping[str, str], body: bytes | Mapping[str, Any]) -> 
     return next(
         (min(max(seconds, 0.0), LONGEST_WAIT) for seconds in found if seconds is not None), None
     )
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _seconds(prose: str) -> float:
