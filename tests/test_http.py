@@ -31,21 +31,15 @@ from devpipe.backends.http import (
     CHAT,
     MAX_ANSWER,
     MAX_ERROR,
-    MAX_LINE,
-    MAX_MESSAGE,
     QUICK,
     Answer,
     Http,
-    NdjsonReader,
     Patience,
-    ServerSentEvent,
-    SseReader,
     TooLarge,
     base_url,
-    json_object,
-    retry_after,
-    vendor_error,
 )
+from devpipe.backends.streams import MAX_LINE, NdjsonReader, ServerSentEvent, SseReader, json_object
+from devpipe.backends.vendor_errors import MAX_MESSAGE, retry_after, vendor_error
 from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavailable, UsageError
 
 WIRE = Path(__file__).parent / "wire"

@@ -13,62 +13,47 @@ import asyncio
 import base64
 import ipaddress
 import json
-import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import unquote
 
 import httpx
 
+from devpipe.backends.streams import (
+    CHECK_ADDRESS,
+    TRY_AGAIN,
+    NdjsonReader,
+    ServerSentEvent,
+    SseReader,
+    json_object,
+    parsed_json,
+)
+from devpipe.backends.vendor_errors import one_line, vendor_error
 from devpipe.errors import (
     BackendError,
     CutOff,
-    RateLimited,
     Rejected,
     Unavailable,
     UsageError,
-    VendorAnswer,
 )
 from devpipe.record.redaction import Redactor
 
 MAX_ANSWER = (
     64 * 2**20
 )  # bytes as they come; nothing is ever decompressed: 943 bytes can unpack to 2 GB
-MAX_LINE = 8 * 2**20
 MAX_ERROR = 2**20
-MAX_MESSAGE = 500  # characters
 ERROR_S = 1.0  # for the words of an error whose status is known
-LONGEST_WAIT = 120.0  # seconds
 _OWN_NETS = (
     "127.0.0.0/8 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 169.254.0.0/16 ::1/128 fc00::/7 fe80::/10"
 )
 _OWN_NAMES = re.compile(
     r"(?i)(?!(\d+|0x[0-9a-f]+)$)[^.]+|.+\.(local|localhost|internal)"
 )  # no number: 134744072 is 8.8.8.8
-_KEYLIKE = re.compile(r"\b(?:sk|pk|hf|r8|gsk)[-_][\w*.-]{8,}")
-_MARKUP = re.compile(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>")
-_TIME = r"(\d+(?:\.\d+)?)\s*(ms|h(?:ours?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)(?![a-z])\s*"
-_IN_PROSE = re.compile(rf"(?i)(?:\bin|\bafter|\bfor|~)\s*~?((?:{_TIME})+)")
-_SECONDS = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
-_TOO_LONG = re.compile(r"(?i)exceed[a-z_]*.{0,40}context|context.{0,40}exceed|maximum context")
-_UNPAID = re.compile(r"(?i)insufficient_(quota|credit)|billing|payment_required")
-_BY_WORD = (  # where nobody said a status
-    (_UNPAID, 402),
-    (re.compile(r"(?i)rate_?limit"), 429),
-    (re.compile(r"(?i)overload"), 529),
-    (re.compile(r"(?i)api_key|auth"), 401),
-    (re.compile(r"(?i)not_?found"), 404),
-    (re.compile(r"(?i)invalid_?request|bad_?request|context_(length|size)"), 400),
-)
 _Body = Mapping[str, Any] | tuple[str, bytes] | None  # JSON, or a media type and its bytes
-_ADDRESS = "Check its address: is it this server, and nothing in between?"
-_AGAIN = "Try again, or choose another model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,162 +78,6 @@ class TooLarge(CutOff):
     """More came than was to be read; asked again, it would be as much."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSentEvent:
-    data: str
-    event: str = "message"
-    id: str = ""
-
-
-class _Lines:
-    """Complete lines out of pieces of any size, none longer than MAX_LINE bytes."""
-
-    ends = re.compile(rb"\n")
-
-    def __init__(self, name: str) -> None:
-        self.name, self._rest = name, bytearray()
-
-    def lines(self, piece: bytes) -> Iterator[bytes]:
-        first, *more = self.ends.split(piece)
-        self._rest += first
-        for following in more:
-            self.check(len(self._rest))
-            line, self._rest = bytes(self._rest), bytearray(following)
-            yield line
-        self.check(len(self._rest))
-
-    def check(self, size: int) -> None:
-        if size > MAX_LINE:
-            raise CutOff(
-                f"{self.name} sent a line of more than {MAX_LINE // 2**20} MiB.", hint=_AGAIN
-            )
-
-
-class NdjsonReader(_Lines):
-    """JSON objects, one per line.
-
-    Only b"\\n" ends a line: U+0085 and U+2028 may stand inside a text.
-    """
-
-    def feed(self, piece: bytes) -> Iterator[dict[str, Any]]:
-        """The objects that this piece completes."""
-        yield from (json_object(line, name=self.name) for line in self.lines(piece) if line.strip())
-
-    def end(self) -> Iterator[dict[str, Any]]:
-        """The last object, where no line end follows it. Raises CutOff for half of one."""
-        try:
-            yield from self.feed(b"\n")
-        except Unavailable as error:
-            raise CutOff(
-                f"{self.name} ended its answer in the middle of a line.", hint=_AGAIN
-            ) from error
-
-
-class SseReader(_Lines):
-    """Server-sent events as the HTML standard reads them, except that those without data are left
-    out.
-
-    An event that no blank line ends is never given: it may be half of one.
-    """
-
-    ends = re.compile(rb"\r\n|\r|\n")
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self._mark, self._after_cr = "\ufeff", False
-        self._data: list[str] = []
-        self._event = self._id = ""
-        self._size = 0  # of the event's data so far
-
-    def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
-        """The events that this piece completes."""
-        if self._after_cr and piece[:1] == b"\n":
-            piece, self._after_cr = piece[1:], False
-        self._after_cr = piece.endswith(b"\r") if piece else self._after_cr
-        for line in self.lines(piece):
-            text, self._mark = line.decode("utf-8", "replace").removeprefix(self._mark), ""
-            if text:
-                self._field(text)
-                continue
-            data, event, self._data, self._event, self._size = (
-                "\n".join(self._data),
-                self._event,
-                [],
-                "",
-                0,
-            )
-            if data.strip():
-                yield ServerSentEvent(data, event or "message", self._id)
-
-    def _field(self, line: str) -> None:
-        name, _, value = line.partition(":")  # a comment has the empty name
-        value = value.removeprefix(" ")
-        if name == "data":
-            self._data.append(value)
-            self._size += len(value) + 1
-            self.check(self._size)
-        elif name == "event":
-            self._event = value
-        elif name == "id" and "\0" not in value:
-            self._id = value
-
-
-def fields(value: object) -> Mapping[str, Any]:
-    """A JSON object that a server sent; empty where it sent something else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def items(value: object) -> list[Any]:
-    """A JSON array that a server sent; empty where it sent something else."""
-    return value if isinstance(value, list) else []
-
-
-def whole(value: object) -> int | None:
-    """A count that a server told, or None where it is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def json_object(text: str | bytes, *, name: str) -> dict[str, Any]:
-    """The JSON object that `text` spells, safe to be written as UTF-8.
-
-    Raises Unavailable where it spells none.
-    """
-    found = _json(text)
-    if not isinstance(found, dict):
-        raise Unavailable(
-            f"{name} sent something that is not a JSON object.", hint=_ADDRESS, sent=True
-        )
-    return found
-
-
-def _json(text: str | bytes) -> Any:
-    """The value, or None where there is none."""
-    text = (
-        text.decode("utf-8", "replace").removeprefix("\ufeff") if isinstance(text, bytes) else text
-    )
-    try:
-        value = json.loads(
-            text, parse_constant=lambda _: None, parse_float=_number, parse_int=_whole
-        )  # NaN is not JSON, and no price
-        if re.search(r"(?i)\\ud[89a-f]", text):  # half an emoji cannot be written to any file
-            value = json.loads(
-                json.dumps(value, ensure_ascii=False)
-                .encode("utf-16", "surrogatepass")
-                .decode("utf-16", "replace")
-            )
-    except (ValueError, RecursionError):
-        return None
-    return value
-
-
-def _whole(text: str) -> int | None:
-    """A whole number that fits into 64 bits: a longer one is no count, no price and no column's
-    value.
-    """
-    number = int(text)
-    return number if abs(number) < 2**63 else None
-
-
 class Answer:
     """An answer that has begun. Read it once, by one of `ndjson`, `sse` and `json`."""
 
@@ -265,7 +94,7 @@ class Answer:
         reader = NdjsonReader(self._server.name)
         if self._is_json:
             body = await self.whole()
-            several = isinstance(_json(body.partition(b"\n")[0]), dict)
+            several = isinstance(parsed_json(body.partition(b"\n")[0]), dict)
             for found in (*reader.feed(body), *reader.end()) if several else [self._object(body)]:
                 yield found
             return
@@ -314,8 +143,8 @@ class Answer:
         return self.headers.get("content-type", "").startswith("application/json")
 
     def _object(self, body: bytes) -> dict[str, Any]:
-        if body.lstrip()[:1] == b"{" and _json(body) is None:
-            raise CutOff(f"{self._server.name} ended its answer in the middle.", hint=_AGAIN)
+        if body.lstrip()[:1] == b"{" and parsed_json(body) is None:
+            raise CutOff(f"{self._server.name} ended its answer in the middle.", hint=TRY_AGAIN)
         return json_object(body, name=self._server.name)
 
     async def _pieces(self, limit: int = MAX_ANSWER) -> AsyncGenerator[bytes, None]:
@@ -342,10 +171,10 @@ class Answer:
             size += len(piece)
             if size > limit:
                 raise TooLarge(
-                    f"{self._server.name} sent more than {limit // 2**10} KiB.", hint=_AGAIN
+                    f"{self._server.name} sent more than {limit // 2**10} KiB.", hint=TRY_AGAIN
                 )
             yield piece
-        raise (CutOff if size else Unavailable)(problem, hint=_AGAIN, sent=True)
+        raise (CutOff if size else Unavailable)(problem, hint=TRY_AGAIN, sent=True)
 
     async def problem(self) -> BackendError | None:
         """The error that its status or its encoding stands for, if any."""
@@ -353,7 +182,7 @@ class Answer:
         if self.status < 300 and (encoded or "text/html" in self.headers.get("content-type", "")):
             what = "encoded its answer, unasked" if encoded else "answered with a web page"
             return Unavailable(
-                f"{self._server.name} {what}: it was not read.", hint=_ADDRESS, sent=True
+                f"{self._server.name} {what}: it was not read.", hint=CHECK_ADDRESS, sent=True
             )
         if 300 <= self.status < 400:
             problem = (
@@ -535,14 +364,14 @@ class Http:
         if isinstance(
             error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
         ):
-            reason = _one_line(self._redact(str(error))) or "it did not answer in time"
+            reason = one_line(self._redact(str(error))) or "it did not answer in time"
             return Unavailable(
                 f"{self.name} cannot be reached at {self.url}: {reason}.", hint=self._start
             )
         if isinstance(error, httpx.RemoteProtocolError) and "disconnected" not in str(error):
-            return Unavailable(f"{self.name} did not speak HTTP.", hint=_ADDRESS, sent=True)
+            return Unavailable(f"{self.name} did not speak HTTP.", hint=CHECK_ADDRESS, sent=True)
         what = "took too long to answer" if _is_slow(error) else "closed the connection"
-        return Unavailable(f"{self.name} {what}.", hint=_AGAIN, sent=True)
+        return Unavailable(f"{self.name} {what}.", hint=TRY_AGAIN, sent=True)
 
     def _client(self) -> httpx.AsyncClient:
         """The pool of this event loop; connections of another one can be neither used nor closed
@@ -614,195 +443,6 @@ def base_url(text: str, default_port: int, *, variable: str = "The address") -> 
         f"{variable} is not the address of a server.",
         hint=f"Write it like http://127.0.0.1:{default_port}.",
     )
-
-
-def vendor_error(
-    name: str,
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes | Mapping[str, Any],
-    *,
-    key_name: str = "",
-    redact: Redactor | None = None,
-) -> BackendError:
-    """Our error for what a vendor answered; status 0 for an error inside an answer, whose own code
-    then decides.
-
-    `redact` takes the key out of it. A hint names `key_name`, the variable that holds the key.
-    """
-    said = _said(status, body, redact or Redactor())
-    problem = f"{name} answered {said.status or 'with an error'}" + (
-        f": {said.message.rstrip('.')}." if said.message else "."
-    )
-    if hint := _final(said, _lower(headers), key_name or "its key"):
-        return Rejected(problem, hint=hint, vendor=said)
-    if said.status == 429:
-        return RateLimited(
-            problem,
-            hint="Wait, then try again.",
-            retry_after=retry_after(headers, body),
-            vendor=said,
-        )
-    return Unavailable(problem, hint=_AGAIN, vendor=said, sent=said.status not in (503, 529))
-
-
-def _final(said: VendorAnswer, headers: Mapping[str, str], key_name: str) -> str:
-    """What to do where the same request would fail again; empty where it may not."""
-    words, can_wait = (
-        f"{said.code} {said.kind}",
-        fields(said.metadata.get("availability")).get("retryable", True),
-    )
-    can_wait = can_wait and headers.get("x-should-retry") != "false"
-    if said.kind == "moderation":
-        return "Change the text."
-    if said.status == 402 or _UNPAID.search(words):
-        return "Add credit there, or choose another model."
-    if said.status == 413 or (said.status != 429 and _TOO_LONG.search(f"{words} {said.message}")):
-        return "Shorten the text, or choose a model that reads more."
-    if said.status in (401, 403):
-        return f"Check {key_name}."
-    if said.status == 404:
-        return "`devpipe check` lists the models there."
-    passing = (
-        said.status in (0, 408, 499) or said.status >= 500 or (said.status == 429 and can_wait)
-    )
-    return "" if passing else "Choose another model."
-
-
-def _said(status: int, body: bytes | Mapping[str, Any], redact: Redactor) -> VendorAnswer:
-    raw = _MARKUP.sub(" ", body.decode("utf-8", "replace")) if isinstance(body, bytes) else ""
-    try:
-        answer = fields(body if isinstance(body, Mapping) else _json(body))
-        told = redact.value(
-            {name: answer[name] for name in answer if name == "node_errors"} | _fields(answer)
-        )
-    except RecursionError:
-        told = {}
-    extra, known = (
-        fields(told.get("metadata")),
-        ("error", "message", "detail", "errors", "title", "code", "metadata", "choices"),
-    )
-    code = _word(told.get("code")) or _word(fields(told.get("availability")).get("code"))
-    kinds = [told.get(name) for name in ("type", "error_type", "name", "error_id")] + [
-        extra.get("error_type")
-    ]
-    kind = next(filter(None, map(_word, kinds)), "")
-    if extra.get("reasons") or re.search(
-        r"(?i)moderation|content_(filter|policy)", f"{code} {kind}"
-    ):
-        kind = "moderation"
-    message = _KEYLIKE.sub("[redacted]", _one_line(_message(told) or redact(raw)))
-    metadata = {name: value for name, value in told.items() if name not in known} | dict(extra)
-    return VendorAnswer(
-        status if status >= 400 else _inner_status(told, f"{code} {kind}"),
-        code,
-        kind,
-        message,
-        metadata,
-    )
-
-
-def _fields(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """What describes the error: `error`, that of the first choice, or the answer itself."""
-    choices = answer.get("choices")
-    found = answer.get("error") or (
-        fields(choices[0]).get("error") if isinstance(choices, list) and choices else None
-    )
-    return dict(found if isinstance(found, Mapping) else answer)
-
-
-def _message(told: Mapping[str, Any]) -> str:
-    return next(
-        filter(
-            None,
-            (_text(told.get(name)) for name in ("message", "error", "detail", "errors", "title")),
-        ),
-        "",
-    )
-
-
-def _text(value: object) -> str:
-    """A text, or those of a list: plain ones, or FastAPI's with the place that each is about."""
-    if not isinstance(value, list):
-        return value.strip() if isinstance(value, str) else ""
-    return "; ".join(filter(None, (_item(fields(item), item) for item in value)))
-
-
-def _item(told: Mapping[str, Any], item: object) -> str:
-    place = told.get("loc") if isinstance(told.get("loc"), list) else []
-    words = ".".join(map(_word, place or [])), _word(told.get("msg") or told.get("message") or item)
-    return ": ".join(filter(None, words))
-
-
-def _inner_status(told: Mapping[str, Any], words: str) -> int:
-    said = [_number(told.get(name)) or 0 for name in ("http_status", "code", "status")]
-    found = [int(number) for number in said if 400 <= number < 600] + [
-        status for word, status in _BY_WORD if word.search(words)
-    ]
-    return found[0] if found else 0
-
-
-def retry_after(headers: Mapping[str, str], body: bytes | Mapping[str, Any]) -> float | None:
-    """How many seconds to wait, at most LONGEST_WAIT, as the vendor says it in headers, fields or
-    prose; None where it does not.
-    """
-    told, said = (
-        _lower(headers),
-        _fields(fields(body if isinstance(body, Mapping) else _json(body))),
-    )
-    milliseconds, prose = _number(told.get("retry-after-ms")), _IN_PROSE.search(_message(said))
-    found = (
-        None if milliseconds is None else milliseconds / 1000,
-        _number(told.get("retry-after")),
-        _until(told.get("retry-after", ""), told.get("date", "")),
-        _number(fields(said.get("availability")).get("retry_after")),
-        _seconds(prose[1]) if prose else None,
-    )
-    return next(
-        (min(max(seconds, 0.0), LONGEST_WAIT) for seconds in found if seconds is not None), None
-    )
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
-
-
-def _seconds(prose: str) -> float:
-    """How long `1m30s` or `7 seconds` is."""
-    found = re.findall(f"(?i){_TIME}", prose)
-    return sum(
-        float(number) * _SECONDS["ms" if unit.lower() == "ms" else unit[0].lower()]
-        for number, unit in found
-    )
-
-
-def _until(date: str, now: str) -> float | None:
-    """Seconds until an HTTP date, by the server's own clock where it tells it."""
-    try:
-        start = parsedate_to_datetime(now) if now else datetime.now(UTC)
-        return (
-            parsedate_to_datetime(date).replace(tzinfo=UTC) - start.replace(tzinfo=UTC)
-        ).total_seconds()
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _word(value: object) -> str:
-    return _one_line(str(value)) if isinstance(value, str | int) else ""
-
-
-def _one_line(text: str) -> str:
-    """At most MAX_MESSAGE characters on one line, none of which a terminal obeys."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * MAX_MESSAGE]).split())
-    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
 
 
 def _is_slow(error: Exception) -> bool:

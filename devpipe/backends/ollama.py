@@ -19,7 +19,8 @@ from devpipe.backends.chat import (
     messages,
     parts_schema,
 )
-from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url, fields, items, whole
+from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url
+from devpipe.backends.streams import fields, items, whole
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult

@@ -16,7 +16,8 @@ from devpipe.backends.chat import (
     messages,
     parts_schema,
 )
-from devpipe.backends.http import Answer, Http, base_url, fields, items, json_object, whole
+from devpipe.backends.http import Answer, Http, base_url
+from devpipe.backends.streams import fields, items, json_object, whole
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, Rejected
 from devpipe.values import LOCAL_COST, Boundary, Cost, TextRequest

@@ -9,8 +9,9 @@ from urllib.parse import quote, urlsplit
 
 from devpipe.backends.base import Health
 from devpipe.backends.chat import GLANCE, Chat
-from devpipe.backends.http import CHAT, Http, base_url, fields, items
+from devpipe.backends.http import CHAT, Http, base_url
 from devpipe.backends.openai_compatible import OpenAICompatible, ids
+from devpipe.backends.streams import fields, items
 from devpipe.config.settings import Settings
 from devpipe.errors import CutOff, Rejected, Unavailable
 from devpipe.values import Boundary, Cost, TextRequest

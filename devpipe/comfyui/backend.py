@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from devpipe.backends.base import Backend, Emit, Health
-from devpipe.backends.http import QUICK, Patience, TooLarge, base_url, fields, items
+from devpipe.backends.http import QUICK, Patience, TooLarge, base_url
+from devpipe.backends.streams import fields, items
 from devpipe.comfyui.checker import filled
 from devpipe.comfyui.doctor import SENTINEL, sentinels, without_sentinels
 from devpipe.comfyui.server import DEAD_S, SUBMIT, ComfyHttp, Job, Server, complaints

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
 from devpipe.backends.base import Health
-from devpipe.backends.http import fields
 from devpipe.backends.registry import Backends
+from devpipe.backends.streams import fields
 from devpipe.comfyui.checker import (
     Nodes,
     filled,
