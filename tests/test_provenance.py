@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from devpipe.errors import Unavailable
-from devpipe.media.pictures import riff_chunks, seconds_of, size_of, sniff
+from devpipe.media.containers import riff_chunks, seconds_of, size_of, sniff
 from devpipe.media.provenance import (
     BY_MODEL,
     BY_PROCEDURE,

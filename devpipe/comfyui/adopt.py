@@ -42,7 +42,7 @@ from devpipe.comfyui.trace import (
 from devpipe.config.models import MAX_GRAPH_BYTES
 from devpipe.errors import UsageError
 from devpipe.media import provenance
-from devpipe.media.provenance import png_chunks
+from devpipe.media.containers import png_chunks
 
 MAX_FILE = 64_000_000  # bytes: a PNG has its pixels, too
 SMALLER = "Split it in ComfyUI, or load from files what stands in its nodes."

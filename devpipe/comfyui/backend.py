@@ -31,7 +31,7 @@ from devpipe.errors import (
     UsageError,
     VendorAnswer,
 )
-from devpipe.media.pictures import size_of, sniff
+from devpipe.media.containers import size_of, sniff
 from devpipe.values import LOCAL_COST, Attachment, Boundary, Cost, Media, MediaRequest, MediaResult
 
 FETCH = Patience(30, 900)

@@ -23,7 +23,7 @@ from devpipe.backends.http import QUICK, Http, Patience
 from devpipe.backends.streams import fields, items, whole
 from devpipe.comfyui.checker import title_of
 from devpipe.errors import BackendError, RateLimited, Rejected, Unavailable
-from devpipe.media.pictures import sniff
+from devpipe.media.containers import sniff
 
 LOAD = Patience(30, 30, connect=1)
 POLL = Patience(30, 30)  # a server that loads a model may be silent for long

@@ -14,14 +14,24 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from devpipe.errors import Unavailable
-from devpipe.media.pictures import gif_blocks, gif_head, riff_chunks, size_of, sniff
+from devpipe.media.containers import (
+    gif_blocks,
+    gif_head,
+    jpeg_segments,
+    mp4_boxes,
+    png_chunks,
+    riff,
+    riff_chunks,
+    size_of,
+    sniff,
+)
 
 BY_PROCEDURE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
 BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -153,7 +163,7 @@ def bare(data: bytes) -> bytes:
                 if _PNG_KEPT.match(data, start + 4)
             )
         case "image/jpeg":
-            found = list(_jpeg_segments(data))
+            found = list(jpeg_segments(data))
             kept = b"".join(
                 data[start:end] for start, end in found if data[start + 1] not in _JPEG_WORDS
             )
@@ -168,7 +178,7 @@ def bare(data: bytes) -> bytes:
                 (name, bytes([one[0] & ~0x0C]) + one[1:] if name == b"VP8X" else one)
                 for name, one in chunks
             ]  # no EXIF, no XMP
-            return _riff(data[8:12], plain)
+            return riff(data[8:12], plain)
         case "image/gif":
             blocks = [data[start:end] for start, end in gif_blocks(data)]
             return (
@@ -313,20 +323,6 @@ def _shallow(value: object, depth: int) -> bool:
     return depth > 0 and all(_shallow(item, depth - 1) for item in inner)
 
 
-def _pieces(data: bytes, at: int, length: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """Start and end of each whole piece from `at` on; `length` says how long the one there is, 0
-    where none can be.
-    """
-    while (size := length(at)) and at + size <= len(data):
-        yield at, at + size
-        at += size
-
-
-def png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each whole chunk."""
-    return _pieces(data, 8, lambda at: 12 + int.from_bytes(data[at : at + 4], "big"))
-
-
 def _write_png(data: bytes, packet: bytes) -> bytes:
     body = _PNG_KEY + b"\0\0\0\0" + packet
     ours = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
@@ -348,14 +344,6 @@ def _read_png(data: bytes) -> bytes | None:
     return None
 
 
-def _riff(kind: bytes, chunks: list[tuple[bytes, bytes]]) -> bytes:
-    body = b"".join(
-        name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) & 1)
-        for name, content in chunks
-    )
-    return b"RIFF" + struct.pack("<I", len(body) + 4) + kind + body
-
-
 def _riff_without(data: bytes, dropped: bytes) -> list[tuple[bytes, bytes]]:
     return [(name, data[at : at + size]) for name, at, size in riff_chunks(data) if name != dropped]
 
@@ -370,11 +358,11 @@ def _write_webp(data: bytes, packet: bytes) -> bytes:
         chunks.insert(0, (b"VP8X", bytes([0x10 if has_alpha else 0, 0, 0, 0]) + sides))
     flags = chunks[0][1]
     chunks[0] = (b"VP8X", bytes([flags[0] | 0x04]) + flags[1:])
-    return _riff(b"WEBP", [*chunks, (b"XMP ", packet)])
+    return riff(b"WEBP", [*chunks, (b"XMP ", packet)])
 
 
 def _write_wav(data: bytes, packet: bytes) -> bytes:
-    return _riff(b"WAVE", [*_riff_without(data, b"_PMX"), (b"_PMX", packet)])
+    return riff(b"WAVE", [*_riff_without(data, b"_PMX"), (b"_PMX", packet)])
 
 
 def _read_riff(data: bytes) -> bytes | None:
@@ -388,22 +376,12 @@ def _read_riff(data: bytes) -> bytes | None:
     )
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Those before the picture itself."""
-
-    def length(at: int) -> int:
-        begins = at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xDA, 0xD9)
-        return 2 + int.from_bytes(data[at + 2 : at + 4], "big") if begins else 0
-
-    return _pieces(data, 2, length)
-
-
 def _write_jpeg(data: bytes, packet: bytes) -> bytes:
     ours = b"\xff\xe1" + struct.pack(">H", len(_JPEG_KEY) + len(packet) + 2) + _JPEG_KEY + packet
     leading: list[bytes] = [data[:2]]
     rest: list[bytes] = []
     end = 2
-    for start, end in _jpeg_segments(data):
+    for start, end in jpeg_segments(data):
         if data.startswith(_JPEG_KEY, start + 4):
             continue
         # JFIF and Exif must stay in front of it.
@@ -417,28 +395,15 @@ def _read_jpeg(data: bytes) -> bytes | None:
     return next(
         (
             data[start + at : end]
-            for start, end in _jpeg_segments(data)
+            for start, end in jpeg_segments(data)
             if data.startswith(_JPEG_KEY, start + 4)
         ),
         None,
     )
 
 
-def _mp4_boxes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Those at the top."""
-
-    def length(at: int) -> int:
-        size = int.from_bytes(data[at : at + 4], "big")
-        size = (
-            int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at
-        )
-        return size if size >= 8 else 0
-
-    return _pieces(data, 0, length)
-
-
 def _write_mp4(data: bytes, packet: bytes) -> bytes:
-    last = max(_mp4_boxes(data), default=(0, 0))
+    last = max(mp4_boxes(data), default=(0, 0))
     if (
         last[1] != len(data) or data[last[0] : last[0] + 4] == b"\0\0\0\0"
     ):  # cut off, or open-ended: nothing can follow
@@ -451,7 +416,7 @@ def _write_mp4(data: bytes, packet: bytes) -> bytes:
 def _read_mp4(data: bytes) -> bytes | None:
     found = [
         data[start + 24 : end]
-        for start, end in _mp4_boxes(data)
+        for start, end in mp4_boxes(data)
         if data.startswith(_MP4_KEY, start + 4)
     ]
     return found[-1] if found else None
