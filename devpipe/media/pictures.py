@@ -1,8 +1,8 @@
 """The one door through which bytes become pictures, and pictures bytes.
 
 Everything that claims to be a picture (a user's upload, a vendor's answer) is opened here and
-nowhere else:
-three formats, the size read from the header before anything is allocated, one kind of error.
+nowhere else: three formats, the size read from the header before anything is allocated, one kind of
+error.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _KEEP = "Use a PNG, JPEG or WEBP picture."
 
 
 def is_picture(data: bytes) -> bool:
-    """Whether a picture, or the first of an animated one, can be seen whole; other bytes may begin
-    like one.
+    """Whether a picture, or the first of an animated one, can be seen whole.
+
+    Other bytes may begin like one.
     """
     try:
-        width, height = (
-            struct.unpack_from("<HH", data, 6) if data.startswith(b"GIF") else size_of(data)
-        )
+        if data.startswith(b"GIF"):
+            width, height = struct.unpack_from("<HH", data, 6)
+        else:
+            width, height = size_of(data)
         if not 0 < width * height <= MAX_PIXELS:
             return False
         with Image.open(io.BytesIO(data), formats=(*FORMATS, "GIF")) as image:
             image.load()
-    except (
-        Exception
-    ):  # Pillow raises nearly anything on hostile bytes, and here it all means "cannot be seen"
+    except Exception:  # as in _pixels; here it all means "cannot be seen"
         return False
     return True
 
@@ -46,13 +46,13 @@ def is_picture(data: bytes) -> bool:
 def decode(
     data: bytes, *, what: str = "picture", error: type[DevpipeError] = UsageError
 ) -> Image.Image:
-    """The picture, turned upright, in mode L, RGB or RGBA; `error` is raised where it is none or is
-    too large.
+    """The picture, turned upright, in mode L, RGB or RGBA.
+
+    `error` is raised where it is none or is too large.
     """
     image = _open(data, what=what, error=error)
-    if (
-        image.format != "MPO" and getattr(image, "n_frames", 1) > 1
-    ):  # a phone's second picture in a JPEG is no film
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # a phone's second picture in a JPEG is no film
         raise error(f"The {what} is animated.", hint="Use one still picture.")
     return _pixels(image, what=what, error=error)
 
@@ -81,18 +81,15 @@ def _pixels(image: Image.Image, *, what: str, error: type[DevpipeError]) -> Imag
         image.load()
         return _plain(ImageOps.exif_transpose(image))
     # Pillow's decoders raise nearly everything on hostile bytes (OSError, SyntaxError, ValueError,
-    # struct.error,
-    # DecompressionBombError ...): here, and only here, that all means "not a readable picture".
+    # struct.error, DecompressionBombError ...): here that all means "not a readable picture".
     except Exception as exc:
         raise error(f"The {what} is damaged or cut off.", hint=_KEEP) from exc
 
 
 def _plain(image: Image.Image) -> Image.Image:
     """The same picture with 8 bits a channel and without a palette or any metadata."""
-    if image.mode.startswith("I"):
-        image = image.point(lambda value: value / 257).convert(
-            "L"
-        )  # 16-bit grey: Pillow clips instead of scaling
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow clips instead of scaling
+        image = image.point(lambda value: value / 257).convert("L")
     elif image.mode in ("P", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
     elif image.mode == "1":
@@ -111,65 +108,58 @@ def _said(data: bytes) -> str:
     if kind != "application/octet-stream":
         return kind
     start = data[:256].lstrip().lower()
-    return (
-        "a web page"
-        if start.startswith((b"<!doctype html", b"<html"))
-        else "SVG"
-        if b"<svg" in start
-        else "of an unknown format"
-    )
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    return "SVG" if b"<svg" in start else "of an unknown format"
 
 
 def attachment(data: bytes, *, name: str) -> Attachment:
-    """A user's picture as we keep and send it: upright, no metadata, PNG; a mask in grey (white =
-    change), others in RGB.
+    """A user's picture as we keep and send it: upright, no metadata, PNG.
 
-    Transparency lies on black in a mask (not changed) and on white elsewhere.
+    A mask is grey (white = change), others are RGB. Transparency lies on black in a mask (not
+    changed) and on white elsewhere.
     """
+    mode, ground = ("L", "black") if name == "mask" else ("RGB", "white")
     image = decode(data, what=name)
     if image.mode == "RGBA":
-        ground = Image.new("RGBA", image.size, "black" if name == "mask" else "white")
-        image = Image.alpha_composite(ground, image)
-    image = image.convert("L" if name == "mask" else "RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
+    image = image.convert(mode)
     return Attachment(encode_png(image), "image/png", *image.size)
 
 
 def fitted_mask(mask: Attachment, image: Attachment) -> Attachment:
-    """The mask in the size of its picture, without any grey that was not there: a soft rim would
-    change pixels outside.
+    """The mask in the size of its picture, with no grey that was not there.
+
+    A soft rim would change pixels outside.
     """
-    if (mask.width, mask.height) == (image.width, image.height):
+    size = (image.width, image.height)
+    if (mask.width, mask.height) == size:
         return mask
-    found = decode(mask.data, what="mask").resize(
-        (image.width, image.height), Image.Resampling.NEAREST
-    )
-    return Attachment(encode_png(found), "image/png", *found.size)
+    fitted = decode(mask.data, what="mask").resize(size, Image.Resampling.NEAREST)
+    return Attachment(encode_png(fitted), "image/png", *fitted.size)
 
 
 def encode_png(image: Image.Image) -> bytes:
     """PNG bytes, equal for equal pixels."""
     out = io.BytesIO()
-    # Level 1: 81 ms instead of 609 ms for 1024x1024. A profile in image.info would be written
-    # along.
+    # Level 1: 81 ms instead of 609 ms for 1024x1024. A profile in image.info would go along.
     image.save(out, "PNG", compress_level=1, icc_profile=None)
     return out.getvalue()
 
 
 def thumbnail(data: bytes) -> bytes:
-    """The picture, or the first frame of an animated one, as a WEBP of at most 256 pixels a
-    side.
-    """
+    """A WEBP of at most 256 pixels a side; of an animated picture, its first frame."""
     image = _open(data, what="picture", error=UsageError)
-    image.draft(
-        "RGB", (THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE * 2)
-    )  # a JPEG is then decoded at a fraction of its size
-    return encode_small(_pixels(image, what="picture", error=UsageError), THUMBNAIL_SIDE, method=4)
+    enough = (THUMBNAIL_SIDE * 2, THUMBNAIL_SIDE * 2)
+    image.draft("RGB", enough)  # a JPEG is then decoded at a fraction of its size
+    pixels = _pixels(image, what="picture", error=UsageError)
+    return encode_small(pixels, THUMBNAIL_SIDE, method=4)
 
 
 def encode_small(image: Image.Image, side: int, *, method: int) -> bytes:
-    """WEBP bytes of at most so many pixels a side; `method` 0 is the quickest, 6 the smallest.
+    """WEBP bytes of at most so many pixels a side; the picture itself is changed.
 
-    The picture itself is changed.
+    `method` 0 is the quickest, 6 the smallest.
     """
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     out = io.BytesIO()
