@@ -207,6 +207,12 @@ def test_what_is_cut_off_or_odd_is_bared_or_said_to_be_unreadable(name: str) -> 
             )
 
 
+def test_a_sound_with_an_empty_head_of_a_picture_is_bared() -> None:
+    """A WAV may hold any chunk, also one that only a WEBP would fill."""
+    odd = sound(2) + b"VP8X" + struct.pack("<I", 0)
+    assert content(bare(odd)) == content(sound(2))
+
+
 def content(data: bytes) -> list[bytes]:
     """Everything a viewer or player gets from a file."""
     kind = sniff(data)

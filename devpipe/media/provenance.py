@@ -181,11 +181,18 @@ def _bare_riff(data: bytes) -> bytes:
     chunks = []
     for name, content in _riff_contents(data):
         if name == b"VP8X":
-            flags = content[0] & ~(_WEBP_EXIF | _WEBP_XMP)
-            chunks.append((name, bytes([flags]) + content[1:]))
-        elif name in _RIFF_KEPT:
+            content = _plain_head(content)
+        if name in _RIFF_KEPT:
             chunks.append((name, content))
     return riff(data[8:12], chunks)
+
+
+def _plain_head(head: bytes) -> bytes:
+    """The head of a WEBP without its flags for EXIF and XMP; an empty one stays empty."""
+    if not head:
+        return head
+    flags = head[0] & ~(_WEBP_EXIF | _WEBP_XMP)
+    return bytes([flags]) + head[1:]
 
 
 def _bare_gif(data: bytes) -> bytes:
