@@ -11,13 +11,17 @@ from typing import Any
 
 from devpipe.errors import CutOff, Unavailable
 
-MAX_LINE = 8 * 2**20
+MAX_LINE = 8 * 2**20  # bytes
 CHECK_ADDRESS = "Check its address: is it this server, and nothing in between?"
+BYTE_ORDER_MARK = "\ufeff"
 TRY_AGAIN = "Try again, or choose another model."
+_HALF_CHARACTER = re.compile(r"(?i)\\ud[89a-f]")  # half an emoji, spelled with an escape
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
+    """One event of a stream: what it says, its kind, and its place in the stream."""
+
     data: str
     event: str = "message"
     id: str = ""
@@ -29,18 +33,22 @@ class _Lines:
     ends = re.compile(rb"\n")
 
     def __init__(self, name: str) -> None:
-        self.name, self._rest = name, bytearray()
+        self.name = name
+        self._rest = bytearray()
 
     def lines(self, piece: bytes) -> Iterator[bytes]:
+        """The lines that this piece completes, without their ends."""
         first, *more = self.ends.split(piece)
         self._rest += first
         for following in more:
             self.check(len(self._rest))
-            line, self._rest = bytes(self._rest), bytearray(following)
+            line = bytes(self._rest)
+            self._rest = bytearray(following)
             yield line
         self.check(len(self._rest))
 
     def check(self, size: int) -> None:
+        """Raises CutOff for more bytes than a line may have."""
         if size > MAX_LINE:
             raise CutOff(
                 f"{self.name} sent a line of more than {MAX_LINE // 2**20} MiB.", hint=TRY_AGAIN
@@ -55,7 +63,9 @@ class NdjsonReader(_Lines):
 
     def feed(self, piece: bytes) -> Iterator[dict[str, Any]]:
         """The objects that this piece completes."""
-        yield from (json_object(line, name=self.name) for line in self.lines(piece) if line.strip())
+        for line in self.lines(piece):
+            if line.strip():
+                yield json_object(line, name=self.name)
 
     def end(self) -> Iterator[dict[str, Any]]:
         """The last object, where no line end follows it. Raises CutOff for half of one."""
@@ -68,8 +78,7 @@ class NdjsonReader(_Lines):
 
 
 class SseReader(_Lines):
-    """Server-sent events as the HTML standard reads them, except that those without data are left
-    out.
+    """Server-sent events as the HTML standard reads them, but for those without data.
 
     An event that no blank line ends is never given: it may be half of one.
     """
@@ -78,30 +87,38 @@ class SseReader(_Lines):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self._mark, self._after_cr = "\ufeff", False
+        self._at_start = True
+        self._after_cr = False  # a line feed that comes next ends no other line
         self._data: list[str] = []
-        self._event = self._id = ""
+        self._event = ""
+        self._id = ""
         self._size = 0  # of the event's data so far
 
     def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
         """The events that this piece completes."""
-        if self._after_cr and piece[:1] == b"\n":
-            piece, self._after_cr = piece[1:], False
-        self._after_cr = piece.endswith(b"\r") if piece else self._after_cr
+        if self._after_cr and piece.startswith(b"\n"):
+            self._after_cr = False
+            piece = piece[1:]
+        if piece:
+            self._after_cr = piece.endswith(b"\r")
         for line in self.lines(piece):
-            text, self._mark = line.decode("utf-8", "replace").removeprefix(self._mark), ""
+            text = line.decode("utf-8", "replace")
+            if self._at_start:
+                text = text.removeprefix(BYTE_ORDER_MARK)
+                self._at_start = False
             if text:
                 self._field(text)
-                continue
-            data, event, self._data, self._event, self._size = (
-                "\n".join(self._data),
-                self._event,
-                [],
-                "",
-                0,
-            )
-            if data.strip():
-                yield ServerSentEvent(data, event or "message", self._id)
+            else:
+                yield from self._end_event()
+
+    def _end_event(self) -> Iterator[ServerSentEvent]:
+        data = "\n".join(self._data)
+        event = self._event or "message"
+        self._data = []
+        self._event = ""
+        self._size = 0
+        if data.strip():
+            yield ServerSentEvent(data, event, self._id)
 
     def _field(self, line: str) -> None:
         name, _, value = line.partition(":")  # a comment has the empty name
@@ -128,7 +145,9 @@ def items(value: object) -> list[Any]:
 
 def whole(value: object) -> int | None:
     """A count that a server told, or None where it is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if value >= 0 else None
 
 
 def json_object(text: str | bytes, *, name: str) -> dict[str, Any]:
@@ -145,36 +164,38 @@ def json_object(text: str | bytes, *, name: str) -> dict[str, Any]:
 
 
 def parsed_json(text: str | bytes) -> Any:
-    """The value, or None where there is none."""
-    text = (
-        text.decode("utf-8", "replace").removeprefix("\ufeff") if isinstance(text, bytes) else text
-    )
+    """The JSON value that `text` spells, or None where it spells none.
+
+    NaN, infinite numbers and whole ones beyond 64 bits become None: they are no count and no price.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace").removeprefix(BYTE_ORDER_MARK)
     try:
         value = json.loads(
-            text, parse_constant=lambda _: None, parse_float=number, parse_int=_whole
-        )  # NaN is not JSON, and no price
-        if re.search(r"(?i)\\ud[89a-f]", text):  # half an emoji cannot be written to any file
-            value = json.loads(
-                json.dumps(value, ensure_ascii=False)
-                .encode("utf-16", "surrogatepass")
-                .decode("utf-16", "replace")
-            )
+            text, parse_constant=lambda _: None, parse_float=number, parse_int=_int64
+        )
+        return _without_half_characters(value) if _HALF_CHARACTER.search(text) else value
     except (ValueError, RecursionError):
         return None
-    return value
 
 
-def _whole(text: str) -> int | None:
-    """A whole number that fits into 64 bits: a longer one is no count, no price and no column's
-    value.
-    """
-    number = int(text)
-    return number if abs(number) < 2**63 else None
+def _without_half_characters(value: Any) -> Any:
+    """The JSON value without surrogates that stand alone: no file can hold one."""
+    spelled = json.dumps(value, ensure_ascii=False)
+    return json.loads(spelled.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
+def _int64(digits: str) -> int | None:
+    value = int(digits)
+    return value if abs(value) < 2**63 else None
 
 
 def number(value: object) -> float | None:
+    """A finite number that a server told, also in digits; None where it told none."""
+    if not isinstance(value, str | int | float):
+        return None
     try:
-        number = float(value) if isinstance(value, str | int | float) else math.nan
+        told = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return told if math.isfinite(told) else None
