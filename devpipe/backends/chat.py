@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Health
-from devpipe.backends.http import CHAT, COLD, Answer, Http, Patience
+from devpipe.backends.http import CHAT, COLD, Answer, Http, Timeouts
 from devpipe.config.chains import Chain, outside
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import Boundary, Cost, TextRequest, TextResult
 
-GLANCE = Patience(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
+GLANCE = Timeouts(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
 # tokens, where the request names no number: several pages, and an end to what would never stop
 LONGEST_ANSWER = 4096
 _LANGUAGES = {
@@ -234,9 +234,9 @@ class Chat(Backend):
         """Send it once, and read the answer as it comes; leaving, also by a cancel, closes the
         connection.
         """
-        patience = CHAT if self.paid else COLD
+        timeouts = CHAT if self.paid else COLD
         async with (
-            self.http.stream(self.path, body, patience=patience) as answer,
+            self.http.stream(self.path, body, timeouts=timeouts) as answer,
             aclosing(self.chunks(answer)) as chunks,
         ):
             async for chunk in chunks:

@@ -55,7 +55,7 @@ Body = Mapping[str, Any] | tuple[str, bytes] | None  # JSON, or a media type and
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """Seconds to wait: for each next byte (`read`), and for all of it together (`total`)."""
 
     read: float
@@ -65,9 +65,9 @@ class Patience:
     pool: float = 5.0
 
 
-CHAT = Patience(120, 600)
-COLD = Patience(300, 900)  # a local model may have to be loaded first
-QUICK = Patience(2, 2.5, connect=1)
+CHAT = Timeouts(120, 600)
+COLD = Timeouts(300, 900)  # a local model may have to be loaded first
+QUICK = Timeouts(2, 2.5, connect=1)
 
 
 class TooLarge(CutOff):
@@ -261,32 +261,32 @@ class Http:
         """Whether the host is this machine or stands in its own network, by its address or name."""
         return _is_private(httpx.URL(self.url).host)
 
-    async def get_json(self, path: str, *, patience: Patience = QUICK) -> dict[str, Any]:
-        async with self._asked("GET", path, None, patience) as answer:
+    async def get_json(self, path: str, *, timeouts: Timeouts = QUICK) -> dict[str, Any]:
+        async with self._asked("GET", path, None, timeouts) as answer:
             return await answer.json()
 
     async def post_json(
-        self, path: str, body: Mapping[str, Any], *, patience: Patience
+        self, path: str, body: Mapping[str, Any], *, timeouts: Timeouts
     ) -> dict[str, Any]:
-        async with self._asked("POST", path, body, patience) as answer:
+        async with self._asked("POST", path, body, timeouts) as answer:
             return await answer.json()
 
-    async def get_bytes(self, path: str, *, limit: int, patience: Patience) -> bytes:
+    async def get_bytes(self, path: str, *, limit: int, timeouts: Timeouts) -> bytes:
         """A file.
 
         Raises Rejected where there is none, TooLarge where it has more than `limit` bytes.
         """
-        async with self._asked("GET", path, None, patience) as answer:
+        async with self._asked("GET", path, None, timeouts) as answer:
             return await answer.whole(limit)
 
     async def post_file(
-        self, path: str, name: str, data: bytes, *, fields: Mapping[str, str], patience: Patience
+        self, path: str, name: str, data: bytes, *, fields: Mapping[str, str], timeouts: Timeouts
     ) -> dict[str, Any]:
         """POST a PNG as the field `image` of a form, with other fields."""
         files = {"image": (name, data, "image/png")}
         form = httpx.Request("POST", "http://form", files=files, data=dict(fields))
         body = (form.headers["content-type"], form.read())
-        async with self._asked("POST", path, body, patience) as answer:
+        async with self._asked("POST", path, body, timeouts) as answer:
             return await answer.json()
 
     def websocket(self, path: str) -> tuple[str, dict[str, str]]:
@@ -296,21 +296,21 @@ class Http:
         return f"ws{self.url.removeprefix('http')}/{path.lstrip('/')}", headers
 
     def stream(
-        self, path: str, body: Mapping[str, Any], *, patience: Patience
+        self, path: str, body: Mapping[str, Any], *, timeouts: Timeouts
     ) -> AbstractAsyncContextManager[Answer]:
         """POST `body`.
 
         Raises our error for a status of 300 and more; leaving the block closes the connection,
         which stops the work.
         """
-        return self._asked("POST", path, body, patience)
+        return self._asked("POST", path, body, timeouts)
 
     @asynccontextmanager
     async def _asked(
-        self, method: str, path: str, body: Body, patience: Patience
+        self, method: str, path: str, body: Body, timeouts: Timeouts
     ) -> AsyncIterator[Answer]:
-        deadline = asyncio.get_running_loop().time() + patience.total
-        response = await self._sent(method, path, body, patience, deadline)
+        deadline = asyncio.get_running_loop().time() + timeouts.total
+        response = await self._sent(method, path, body, timeouts, deadline)
         try:
             answer = Answer(self, response, deadline)
             problem = await answer.problem()
@@ -322,7 +322,7 @@ class Http:
                 await response.aclose()
 
     async def _sent(
-        self, method: str, path: str, body: Body, patience: Patience, deadline: float
+        self, method: str, path: str, body: Body, timeouts: Timeouts, deadline: float
     ) -> httpx.Response:
         """The answer when its head is there. Raises Unavailable where none comes."""
         media_type, content = _encoded(body)
@@ -333,10 +333,10 @@ class Http:
             content=content,
             headers=self._headers | {"content-type": media_type},
             timeout=httpx.Timeout(
-                connect=patience.connect,
-                read=patience.read,
-                write=patience.write,
-                pool=patience.pool,
+                connect=timeouts.connect,
+                read=timeouts.read,
+                write=timeouts.write,
+                pool=timeouts.pool,
             ),
         )
         try:

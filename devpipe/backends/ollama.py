@@ -19,7 +19,7 @@ from devpipe.backends.chat import (
     messages,
     parts_schema,
 )
-from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url
+from devpipe.backends.http import CHAT, Answer, Http, Timeouts, base_url
 from devpipe.backends.streams import fields, items, whole
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, CutOff, Rejected
@@ -101,7 +101,7 @@ class Ollama(Chat):
         return known
 
     async def _looked_up(self, name: str) -> _Model:
-        shown = await self.http.post_json("/api/show", {"model": name}, patience=CHAT)
+        shown = await self.http.post_json("/api/show", {"model": name}, timeouts=CHAT)
         listed, info = await self._listed(CHAT), fields(shown.get("model_info"))
         entry = listed.get(name) or listed.get(f"{name}:latest") or {}
         window = whole(info.get(f"{info.get('general.architecture')}.context_length")) or 0
@@ -114,9 +114,9 @@ class Ollama(Chat):
             time.monotonic(),
         )
 
-    async def _listed(self, patience: Patience) -> dict[str, Mapping[str, Any]]:
+    async def _listed(self, timeouts: Timeouts) -> dict[str, Mapping[str, Any]]:
         found = map(
-            fields, items((await self.http.get_json("/api/tags", patience=patience)).get("models"))
+            fields, items((await self.http.get_json("/api/tags", timeouts=timeouts)).get("models"))
         )
         named = [(model.get("name") or model.get("model"), model) for model in found]
         return {name: model for name, model in named if isinstance(name, str)}
@@ -224,7 +224,7 @@ class Ollama(Chat):
     async def look(self) -> Health:
         """Its version, and whether it has the models that the settings name."""
         version = str(
-            (await self.http.get_json("/api/version", patience=GLANCE)).get("version", "")
+            (await self.http.get_json("/api/version", timeouts=GLANCE)).get("version", "")
         )
         listed = await self._listed(GLANCE)
         missing = [

@@ -159,7 +159,7 @@ class OpenAICompatible(Chat):
             return Health(
                 ready=False, detail=f"{self.http.url}: no key.", hint="Set OPENAI_API_KEY."
             )
-        served = items((await self.http.get_json("/models", patience=GLANCE)).get("data"))
+        served = items((await self.http.get_json("/models", timeouts=GLANCE)).get("data"))
         by = next(
             (
                 model["owned_by"]

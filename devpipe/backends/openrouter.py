@@ -75,7 +75,7 @@ class OpenRouter(OpenAICompatible):
         """
         if model not in self._supported:
             answer = await self.http.get_json(
-                f"/models/{quote(model, safe='/:')}/endpoints", patience=CHAT
+                f"/models/{quote(model, safe='/:')}/endpoints", timeouts=CHAT
             )
             endpoints = items(fields(answer.get("data")).get("endpoints"))
             able = [
@@ -111,7 +111,7 @@ class OpenRouter(OpenAICompatible):
         """Whether the key is good for something, without spending anything."""
         if not self.key:
             return Health(ready=False, detail="no key.", hint=f"Set {_KEY}.")
-        left = fields((await self.http.get_json("/key", patience=GLANCE)).get("data")).get(
+        left = fields((await self.http.get_json("/key", timeouts=GLANCE)).get("data")).get(
             "limit_remaining"
         )
         credit = f", {left:.2f} USD left" if isinstance(left, int | float) else ""
@@ -121,7 +121,7 @@ class OpenRouter(OpenAICompatible):
             else ""
         )
         try:
-            models = ids(items((await self.http.get_json("/models", patience=GLANCE)).get("data")))
+            models = ids(items((await self.http.get_json("/models", timeouts=GLANCE)).get("data")))
         except (Unavailable, CutOff):
             models = ()  # the list is long and the line may be slow: the key is what counts
         return Health(not hint, self.http.url + credit, models, hint or self.absent(models))
