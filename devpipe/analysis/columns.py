@@ -116,6 +116,12 @@ def _text(stage: str) -> Callable[[Seen], object]:
     return lambda run: _first(run.summary.stages[stage].texts)
 
 
+def _text_fingerprint(summary: RunSummary) -> str | None:
+    if summary.started is None or summary.stages["interception"].outcome != "completed":
+        return None
+    return summary.started.fingerprint.get("interception")
+
+
 def _first(texts: Mapping[str, Any]) -> object:
     return texts.get("prompt", next(iter(texts.values()), None))
 
@@ -315,6 +321,18 @@ RUNS: Table[Seen] = Table(
             "str",
             lambda run: (s := run.summary.started) and s.parent,
             "The run that this one goes on from.",
+        ),
+        Column(
+            "fingerprint",
+            "str",
+            lambda run: (s := run.summary.started) and s.fingerprint.get("generation"),
+            "Hash of all that makes the result what it is; equal ones are the same result.",
+        ),
+        Column(
+            "text_fingerprint",
+            "str",
+            lambda run: _text_fingerprint(run.summary),
+            "The same of Stage 2's text, where there is one.",
         ),
         Column(
             "relation",

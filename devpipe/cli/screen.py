@@ -9,7 +9,7 @@ import unicodedata
 from pathlib import Path
 from typing import TextIO
 
-from devpipe.engine.run import Happening
+from devpipe.engine.events import LiveEvent
 from devpipe.record.events import (
     ArtifactWritten,
     AttemptFinished,
@@ -107,8 +107,8 @@ class Screen:
             tuple[str, str], tuple[_Place, str]
         ] = {}  # the latest text of each stage and part, and where it was made
 
-    def __call__(self, happening: Happening) -> None:
-        event = happening.event if isinstance(happening, Recorded) else happening
+    def __call__(self, event: LiveEvent) -> None:
+        event = event.event if isinstance(event, Recorded) else event
         match event:
             case TextStreamed():
                 self._grow(event)

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from devpipe.backends.base import Backend, Delta, Emit, Health, Progress
 from devpipe.errors import Rejected, UnknownName, nearest
@@ -60,7 +60,7 @@ Tell = Callable[[int, int], None]  # step, steps; raises where nobody waits any 
 class Procedural(Backend):
     """Writes by procedure and draws by rule."""
 
-    by_rule: ClassVar[bool] = True
+    procedural = True
 
     async def write(self, request: TextRequest, emit: Emit) -> TextResult:
         """The text as the named procedure rewrites it, streamed word by word."""
@@ -94,6 +94,14 @@ class Procedural(Backend):
 
     def boundary(self, model: str) -> Boundary:
         return "local"
+
+    async def digest(self, model: str) -> str:
+        """The version of our own rules: of the drawings, or of the procedures for texts."""
+        if model:
+            from devpipe.offline.sketch import VERSION
+        else:
+            from devpipe.offline.procedures import VERSION
+        return VERSION
 
     async def check(self) -> Health:
         """Always ready."""
