@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 
 from devpipe.backends.base import Piece, Preview, Progress, Queued
 from devpipe.backends.http import TooLarge
-from devpipe.comfyui import backend as comfyui
+from devpipe.comfyui import doctor
 from devpipe.comfyui import server as comfyui_wire
 from devpipe.comfyui.backend import (
     ComfyUI,
@@ -153,7 +153,7 @@ async def test_a_socket_that_really_is_not_read_stalls_everybody_but_us() -> Non
         backend = client(server)
         # previews for all
         await backend.servers[0].http.post_json(
-            "/prompt", {"prompt": NODES}, patience=comfyui_wire.SUBMIT
+            "/prompt", {"prompt": NODES}, timeouts=comfyui_wire.SUBMIT
         )
         await eventually(lambda: server.happened["stalled"])
         result, pieces = await made(server)
@@ -719,7 +719,7 @@ async def test_equal_requests_never_get_the_file_of_before() -> None:
 async def naive_post(server: Comfy, nodes: Any, id: str) -> None:
     backend = client(server)
     await backend.servers[0].http.post_json(
-        "/prompt", {"prompt": nodes, "prompt_id": id}, patience=comfyui_wire.SUBMIT
+        "/prompt", {"prompt": nodes, "prompt_id": id}, timeouts=comfyui_wire.SUBMIT
     )
     await backend.close()
 
@@ -1424,7 +1424,7 @@ async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
         "type": "bad_linked_input",
         "message": "Bad linked input",
         "details": "filename_prefix",
-        "extra_info": {"received_value": comfyui._SENTINEL},
+        "extra_info": {"received_value": doctor.SENTINEL},
     }
     small = {
         "type": "value_smaller_than_min",
@@ -1445,10 +1445,10 @@ async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
         sent = server.prompts()[0]["prompt"]
     assert found == ["node 1 (EmptyImage): Value 0 smaller than min of 1: width"]
     assert (
-        sent["8"]["inputs"]["images"] == sent["9"]["inputs"]["filename_prefix"] == comfyui._SENTINEL
+        sent["8"]["inputs"]["images"] == sent["9"]["inputs"]["filename_prefix"] == doctor.SENTINEL
         and not server.executed
     )
-    assert sent["8, images"]["inputs"] == {"images": ["1", 0], "filename_prefix": comfyui._SENTINEL}
+    assert sent["8, images"]["inputs"] == {"images": ["1", 0], "filename_prefix": doctor.SENTINEL}
 
 
 async def test_many_dry_runs_ask_once_what_the_server_has() -> None:
