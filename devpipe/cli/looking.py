@@ -158,7 +158,7 @@ def lab(asked: Asked) -> int:
         import jupyterlab  # noqa: F401  # only to say what is missing
     except ImportError as error:
         raise UsageError(
-            "JupyterLab is not installed.", hint="Run `pip install devpipe[lab]`."
+            "JupyterLab is not installed.", hint='Run `pip install "devpipe-lab[lab]"`.'
         ) from error
     options = [
         f"--ServerApp.root_dir={place}",
