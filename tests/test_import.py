@@ -45,6 +45,32 @@ def test_recordings_open_without_backends() -> None:
     assert in_fresh_python(code).strip() == "[]"
 
 
+@pytest.mark.parametrize("room", ["text", "show", "widgets", "safety", "cli"])
+def test_importing_a_room_opens_none_of_our_files(room: str) -> None:
+    """Sentences, styles and lists are read when they are first needed."""
+    code = f"""
+import importlib, pathlib, pkgutil, sys
+import devpipe
+
+package, opened = str(pathlib.Path(devpipe.__file__).parent), []
+
+def hear(event, arguments):
+    name = str(arguments[0]) if event == "open" else ""
+    if name.startswith(package) and not name.endswith((".py", ".pyc")) and ".pyc." not in name:
+        opened.append(name)
+
+sys.addaudithook(hear)
+room = importlib.import_module("devpipe.{room}")
+modules = [found.name for found in pkgutil.walk_packages(room.__path__, room.__name__ + ".")]
+for name in modules:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(len(modules), opened)
+"""
+    count, opened = in_fresh_python(code).split(maxsplit=1)
+    assert int(count) > 0 and opened.strip() == "[]"
+
+
 @pytest.mark.parametrize("name", devpipe.__all__)
 def test_every_name_of_the_door_is_there_and_documented(name: str) -> None:
     """A name in __all__ is a promise."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from devpipe.config.models import Catalogue, Step
 from devpipe.errors import Fault
@@ -22,7 +23,11 @@ LANGUAGES: tuple[Language, ...] = ("en", "de")
 WORDS = range(150, 401)
 ROLE_WORDS = 25  # a role that has a viewpoint takes more than its name
 OPERATIONS = 3
-RULES = tomllib.loads(Path(__file__).with_name("lint.toml").read_text("utf-8"))
+
+
+@lru_cache(maxsize=1)
+def _rules() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("lint.toml").read_text("utf-8"))
 
 
 def lint(catalogue: Catalogue) -> list[Fault]:
@@ -59,14 +64,16 @@ def _text(text: str, language: Language) -> Iterator[str]:
         )
     if len(re.findall(r"^\s*(\d+[.)]|[-*•])\s", text, re.MULTILINE)) < OPERATIONS:
         yield f"names fewer than {OPERATIONS} operations: one numbered line each"
-    yield from (rule["message"] for rule in RULES["needed"] if not re.search(rule[language], text))
+    yield from (
+        rule["message"] for rule in _rules()["needed"] if not re.search(rule[language], text)
+    )
     yield from (
         rule["message"]
-        for rule in RULES["forbids"]
+        for rule in _rules()["forbids"]
         if not re.search(rule[language], negated, re.IGNORECASE)
     )
-    yield from (rule["message"] for rule in RULES["avoided"] if re.search(rule[language], text))
-    if re.search(RULES["better"][language], plain, re.IGNORECASE):
+    yield from (rule["message"] for rule in _rules()["avoided"] if re.search(rule[language], text))
+    if re.search(_rules()["better"][language], plain, re.IGNORECASE):
         yield "asks for something better: say which operation makes it different"
 
 
@@ -74,7 +81,7 @@ def _sentences(text: str, language: Language) -> tuple[str, str]:
     """The sentences that forbid something, and the others."""
     sides: tuple[list[str], list[str]] = ([], [])
     for sentence in re.split(r"(?<=[.!?])\s|\n", text):
-        sides[0 if re.search(RULES["negation"][language], sentence, re.IGNORECASE) else 1].append(
-            sentence
-        )
+        sides[
+            0 if re.search(_rules()["negation"][language], sentence, re.IGNORECASE) else 1
+        ].append(sentence)
     return "\n".join(sides[0]), "\n".join(sides[1])
