@@ -14,6 +14,8 @@ import pytest
 
 import devpipe
 from devpipe.record.reader import State
+from devpipe.safety.policy import UNSAFE
+from devpipe.safety.rules import shipped_rules
 from devpipe.text.messages import (
     MESSAGES,
     Messages,
@@ -29,6 +31,7 @@ from devpipe.widgets.form import FIRST, PICTURES
 PACKAGE = Path(devpipe.__file__).parent
 WRITTEN = ("prompt", "prompt_2", "instruction")
 BUTTONS = ("run", "stop", "again_same", "again_new", "go_on")
+JUDGED = ("unchecked", "no_judge", "too_long", "injection", "other")
 FAMILIES: dict[str, Iterable[str]] = {  # where the code puts a name into a key: which names
     "form.": (*WRITTEN, *(f"{name}_hint" for name in WRITTEN), *FIRST, *PICTURES),
     "dashboard.": (*BUTTONS, *(part.replace("prompt", "edit") for part in PARTS)),
@@ -37,6 +40,7 @@ FAMILIES: dict[str, Iterable[str]] = {  # where the code puts a name into a key:
     "panel.state.": get_args(State),
     "page.stage.": STAGES,
     "page.state.": (*get_args(State), "damaged"),
+    "refusal.": {*shipped_rules().lists["en"].categories, *JUDGED},
 }
 
 
@@ -145,3 +149,8 @@ def test_a_page_speaks_as_it_is_asked_to_or_as_its_machine_does(
     assert machine_language() == page_language() == language
     assert page_language("en-US") == "en"
     assert primary("deu") == "deu"
+
+
+def test_each_category_that_a_judge_may_name_has_a_sentence() -> None:
+    """A child is told why, in words meant for that."""
+    assert {f"refusal.{category}" for category in UNSAFE} <= set(ENTRIES)
