@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 
 from devpipe.backends.base import Piece, Preview, Progress, Queued
 from devpipe.backends.http import TooLarge
-from devpipe.comfyui import backend as comfyui
+from devpipe.comfyui import doctor
 from devpipe.comfyui import server as comfyui_wire
 from devpipe.comfyui.backend import (
     ComfyUI,
@@ -1429,7 +1429,7 @@ async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
         "type": "bad_linked_input",
         "message": "Bad linked input",
         "details": "filename_prefix",
-        "extra_info": {"received_value": comfyui._SENTINEL},
+        "extra_info": {"received_value": doctor.SENTINEL},
     }
     small = {
         "type": "value_smaller_than_min",
@@ -1450,10 +1450,10 @@ async def test_a_dry_run_queues_nothing_and_tells_the_faults_alone() -> None:
         sent = server.prompts()[0]["prompt"]
     assert found == ["node 1 (EmptyImage): Value 0 smaller than min of 1: width"]
     assert (
-        sent["8"]["inputs"]["images"] == sent["9"]["inputs"]["filename_prefix"] == comfyui._SENTINEL
+        sent["8"]["inputs"]["images"] == sent["9"]["inputs"]["filename_prefix"] == doctor.SENTINEL
         and not server.executed
     )
-    assert sent["8, images"]["inputs"] == {"images": ["1", 0], "filename_prefix": comfyui._SENTINEL}
+    assert sent["8, images"]["inputs"] == {"images": ["1", 0], "filename_prefix": doctor.SENTINEL}
 
 
 async def test_many_dry_runs_ask_once_what_the_server_has() -> None:

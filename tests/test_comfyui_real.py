@@ -39,10 +39,10 @@ from devpipe import Engine
 from devpipe.backends.base import Health, Piece, Progress, Queued
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
-from devpipe.cli.adopt import trial, unready
 from devpipe.comfyui.adopt import adopt, read
 from devpipe.comfyui.backend import ComfyUI, Interrupted, ServerGone
 from devpipe.comfyui.checker import input_of, problems
+from devpipe.comfyui.doctor import trial, unready
 from devpipe.config.models import load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.config.workspace import create

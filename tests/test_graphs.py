@@ -16,9 +16,9 @@ from engines import REPOSITORY, engine_in, small_media
 from devpipe.backends.base import Backend, Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
-from devpipe.cli.adopt import saved_info, trial, unready
-from devpipe.comfyui import backend as comfyui
+from devpipe.comfyui import doctor
 from devpipe.comfyui.checker import filled, problems, shape_fault
+from devpipe.comfyui.doctor import saved_info, trial, unready
 from devpipe.config.models import OutputConfig, load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.config.workspace import create
@@ -168,10 +168,10 @@ def sentineled(graph: Nodes) -> Nodes:
         "SolidMask": {"input": {"required": {}}, "output": ["MASK"]},
         "Blind": {**viewer, "input": {"required": {"rows": ["COMFY_AUTOGROW_V3", {}]}}},
     }
-    return comfyui._sentinels(graph, INFO | more)
+    return doctor.sentinels(graph, INFO | more)
 
 
-NO = comfyui._SENTINEL
+NO = doctor.SENTINEL
 EMPTY = {"class_type": "EmptyImage", "inputs": {}}
 STRING = {"class_type": "PrimitiveString", "inputs": {"value": "x"}}
 

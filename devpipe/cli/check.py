@@ -13,7 +13,7 @@ from typing import Any
 
 from devpipe.backends.base import Health
 from devpipe.backends.registry import Backends
-from devpipe.cli.adopt import unnamed_models, unready
+from devpipe.comfyui.doctor import unnamed_models, unready
 from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.config.lint import lint
 from devpipe.config.models import Catalogue, load_catalogue

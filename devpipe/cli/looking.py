@@ -130,8 +130,8 @@ def _configs(asked: Asked) -> list[dict[str, Any]]:
 
 def check(asked: Asked) -> int:
     """Configs, settings and backends: what is usable, what is not, and what to do."""
-    from devpipe.cli.adopt import saved_info
     from devpipe.cli.check import checked
+    from devpipe.comfyui.doctor import saved_info
 
     report = asked.wait(checked(asked.workspace(), saved_info(asked.object_info)))
     say_json(report.to_json()) if asked.json else say(plain(str(report)))

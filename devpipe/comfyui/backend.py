@@ -10,14 +10,15 @@ import math
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlencode
 
 from devpipe.backends.base import Backend, Emit, Health
 from devpipe.backends.http import QUICK, Patience, TooLarge, base_url, fields, items
-from devpipe.comfyui.checker import filled, input_of, inputs_of, is_link, slots_of, title_of
+from devpipe.comfyui.checker import filled
+from devpipe.comfyui.doctor import SENTINEL, sentinels, without_sentinels
 from devpipe.comfyui.server import DEAD_S, SUBMIT, ComfyHttp, Job, Server, complaints
 from devpipe.config.settings import Settings
 from devpipe.errors import (
@@ -435,15 +436,15 @@ class ComfyUI(Backend):
         """
         server = (await self._by_load())[0]
         known = await server.nodes(time.monotonic() - NODES_S)
-        job = Job(str(uuid.uuid4()), lambda _: None, _sentinels(graph, known))
-        if not any(_SENTINEL in node["inputs"].values() for node in job.graph.values()):
+        job = Job(str(uuid.uuid4()), lambda _: None, sentinels(graph, known))
+        if not any(SENTINEL in node["inputs"].values() for node in job.graph.values()):
             return ["no output can be checked without running it."]
         async with self._at(server, job):
             try:
                 await self._submit(server, job)
             except Rejected as error:
                 told = fields(error.vendor and error.vendor.metadata).get("node_errors")
-                return complaints(_without_sentinels(told), job.title) if told else [error.message]
+                return complaints(without_sentinels(told), job.title) if told else [error.message]
         return ["an output could not be checked without running it."]
 
     async def check(self) -> Health:
@@ -638,112 +639,3 @@ def _media(data: bytes, kind: str, request: MediaRequest) -> Media:
         height or None,
         alt=request.texts.get("prompt") or "made by ComfyUI",
     )
-
-
-_SENTINEL = ["no", "link", "at all"]
-_PREFIX = {"filename_prefix": _SENTINEL}
-_SAVERS: Mapping[
-    str, tuple[str, str, Mapping[str, object]]
-] = {  # what takes such a thing and is refused: node, input, what else it needs
-    "IMAGE": ("SaveImage", "images", _PREFIX),
-    "LATENT": ("SaveLatent", "samples", _PREFIX),
-    "AUDIO": ("SaveAudio", "audio", _PREFIX),
-    "VIDEO": ("SaveVideo", "video", {**_PREFIX, "format": "auto", "codec": "auto"}),
-    "STRING": ("SaveImage", "filename_prefix", {"images": _SENTINEL}),
-    "MASK": ("MaskToImage", "mask", {}),
-}
-
-
-def _sentinels(graph: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The graph with all its outputs such that the server refuses them in the end.
-
-    What an output would have got by the input that is spoilt goes to a saver beside it. An output
-    that takes nothing is left out.
-    """
-    found, left_out, savers = (
-        dict(graph),
-        set[str](),
-        {kind for kind, one in _SAVERS.items() if one[0] in known},
-    )
-    for number, node in graph.items():
-        if not fields(known.get(node["class_type"])).get("output_node"):
-            continue
-        kinds = {
-            name: _brought(graph, node, name, known)
-            for name in inputs_of(known, node["class_type"])
-        }
-        if name := _spoilt(
-            node,
-            {name: kind in savers for name, kind in kinds.items() if not kind.startswith("COMFY_")},
-        ):
-            found[number] = {**node, "inputs": {**node["inputs"], name: _SENTINEL}}
-            if is_link(link := node["inputs"].get(name)) and kinds[name] in savers:
-                found |= _witness(f"{number}, {name}", title_of(node), kinds[name], link)
-        else:
-            left_out.add(number)
-    return _without(found, left_out)
-
-
-def _without(graph: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
-    """The graph without these nodes and all that hangs on them."""
-    found = dict(graph)
-    while left_out:
-        found = {number: node for number, node in found.items() if number not in left_out}
-        left_out = {
-            number
-            for number, node in found.items()
-            if any(is_link(one) and one[0] in left_out for one in node["inputs"].values())
-        }
-    return found
-
-
-def _brought(
-    graph: Mapping[str, Any], node: Mapping[str, Any], name: str, known: Mapping[str, Any]
-) -> str:
-    """What kind of thing an input takes; where it takes anything, the kind that its link brings."""
-    told, value = input_of(known, node["class_type"], name), node["inputs"].get(name)
-    kind = told.kind if told else ""
-    if kind in _SAVERS or not is_link(value) or value[0] not in graph:
-        return kind
-    slots = slots_of(known, graph[value[0]]["class_type"])
-    return slots[value[1]] if 0 <= value[1] < len(slots) else kind
-
-
-def _spoilt(node: Mapping[str, Any], saved: Mapping[str, bool]) -> str:
-    """The input of an output node whose loss hides the least; empty where there is none.
-
-    `saved`: whether a saver could take it.
-    """
-
-    def hides(name: str) -> tuple[bool, bool, bool, bool]:
-        given, linked = name in node["inputs"], is_link(node["inputs"].get(name))
-        return name != "filename_prefix", not (linked and saved[name]), not given, linked
-
-    return min(saved, key=hides, default="")
-
-
-def _witness(number: str, title: str, kind: str, link: Sequence[Any]) -> dict[str, Any]:
-    """A saver of what a link brings, so that all before it is checked."""
-    node, name, more = _SAVERS[kind]
-    found = {
-        number: {"class_type": node, "inputs": {**more, name: link}, "_meta": {"title": title}}
-    }
-    return (
-        found | _witness(f"{number} as a picture", title, "IMAGE", [number, 0])
-        if kind == "MASK"
-        else found
-    )
-
-
-def _without_sentinels(node_errors: Mapping[str, Any]) -> dict[str, Any]:
-    """The errors that are the graph's own."""
-    return {
-        node: {
-            "errors": [
-                one
-                for one in told.get("errors", ())
-                if fields(one.get("extra_info")).get("received_value") != _SENTINEL
-            ]
-        }
-        for node, told in node_errors.items()
-    }
