@@ -281,7 +281,7 @@ def _flush() -> None:
     """Send out what argparse printed; the interpreter would complain at its end where nobody reads
     it.
     """
-    from devpipe.cli.screen import nowhere
+    from devpipe.cli.printing import nowhere
 
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 from devpipe.backends.registry import Backends
 from devpipe.cli import EXIT_COMPLETED, Asked
-from devpipe.cli.screen import plain, say, say_json
+from devpipe.cli.printing import plain, say, say_json
 from devpipe.comfyui.adopt import Adoption, adopt, read, written
 from devpipe.comfyui.checker import Nodes, title_of
 from devpipe.comfyui.doctor import saved_info, server_nodes

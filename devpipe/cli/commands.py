@@ -21,7 +21,8 @@ from devpipe.cli import (
     Asked,
     looking,
 )
-from devpipe.cli.screen import Screen, complain, plain, say, say_json
+from devpipe.cli.printing import complain, plain, say, say_json
+from devpipe.cli.screen import Screen
 from devpipe.errors import ConfigError, DevpipeError, UsageError
 from devpipe.values import MAX_PROMPT_CHARACTERS, Scalar
 from devpipe.version import __version__

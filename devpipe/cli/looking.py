@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devpipe.cli import EXIT_COMPLETED, EXIT_FAILED, EXIT_USAGE, Asked
-from devpipe.cli.screen import Screen, complain, plain, say, say_json
+from devpipe.cli.printing import complain, plain, say, say_json
+from devpipe.cli.screen import Screen
 from devpipe.errors import UsageError
 
 if TYPE_CHECKING:
