@@ -6,7 +6,16 @@ import json
 import os
 import sys
 import unicodedata
-from typing import TextIO
+from typing import Any, Protocol, TextIO
+
+from devpipe.errors import ConfigError, DevpipeError
+
+
+class Result(Protocol):
+    """What shows itself as text, by str(), and as JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
 
 
 def plain(text: str) -> str:
@@ -50,3 +59,26 @@ def say_json(value: object) -> None:
 def complain(text: str) -> None:
     """One message for people."""
     say(f"devpipe: {plain(text).strip()}", out=sys.stderr)
+
+
+def say_result(result: Result, *, json: bool) -> None:
+    """Print what a command found out, as JSON or for people."""
+    if json:
+        say_json(result.to_json())
+    else:
+        say(plain(str(result)))
+
+
+def error_json(error: DevpipeError) -> dict[str, object]:
+    """The error as a JSON object."""
+    fields: dict[str, object] = {
+        "type": type(error).__name__,
+        "message": error.message.strip(),
+        "hint": error.hint,
+    }
+    if isinstance(error, ConfigError):
+        fields["faults"] = [
+            {"file": fault.file, "path": fault.path, "message": fault.message}
+            for fault in error.faults
+        ]
+    return fields
