@@ -617,6 +617,18 @@ def test_films_and_sounds_are_played_in_place(start: Callable[..., Engine], outp
     )
 
 
+def test_a_film_that_is_gone_is_missed_in_the_language_of_the_page(
+    start: Callable[..., Engine],
+) -> None:
+    """Also what comes from the room `show` speaks as the page does."""
+    how = {"frames": 8, "width": 64, "height": 64, "format": "mp4"}
+    run = start().start("ein roter Kreis", output="sketch_video", parameters=how).wait()
+    run.files[0].unlink()
+    for language, said in [("de", "fehlt oder wurde verändert"), ("en", "is missing or changed")]:
+        panel = RunPanel(run.recording, language=language)
+        assert said in panel.cards["generation"].value
+
+
 def test_text_appears_while_it_is_written(start: Callable[..., Engine]) -> None:
     """Pieces of a text are shown as they stream, before the stage ends."""
     seen: list[str] = []
