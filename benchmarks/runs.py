@@ -32,7 +32,7 @@ class Ready(Backend):
     then on.
     """
 
-    by_rule = True
+    procedural = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -88,6 +88,10 @@ class TextRequest:
     max_tokens: int | None = None  # of the answer
     # how far the text may travel; a backend further away raises Rejected before it sends anything
     boundary: Boundary = "world"
+    level: Level = field(default="kids", compare=False)  # of the run: strictest where nobody says
+    deadline: float | None = field(default=None, compare=False)  # time.monotonic(); None: none
+    request_id: str = field(default="", compare=False)  # a UUID of this attempt, recorded before
+    idempotency_key: str = field(default="", compare=False)  # equal for each try of the same act
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +111,9 @@ class TextResult:
     output_tokens: int | None = None
     cost: Cost = Cost()
     raw: str = ""  # the answer before our reading of it, where the two differ
-    sent: Mapping[str, object] = field(
-        default_factory=dict
-    )  # the vendor's spelling of what was asked, without the texts
+    # the vendor's spelling of what was asked, without the texts
+    sent: Mapping[str, object] = field(default_factory=dict)
+    backend: str = ""  # who answered; filled in where the attempt is written down
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,33 +147,37 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class MediaRequest:
-    """One medium asked of a media backend, in our words: the verdict's hash covers every field but
-    the seed and the last two.
+    """One medium asked of a media backend, in our words.
+
+    The verdict's hash covers every field that decides what is made, but the seed: those that only
+    say how the request travels come last and are not compared.
     """
 
     medium: Medium
     texts: Mapping[str, str]  # by the input names of the media pipeline: prompt, prompt_2
     model: str = ""
-    images: Mapping[str, Attachment] = field(
-        default_factory=dict
-    )  # image, mask (white = change), control
+    # image, mask (white = change), control
+    images: Mapping[str, Attachment] = field(default_factory=dict)
     seed: int = 1  # 1..2**31-1
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     style: str = ""  # the interception's manner, for backends that draw by rule; others ignore it
     languages: Mapping[str, str] = field(default_factory=dict)  # of texts, ISO 639-1
     workflow: Workflow | None = None  # for backends that run graphs
-    request_id: str = field(
-        default="", compare=False
-    )  # a UUID, recorded before anything is sent: the vendor's name for the job
-    sent_before: bool = field(
-        default=False, compare=False
-    )  # a process that died may have sent it: the job may be there
+    # what is asked instead, in this order, of those who stand in: the same texts and pictures
+    fallback: tuple[MediaRequest, ...] = ()
+    # how far texts and pictures may travel: nobody further away is asked
+    boundary: Boundary = field(default="world", compare=False)
+    level: Level = field(default="kids", compare=False)  # of the run: strictest where nobody says
+    deadline: float | None = field(default=None, compare=False)  # time.monotonic(); None: none
+    # a UUID, recorded before anything is sent: the vendor's name for the job
+    request_id: str = field(default="", compare=False)
+    idempotency_key: str = field(default="", compare=False)  # equal for each try of the same act
+    # a process that died may have sent it: the job may be there
+    sent_before: bool = field(default=False, compare=False)
 
     def described(self) -> dict[str, object]:
-        """The request as JSON values, pictures by their hash: what is recorded, and what the hash
-        covers.
-        """
-        told: dict[str, object] = {
+        """The request as JSON values, pictures by their hash: what is recorded and hashed."""
+        values: dict[str, object] = {
             "medium": self.medium,
             "model": self.model,
             "texts": dict(self.texts),
@@ -178,13 +186,18 @@ class MediaRequest:
             "style": self.style,
             "languages": dict(self.languages),
         }
-        return told | {"workflow": self.workflow.described()} if self.workflow else told
+        if self.workflow is not None:
+            values["workflow"] = self.workflow.described()
+        return values
 
     def sha256(self) -> str:
-        """Hash of everything that would be sent, except the seed: the same request under another
-        seed is the same request.
+        """Hash of all that would be sent, to whoever stands in too; without the seed.
+
+        The same request under another seed is the same request.
         """
-        return canonical_sha256(self.described())
+        if not self.fallback:
+            return canonical_sha256(self.described())
+        return canonical_sha256([one.described() for one in (self, *self.fallback)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +211,14 @@ class MediaResult:
     model: str = ""
     digest: str = ""
     refused: str = ""
-    sent: Mapping[str, object] = field(
-        default_factory=dict
-    )  # the vendor's spelling of what was asked
+    # the vendor's spelling of what was asked
+    sent: Mapping[str, object] = field(default_factory=dict)
     cost: Cost = Cost()
     queue_s: float | None = None
     compute_s: float | None = None
+    # filled in around the backend: in which attempt, and by which link of the chain
+    attempt: int | None = None
+    place: int = 0
 
 
 def canonical_json(value: object) -> str:

@@ -1,4 +1,4 @@
-"""A stage's context without an engine: what is recorded and streamed lies in lists, and nobody
+"""A stage's services without an engine: what is recorded and streamed lies in lists, and nobody
 really waits.
 """
 
@@ -7,16 +7,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from devpipe.backends.base import Backend, Delta, Emit
 from devpipe.backends.registry import Backends
 from devpipe.config.models import load_catalogue
-from devpipe.record.events import Event, TextStreamed
-from devpipe.stages.context import Context
+from devpipe.record.events import Event, JsonObject, TextStreamed
+from devpipe.stages.request import RunRequest
+from devpipe.stages.services import Services
 from devpipe.testing import ScriptedBackend, settings_for_tests
-from devpipe.values import Boundary, TextRequest, TextResult
+from devpipe.values import Boundary, Level, TextRequest, TextResult
 
 REPOSITORY = Path(__file__).parents[1]
 ALL_PROCEDURAL = {
@@ -74,50 +76,92 @@ class Streamed:
 
 
 class Desk:
-    """A context, and what came of it: `events` in their order, `waits` in seconds, `before_wait`
-    what was on disk when the last began.
+    """The services of one run without an engine, and what came of them.
+
+    `events` are those committed, in their order, `waits` in seconds, `before_wait` what was on disk
+    when the last one began.
     """
 
     def __init__(
-        self, models: Mapping[str, str] | None = None, *, pipeline: str = "dada", output: str = "sketch", language: str = "en",
-        change: Callable[[Any], Any] = lambda config: config, level: str = "youth", **backends: Backend,
-    ) -> None:  # fmt: skip
+        self,
+        models: Mapping[str, str] | None = None,
+        *,
+        pipeline: str = "dada",
+        output: str = "sketch",
+        change: Callable[[Any], Any] = lambda config: config,
+        level: Level = "youth",
+        **backends: Backend,
+    ) -> None:
         catalogue = load_catalogue(REPOSITORY)
         self.events: list[Event] = []
-        self.held: list[Event] = []
+        self.kept: list[Event] = []
         self.emitted: list[Event] = []
         self.waits: list[float] = []
         self.before_wait: list[Event] = []
         self.texts: dict[str, str] = {}
+        self.backends = Backends(settings_for_tests(REPOSITORY), backends)
         config = catalogue.output(output)
-        self.context = Context(
-            level=level, text_seed=7, pipeline=change(catalogue.interception(pipeline)), output=config,
-            media_pipeline=catalogue.media_pipeline(config.pipeline), backends=Backends(settings_for_tests(REPOSITORY), backends),
-            models=ALL_PROCEDURAL | dict(models or {}), record=self.record, hold=self.hold, write_text=self.write_text,
-            write_files=self.write_files, emit=self.emitted.append, redact=lambda value: value, language=language, sleep=self.sleep,
-        )  # type: ignore[arg-type]  # fmt: skip
+        media_pipeline = catalogue.media_pipeline(config.pipeline)
+        self.request = RunRequest(
+            change(catalogue.interception(pipeline)), config, media_pipeline, level, text_seed=7
+        )
+        self._models = ALL_PROCEDURAL | dict(models or {})
+        self._attempts = self._files = 0
+        self.services = self._services()
 
-    def hold(self, *events: Event) -> None:
-        self.held.extend(events)
+    def _services(self) -> Services:
+        return Services(
+            self.request,
+            self._models,  # type: ignore[arg-type]
+            self.backends,
+            self,
+            judge_seconds=8.0,
+        )
 
-    async def record(self, *events: Event) -> None:
-        self.events += [*self.held, *events]
-        self.held.clear()
+    def asked(self, **changes: Any) -> None:
+        """Ask for something else than before."""
+        self.request = replace(self.request, **changes)
+        self.services = self._services()
+
+    # The journal.
+
+    def add(self, *happened: Event) -> None:
+        self.kept.extend(happened)
+
+    async def commit(self, *happened: Event) -> None:
+        self.events += [*self.kept, *happened]
+        self.kept.clear()
+
+    def emit(self, event: Event) -> None:
+        self.emitted.append(event)
+
+    def file_name(self, kind: str, extension: str) -> str:
+        self._files += 1
+        return f"{self._files:02d}_{kind}.{extension}"
+
+    def next_attempt(self) -> int:
+        self._attempts += 1
+        return self._attempts
+
+    def redact(self, value: JsonObject) -> JsonObject:
+        return value
 
     async def write_text(self, name: str, text: str) -> str:
         self.texts[name] = text
         return hashlib.sha256(text.encode()).hexdigest()
 
-    async def write_files(self, files: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
+    async def write_files(self, make: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
         raise AssertionError("no test of texts writes files")
 
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
         self.before_wait = list(self.events)
 
+    # What came of it.
+
     def all(self, kind: type[E]) -> list[E]:
-        """Events of one kind, recorded or about to be."""
-        return [event for event in [*self.events, *self.held] if isinstance(event, kind)]
+        """Events of one kind, committed or about to be."""
+        return [event for event in [*self.events, *self.kept] if isinstance(event, kind)]
 
     @property
     def seen(self) -> str:

@@ -305,7 +305,7 @@ async def test_stage_4_refuses_text_without_a_verdict_of_its_own(engine: Engine)
     run = engine.open(**SMALL)
     await run.input("a cat")
     await run.check()
-    work = run._work
+    work = run._session
     assert work.media_request is not None
     from dataclasses import replace
 
@@ -328,7 +328,7 @@ async def test_a_picture_model_without_a_judge_is_refused_at_youth(tmp_path: Pat
     """Rules alone may allow drawings by rule, not a model that can depict anything; the cause says
     what to set.
     """
-    media = ScriptedBackend([small_media()], by_rule=False)
+    media = ScriptedBackend([small_media()], procedural=False)
     engine = engine_in(tmp_path, backends={"procedural": media})
     run = await engine.run("a cat")
     assert run.outcome == "blocked" and "DEVPIPE_MODEL_JUDGE" in run.verdicts[-1].cause
@@ -355,7 +355,7 @@ async def test_only_the_judges_exact_word_allows(
     tmp_path: Path, answer: object, outcome: str
 ) -> None:
     """Everything but SAFE blocks, also a judge that is not there."""
-    judge, media = ScriptedBackend([answer]), ScriptedBackend([small_media()], by_rule=False)
+    judge, media = ScriptedBackend([answer]), ScriptedBackend([small_media()], procedural=False)
     engine = engine_in(
         tmp_path, backends={"judge": judge, "procedural": media}, DEVPIPE_MODEL_JUDGE="judge/x"
     )

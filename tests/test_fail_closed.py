@@ -135,7 +135,7 @@ async def blocked_run(
     folder: Path, judging: ScriptedBackend | None, stage: str, level: str, **environ: str
 ) -> Run:
     """A run whose judge fails at this stage, with pictures by a model that could show anything."""
-    media = ScriptedBackend([small_media()], by_rule=False)
+    media = ScriptedBackend([small_media()], procedural=False)
     backends = {"procedural": media} | ({"judge": judging} if judging else {})
     engine = engine_in(
         folder,
@@ -203,7 +203,7 @@ async def test_the_same_judge_without_a_fault_lets_a_cat_pass(tmp_path: Path, ba
     """
     for model, word in (("test", "SAFE"), ("llama-guard3:8b", "\n\nsafe")):
         with Loopback([word], models=("test", "llama-guard3:8b")) as server:
-            media = ScriptedBackend([small_media()], by_rule=False)
+            media = ScriptedBackend([small_media()], procedural=False)
             engine = engine_in(
                 tmp_path,
                 backends={"procedural": media},
@@ -266,7 +266,7 @@ def fail(file, how):
     return kept
 
 async def tried(level, run_id):
-    media, judging = ScriptedBackend([small_media()], by_rule=False), ScriptedBackend(["SAFE"])
+    media, judging = ScriptedBackend([small_media()], procedural=False), ScriptedBackend(["SAFE"])
     engine = engine_in(pathlib.Path(sys.argv[3]), backends={"procedural": media, "judge": judging},
                        DEVPIPE_MODEL_JUDGE="judge/x", DEVPIPE_SAFETY=level)
     try:
@@ -304,7 +304,10 @@ async def test_without_its_lists_nothing_is_asked(tmp_path: Path) -> None:
         REPOSITORY / "devpipe", copy / "devpipe", ignore=shutil.ignore_patterns("__pycache__")
     )
     for level in LEVELS:
-        media, judging = ScriptedBackend([small_media()], by_rule=False), ScriptedBackend(["SAFE"])
+        media, judging = (
+            ScriptedBackend([small_media()], procedural=False),
+            ScriptedBackend(["SAFE"]),
+        )
         backends = {"procedural": media, "judge": judging}
         engine = engine_in(
             recordings, backends=backends, DEVPIPE_MODEL_JUDGE="judge/x", DEVPIPE_SAFETY=level
@@ -438,7 +441,7 @@ async def test_what_is_sent_is_what_was_checked(tmp_path: Path) -> None:
     judge had read every word of it.
     """
     chance, watcher, runs = random.Random(20261123), Watcher(), list[Run]()
-    media = ScriptedBackend([small_media()], by_rule=False)
+    media = ScriptedBackend([small_media()], procedural=False)
     text = ScriptedBackend([lambda _: some_text(chance)])
     backends = {"procedural": media, "judge": ScriptedBackend([watcher]), "text": text}
     environ = {"DEVPIPE_MODEL_JUDGE": "judge/x", "DEVPIPE_MODEL_INTERCEPTION": "text/x"}
@@ -450,7 +453,7 @@ async def test_what_is_sent_is_what_was_checked(tmp_path: Path) -> None:
         known += [
             run.id
             for run in new
-            if run.outcome == "completed" and run._work.request.output.name == "sketch"
+            if run.outcome == "completed" and run._session.request.output.name == "sketch"
         ]
         runs += new
     await asyncio.to_thread(engine.close)
@@ -515,7 +518,10 @@ async def test_a_verdict_is_given_anew_where_the_judges_weights_changed(
     """The same text, level and policy, but another digest: the judge is asked again, and where it
     cannot answer, nothing is made.
     """
-    judging, media = Weighed([first, first, then]), ScriptedBackend([small_media()], by_rule=False)
+    judging, media = (
+        Weighed([first, first, then]),
+        ScriptedBackend([small_media()], procedural=False),
+    )
     engine = engine_in(
         tmp_path, backends={"judge": judging, "procedural": media}, DEVPIPE_MODEL_JUDGE="judge/x"
     )
@@ -593,7 +599,7 @@ async def test_a_verdict_by_rules_does_not_count_for_a_model_that_depicts(tmp_pa
     verdict allows the text.
     """
     drawn, depicted = (
-        ScriptedBackend([small_media()], by_rule=by_rule) for by_rule in (True, False)
+        ScriptedBackend([small_media()], procedural=procedural) for procedural in (True, False)
     )
     first = engine_in(tmp_path, backends={"procedural": drawn})
     run = await first.run("a cat", **SMALL)

@@ -14,12 +14,14 @@ from contexts import REPOSITORY, Desk, Streamed, Written
 from engines import engine_in
 
 from devpipe.backends.base import Backend, Emit
-from devpipe.backends.chain import may_hop, wait_for
+from devpipe.backends.chain import may_hop
 from devpipe.backends.registry import Backends
-from devpipe.config.chains import Candidate, Chain, outside
+from devpipe.backends.retrying import wait_for
+from devpipe.config.chains import Chain, outside
 from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavailable, UnknownName
 from devpipe.record.events import AttemptFinished, AttemptStarted, TextStreamed, TextWritten, Warned
-from devpipe.stages.context import Refused, Where
+from devpipe.stages.journal import Where
+from devpipe.stages.services import BY_PROCEDURE, Refused
 from devpipe.testing import DROP, Answer, Canary, Loopback, settings_for_tests
 from devpipe.values import BOUNDARIES, TextRequest, TextResult
 
@@ -29,7 +31,7 @@ DOWN = Unavailable("It is down.", hint="Start it.")
 
 
 async def ask(desk: Desk, request: TextRequest = ASK) -> TextResult:
-    return await desk.context.write(request, HERE)
+    return await desk.services.text.write(request, HERE)
 
 
 def outcomes(desk: Desk) -> list[tuple[str, str]]:
@@ -133,7 +135,7 @@ async def test_the_next_model_stands_in_and_both_attempts_are_recorded() -> None
     first, second = Written(DOWN), Written("a drawn cat")
     desk = Desk({"interception": "one/x, two/y"}, one=first, two=second)
     assert (await ask(desk)).text == "a drawn cat"
-    await desk.record()
+    await desk.commit()
     assert outcomes(desk) == [("one/x", "failed"), ("two/y", "completed")]
     failed = desk.all(AttemptFinished)[0].error
     assert failed and (failed.type, failed.message, failed.hint) == (
@@ -312,17 +314,17 @@ async def test_nothing_begins_anew_where_nothing_was_seen() -> None:
     """A follower hears of a restart only of what it shows."""
     desk = Desk({"interception": "one/x, two/y"}, one=Written(DOWN), two=Written("a cat"))
     await ask(desk)
-    await desk.context.write(ASK, Where("interception", "cut_up", 1))
+    await desk.services.text.write(ASK, Where("interception", "cut_up", 1))
     assert not any(one.restarted for one in desk.emitted if isinstance(one, TextStreamed))
 
 
 async def test_a_procedure_may_stand_last() -> None:
     """A school without its server still draws, and the recording says by what."""
     desk = Desk({"interception": "local: one/x, procedural"}, one=Written(DOWN))
-    result, who = await desk.context.ask(
-        TextRequest("interception", "a red cat in the rain", procedure="cut_up"), HERE
+    result = await ask(
+        desk, TextRequest("interception", "a red cat in the rain", procedure="cut_up")
     )
-    assert result.text and who == Candidate("procedural") and who.by_procedure
+    assert result.text and result.backend == BY_PROCEDURE
     assert outcomes(desk) == [("one/x", "failed"), ("procedural/", "completed")]
 
 
@@ -336,7 +338,8 @@ async def test_a_backend_that_cannot_be_loaded_is_an_attempt_that_failed() -> No
             return super().__getitem__(name)
 
     desk = Desk({"interception": "one/x, two/y"})
-    desk.context.backends = Unloadable(settings_for_tests(REPOSITORY), {"two": Written("yes")})
+    desk.backends = Unloadable(settings_for_tests(REPOSITORY), {"two": Written("yes")})
+    desk.asked()
     assert (await ask(desk)).text == "yes"
     assert outcomes(desk) == [("one/x", "failed"), ("two/y", "completed")]
     error = desk.all(AttemptFinished)[0].error
@@ -422,7 +425,7 @@ async def test_a_chain_never_leaves_its_boundary(
             result = await ask(desk, TextRequest(task, "my name is Ann"))  # type: ignore[arg-type]
             assert task != "judge" or result.text != "from afar"
             raise Rejected("a judge's answer is read elsewhere")
-        await desk.record()
+        await desk.commit()
         assert near.asked[-1].boundary == boundary
         assert {one.backend for one in desk.all(AttemptStarted)} == {"near"}
         assert any(

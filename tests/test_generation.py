@@ -23,7 +23,7 @@ async def made(
     folder: Path, *media: Media, output: str = "sketch", **environ: str
 ) -> tuple[Run, ScriptedBackend]:
     """A run whose backend, which may depict anything, made these."""
-    backend = ScriptedBackend([MediaResult(media)], by_rule=False)
+    backend = ScriptedBackend([MediaResult(media)], procedural=False)
     environ = {"DEVPIPE_SAFETY": "adult", "DEVPIPE_MODEL_JUDGE": "judge/x"} | environ
     engine = engine_in(
         folder, backends={"judge": ScriptedBackend(["SAFE"]), "procedural": backend}, **environ

@@ -269,7 +269,7 @@ async def test_the_loop_goes_on_while_it_draws(backend: Procedural) -> None:
 
 async def test_it_is_always_ready(backend: Procedural) -> None:
     health = await backend.check()
-    assert health.ready and set(health.models) == set(REQUESTS) and backend.by_rule
+    assert health.ready and set(health.models) == set(REQUESTS) and backend.procedural
 
 
 def test_the_mp4_of_a_film(tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from devpipe.record.events import (
 )
 from devpipe.stages import input as input_stage
 from devpipe.stages import interception, pre_output
-from devpipe.stages.context import Where
-from devpipe.stages.input import Texts
+from devpipe.stages.journal import Where
+from devpipe.stages.pre_output import Before
+from devpipe.stages.texts import Texts
 from devpipe.testing import ScriptedBackend
 from devpipe.values import Media, MediaRequest, TextRequest, TextResult
 
@@ -59,7 +60,7 @@ def with_step(**fields: Any) -> Callable[[InterceptionPipeline], InterceptionPip
 
 
 async def stage_1(desk: Desk, **texts: str) -> Texts:
-    taken, verdict = await input_stage.run(desk.context, texts)
+    taken, verdict = await input_stage.run(desk.request, desk.services, texts)
     assert verdict.allowed
     return taken
 
@@ -68,9 +69,10 @@ async def stage_2(
     desk: Desk, text: str = ENGLISH, language: str = "en", instruction: str = "", **more: str
 ) -> Texts:
     texts = {"prompt": text} | more
-    return await interception.run(
-        desk.context, Texts(texts, dict.fromkeys(texts, language)), instruction=instruction
-    )
+    if instruction:
+        desk.asked(instruction=instruction)
+    given = Texts(texts, dict.fromkeys(texts, language))
+    return await interception.run(desk.request, desk.services, given)
 
 
 # Stage 1.
@@ -105,7 +107,7 @@ async def test_a_text_is_corrected_and_translated_by_the_model() -> None:
         True,
         step.text,
     )
-    assert desk.context.language == "de", "the person's language, for the sentences they read"
+    assert taken.person_language == "de", "the person's language, for the sentences they read"
 
 
 async def test_an_english_text_is_not_translated_again() -> None:
@@ -282,7 +284,7 @@ async def test_a_translation_is_checked_as_well() -> None:
     desk = Desk(
         {"translate": "near/x"}, change=changed(translate=True), near=Written("Heil Hitler")
     )
-    taken, verdict = await input_stage.run(desk.context, {"prompt": GERMAN})
+    taken, verdict = await input_stage.run(desk.request, desk.services, {"prompt": GERMAN})
     assert not verdict.allowed and taken.by_part == {"prompt": "Heil Hitler"}
     assert [one.allowed for one in desk.all(VerdictGiven)] == [True, False]
 
@@ -298,7 +300,7 @@ async def test_the_instruction_and_the_text_stay_apart() -> None:
     desk = Desk({"interception": "near/x"}, near=model)
     await stage_2(desk, GERMAN, "de", instruction="Sei laut.")
     (request,) = model.asked
-    own = desk.context.pipeline.steps[0].instruction.de
+    own = desk.request.pipeline.steps[0].instruction.de
     assert request.instruction == f"{own}\n\nSei laut." and request.text == GERMAN
     assert (request.language, request.output_language, request.temperature) == ("de", "de", 1.0)
     sent = desk.all(AttemptStarted)[0]
@@ -414,7 +416,7 @@ async def test_a_procedures_text_is_never_read_as_chatter() -> None:
     desk = Desk(pipeline="passthrough", change=with_none)
     await stage_2(desk, "Here is your prompt: a cat")
     desk = Desk()
-    desk.context.pipeline = with_step(procedure="keep")(desk.context.pipeline)
+    desk.asked(pipeline=with_step(procedure="keep")(desk.request.pipeline))
     assert (await stage_2(desk, "Here is your prompt: a cat")).by_part == {
         "prompt": "Here is your prompt: a cat"
     }
@@ -439,7 +441,7 @@ async def test_a_split_is_read_from_json() -> None:
     assert [(one.part, one.text, one.by, one.raw, one.final) for one in desk.all(TextWritten)] == [
         (name, text, "model", said, True) for name, text in SPLIT.items()
     ]
-    (request,) = desk.context.backends["near"].asked  # type: ignore[attr-defined]
+    (request,) = desk.backends["near"].asked  # type: ignore[attr-defined]
     assert request.parts == ("prompt", "prompt_2") and request.task == "split"
 
 
@@ -450,7 +452,7 @@ async def test_a_lost_word_is_asked_for_by_name() -> None:
     short = SPLIT | {"prompt_2": "sits in the rain"}
     desk = split_desk(json.dumps(short), json.dumps(SPLIT))
     assert (await stage_2(desk)).by_part == SPLIT
-    first, second = desk.context.backends["near"].asked  # type: ignore[attr-defined]
+    first, second = desk.backends["near"].asked  # type: ignore[attr-defined]
     assert "under, old, bridge" in second.instruction and second.instruction.startswith(
         first.instruction
     )
@@ -474,7 +476,7 @@ async def test_a_split_that_stays_wrong_fails_the_run(answer: str, said: str) ->
     with pytest.raises(Rejected) as caught:
         await stage_2(desk)
     assert said in caught.value.message
-    assert len(desk.context.backends["near"].requests) == 2  # type: ignore[attr-defined]
+    assert len(desk.backends["near"].requests) == 2  # type: ignore[attr-defined]
     assert not [one for one in desk.all(TextWritten) if one.final]
 
 
@@ -487,7 +489,7 @@ async def test_an_empty_part_is_no_second_text() -> None:
 async def test_a_split_into_another_language_is_not_counted() -> None:
     """The words of a translation are other words."""
     desk = split_desk(json.dumps({"prompt": "eine rote Katze", "prompt_2": "im Regen"}))
-    desk.context.pipeline = with_step(output_language="de")(desk.context.pipeline)
+    desk.asked(pipeline=with_step(output_language="de")(desk.request.pipeline))
     assert (await stage_2(desk)).languages == {"prompt": "de", "prompt_2": "de"}
 
 
@@ -569,8 +571,8 @@ async def test_a_judges_words_are_not_shown_to_those_who_wrote_the_text() -> Non
     """
     desk = Desk({"judge": "near/x"}, near=Written(Streamed("SA", then=CutOff("Cut."))))
     with pytest.raises(CutOff):
-        await desk.context.write(TextRequest("judge", "a cat"), Where("input", step="judge"))
-    await desk.record()
+        await desk.services.text.judge(TextRequest("judge", "a cat"), Where("input", step="judge"))
+    await desk.commit()
     assert desk.emitted == [] and desk.all(TextWritten) == []
     assert [one.outcome for one in desk.all(AttemptFinished)] == ["failed"]
 
@@ -587,17 +589,15 @@ async def test_a_stage_that_begins_again_begins_a_new_text() -> None:
 
 
 def output_with(desk: Desk, **fields: Any) -> None:
-    desk.context.output = OutputConfig.restore(desk.context.output.snapshot() | fields)
+    desk.asked(output=OutputConfig.restore(desk.request.output.snapshot() | fields))
 
 
 async def stage_3(
     desk: Desk, texts: dict[str, str], language: str = "de", **more: Any
 ) -> tuple[MediaRequest, VerdictGiven]:
     given = Texts(texts, dict.fromkeys(texts, language))
-    images, parameters = more.pop("images", {}), more.pop("parameters", {})
-    return await pre_output.run(
-        desk.context, given, original=given, images=images, parameters=parameters, **more
-    )
+    desk.asked(images=more.pop("images", {}), parameters=more.pop("parameters", {}))
+    return await pre_output.run(desk.request, desk.services, given, original=given, **more)
 
 
 async def test_the_text_is_translated_for_the_output_and_then_checked() -> None:
@@ -629,7 +629,7 @@ async def test_an_output_that_gets_another_language_than_its_own_says_so(
     desk = Desk({})
     output_with(desk, translate_to="en")
     request, _ = await stage_3(desk, {"prompt": GERMAN}, language)
-    await desk.record()
+    await desk.commit()
     notes = [one.message for one in desk.all(Warned)]
     assert request.texts == {"prompt": GERMAN} and len(notes) == noted
     assert all("skipped" in note and "DEVPIPE_MODEL_TRANSLATE" in note for note in notes)
@@ -650,7 +650,7 @@ async def test_the_negative_prompt_reaches_stage_4() -> None:
         "negative_prompt": {"type": "string", "description": {"en": "x", "de": "x"}, "default": ""}
     }
     output_with(
-        desk, translate_to="en", parameters=desk.context.output.snapshot()["parameters"] | negative
+        desk, translate_to="en", parameters=desk.request.output.snapshot()["parameters"] | negative
     )
     request, verdict = await stage_3(
         desk, {"prompt": GERMAN}, parameters={"negative_prompt": "fog"}
@@ -663,7 +663,7 @@ async def test_a_parameter_named_like_a_text_hides_nothing() -> None:
     """Each word that would be sent is checked under a name of its own."""
     desk = Desk({})
     called_so = {"prompt": {"type": "string", "description": {"en": "x", "de": "x"}, "default": ""}}
-    output_with(desk, parameters=desk.context.output.snapshot()["parameters"] | called_so)
+    output_with(desk, parameters=desk.request.output.snapshot()["parameters"] | called_so)
     _, verdict = await stage_3(desk, {"prompt": "Pornografie"}, parameters={"prompt": "ein Haus"})
     assert not verdict.allowed
 
@@ -688,7 +688,9 @@ async def test_a_verdict_is_reused_while_its_judge_is_the_same(
     looks = len(judge.requests)
     judge.weights = now
     _, again = await stage_3(
-        desk, {"prompt": GERMAN}, reuse=verdict.model_copy(update={"source": "earlier"})
+        desk,
+        {"prompt": GERMAN},
+        before=Before(verdict=verdict.model_copy(update={"source": "earlier"})),
     )
     assert (again.source == "earlier") is not asked_again
     assert (len(judge.requests) > looks) is asked_again
@@ -708,7 +710,9 @@ async def test_a_verdict_of_a_judge_that_is_gone_is_not_reused() -> None:
     _, verdict = await stage_3(desk, {"prompt": GERMAN})
     desk = Desk({"judge": "near/guard"}, near=Gone(Unavailable("Gone.")))
     _, again = await stage_3(
-        desk, {"prompt": GERMAN}, reuse=verdict.model_copy(update={"source": "earlier"})
+        desk,
+        {"prompt": GERMAN},
+        before=Before(verdict=verdict.model_copy(update={"source": "earlier"})),
     )
     assert verdict.allowed and not again.allowed and not again.source
 
@@ -717,11 +721,13 @@ async def test_the_judges_identity_is_asked_inside_the_boundary_only() -> None:
     """Not even the question which weights a far server has goes out."""
     far, near = Written(place="world", digest="far"), Written(digest="near")
     assert (
-        await Desk({"judge": "local: far/x, near/y"}, far=far, near=near).context.judge_digest()
+        await Desk(
+            {"judge": "local: far/x, near/y"}, far=far, near=near
+        ).services.text.judge_digest()
         == "near"
     )
-    assert await Desk({"judge": "local: far/x"}, far=far).context.judge_digest() is None
-    assert await Desk().context.judge_digest() == ""
+    assert await Desk({"judge": "local: far/x"}, far=far).services.text.judge_digest() is None
+    assert await Desk().services.text.judge_digest() == ""
     assert far.digests == 0
 
 
@@ -770,7 +776,9 @@ async def test_a_model_that_may_depict_anything_is_asked_only_after_its_judge(
     """A judge as a chain: the second one decides where the first is down, and both attempts are
     recorded.
     """
-    media = ScriptedBackend([Media(small_picture(), "image/png", 64, 64, alt="red")], by_rule=False)
+    media = ScriptedBackend(
+        [Media(small_picture(), "image/png", 64, 64, alt="red")], procedural=False
+    )
     judges = {"down": Written(Unavailable("Down.")), "near": Written("SAFE")}
     engine = engine_in(
         tmp_path,

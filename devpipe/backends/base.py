@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from devpipe.config.chains import Candidate
 from devpipe.errors import Rejected
-from devpipe.values import Boundary, MediaRequest, MediaResult, TextRequest, TextResult
+from devpipe.record.events import AttemptFinished, AttemptStarted, JsonObject
+from devpipe.values import Boundary, MediaRequest, MediaResult, Task, TextRequest, TextResult
 
 if TYPE_CHECKING:
     from devpipe.config.settings import Settings
@@ -79,12 +81,10 @@ class Backend:
     up in `finally`.
     """
 
-    by_rule: ClassVar[bool] = (
-        False  # True: draws by our own rules and cannot depict what they do not know
-    )
-    paid: bool = (
-        False  # True: a request may cost money; where that hangs on the host, set it in __init__
-    )
+    # Output is limited to built-in shapes: rules alone may allow it at kids and youth.
+    procedural: bool = False
+    # A request may cost money; where that hangs on the host, set it in __init__.
+    paid: bool = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -120,3 +120,66 @@ class Backend:
 
     async def close(self) -> None:
         """Release what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be asked of whom: what an attempt is written down with before it is made."""
+
+    task: Task | Literal["media"]
+    backend: str
+    model: str
+    seed: int
+    request: JsonObject
+    request_id: str
+    sha256: str = ""  # of a medium's request, as the verdict names it
+    paid: bool = False
+
+
+class Journal(Protocol):
+    """Where the attempts at one place of a run are written down."""
+
+    async def begin(self, intent: Intent) -> AttemptStarted:
+        """The intent with its number; it is on disk when this returns."""
+
+    def end(self, finished: AttemptFinished) -> None:
+        """A good ending: written with the events that follow from it."""
+
+    async def fail(self, finished: AttemptFinished, partial: str) -> None:
+        """A bad ending, and what had come of a text; on disk when this returns."""
+
+    def warn(self, message: str) -> None:
+        """What a reader of the recording should know; written with the next event."""
+
+    async def pause(self, seconds: float) -> None:
+        """Write what is due, then wait."""
+
+
+class Wrapping(Backend):
+    """A backend around another one: it passes on what it does not change.
+
+    `candidate` is whom it wraps, under the name and model that the chain says. To add one: its
+    class, and its place in `WRAPPERS` of `chain.py`.
+    """
+
+    def __init__(self, inner: Backend, candidate: Candidate, journal: Journal) -> None:
+        self.inner = inner
+        self.candidate = candidate
+        self.journal = journal
+        self.procedural = inner.procedural
+        self.paid = inner.paid
+
+    async def write(self, request: TextRequest, emit: Emit) -> TextResult:
+        return await self.inner.write(request, emit)
+
+    async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
+        return await self.inner.make(request, emit)
+
+    def boundary(self, model: str) -> Boundary:
+        return self.inner.boundary(model)
+
+    async def digest(self, model: str) -> str:
+        return await self.inner.digest(model)
+
+    async def check(self) -> Health:
+        return await self.inner.check()

@@ -1,25 +1,111 @@
-"""Which text model stands in where one cannot be reached: chains, the boundary that they never
-leave, and when money forbids a next try.
+"""Who stands in where a backend cannot be reached: a chain of backends is a backend itself.
+
+It holds for texts and for media alike: the boundary that no request leaves, and when money forbids
+a next try, are decided here and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from devpipe.backends.base import Backend, Emit
+from devpipe.backends.attempts import Attempts
+from devpipe.backends.base import Backend, Emit, Journal, Wrapping
 from devpipe.backends.registry import Backends
-from devpipe.config.chains import Candidate
-from devpipe.errors import BackendError, RateLimited, Unavailable
-from devpipe.values import Boundary, TextRequest, TextResult
+from devpipe.backends.retrying import Retrying
+from devpipe.config.chains import Candidate, Chain, outside
+from devpipe.errors import BackendError, RateLimited, Rejected, Unavailable
+from devpipe.values import Boundary, MediaRequest, MediaResult, TextRequest, TextResult
 
-LONGEST_WAIT_S = 20.0
-UNSAID_WAIT_S = 2.0
+# Around each backend of a chain, the innermost first. To count, cache or pay: a class of your own.
+WRAPPERS: tuple[type[Wrapping], ...] = (Attempts, Retrying)
+
+Answer = TypeVar("Answer", TextResult, MediaResult)
+Tried = list[tuple[Candidate, BackendError]]
 
 
-class Missing(Backend):
-    """Stands where a backend cannot be loaded: whoever asks it is told why, and the chain
-    goes on.
-    """
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One backend of a chain, wrapped, under the name and model that it is asked by."""
+
+    candidate: Candidate
+    backend: Backend
+
+
+class Chained(Backend):
+    """Asks its links in order; the next one only where the one before could not be reached."""
+
+    def __init__(self, links: Sequence[Link], journal: Journal, *, otherwise: Rejected) -> None:
+        self.links = tuple(links)
+        self.journal = journal
+        self.otherwise = otherwise  # raised where no link may be asked
+        self.missing: Unavailable | None = None  # why not one of them can be loaded
+
+    @property
+    def depicts(self) -> bool:
+        """Whether any link can depict freely: rules alone may then allow nothing to the young."""
+        return not all(link.backend.procedural for link in self.links)
+
+    async def write(self, request: TextRequest, emit: Emit) -> TextResult:
+        """The first answer. Raises the last error, with all that was tried."""
+
+        def ask(place: int) -> Awaitable[TextResult]:
+            link = self.links[place]
+            return link.backend.write(replace(request, model=link.candidate.model), emit)
+
+        return await self._first(ask, request.boundary, request.deadline)
+
+    async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
+        """The first files; those who stand in are asked what `request.fallback` says for each."""
+        requests = (request, *request.fallback)
+
+        async def ask(place: int) -> MediaResult:
+            result = await self.links[place].backend.make(requests[place], emit)
+            return replace(result, place=place)
+
+        return await self._first(ask, request.boundary, request.deadline)
+
+    async def _first(
+        self,
+        ask: Callable[[int], Awaitable[Answer]],
+        boundary: Boundary,
+        deadline: float | None,
+    ) -> Answer:
+        tried: Tried = []
+        for place, link in enumerate(self.links):
+            if self._beyond(link, boundary):
+                continue
+            if tried:
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+                before, error = tried[-1]
+                self.journal.warn(f"{link.candidate} stands in for {before}: {error.message}")
+            try:
+                return await ask(place)
+            except BackendError as error:
+                tried.append((link.candidate, error))
+                if not may_hop(error, paid=link.backend.paid):
+                    raise
+        if tried:
+            raise exhausted(tried)
+        raise self.otherwise
+
+    def _beyond(self, link: Link, boundary: Boundary) -> bool:
+        """Whether a link may not be asked; then the recording says so."""
+        location = link.backend.boundary(link.candidate.model)
+        if not outside(location, boundary):
+            return False
+        self.journal.warn(
+            f"{link.candidate} was not asked: the text may go no further than {boundary!r}, "
+            f"and would go to {location!r}."
+        )
+        return True
+
+
+class UnavailableBackend(Backend):
+    """Stands where a backend cannot be loaded: who asks it is told why, and the chain goes on."""
 
     def __init__(self, why: Unavailable) -> None:
         self.why = why
@@ -30,36 +116,78 @@ class Missing(Backend):
     async def write(self, request: TextRequest, emit: Emit) -> TextResult:
         raise self.why
 
+    async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
+        raise self.why
+
 
 def opened(backends: Backends, name: str) -> Backend:
     """The backend of this name, or what stands in its place where a package is missing."""
     try:
         return backends[name]
     except Unavailable as why:
-        return Missing(why)
+        return UnavailableBackend(why)
 
 
-def wait_for(error: BackendError) -> float | None:
-    """Seconds after which the same model may be asked once more; None: not worth waiting."""
-    if not isinstance(error, RateLimited):
-        return None
-    asked = UNSAID_WAIT_S if error.retry_after is None else error.retry_after
-    return max(0.0, asked) if asked <= LONGEST_WAIT_S else None
+def wrapped(
+    backend: Backend, candidate: Candidate, backends: Backends, journal: Journal
+) -> Backend:
+    """The backend inside all its wrappers: its attempts are written to the journal."""
+    for wrapper in (*backends.wrappers, *WRAPPERS):
+        backend = wrapper(backend, candidate, journal)
+    return backend
+
+
+def chained(
+    candidates: Sequence[Candidate], backends: Backends, journal: Journal, *, otherwise: Rejected
+) -> Chained:
+    """A chain of these, in their order."""
+    found = [opened(backends, candidate.backend) for candidate in candidates]
+    links = [
+        Link(candidate, wrapped(backend, candidate, backends, journal))
+        for candidate, backend in zip(candidates, found, strict=True)
+    ]
+    chain = Chained(links, journal, otherwise=otherwise)
+    reasons = [backend.why for backend in found if isinstance(backend, UnavailableBackend)]
+    if reasons and len(reasons) == len(found):
+        chain.missing = reasons[0]
+    return chain
+
+
+def text_chain(task: str, chain: Chain, backends: Backends, journal: Journal) -> Chained:
+    """The text models of a task, as the settings chain them."""
+    within = f" within the boundary {chain.boundary!r}" if chain.candidates else ""
+    otherwise = Rejected(
+        f"There is no text model to {task}{within}.",
+        hint=f"Set DEVPIPE_MODEL_{task.upper()}, or its line in devpipe.toml.",
+    )
+    return chained(chain.candidates, backends, journal, otherwise=otherwise)
+
+
+def media_chain(candidates: Sequence[Candidate], backends: Backends, journal: Journal) -> Chained:
+    """The backend of an output, and those who stand in for it."""
+    names = ", ".join(map(str, candidates))
+    otherwise = Rejected(
+        f"None of {names} lies within the boundary that texts may not leave.",
+        hint="Choose an output that is made here, or widen DEVPIPE_BOUNDARY.",
+    )
+    return chained(candidates, backends, journal, otherwise=otherwise)
 
 
 def may_hop(error: BackendError, *, paid: bool) -> bool:
-    """Whether the next model may be asked: never after a fault of the request, nor where this one
-    may be charged all the same.
+    """Whether the next one may be asked.
+
+    Never after a fault of the request, nor where this one may be charged all the same.
     """
-    return isinstance(error, Unavailable | RateLimited) and not (paid and error.sent)
+    charged = paid and error.sent
+    return isinstance(error, Unavailable | RateLimited) and not charged
 
 
-def exhausted(tried: Sequence[tuple[Candidate, BackendError]]) -> BackendError:
+def exhausted(tried: Tried) -> BackendError:
     """The last error, with all that was tried where that was more than one."""
     error = tried[-1][1]
-    names = list(
-        dict.fromkeys(f"{candidate} ({type(failed).__name__})" for candidate, failed in tried)
-    )
-    if len({candidate for candidate, _ in tried}) > 1:
-        error.hint = f"{error.hint} Tried in this order: {', '.join(names)}.".strip()
+    candidates = {candidate for candidate, _ in tried}
+    if len(candidates) > 1:
+        names = [f"{candidate} ({type(failed).__name__})" for candidate, failed in tried]
+        listed = ", ".join(dict.fromkeys(names))
+        error.hint = f"{error.hint} Tried in this order: {listed}.".strip()
     return error

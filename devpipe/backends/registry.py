@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from devpipe.backends.base import Backend
+from devpipe.backends.base import Backend, Wrapping
 from devpipe.errors import Unavailable, UnknownName
 
 if TYPE_CHECKING:
@@ -84,11 +84,20 @@ def _help(error: ImportError, module: str, install: str) -> str:
 
 
 class Backends:
-    """The backends of one Engine: opened at first use, closed together."""
+    """The backends of one Engine: opened at first use, closed together.
 
-    def __init__(self, settings: Settings, given: Mapping[str, Backend] | None = None) -> None:
+    `wrappers` go around each of them, the innermost first, inside of those that every chain has.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        given: Mapping[str, Backend] | None = None,
+        wrappers: Sequence[type[Wrapping]] = (),
+    ) -> None:
         self._settings = settings
         self._given = dict(given or {})
+        self.wrappers = tuple(wrappers)
         self._open: dict[str, Backend] = {}
 
     def __getitem__(self, name: str) -> Backend:

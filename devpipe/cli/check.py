@@ -181,7 +181,7 @@ def _judgeless(settings: Settings, backends: Backends, names: Sequence[str]) -> 
         f"at level {settings.safety} it makes nothing without a judge: set"
         " DEVPIPE_MODEL_JUDGE=backend/model."
     )
-    return [f"{name}: {need}" for name in names if not backends[name].by_rule]
+    return [f"{name}: {need}" for name in names if not backends[name].procedural]
 
 
 def _place(backends: Backends, candidate: Candidate) -> Boundary:

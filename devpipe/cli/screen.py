@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from devpipe.cli.printing import plain, say
-from devpipe.engine.run import Happening
+from devpipe.engine.events import LiveEvent
 from devpipe.record.events import (
     ArtifactWritten,
     AttemptFinished,
@@ -128,8 +128,8 @@ class Screen:
         # the latest text of each stage and part, and where it was made
         self._shown: dict[tuple[str, str], tuple[_Place, str]] = {}
 
-    def __call__(self, happening: Happening) -> None:
-        event = happening.event if isinstance(happening, Recorded) else happening
+    def __call__(self, event: LiveEvent) -> None:
+        event = event.event if isinstance(event, Recorded) else event
         match event:
             case TextStreamed():
                 self._grow(event)

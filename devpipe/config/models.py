@@ -37,7 +37,14 @@ from pydantic_core import ErrorDetails
 
 from devpipe.comfyui.checker import binding_faults, shape_fault
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest, offer
-from devpipe.values import MAX_PROMPT_CHARACTERS, Binding, Scalar, Workflow, canonical_json
+from devpipe.values import (
+    MAX_PROMPT_CHARACTERS,
+    Binding,
+    Scalar,
+    Workflow,
+    canonical_json,
+    canonical_sha256,
+)
 
 MAX_FILE_BYTES = 256 * 1024
 MAX_GRAPH_BYTES = 512 * 1024  # an event of a recording holds 1 MB
@@ -256,6 +263,12 @@ class InterceptionPipeline(_Titled):
         max_length=16, description="In this order; none: the text stays as it is."
     )
 
+    @cached_property
+    def rewriting_sha256(self) -> str:
+        """Hash of how a text is rewritten, without names and what people only read."""
+        snapshot = self.snapshot()
+        return canonical_sha256({"steps": snapshot["steps"], "version": snapshot["version"]})
+
     @field_validator("steps")
     @classmethod
     def _steps_fit(cls, steps: tuple[Step, ...], info: ValidationInfo) -> tuple[Step, ...]:
@@ -426,6 +439,12 @@ class OutputConfig(_Titled):
     nodes: SkipJsonSchema[dict[str, Any]] = Field(
         {}, exclude_if=operator.not_
     )  # the graph itself: recordings keep it
+    fallback: tuple[Name, ...] = Field(
+        (),
+        max_length=8,
+        exclude_if=operator.not_,
+        description="Outputs that stand in, in this order, where this one cannot be reached.",
+    )
     price_usd: float | None = Field(
         None, ge=0, description="Price of one generation; null: unknown or nothing."
     )
@@ -476,6 +495,21 @@ class OutputConfig(_Titled):
         if info.context:
             raise ValueError("stands in a file of its own, which `graph` names. Delete it here.")
         return nodes
+
+    @cached_property
+    def making_sha256(self) -> str:
+        """Hash of what makes the medium, without names and what people only read or is checked."""
+        workflow = self.workflow()
+        return canonical_sha256(
+            {
+                "version": self.version,
+                "medium": self.medium,
+                "backend": self.backend,
+                "model": self.model,
+                "translate_to": self.translate_to,
+                "workflow": workflow.described() if workflow else None,
+            }
+        )
 
     def workflow(self) -> Workflow | None:
         """The graph and where our values go in it; None where the output has none."""

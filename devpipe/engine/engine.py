@@ -6,33 +6,49 @@ import asyncio
 import atexit
 import os
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from devpipe.aio import CLOSING_S
-from devpipe.backends.base import Backend
+from devpipe.aio import CLOSING_S, await_elsewhere
+from devpipe.backends.base import Backend, Wrapping
 from devpipe.backends.registry import Backends
 from devpipe.config.models import Catalogue, load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.config.workspace import find_home
+from devpipe.engine.arguments import Changes, Prompt, RunOptions
+from devpipe.engine.events import LiveEvents
+from devpipe.engine.fingerprint import (
+    Digests,
+    Fingerprint,
+    Match,
+    chains_of,
+    digests_of,
+    fingerprint_of,
+    match_digests,
+    models_asked,
+)
+from devpipe.engine.journal import NullJournal
 from devpipe.engine.loop import Fsyncs, LoopThread
-from devpipe.engine.request import Asker, Prompt, Relation, RunRequest
+from devpipe.engine.request import RequestBuilder
 from devpipe.engine.run import OpenRun, Run
-from devpipe.engine.session import Work
-from devpipe.errors import DevpipeError, UsageError
+from devpipe.engine.session import RunSession
+from devpipe.errors import BackendError, DevpipeError, UsageError
+from devpipe.record.events import VerdictGiven
 from devpipe.record.reader import Recordings, run_folder
 from devpipe.safety.rules import shipped_rules
-from devpipe.values import draw_seed
+from devpipe.stages import input as input_stage
+from devpipe.stages.request import RunRequest
+from devpipe.stages.services import Services
 
 if TYPE_CHECKING:
     from devpipe.analysis.replay import Replay
     from devpipe.analysis.tables import Tables
     from devpipe.batch.runner import Forecast, Report
 
-Acts = Callable[[], Coroutine[Any, Any, object]]
+DIGEST_S = 3.0  # how long a server may take to say which weights it has
 AnyRun = TypeVar("AnyRun", bound=Run)
 T = TypeVar("T")
 
@@ -53,9 +69,10 @@ class Engine:
         *,
         settings: Settings | None = None,
         backends: Mapping[str, Backend] | None = None,
+        wrappers: Sequence[type[Wrapping]] = (),
     ) -> None:
         self.settings = settings or Settings.load(Path(home) if home is not None else find_home())
-        self.backends = Backends(self.settings, backends)
+        self.backends = Backends(self.settings, backends, wrappers)
         self._thread = LoopThread("devpipe-engine")
         self._fsyncs = Fsyncs()
         self._folders = [
@@ -97,37 +114,45 @@ class Engine:
         return Recordings(self.settings.recordings)
 
     @property
-    def _asker(self) -> Asker:
-        return Asker(self.catalogue, self.settings.safety)
+    def _requests(self) -> RequestBuilder:
+        return RequestBuilder(self.catalogue, self.settings)
 
     # Whole runs.
 
     @overload
     def start(
-        self, prompt: Prompt, *, pipeline: str = ..., output: str = ..., **how: Any
+        self,
+        prompt: Prompt,
+        *,
+        pipeline: str = ...,
+        output: str = ...,
+        **options: Unpack[RunOptions],
     ) -> Run: ...
     @overload
     def start(
-        self, prompt: Prompt, *, pipeline: str = ..., output: Sequence[str], **how: Any
+        self,
+        prompt: Prompt,
+        *,
+        pipeline: str = ...,
+        output: list[str] | tuple[str, ...],
+        **options: Unpack[RunOptions],
     ) -> list[Run]: ...
     def start(
         self,
         prompt: Prompt,
         *,
         pipeline: str = "passthrough",
-        output: str | Sequence[str] = "sketch",
-        **how: Any,
+        output: str | list[str] | tuple[str, ...] = "sketch",
+        **options: Unpack[RunOptions],
     ) -> Run | list[Run]:
-        """Start all four stages and give back the run at once: await it, iterate its events, cancel
-        it.
+        """Start all four stages and give back the run at once.
 
-        Keywords: `seed` (of the medium) and `text_seed` (of Stages 1 and 2), 1..2**31-1, drawn
-        where absent; `image`, `mask`,
-        `control` (path, bytes or PIL image); `instruction` for pipelines that take the user's own;
-        `safety`, never looser than
-        the workspace's; `labels`, `batch`; `parameters={"width": 512}` or directly `width=512`.
-        Several outputs make one run each; Stages 1 and 2 happen once and are shared.
-        Raises UsageError (ConfigError, UnknownName) before anything is started.
+        Await it, iterate its events, cancel it. The keywords are those of `RunOptions`: seeds,
+        pictures, an instruction, a stricter safety level, labels, and parameters in `parameters` or
+        directly (`width=512`). Several outputs make one run each; Stages 1 and 2 happen once and
+        are shared.
+
+        Raises UsageError (ConfigError, UnknownName) with all that is wrong, before anything starts.
         """
         names = [output] if isinstance(output, str) else list(output)
         if prompt is None:
@@ -136,65 +161,66 @@ class Engine:
             raise UsageError(
                 "There is no output.", hint="Name at least one: `devpipe list outputs`."
             )
-        first, *others = [self._asker.request(prompt, pipeline, name, **how) for name in names]
-        work = self._work(first)
-        run = self._launch(work, lambda: work.all_stages(first.seed or draw_seed()))
+        requests = [self._requests.request(prompt, pipeline, name, options) for name in names]
+        first, *others = requests
+        session, leader = self._new_run(first)
+        leader.launch(session.open, session.run_to_end)
         if isinstance(output, str):
-            return run
-        return [run, *(self._start_sibling(other, work) for other in others)]
+            return leader
+        return [leader, *(self._begin_sibling(other, session) for other in others)]
 
     async def run(
         self,
         prompt: Prompt,
         *,
         pipeline: str = "passthrough",
-        output: str | Sequence[str] = "sketch",
-        **how: Any,
+        output: str | list[str] | tuple[str, ...] = "sketch",
+        **options: Unpack[RunOptions],
     ) -> Any:
         """All four stages; gives back the ended run, or a list of them for a list of outputs.
 
-        Keywords as in `start`.
-
-        One run that fails raises its error. Of several, each keeps its own `outcome` and `error`.
+        Keywords as in `start`. One run that fails raises its error. Of several, each keeps its own
+        `outcome` and `error`.
         """
-        runs = self.start(prompt, pipeline=pipeline, output=output, **how)
+        runs = self.start(prompt, pipeline=pipeline, output=output, **options)
         if isinstance(runs, Run):
             return await runs
         ended = await asyncio.gather(*runs, return_exceptions=True)
-        for unknown in (
-            one
-            for one in ended
-            if isinstance(one, BaseException) and not isinstance(one, DevpipeError)
-        ):
-            raise unknown
+        for one in ended:
+            if isinstance(one, BaseException) and not isinstance(one, DevpipeError):
+                raise one
         return runs
 
-    def open(self, *, pipeline: str = "passthrough", output: str = "sketch", **how: Any) -> OpenRun:
-        """A run to take step by step, with edits between the stages: input, intercept, check,
-        generate. Keywords as in `start`.
+    def open(
+        self,
+        *,
+        pipeline: str = "passthrough",
+        output: str = "sketch",
+        **options: Unpack[RunOptions],
+    ) -> OpenRun:
+        """A run to take step by step, with edits between the stages.
+
+        Its steps are input, intercept, check, generate. Keywords as in `start`.
         """
-        request = self._asker.request(None, pipeline, output, **how)
-        work = self._work(request)
-        run = OpenRun(work, self._thread, self._folder(request))
-        return self._known(run)
+        request = self._requests.request(None, pipeline, output, options)
+        session, events = self._session(request)
+        return self._known(OpenRun(session, events, self._thread, self._folder(request)))
 
     # Again.
 
-    def start_again(self, run_id: str, **changes: Any) -> Run:
+    def start_again(self, run_id: str, **changes: Unpack[Changes]) -> Run:
         """Start `regenerate` and give back the run at once."""
-        request = self._asker.again(self._stored.find(run_id), **changes)
-        work = self._work(request)
-        return self._launch(work, lambda: work.all_stages(request.seed or draw_seed()))
+        return self._begin(self._requests.regenerated(self._stored.find(run_id), changes))
 
-    async def regenerate(self, run_id: str, **changes: Any) -> Run:
-        """A new run from the first stage that the changes touch; earlier stages are reused, its
-        recording names its parent.
+    async def regenerate(self, run_id: str, **changes: Unpack[Changes]) -> Run:
+        """A new run from the first stage that the changes touch; earlier stages are reused.
 
-        Changes: `seed` (a new one is drawn where absent), `parameters`, `output`, `text` (own
-        wording of Stage 2's result),
-        `text_seed`, `pipeline`, `instruction`, `prompt`, `safety`. Stage 3's verdict is reused only
-        for the same text, level
-        and policy; otherwise Stage 3 runs again.
+        Its recording names its parent. Changes: `seed` (a new one is drawn where absent),
+        `parameters`, `output`, `text` (own wording of Stage 2's result), `text_seed`, `pipeline`,
+        `instruction`, `prompt`, `safety`. What is not changed is read from the recording, also
+        where a file was edited or deleted since; `today=True` reads the files as they are now.
+        Stage 3's verdict is reused only for the same text, level and policy; otherwise Stage 3 runs
+        again.
         """
         return await self.start_again(run_id, **changes)
 
@@ -205,9 +231,7 @@ class Engine:
         from devpipe.analysis.replay import Replay
 
         source = self._stored.find(run_id)
-        request = self._asker.replayed(source)
-        work = self._work(request)
-        run = await self._launch(work, lambda: work.all_stages(request.seed or draw_seed()))
+        run = await self._begin(self._requests.replayed(source))
         return Replay.of(source, run.recording)
 
     def start_resumed(self, run_id: str) -> Run:
@@ -218,9 +242,7 @@ class Engine:
                 f"Run {source.id} has ended ({source.state}).",
                 hint=f"Start from it anew: `devpipe regenerate {source.id}`.",
             )
-        request = self._asker.resumed(source, self._stored)
-        work = self._work(request)
-        return self._launch(work, lambda: work.rest(request.seed or draw_seed()), resumes=True)
+        return self._begin(self._requests.resumed(source, self._stored), resumes=True)
 
     async def resume(self, run_id: str) -> Run:
         """Go on with a run whose process died, in the same recording, at its first unfinished
@@ -231,15 +253,14 @@ class Engine:
     async def batch(
         self, plan: Any, *, concurrency: int = 4, budget_usd: float | None = None
     ) -> Report:
-        """All runs of a plan (Plan, dict, YAML or CSV path); what an earlier try has done is not
-        done again.
-        """
+        """All runs of a plan (Plan, dict, YAML or CSV path); what is done is not done again."""
         from devpipe.batch.plan import Plan
         from devpipe.batch.runner import Batch
 
-        batch = await asyncio.to_thread(
-            lambda: Batch(self, Plan.read(plan), concurrency=concurrency, budget_usd=budget_usd)
-        )
+        def make() -> Batch:
+            return Batch(self, Plan.read(plan), concurrency=concurrency, budget_usd=budget_usd)
+
+        batch = await asyncio.to_thread(make)
         return await batch.run()
 
     def forecast(self, plan: Any) -> Forecast:
@@ -249,17 +270,73 @@ class Engine:
 
         return Batch(self, Plan.read(plan)).forecast
 
-    def request(self, prompt: Prompt, *, pipeline: str, output: str, **how: Any) -> RunRequest:
+    def request(
+        self, prompt: Prompt, *, pipeline: str, output: str, **options: Unpack[RunOptions]
+    ) -> RunRequest:
         """What `start` would ask, checked and not started. Raises UsageError."""
-        return self._asker.request(prompt, pipeline, output, **how)
+        return self._requests.request(prompt, pipeline, output, options)
 
     def start_shared(
-        self, prompt: Prompt, source_id: str, *, pipeline: str, output: str, **how: Any
+        self,
+        prompt: Prompt,
+        source_id: str,
+        *,
+        pipeline: str,
+        output: str,
+        **options: Unpack[RunOptions],
     ) -> Run:
         """A run that takes Stages 1 and 2 over from another one of the same prompt and pipeline."""
-        request = self._asker.shared(self._stored.find(source_id), prompt, pipeline, output, **how)
-        work = self._work(request)
-        return self._launch(work, lambda: work.all_stages(request.seed or draw_seed()))
+        source = self._stored.find(source_id)
+        return self._begin(self._requests.shared(source, prompt, pipeline, output, options))
+
+    # What makes a result what it is.
+
+    def fingerprint(self, request: RunRequest) -> Fingerprint:
+        """All that the result of a request would be made of, by the settings of today."""
+        return fingerprint_of(request, chains_of(request, self.settings.models))
+
+    def recorded_fingerprint(self, run_id: str) -> Fingerprint:
+        """All that a recorded result was made of. Raises UsageError where nobody can tell."""
+        return self._requests.fingerprint(self._stored.find(run_id))
+
+    def match_weights(self, request: RunRequest, run_id: str, today: Digests) -> Match:
+        """Whether a recorded run met the weights that a request would meet today."""
+        asked = models_asked(request, self.settings.models)
+        return match_digests(asked, digests_of(self._stored.find(run_id).summary), today)
+
+    def digests(self, requests: Iterable[RunRequest]) -> Digests:
+        """The weights that these requests would meet now, by backend and model.
+
+        Of a server that is down, or slower than DIGEST_S, nothing is known.
+        """
+        asked = {model for one in requests for model in models_asked(one, self.settings.models)}
+        return self.submit(self._digests(sorted(asked))).result()
+
+    async def _digests(self, asked: Sequence[tuple[str, str]]) -> Digests:
+        found = await asyncio.gather(*(self._digest(*model) for model in asked))
+        return dict(zip(asked, found, strict=True))
+
+    async def _digest(self, backend: str, model: str) -> str:
+        try:
+            async with asyncio.timeout(DIGEST_S):
+                return await self.backends[backend].digest(model)
+        except (BackendError, TimeoutError):
+            return ""
+
+    async def check_text(self, text: str, *, safety: str | None = None) -> VerdictGiven:
+        """The verdict of Stage 1 on a text, which is recorded nowhere."""
+        request = self._requests.request(text, "passthrough", "sketch", {"safety": safety})
+        shipped_rules()
+        services = Services(
+            request,
+            self.settings.models,
+            self.backends,
+            NullJournal(),
+            judge_seconds=self.settings.judge_seconds,
+        )
+        asked = self.submit(input_stage.run(request, services, request.texts))
+        _, verdict = await await_elsewhere(asked, on_cancel=asked.cancel)
+        return verdict
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the engine's thread: how a widget's callback takes a step without
@@ -287,35 +364,47 @@ class Engine:
     def _folder(self, request: RunRequest) -> Path:
         return run_folder(self.settings.recordings, request.run_id)
 
-    def _work(self, request: RunRequest) -> Work:
-        # raises where a term list is missing or broken: nothing starts without them
-        shipped_rules()
-        return Work(request, settings=self.settings, backends=self.backends, fsyncs=self._fsyncs)
+    def _session(self, request: RunRequest) -> tuple[RunSession, LiveEvents]:
+        shipped_rules()  # raises where a term list is broken: nothing starts without them
+        events = LiveEvents()
+        session = RunSession(
+            request,
+            settings=self.settings,
+            backends=self.backends,
+            publish=events.publish,
+            fsyncs=self._fsyncs,
+        )
+        return session, events
+
+    def _new_run(self, request: RunRequest) -> tuple[RunSession, Run]:
+        session, events = self._session(request)
+        run = self._known(Run(session, events, self._thread, self._folder(request)))
+        return session, run
+
+    def _begin(self, request: RunRequest, *, resumes: bool = False) -> Run:
+        """A run that is under way in the engine's thread, from its beginning to its end."""
+        session, run = self._new_run(request)
+        run.launch(session.resume if resumes else session.open, session.run_to_end)
+        return run
+
+    def _begin_sibling(self, request: RunRequest, leader: RunSession) -> Run:
+        """A run that shares Stages 1 and 2 with the leader's."""
+        request = replace(
+            request,
+            text_seed=leader.request.text_seed,
+            parent=leader.request.run_id,
+            relation="shared",
+            first_stage="pre_output",
+        )
+        session, run = self._new_run(request)
+        run.launch(session.open, lambda: session.run_after(leader))
+        return run
 
     def _known(self, run: AnyRun) -> AnyRun:
         """Remember a run until it ends, so that closing the engine ends it."""
         self._unfinished[run.id] = run
         run.when_ended(lambda: self._unfinished.pop(run.id, None))
         return run
-
-    def _launch(self, work: Work, acts: Acts, *, resumes: bool = False) -> Run:
-        """A run whose acts are under way in the engine's thread."""
-        run = self._known(Run(work, self._thread, self._folder(work.request)))
-        run.launch(work.resume if resumes else work.open, acts)
-        return run
-
-    def _start_sibling(self, request: RunRequest, leader: Work) -> Run:
-        """A run that shares Stages 1 and 2 with the leader's."""
-        shared: Relation = "shared"
-        request = replace(
-            request,
-            text_seed=leader.request.text_seed,
-            parent=leader.request.run_id,
-            relation=shared,
-            first_stage="pre_output",
-        )
-        work = self._work(request)
-        return self._launch(work, lambda: work.after(leader, request.seed or draw_seed()))
 
 
 def _files(folder: str) -> list[tuple[str, int, int]]:

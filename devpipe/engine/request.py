@@ -1,184 +1,243 @@
-"""What is asked of a run, checked before anything starts."""
+"""Build and validate run requests: new, regenerated, shared, resumed, replayed."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from devpipe.config.models import Catalogue, InterceptionPipeline, MediaPipeline, OutputConfig
-from devpipe.errors import Parked, UnknownName, UsageError
-from devpipe.record.summary import RunSummary
-from devpipe.text.clean import clean
-from devpipe.values import (
-    LEVELS,
-    STAGES,
-    Attachment,
-    Level,
-    Scalar,
-    Stage,
-    draw_seed,
-    new_run_id,
-    seed_in_range,
+from pydantic import ValidationError
+
+from devpipe.config.models import (
+    Catalogue,
+    InterceptionPipeline,
+    MediaPipeline,
+    Model,
+    OutputConfig,
 )
+from devpipe.config.settings import Settings
+from devpipe.engine.arguments import Faults, Prompt, RunArguments
+from devpipe.engine.attachments import read_attachments, recorded_attachments
+from devpipe.engine.fingerprint import (
+    Fingerprint,
+    chains_of,
+    fingerprint_of,
+    recorded_chains,
+)
+from devpipe.errors import Parked, UnknownName, UsageError
+from devpipe.record.events import RunStarted
+from devpipe.record.reader import Recording, Recordings
+from devpipe.record.summary import RunSummary
+from devpipe.stages.request import RunRequest
+from devpipe.text.clean import clean
+from devpipe.values import LEVELS, STAGES, Level, Stage, draw_seed
 
-if TYPE_CHECKING:
-    from devpipe.record.reader import Recording, Recordings
-
-Prompt = str | Mapping[str, str]
-MAX_FILE = 64_000_000  # bytes
-Relation = Literal["regenerated", "replayed", "shared"]
+M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True, slots=True)
-class RunRequest:
-    """All that is asked of one run.
-
-    `source`: the run whose stages before `first_stage` are reused.
-    """
+class Configs:
+    """The files that say how a run is made: as they are now, or as a recording keeps them."""
 
     pipeline: InterceptionPipeline
     output: OutputConfig
     media_pipeline: MediaPipeline
-    level: Level
-    text_seed: int
-    run_id: str = field(default_factory=new_run_id)
-    texts: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, Attachment] = field(default_factory=dict)
-    asked: Mapping[str, Scalar] = field(default_factory=dict)  # parameters as asked
-    parameters: Mapping[str, Scalar] = field(default_factory=dict)  # all of them, resolved
-    seed: int | None = None
-    instruction: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    batch: str = ""
-    parent: str | None = None
-    relation: Relation | None = None
-    first_stage: Stage = "input"
-    source: RunSummary | None = None
-    edited: Mapping[str, str] = field(
-        default_factory=dict
-    )  # the person's own wording of Stage 2's result
+    fallbacks: tuple[OutputConfig, ...] = ()
+
+    @property
+    def needed_images(self) -> tuple[str, ...]:
+        """The pictures a run must bring: those of the output, else of its media pipeline."""
+        return self.output.images or self.media_pipeline.images
+
+    @property
+    def optional_images(self) -> tuple[str, ...]:
+        """The pictures a run may bring besides; a graph uses exactly those that it needs."""
+        return () if self.output.nodes else self.media_pipeline.optional_images
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
+class RequestBuilder:
     """Turns a call's arguments into requests, by the workspace's configs and safety level."""
 
     catalogue: Catalogue
-    safety: Level
+    settings: Settings
+
+    # New runs.
 
     def request(
-        self,
-        prompt: Prompt | None,
-        pipeline: str,
-        output: str,
-        *,
-        seed: object = None,
-        text_seed: object = None,
-        image: Any = None,
-        mask: Any = None,
-        control: Any = None,
-        parameters: Mapping[str, Scalar] | None = None,
-        safety: str | None = None,
-        instruction: str = "",
-        labels: Mapping[str, str] | None = None,
-        batch: str = "",
-        **more: Scalar,
+        self, prompt: Prompt | None, pipeline: str, output: str, options: Mapping[str, Any]
     ) -> RunRequest:
-        """One checked request.
+        """One checked request by the files as they are now.
 
-        `more` are parameters, too. Raises UsageError, ConfigError or UnknownName.
+        Raises UsageError (ConfigError, UnknownName) with everything that is wrong.
         """
-        _of_type(str, pipeline=pipeline, output=output, instruction=instruction, batch=batch)
-        _of_type(Mapping, parameters=parameters or {}, labels=labels or {})
-        _of_type(str, **{f"label {name}": value for name, value in (labels or {}).items()})
-        chosen = self.catalogue.interception(pipeline), self.catalogue.output(output)
-        media_pipeline = self.catalogue.media_pipeline(chosen[1].pipeline)
-        asked = {**(parameters or {}), **more}
-        return RunRequest(
-            *chosen,
-            media_pipeline,
-            self.level(safety),
-            seed_in_range(text_seed, name="text_seed") or draw_seed(),
-            texts=texts_of(prompt, media_pipeline),
-            images=self._attachments({"image": image, "mask": mask, "control": control}, chosen[1]),
-            asked=asked,
-            parameters=chosen[1].resolve(asked),
-            seed=seed_in_range(seed),
-            instruction=_instruction(chosen[0], instruction),
-            labels=dict(labels or {}),
-            batch=batch,
+        faults = Faults()
+        arguments = faults.attempt(RunArguments.read, options)
+        configs = self._configs(pipeline, output, faults)
+        if arguments is None or configs is None:
+            faults.raise_any()
+            raise AssertionError("one of them was wrong")
+        return self._request(prompt, configs, arguments, faults)
+
+    def _configs(self, pipeline: object, output: object, faults: Faults) -> Configs | None:
+        """Today's files of these names; None where something is wrong with them."""
+        interception = faults.attempt(self._interception, pipeline)
+        chosen = faults.attempt(self._output, output)
+        if interception is None or chosen is None:
+            return None
+        media_pipeline = faults.attempt(self.catalogue.media_pipeline, chosen.pipeline)
+        if media_pipeline is None:
+            return None
+        return Configs(interception, chosen, media_pipeline, self._fallbacks(chosen))
+
+    def _interception(self, name: object) -> InterceptionPipeline:
+        return self.catalogue.interception(_named("pipeline", name))
+
+    def _output(self, name: object) -> OutputConfig:
+        return self.catalogue.output(_named("output", name))
+
+    def _fallbacks(self, output: OutputConfig) -> tuple[OutputConfig, ...]:
+        return tuple(self.catalogue.output(name) for name in output.fallback)
+
+    def _request(
+        self, prompt: Prompt | None, configs: Configs, arguments: RunArguments, faults: Faults
+    ) -> RunRequest:
+        """The request of these arguments by these configs."""
+        level = faults.attempt(self.level, arguments.safety)
+        texts = faults.attempt(texts_of, prompt, configs.media_pipeline)
+        images = faults.attempt(
+            read_attachments,
+            arguments.pictures,
+            output=configs.output.name,
+            needed=configs.needed_images,
+            optional=configs.optional_images,
         )
-
-    def _attachments(self, given: Mapping[str, Any], output: OutputConfig) -> dict[str, Attachment]:
-        """The pictures that the output takes.
-
-        Raises UsageError for one missing, one too many, or one that is no picture.
-        """
-        needed = list(self.catalogue.required_images(output))
-        possible = {*needed, *self.catalogue.optional_images(output)}
-        present = {name: value for name, value in given.items() if value is not None}
-        for name in needed:
-            if name not in present:
-                raise UsageError(
-                    f"Output {output.name!r} needs a picture as {name}.",
-                    hint=f"Give {name}=... (--{name} FILE in the shell).",
-                )
-        for name in present:
-            if name not in possible:
-                raise UsageError(
-                    f"Output {output.name!r} takes no {name}.",
-                    hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}.",
-                )
-        found = {name: _attachment(value, name) for name, value in present.items()}
-        if {"image", "mask"} <= found.keys():
-            from devpipe.media.pictures import fitted_mask
-
-            found["mask"] = fitted_mask(found["mask"], found["image"])
-        return found
+        asked = arguments.asked
+        parameters = faults.attempt(configs.output.resolve, asked)
+        instruction = faults.attempt(_instruction, configs.pipeline, arguments.instruction)
+        faults.raise_any()
+        return RunRequest(
+            configs.pipeline,
+            configs.output,
+            configs.media_pipeline,
+            level or self.settings.safety,
+            arguments.text_seed or draw_seed(),
+            texts=texts or {},
+            images=images or {},
+            asked=asked,
+            parameters=parameters or {},
+            fallbacks=configs.fallbacks,
+            seed=arguments.seed,
+            instruction=instruction or "",
+            labels=arguments.labels,
+            batch=arguments.batch,
+            provenance=self.settings.provenance,
+            boundary=self.settings.boundary,
+        )
 
     def level(self, safety: str | None) -> Level:
         """The level of a run: the workspace's, or a stricter one. Raises UsageError."""
+        allowed = self.settings.safety
         if safety is None:
-            return self.safety
+            return allowed
         if safety not in LEVELS:
             raise UnknownName("safety level", str(safety), LEVELS)
-        if LEVELS.index(safety) > LEVELS.index(self.safety):
+        if LEVELS.index(safety) > LEVELS.index(allowed):
             raise UsageError(
-                f"Safety {safety!r} is looser than this workspace's {self.safety!r}.",
+                f"Safety {safety!r} is looser than this workspace's {allowed!r}.",
                 hint='An adult can change the line `safety = "..."` in devpipe.toml.',
             )
         return safety
 
     def _stricter(self, recorded: Level) -> Level:
         """The level of a recorded run, or the workspace's where that has become stricter."""
-        return min(recorded, self.safety, key=LEVELS.index)
+        return min(recorded, self.settings.safety, key=LEVELS.index)
 
-    def again(self, source: Recording, **changes: Any) -> RunRequest:
-        """The request of a recorded run with changes, beginning at the first stage that
-        they touch.
+    # Runs that begin with what a recording holds.
+
+    def regenerated(self, source: Recording, changes: Mapping[str, Any]) -> RunRequest:
+        """The request of a recorded run with changes, from the first stage that they touch.
+
+        What is not changed is read from the recording, whatever has become of the files; with
+        `today` the files are read as they are now.
         """
         given = {name: value for name, value in changes.items() if value is not None}
-        edited = given.pop("text", None)
-        summary, started = source.summary, source.summary.started
-        if started is None:
-            raise UsageError(
-                f"Recording {source.id} has no beginning.",
-                hint="Choose another run: `devpipe list recordings`.",
-            )
-        names = given.pop("pipeline", started.pipeline), given.pop("output", started.output)
-        kept = self._kept(source, *names)
-        prompt = given.pop("prompt") if "prompt" in given else self._texts_kept(source, names[1])
-        _of_type(Mapping, parameters=given.get("parameters", {}))
-        parameters = {**kept.pop("parameters", {}), **given.pop("parameters", {})}
-        request = self.request(prompt, *names, **{**kept, **given}, parameters=parameters)
-        first = _first_touched(request, summary)
-        if edited is not None:
-            edited = texts_of(edited, request.media_pipeline, partly=True)
-            first = first if STAGES.index(first) < STAGES.index("pre_output") else "pre_output"
-        elif _same_text(request, summary) and STAGES.index(first) <= 1:
+        wording = given.pop("text", None)
+        today = bool(given.pop("today", False))
+        recorded = self._recorded(source)
+        faults = Faults()
+        configs, notes = self._derived_configs(source, recorded, given, today, faults)
+        if configs is None:
+            faults.raise_any()
+            raise AssertionError("one of them was wrong")
+        prompt = given.pop("prompt", None)
+        if prompt is None:
+            _require_texts(recorded, source)
+            taken = configs.media_pipeline.texts
+            prompt = {name: text for name, text in recorded.texts.items() if name in taken}
+        options = _kept_options(recorded, configs, given)
+        options.setdefault("safety", self._stricter(_started(source).safety))
+        arguments = faults.attempt(RunArguments.read, options)
+        if arguments is None:
+            faults.raise_any()
+            raise AssertionError("one of them was wrong")
+        request = self._request(prompt, configs, arguments, faults)
+        return self._derived(request, source, recorded, wording, today=today, notes=notes)
+
+    def _derived_configs(
+        self,
+        source: Recording,
+        recorded: RunRequest,
+        given: dict[str, Any],
+        today: bool,
+        faults: Faults,
+    ) -> tuple[Configs | None, tuple[str, ...]]:
+        """The recording's configs, but for those that are named or to be read as they are now.
+
+        With them comes a note of each file that has changed since.
+        """
+        started = _started(source)
+        named_pipeline = given.pop("pipeline", started.pipeline if today else None)
+        named_output = given.pop("output", started.output if today else None)
+        pipeline: InterceptionPipeline | None = recorded.pipeline
+        output: OutputConfig | None = recorded.output
+        media_pipeline: MediaPipeline | None = recorded.media_pipeline
+        fallbacks = recorded.fallbacks
+        notes = []
+        if named_pipeline is not None:
+            pipeline = faults.attempt(self._interception, named_pipeline)
+        elif _differs(self.catalogue.interceptions.get(started.pipeline), recorded.pipeline):
+            notes.append(_changed_since(f"pipelines/{started.pipeline}.json"))
+        if named_output is not None:
+            output = faults.attempt(self._output, named_output)
+            if output is not None:
+                media_pipeline = faults.attempt(self.catalogue.media_pipeline, output.pipeline)
+                fallbacks = self._fallbacks(output)
+        elif _differs(self.catalogue.outputs.get(started.output), recorded.output):
+            notes.append(_changed_since(f"output_configs/{started.output}.json"))
+        if pipeline is None or output is None or media_pipeline is None:
+            return None, ()
+        return Configs(pipeline, output, media_pipeline, fallbacks), tuple(notes)
+
+    def _derived(
+        self,
+        request: RunRequest,
+        source: Recording,
+        recorded: RunRequest,
+        wording: Prompt | None,
+        *,
+        today: bool,
+        notes: tuple[str, ...],
+    ) -> RunRequest:
+        """The request as a child of the source, beginning where it differs from it."""
+        summary = source.summary
+        touched = self._touched(request, recorded, summary, today=today)
+        first = _first_stage(request, summary, touched)
+        edited: Mapping[str, str] = {}
+        if wording is not None:
+            edited = texts_of(wording, request.media_pipeline, partly=True)
+            first = min(first, "pre_output", key=STAGES.index)
+        elif not {"input", "interception"} & touched and first in ("input", "interception"):
             edited = own_wording(summary)
         return replace(
             request,
@@ -186,44 +245,33 @@ class Asker:
             relation="regenerated",
             first_stage=first,
             source=summary if first != "input" else None,
-            edited=edited or {},
+            edited=edited,
+            notes=notes,
         )
 
-    def _texts_kept(self, source: Recording, output: str) -> dict[str, str]:
-        """The recorded texts that the output takes."""
-        taken = self.catalogue.media_pipeline(self.catalogue.output(output).pipeline).texts
-        return {name: text for name, text in _prompts(source).items() if name in taken}
-
-    def _kept(self, source: Recording, pipeline: str, output: str) -> dict[str, Any]:
-        """What a new request takes over from a recorded one, without what its pipeline or output
-        has no use for.
-        """
-        started = source.summary.started
-        assert started is not None
-        kept: dict[str, Any] = {
-            "text_seed": started.text_seed,
-            "labels": started.labels,
-            "batch": started.batch,
-        }
-        kept["safety"] = self._stricter(started.safety)
-        if pipeline == started.pipeline:
-            kept["instruction"] = started.instruction
-        if output == started.output:
-            kept["parameters"] = started.parameters
-        config = self.catalogue.output(output)
-        taken = {*self.catalogue.required_images(config), *self.catalogue.optional_images(config)}
-        return kept | {
-            name: image for name, image in attachments_of(source).items() if name in taken
-        }
+    def _touched(
+        self, request: RunRequest, recorded: RunRequest, summary: RunSummary, *, today: bool
+    ) -> set[Stage]:
+        """The stages whose result would be made of something else than in the recording."""
+        wanted = fingerprint_of(request, self.settings.models)
+        before = recorded_fingerprint(recorded, summary)
+        if not today:  # a derived run reads the recording: who would be asked now is no change
+            wanted = wanted.without_models()
+        return set(wanted.differences(before))
 
     def shared(
-        self, source: Recording, prompt: Prompt, pipeline: str, output: str, **how: Any
+        self,
+        source: Recording,
+        prompt: Prompt,
+        pipeline: str,
+        output: str,
+        options: Mapping[str, Any],
     ) -> RunRequest:
-        """A request that takes Stages 1 and 2 over from a run of the same prompt, pipeline and text
-        seed.
-        """
-        request = self.request(prompt, pipeline, output, **how)
-        if STAGES.index(_first_touched(request, source.summary)) < STAGES.index("pre_output"):
+        """A request that takes Stages 1 and 2 over from a run of the same text and pipeline."""
+        request = self.request(prompt, pipeline, output, options)
+        touched = self._touched(request, self._recorded(source), source.summary, today=True)
+        first = _first_stage(request, source.summary, touched)
+        if STAGES.index(first) < STAGES.index("pre_output"):
             raise UsageError(
                 f"Run {source.id} has not this prompt, pipeline and text seed.",
                 hint="Start a run of its own.",
@@ -238,74 +286,146 @@ class Asker:
 
     def resumed(self, source: Recording, recordings: Recordings) -> RunRequest:
         """The request of a run whose process died, to go on with in its own recording."""
-        request, started = self.replayed(source), source.summary.started
-        assert started is not None
-        if any(
-            attempt.started.paid and attempt.finished is None
-            for attempt in source.summary.attempts.values()
-        ):
-            raise Parked(
-                f"Run {source.id} died while a paid request was under way: it may have been"
-                " charged.",
-                hint=(
-                    f"Look at the provider's account; then `devpipe regenerate {source.id}` pays"
-                    " once more."
-                ),
-            )
-        left = (
-            started.first_stage != "input"
-            and source.summary.stages["interception"].outcome != "completed"
-        )
-        parent = recordings.find(started.parent).summary if started.parent and left else None
-        if parent and source.summary.stages["input"].outcome != "completed":
-            _check_source(source, parent)
+        started = _started(source)
+        request = self.replayed(source)
+        summary = source.summary
+        for attempt in summary.attempts.values():
+            if attempt.started.paid and attempt.finished is None:
+                raise Parked(
+                    f"Run {source.id} died while a paid request was under way: it may have been"
+                    " charged.",
+                    hint=(
+                        "Look at the provider's account; then"
+                        f" `devpipe regenerate {source.id}` pays once more."
+                    ),
+                )
         return replace(
             request,
             run_id=source.id,
             parent=started.parent,
             relation=started.relation,
-            source=parent,
-            edited={} if own_wording(source.summary) else started.edited,
+            source=_parent_needed(source, recordings),
+            edited={} if own_wording(summary) else started.edited,
             batch=started.batch,
-            seed=source.summary.seed,
+            seed=summary.seed,
+            notes=self._asked_otherwise(request, summary),
         )
+
+    def _asked_otherwise(self, request: RunRequest, summary: RunSummary) -> tuple[str, ...]:
+        """A note where what is left would be made by others than those the recording names."""
+        chains = chains_of(request, self.settings.models)
+        wanted = fingerprint_of(request, chains)
+        before = recorded_fingerprint(request, summary)
+        parts = [name for names in wanted.differences(before).values() for name in names]
+        if not parts:
+            return ()
+        return (f"Resumed with another {', '.join(parts)} than the run began with.",)
 
     def replayed(self, source: Recording) -> RunRequest:
         """The very same request, by the configs as they were recorded."""
-        summary, started = source.summary, source.summary.started
-        if started is None:
-            raise UsageError(
-                f"Recording {source.id} has no beginning.",
-                hint="Choose another run: `devpipe list recordings`.",
-            )
-        output = OutputConfig.restore(started.config["output"])
-        return RunRequest(
-            InterceptionPipeline.restore(started.config["pipeline"]),
-            output,
-            MediaPipeline.restore(started.config["media_pipeline"]),
-            self._stricter(started.safety),
-            started.text_seed,
-            texts=_prompts(source),
-            images=attachments_of(source),
-            asked=started.parameters,
-            parameters=output.resolve(started.parameters),
-            seed=summary.seed,
-            instruction=started.instruction,
-            labels=started.labels,
+        started = _started(source)
+        summary = source.summary
+        request = self._recorded(source)
+        _require_texts(request, source)
+        edited: Mapping[str, str] = {}
+        if started.first_stage in ("input", "interception"):
+            edited = own_wording(summary)
+        return replace(
+            request,
             parent=source.id,
             relation="replayed",
             first_stage=started.first_stage,
             source=summary if started.first_stage != "input" else None,
-            edited=own_wording(summary) if started.first_stage in ("input", "interception") else {},
+            edited=edited,
         )
+
+    def fingerprint(self, source: Recording) -> Fingerprint:
+        """What a recorded result was made of. Raises UsageError where nobody can tell."""
+        summary = source.summary
+        request = replace(self._recorded(source), edited=own_wording(summary))
+        return recorded_fingerprint(request, summary)
+
+    def _recorded(self, source: Recording) -> RunRequest:
+        """What a recorded run was asked. Raises UsageError where that cannot be understood."""
+        started = _started(source)
+        configs = recorded_configs(source)
+        return RunRequest(
+            configs.pipeline,
+            configs.output,
+            configs.media_pipeline,
+            self._stricter(started.safety),
+            started.text_seed,
+            texts=_recorded_texts(source),
+            images=recorded_attachments(source),
+            asked=started.parameters,
+            parameters=configs.output.resolve(started.parameters),
+            fallbacks=configs.fallbacks,
+            seed=source.summary.seed,
+            instruction=started.instruction,
+            labels=started.labels,
+            batch=started.batch,
+            provenance=self.settings.provenance,
+            boundary=self.settings.boundary,
+        )
+
+
+def _named(kind: str, name: object) -> str:
+    if not isinstance(name, str):
+        shown = f"{kind} is {str(name)[:40]!r}, a {type(name).__name__}."
+        raise UsageError(shown, hint="Give text.")
+    return name
+
+
+def _differs(today: Model | None, recorded: Model) -> bool:
+    return today is None or today.spelled != recorded.spelled
+
+
+def _changed_since(file: str) -> str:
+    return (
+        f"{file} is not what it was when this run's source was made: its recording was used."
+        " Name it, or say today (--today), to take the file as it is now."
+    )
+
+
+def _kept_options(
+    recorded: RunRequest, configs: Configs, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a new request takes over from a recorded one, and what is given instead.
+
+    What its pipeline or output has no use for stays behind.
+    """
+    kept: dict[str, Any] = {
+        "text_seed": recorded.text_seed,
+        "labels": recorded.labels,
+        "batch": recorded.batch,
+    }
+    if configs.pipeline.name == recorded.pipeline.name:
+        kept["instruction"] = recorded.instruction
+    parameters = RunArguments.read({"parameters": given.get("parameters")}).parameters
+    if configs.output.name == recorded.output.name:
+        parameters = {**recorded.asked, **parameters}
+    taken = {*configs.needed_images, *configs.optional_images}
+    kept |= {name: image for name, image in recorded.images.items() if name in taken}
+    return {**kept, **given, "parameters": parameters}
+
+
+def _first_stage(request: RunRequest, summary: RunSummary, touched: set[Stage]) -> Stage:
+    """The first stage that has to act again: touched, or without a result in the source."""
+    started = summary.started
+    if started is None or request.level != started.safety:
+        return "input"
+    for stage in STAGES[:3]:
+        if stage in touched or summary.stages[stage].outcome != "completed":
+            return stage
+    return "generation"
 
 
 def texts_of(
     prompt: Prompt | None, media_pipeline: MediaPipeline, *, partly: bool = False
 ) -> dict[str, str]:
-    """The prompt as texts by input name, cleaned.
+    """The prompt as texts by input name, cleaned. None: they come later, step by step.
 
-    None: they come later, step by step. `partly`: the first may be missing.
+    `partly`: the first text may be missing.
     """
     if prompt is None:
         return {}
@@ -316,43 +436,6 @@ def texts_of(
     if "prompt" not in texts and not partly:
         raise UsageError("The text `prompt` is missing.", hint='Give at least {"prompt": "..."}.')
     return {name: clean(text, what=name) for name, text in texts.items()}
-
-
-def _prompts(source: Recording) -> Mapping[str, str]:
-    """The texts a recorded run was asked, all at once or step by step."""
-    summary = source.summary
-    texts = (summary.started.texts if summary.started else {}) or summary.stages["input"].texts
-    if not texts:
-        raise UsageError(f"Run {source.id} ended before it had a text.", hint="Start another one.")
-    return texts
-
-
-def _check_source(source: Recording, parent: RunSummary) -> None:
-    """Raises UsageError where the run whose texts are to be taken over has none yet: both died
-    together.
-    """
-    needed = STAGES[
-        : min(
-            STAGES.index(source.summary.started.first_stage if source.summary.started else "input"),
-            2,
-        )
-    ]
-    lacks = any(parent.stages[stage].outcome != "completed" for stage in needed)
-    if lacks and parent.stages["input"].outcome != "blocked":
-        parent_id = parent.started.run_id if parent.started else "?"
-        hint = "Start another one." if parent.outcome else f"First `devpipe resume {parent_id}`."
-        raise UsageError(
-            f"Run {source.id} takes its texts from run {parent_id}, which has none.", hint=hint
-        )
-
-
-def own_wording(summary: RunSummary) -> dict[str, str]:
-    """The texts a person put in Stage 2's place, by part."""
-    return {
-        text.part: text.text
-        for text in summary.stages["interception"].written
-        if text.step == "edit" and text.by == "user"
-    }
 
 
 def _instruction(pipeline: InterceptionPipeline, instruction: str) -> str:
@@ -371,104 +454,97 @@ def _instruction(pipeline: InterceptionPipeline, instruction: str) -> str:
     return clean(instruction, what="instruction")
 
 
-def _of_type(kind: type, **values: object) -> None:
-    """Raises UsageError for the first value of another type."""
-    for name, value in values.items():
-        if not isinstance(value, kind):
-            wanted = "text" if kind is str else "a table of names and values"
-            raise UsageError(
-                f"{name} is {str(value)[:40]!r}, a {type(value).__name__}.", hint=f"Give {wanted}."
-            )
+# What a recording says.
 
 
-def _same_text(request: RunRequest, summary: RunSummary) -> bool:
-    """Whether Stages 1 and 2 are asked for what they were asked for before."""
-    started = summary.started
-    assert started is not None
-    return (
-        dict(request.texts) == (started.texts or summary.stages["input"].texts)
-        and request.instruction == started.instruction
-        and request.text_seed == started.text_seed
-        and _acting(request.pipeline.snapshot()) == _acting(started.config["pipeline"])
+def _started(source: Recording) -> RunStarted:
+    started = source.summary.started
+    if started is None:
+        raise UsageError(
+            f"Recording {source.id} has no beginning.",
+            hint="Choose another run: `devpipe list recordings`.",
+        )
+    return started
+
+
+def recorded_configs(source: Recording) -> Configs:
+    """The configs that a recording keeps. Raises UsageError where one cannot be understood."""
+    started = _started(source)
+    snapshots = started.config
+    missing = [name for name in ("pipeline", "output", "media_pipeline") if name not in snapshots]
+    if missing:
+        raise UsageError(
+            f"Run {source.id} was recorded without its {' and '.join(missing)}.",
+            hint="It can be looked at, but not made again.",
+        )
+    fallbacks = [name for name in sorted(snapshots) if name.startswith("fallback_")]
+    return Configs(
+        _restored(InterceptionPipeline, "pipeline", source),
+        _restored(OutputConfig, "output", source),
+        _restored(MediaPipeline, "media_pipeline", source),
+        tuple(_restored(OutputConfig, name, source) for name in fallbacks),
     )
 
 
-def _acting(snapshot: Mapping[str, Any]) -> dict[str, Any]:
-    """A config without what people only read."""
-    return {
-        name: value
-        for name, value in snapshot.items()
-        if name not in ("$schema", "title", "description")
-    }
-
-
-def _attachment(value: Any, name: str) -> Attachment:
-    from devpipe.media.pictures import attachment, encode_png
-
-    if isinstance(value, Attachment):
-        return value
-    if isinstance(value, bytes):
-        return attachment(value, name=name)
-    if isinstance(value, str | os.PathLike):
-        try:
-            return attachment(_read_file(Path(value)), name=name)
-        except OSError as error:
-            raise UsageError(
-                f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.",
-                hint="Check the path.",
-            ) from error
-    return attachment(encode_png(value), name=name)
-
-
-def _read_file(path: Path) -> bytes:
-    """The bytes of a plain file of a possible size; a pipe or device would never end."""
-    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE):
+def _restored(model: type[M], name: str, source: Recording) -> M:
+    try:
+        return model.restore(_started(source).config[name])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
         raise UsageError(
-            f"{str(path)!r} is no file, or larger than {MAX_FILE // 1_000_000} MB.",
-            hint="Give a PNG, JPEG or WEBP file.",
-        )
-    return path.read_bytes()
+            f"Run {source.id} keeps a config that this version cannot understand:"
+            f" {name}: {place}: {first['msg']}.",
+            hint="It can be looked at, but not made again: use the version that recorded it.",
+        ) from error
 
 
-def attachments_of(recording: Recording) -> dict[str, Attachment]:
-    """The pictures that a recorded run was given."""
+def recorded_fingerprint(recorded: RunRequest, summary: RunSummary) -> Fingerprint:
+    """The fingerprint of a recorded run, with the text models that its recording names."""
+    return fingerprint_of(recorded, recorded_chains(summary))
+
+
+def _recorded_texts(source: Recording) -> Mapping[str, str]:
+    """The texts a recorded run was asked, all at once or step by step; none where it had none."""
+    return _started(source).texts or source.summary.stages["input"].texts
+
+
+def _require_texts(recorded: RunRequest, source: Recording) -> None:
+    if not recorded.texts:
+        raise UsageError(f"Run {source.id} ended before it had a text.", hint="Start another one.")
+
+
+def own_wording(summary: RunSummary) -> dict[str, str]:
+    """The texts a person put in Stage 2's place, by part."""
     return {
-        one.name: Attachment(recording.read(one.path), one.media_type, one.width, one.height)
-        for one in recording.summary.attachments
+        text.part: text.text
+        for text in summary.stages["interception"].written
+        if text.step == "edit" and text.by == "user"
     }
 
 
-def _first_touched(request: RunRequest, summary: RunSummary) -> Stage:
-    """The first stage that has to act again: where something changed, or where the source has no
-    result.
+def _parent_needed(source: Recording, recordings: Recordings) -> RunSummary | None:
+    """The run whose stages a resumed one still has to take over; None where it has them.
+
+    Raises UsageError where that run has none yet: both died together.
     """
-    started = summary.started
-    assert started is not None
-    for stage, changed in (
-        (
-            "input",
-            dict(request.texts) != (started.texts or summary.stages["input"].texts)
-            or request.level != started.safety,
-        ),
-        ("input", request.pipeline.translate != started.config["pipeline"].get("translate", False)),
-        ("input", request.pipeline.correct != started.config["pipeline"].get("correct", False)),
-        ("input", request.instruction != started.instruction),
-        (
-            "interception",
-            _acting(request.pipeline.snapshot()) != _acting(started.config["pipeline"])
-            or request.text_seed != started.text_seed,
-        ),
-        (
-            "pre_output",
-            _acting(request.output.snapshot()) != _acting(started.config["output"])
-            or dict(request.asked) != started.parameters,
-        ),
-        (
-            "pre_output",
-            {n: i.sha256 for n, i in request.images.items()}
-            != {a.name: a.sha256 for a in summary.attachments},
-        ),
-    ):
-        if changed or summary.stages[stage].outcome != "completed":
-            return stage  # type: ignore[return-value]  # the tuple's literals are stages
-    return "generation"
+    started = _started(source)
+    stages = source.summary.stages
+    if not started.parent or started.first_stage == "input":
+        return None
+    if stages["interception"].outcome == "completed":
+        return None
+    parent = recordings.find(started.parent).summary
+    if stages["input"].outcome == "completed":
+        return parent
+    needed = STAGES[: min(STAGES.index(started.first_stage), 2)]
+    lacks = any(parent.stages[stage].outcome != "completed" for stage in needed)
+    if lacks and parent.stages["input"].outcome != "blocked":
+        hint = "Start another one."
+        if parent.outcome is None:
+            hint = f"First `devpipe resume {started.parent}`."
+        raise UsageError(
+            f"Run {source.id} takes its texts from run {started.parent}, which has none.",
+            hint=hint,
+        )
+    return parent

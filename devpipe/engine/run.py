@@ -6,60 +6,63 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from devpipe.aio import CLOSING_S, HEARTBEAT_S, await_elsewhere
+from devpipe.engine.events import LiveEvent, LiveEvents
 from devpipe.engine.loop import LoopThread
 from devpipe.engine.request import texts_of
+from devpipe.engine.session import RunSession
 from devpipe.errors import DevpipeError, NotAllowed, UsageError
-from devpipe.record.events import ArtifactWritten, Event, Problem, Recorded, VerdictGiven
+from devpipe.record.events import ArtifactWritten, Problem, Recorded, VerdictGiven
 from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary
-from devpipe.stages.context import Refused
-from devpipe.values import Outcome, draw_seed, seed_in_range
+from devpipe.stages.services import Refused
+from devpipe.values import Outcome, seed_in_range
 
-if TYPE_CHECKING:
-    from devpipe.engine.session import Work
 
-Happening = Recorded | Event  # stored events come with seq and time, transient ones bare
+class RunState(Enum):
+    """Where a run is, as the handle sees it."""
+
+    WAITING = "waiting"  # an open run, for its next step
+    ACTING = "acting"  # a step of an open run is under way
+    LAUNCHED = "launched"  # a whole run is under way, from its beginning to its end
+    STOPPING = "stopping"  # somebody cancelled it; its ending is being written
+    ENDED = "ended"
 
 
 class Run:
     """One prompt through the stages to one output.
 
     `await run` waits for its end; `async for event in run` follows it from its first event;
-    `run.cancel()` stops it.
-    A run that was blocked or cancelled is returned like any other: look at `run.outcome`.
+    `run.cancel()` stops it. A run that was blocked or cancelled is returned like any other: look at
+    `run.outcome`.
     """
 
-    def __init__(self, work: Work, thread: LoopThread, folder: Path) -> None:
-        self.id = work.request.run_id
+    def __init__(
+        self, session: RunSession, events: LiveEvents, thread: LoopThread, folder: Path
+    ) -> None:
+        self.id = session.request.run_id
         self.folder = folder
-        self._work = work
+        self._session = session
+        self._events = events
         self._thread = thread
-        self._log: list[Recorded] = []
-        self._followers: dict[object, Callable[[Happening], None]] = {}
-        self._lock = threading.RLock()  # a callback may look at the run it follows
         self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._task: asyncio.Task[Any] | None = None  # the act under way, in the engine's thread
-        self._stopped = self._launched = False
-        self._acting = False  # a step of an open run is under way
-        self._idle: asyncio.Task[None] | None = (
-            None  # keeps the ending of a waiting run alive until it is written
-        )
-        work.publish = self._publish
+        self._state = RunState.WAITING
+        # In the engine's thread: the act under way, and what ends a run that waits for a step.
+        self._task: asyncio.Task[Any] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     # What happened so far.
 
     @property
     def events(self) -> tuple[Recorded, ...]:
         """All stored events so far."""
-        with self._lock:
-            return tuple(self._log)
+        return self._events.stored
 
     @property
     def summary(self) -> RunSummary:
@@ -146,48 +149,44 @@ class Run:
         if not self._thread.call(self._stop):
             self._end()  # its thread never started, so nothing has begun
 
-    def follow(self, callback: Callable[[Happening], None]) -> Callable[[], None]:
+    def follow(self, callback: Callable[[LiveEvent], None]) -> Callable[[], None]:
         """Call back for every stored event so far, then for everything that happens, in the
         engine's thread.
 
         Gives back a function that ends the following. A callback must be quick; one that raises is
         not called again.
         """
-        with self._lock:
-            for one in self._log:
-                callback(one)
-            key = object()
-            self._followers[key] = callback
-        return lambda: self._unfollow(key)
+        return self._events.follow(callback)
 
-    def _unfollow(self, key: object) -> None:
-        with self._lock:
-            self._followers.pop(key, None)
+    async def __aiter__(self) -> AsyncIterator[LiveEvent]:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[LiveEvent | None] = asyncio.Queue()
 
-    async def __aiter__(self) -> AsyncIterator[Happening]:
-        loop, queue = asyncio.get_running_loop(), asyncio.Queue[Happening | None]()
+        def put(event: LiveEvent | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, event)
 
-        def put(item: Happening | None) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
+        def put_end(_: object) -> None:
+            if not loop.is_closed():
+                put(None)
 
-        unfollow, getting = self.follow(put), asyncio.ensure_future(queue.get())
-        self._ended.add_done_callback(lambda _: put(None) if not loop.is_closed() else None)
+        unfollow = self.follow(put)
+        getting = asyncio.ensure_future(queue.get())
+        self._ended.add_done_callback(put_end)
         try:
             while True:
-                await asyncio.wait(
-                    {getting}, timeout=HEARTBEAT_S
-                )  # wait_for can swallow a cancellation before Python 3.12
+                # wait_for can swallow a cancellation before Python 3.12
+                await asyncio.wait({getting}, timeout=HEARTBEAT_S)
                 if not getting.done():
                     continue
-                item, getting = getting.result(), asyncio.ensure_future(queue.get())
-                if item is None:
+                event = getting.result()
+                if event is None:
                     return
-                yield item
+                getting = asyncio.ensure_future(queue.get())
+                yield event
         except asyncio.CancelledError:
             self.cancel()
-            await asyncio.to_thread(
-                self.settled, CLOSING_S
-            )  # as for `await run`: the ending is on disk before anybody goes on
+            # As for `await run`: the ending is on disk before anybody goes on.
+            await asyncio.to_thread(self.settled, CLOSING_S)
             raise
         finally:
             unfollow()
@@ -210,12 +209,11 @@ class Run:
 
         async def whole() -> None:
             await begin()
-            if not self._stopped:
-                await acts()
-            else:
+            if self._state is RunState.STOPPING:
                 raise asyncio.CancelledError
+            await acts()
 
-        self._launched = True
+        self._state = RunState.LAUNCHED
         self._thread.submit(self._guarded(whole, ends=True))
 
     async def _guarded(self, act: Callable[[], Awaitable[object]], *, ends: bool) -> None:
@@ -231,53 +229,35 @@ class Run:
             await act()
         except asyncio.CancelledError:
             ends = True
-            error = await self._work.end("cancelled")
+            error = await self._session.end("cancelled")
         except Refused:
             ends = True
-            error = await self._work.end("blocked")
+            error = await self._session.end("blocked")
         except Exception as raised:  # ours or not: the recording is closed, then it is raised
             error = raised
             ends = ends or not isinstance(raised, UsageError | NotAllowed)
             if ends:
-                await self._work.end("failed", raised)
+                await self._session.end("failed", raised)
         finally:
             self._task = None
-            if ends or self._work.summary.finished:
+            if ends or self._session.summary.finished:
                 self._end(error)
         if error is not None:
             raise error
 
     def _stop(self) -> None:
-        if self._stopped:
+        if self._state in (RunState.STOPPING, RunState.ENDED):
             return  # a second cancellation would cut off what the first one writes
-        self._stopped = True
+        launched = self._state is RunState.LAUNCHED  # then its beginning sees that it is stopped
+        self._state = RunState.STOPPING
         if self._task is not None:
             self._task.cancel()
-        elif not self._launched and not self._ended.done():
-            self._idle = asyncio.ensure_future(self._guarded(self._nothing, ends=True))
-
-    async def _nothing(self) -> None:
-        """The act of a run that is stopped while it waits for its next step."""
-        raise asyncio.CancelledError
-
-    def _publish(self, happening: Happening) -> None:
-        """Take one event in and show it to the followers.
-
-        A follower that fails is dropped: it must not stop the run.
-        """
-        with self._lock:
-            if isinstance(happening, Recorded):
-                self._log.append(happening)
-            followers = list(self._followers.items())
-        for key, callback in followers:
-            try:
-                callback(happening)
-            # a panel's fault is the panel's: widgets guard their own callbacks and show the message
-            except Exception:
-                self._unfollow(key)
+        elif not launched:
+            self._closing = asyncio.ensure_future(self._guarded(_stopped, ends=True))
 
     def _end(self, error: BaseException | None = None) -> None:
         """Wake everybody who waits."""
+        self._state = RunState.ENDED
         if self._ended.done():
             return
         if error is None:
@@ -294,7 +274,7 @@ class Run:
             if summary.started
             else "not started"
         )
-        state = summary.outcome or ("running" if not self.done else "interrupted")
+        state: str = summary.outcome or ("interrupted" if self.done else "running")
         return f"Run({name}, seed {summary.seed}, {state}, {self.id})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -303,34 +283,40 @@ class Run:
         return {"text/plain": repr(self), "text/html": run_html(self.summary, self.folder)}
 
 
+async def _stopped() -> None:
+    """The act of a run that is stopped while it waits for its next step."""
+    raise asyncio.CancelledError
+
+
 class OpenRun(Run):
     """A run taken step by step; the person may edit between the stages. Use `engine.open(...)`."""
 
     async def input(self, prompt: str | Mapping[str, str]) -> OpenRun:
         """Stage 1 on this text, or on several by their input names."""
-        texts = texts_of(prompt, self._work.request.media_pipeline)
-        return await self._act(lambda: self._work.input(texts))
+        texts = texts_of(prompt, self._session.request.media_pipeline)
+        return await self._act(lambda: self._session.input(texts))
 
     async def intercept(self) -> OpenRun:
         """Stage 2."""
-        return await self._act(lambda: self._work.intercept())
+        return await self._act(lambda: self._session.intercept())
 
     async def check(self, text: str | Mapping[str, str] | None = None) -> OpenRun:
-        """Stage 3, on the person's own wording where one is given; that counts as input and is
-        checked as such, too.
+        """Stage 3, on the person's own wording where one is given.
+
+        That counts as input and is checked as such, too.
         """
-        edited = {} if text is None else {"prompt": text} if isinstance(text, str) else dict(text)
+        edited = _worded(text)
 
         async def act() -> None:
-            if not edited or await self._work.edit(edited):
-                await self._work.check()
+            if not edited or await self._session.edit(edited):
+                await self._session.check()
 
         return await self._act(act)
 
     async def generate(self, seed: int | None = None) -> OpenRun:
         """Stage 4 with this seed (drawn where absent); the run ends with it."""
-        seed = seed_in_range(seed) or self._work.request.seed or draw_seed()
-        return await self._act(lambda: self._work.generate(seed))
+        chosen = seed_in_range(seed)
+        return await self._act(lambda: self._session.generate(chosen))
 
     async def close(self) -> OpenRun:
         """End the run where it is; without a finished Stage 4 its outcome is `cancelled`."""
@@ -345,22 +331,33 @@ class OpenRun(Run):
                 f"Run {self.id} is over ({self.outcome}).",
                 hint="Open another one: `engine.open(...)`.",
             )
-        if self._acting:
+        if self._state is RunState.ACTING:
             raise UsageError(
                 f"A step of run {self.id} is under way.", hint="Await it before the next one."
             )
-        if not self._work.opened:
-            first = act
 
-            async def act() -> None:
-                await self._work.open()
-                await first()
+        async def step() -> None:
+            if self._closing is not None:  # stopped before this step began
+                await asyncio.wait({self._closing})
+                raise asyncio.CancelledError
+            if not self._session.opened:
+                await self._session.open()
+            await act()
 
-        self._acting = True
+        self._state = RunState.ACTING
         try:
-            await await_elsewhere(
-                self._thread.submit(self._guarded(act, ends=False)), on_cancel=self.cancel
-            )
+            guarded = self._thread.submit(self._guarded(step, ends=False))
+            await await_elsewhere(guarded, on_cancel=self.cancel)
         finally:
-            self._acting = False
+            if self._state is RunState.ACTING:
+                self._state = RunState.WAITING
         return self
+
+
+def _worded(text: str | Mapping[str, str] | None) -> dict[str, str]:
+    """The person's own wording by part."""
+    if text is None:
+        return {}
+    if isinstance(text, str):
+        return {"prompt": text}
+    return dict(text)

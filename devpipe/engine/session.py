@@ -1,7 +1,7 @@
 """One run on the engine's thread: its acts in order, its recording, its ending.
 
-`Work` belongs to the engine's event loop. What people hold is a `Run` (run.py), which asks the
-engine to act here.
+A `RunSession` belongs to the engine's event loop. What people hold is a `Run` (run.py), which asks
+the engine to act here.
 """
 
 from __future__ import annotations
@@ -10,54 +10,438 @@ import asyncio
 import hashlib
 import platform
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 
-from pydantic_core import to_json
-
-from devpipe.aio import finish_even_if_cancelled, in_thread
+from devpipe.aio import finish_even_if_cancelled
 from devpipe.backends.registry import Backends
 from devpipe.config.models import Model
 from devpipe.config.settings import Settings
-from devpipe.engine.request import RunRequest
+from devpipe.engine.fingerprint import chains_of, fingerprint_of
+from devpipe.engine.journal import Publish, RunJournal
+from devpipe.engine.lineage import Remaining, remaining, with_known_job
 from devpipe.errors import BackendError, RecorderError, UsageError
 from devpipe.record.events import (
     AttachmentWritten,
-    Event,
-    JsonObject,
-    Recorded,
     RunFinished,
     RunStarted,
     StageFinished,
     StageReused,
     StageStarted,
     VerdictGiven,
+    Warned,
+    problem_of,
 )
-from devpipe.record.reader import Recording, run_folder
-from devpipe.record.recorder import Recorder
-from devpipe.record.redaction import Redactor
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.stages import generation, interception, pre_output
 from devpipe.stages import input as input_stage
-from devpipe.stages.context import Context, Refused, problem_of
-from devpipe.stages.input import Texts, final_text
+from devpipe.stages.pre_output import NOTHING_BEFORE, Before
+from devpipe.stages.request import RunRequest
+from devpipe.stages.services import Refused, Services
+from devpipe.stages.texts import Texts, final_text
 from devpipe.text.clean import clean
-from devpipe.values import STAGES, Attachment, MediaRequest, Outcome, Stage, canonical_sha256
+from devpipe.values import (
+    Attachment,
+    MediaRequest,
+    Outcome,
+    Stage,
+    canonical_sha256,
+    draw_seed,
+)
+from devpipe.version import __version__
 
-Publish = Callable[[Recorded | Event], None]
+
+class RunSession:
+    """The acts of one run; each may be awaited alone (step by step), or all by `run_to_end`."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        *,
+        settings: Settings,
+        backends: Backends,
+        publish: Publish,
+        fsyncs: Executor | None = None,
+    ) -> None:
+        self.request = request
+        self.settings = settings
+        self.journal = RunJournal(
+            settings.recordings,
+            request.run_id,
+            secrets=settings.secrets,
+            publish=publish,
+            fsyncs=fsyncs,
+        )
+        self.services = Services(
+            request, settings.models, backends, self.journal, judge_seconds=settings.judge_seconds
+        )
+        self.interception_done = asyncio.Event()
+        self.original: Texts | None = None  # of Stage 1
+        self.texts: Texts | None = None  # as they are now
+        self.verdict: VerdictGiven | None = None
+        self.media_request: MediaRequest | None = None
+        self._began = time.perf_counter()
+
+    @property
+    def summary(self) -> RunSummary:
+        """What is on disk, folded."""
+        return self.journal.summary
+
+    @property
+    def opened(self) -> bool:
+        """Whether the recording has begun."""
+        return self.journal.opened
+
+    # The beginning.
+
+    async def open(self) -> None:
+        """Create the recording and write the first event, both or neither.
+
+        Raises RecorderError before anything was done.
+        """
+        await finish_even_if_cancelled(self._open())
+
+    async def _open(self) -> None:
+        request = self.request
+        self.journal.create()
+        self.journal.add(started_event(request, self.settings))
+        names = {name: self.journal.file_name(f"attached_{name}", "png") for name in request.images}
+        if names:
+            files = [(names[name], image.data) for name, image in request.images.items()]
+            await self.journal.write_files(lambda: files)
+        for name, image in request.images.items():
+            self.journal.add(_attached(name, names[name], image))
+        for note in request.notes:
+            self.journal.add(Warned(message=note))
+        await self.journal.commit()
+
+    async def resume(self) -> None:
+        """Take the recording of a dead process up where it ended."""
+        await finish_even_if_cancelled(self._resume())
+
+    async def _resume(self) -> None:
+        await self.journal.resume()
+        for note in self.request.notes:
+            self.journal.add(Warned(message=note))
+
+    # The acts.
+
+    async def input(self, texts: Mapping[str, str]) -> bool:
+        """Stage 1. False: blocked, and the run is over."""
+        self.texts = None
+        self._forget_verdict()
+        async with self._stage("input") as ending:
+            self.original, verdict = await input_stage.run(self.request, self.services, texts)
+            self.texts = self.original
+            ending.judge(verdict)
+        if ending.blocked:
+            await self.finish("blocked")
+            return False
+        await self.journal.commit()
+        return True
+
+    async def intercept(self) -> None:
+        """Stage 2."""
+        if self.original is None:
+            raise UsageError(
+                "Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.'
+            )
+        self._forget_verdict()
+        async with self._stage("interception"):
+            self.texts = await interception.run(self.request, self.services, self.original)
+        await self.journal.commit()
+        self.interception_done.set()
+
+    async def edit(self, texts: Mapping[str, str]) -> bool:
+        """The person's own wording of Stage 2's result. False: blocked, and the run is over.
+
+        It is an input, so it is checked as one.
+        """
+        began = time.perf_counter()
+        if self.texts is None:
+            raise UsageError(
+                "There is no text to edit yet.", hint='Begin with `await run.input("...")`.'
+            )
+        current = self.texts
+        edited = self._changed(current, texts)
+        if not edited:
+            return True
+        self._forget_verdict()
+        verdict = await self.services.safety.verdict(
+            edited,
+            stage="interception",
+            sha256=canonical_sha256(edited),
+            language=self._person_language(),
+        )
+        languages = dict(current.languages)
+        for part, text in edited.items():
+            language = languages.setdefault(part, self._person_language())
+            final = await final_text(
+                self.journal, "interception", part, text, language, by="user", step="edit"
+            )
+            self.journal.add(final)
+        self.texts = Texts({**current.by_part, **edited}, languages, current.spoken)
+        self.journal.add(verdict)
+        if verdict.allowed:
+            return True
+        self.journal.add(_stage_finished("interception", began, blocked_by=verdict.reason))
+        await self.finish("blocked")
+        return False
+
+    def _changed(self, current: Texts, texts: Mapping[str, str]) -> dict[str, str]:
+        """The texts that are worded otherwise, cleaned. Raises UsageError for a name of none."""
+        edited = {
+            part: clean(text) for part, text in texts.items() if text != current.by_part.get(part)
+        }
+        known = {*current.by_part, *self.request.media_pipeline.texts}
+        unknown = sorted(set(edited) - known)
+        if unknown:
+            raise UsageError(
+                f"There is no text named {unknown[0]!r}.",
+                hint=f"There are: {', '.join(current.by_part)}.",
+            )
+        return edited
+
+    async def check(self, *, before: Before = NOTHING_BEFORE, commit: bool = True) -> bool:
+        """Stage 3. False: blocked, and the run is over."""
+        if self.texts is None or self.original is None:
+            raise UsageError(
+                "Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.'
+            )
+        async with self._stage("pre_output") as ending:
+            self.media_request, self.verdict = await pre_output.run(
+                self.request, self.services, self.texts, original=self.original, before=before
+            )
+            if before.verdict is not None and self.verdict.source:
+                reused = StageReused(stage="pre_output", run_id=self.verdict.source)
+                self.journal.add(reused)
+            ending.judge(self.verdict)
+        if ending.blocked:
+            await self.finish("blocked")
+            return False
+        if commit:
+            await self.journal.commit()
+        return True
+
+    async def generate(self, seed: int | None = None) -> None:
+        """Stage 4 with this seed, the request's, or a new one; then the run's ending."""
+        if self.media_request is None:
+            raise UsageError(
+                "Stage 4 has no checked text yet.", hint="Check it first: `await run.check()`."
+            )
+        seed = seed or self.request.seed or draw_seed()
+        asked = with_known_job(self.media_request, seed, self.summary)
+        async with self._stage("generation") as ending:
+            result = await generation.run(self.request, self.services, asked, self.verdict)
+            if result.refused:
+                ending.block(result.refused)
+        await self.finish("blocked" if ending.blocked else "completed")
+
+    def _forget_verdict(self) -> None:
+        self.media_request = None
+        self.verdict = None
+
+    def _person_language(self) -> str:
+        texts = self.original or self.texts
+        return texts.person_language if texts else "en"
+
+    @asynccontextmanager
+    async def _stage(self, stage: Stage) -> AsyncIterator[_Ending]:
+        """Between its two events; a failure is written as the stage's ending, then raised again."""
+        ending = _Ending()
+        began = time.perf_counter()
+        self.journal.add(StageStarted(stage=stage))
+        try:
+            yield ending
+        except Refused as refused:
+            self.journal.add(_stage_finished(stage, began, blocked_by=str(refused)))
+            raise
+        except Exception:  # any: the stage's ending must be written
+            seconds = time.perf_counter() - began
+            self.journal.add(StageFinished(stage=stage, outcome="failed", seconds=seconds))
+            raise
+        self.journal.add(_stage_finished(stage, began, blocked_by=ending.blocked_by))
+
+    # The whole way, or what is left of it.
+
+    async def run_to_end(self) -> None:
+        """Everything that this run has still to do, from its first stage or where it was left."""
+        plan = await self._plan()
+        if plan.blocked:
+            await self.finish("blocked")
+            return
+        self._take_up()
+        if not await self._inherit(plan):
+            return
+        for stage in plan.acts:
+            if not await self._act(stage, plan):
+                return
+
+    async def run_after(self, leader: RunSession) -> None:
+        """The stages that are this run's own, once the leader's shared ones are done."""
+        await leader.interception_done.wait()
+        if leader.summary.outcome == "cancelled":
+            await self.finish("cancelled")
+            return
+        stages = leader.summary.stages
+        if stages["interception"].outcome != "completed" and stages["input"].outcome != "blocked":
+            raise BackendError(
+                "The shared interception failed.", hint=f"See run {leader.request.run_id}."
+            )
+        self.request = replace(self.request, source=leader.summary)
+        await self.run_to_end()
+
+    async def _plan(self) -> Remaining:
+        """What is left, by what is on disk and by whether Stage 1's verdict is still valid."""
+        plan = remaining(self.request, self.summary)
+        if plan.trusts is None or await self._verdict_still_holds(plan.trusts):
+            return plan
+        return plan.from_the_start()
+
+    async def _verdict_still_holds(self, told: StageSummary) -> bool:
+        """Whether Stage 1's verdict is valid under today's level, rules and judge.
+
+        No text model sees texts that were checked at a looser level or by older lists.
+        """
+        for instruction in dict.fromkeys(("", self.request.instruction)):
+            sha256 = canonical_sha256(input_stage.checked(told.texts, instruction))
+            if await self.services.safety.verdict_still_holds(told.verdict, sha256):
+                return True
+        return False
+
+    def _take_up(self) -> None:
+        """The texts that this recording holds already."""
+        told_input = self.summary.stages["input"]
+        told_interception = self.summary.stages["interception"]
+        if told_input.outcome == "completed":
+            self.original = Texts(told_input.texts, told_input.languages)
+            self.texts = self.original
+        if told_interception.outcome == "completed":
+            self.texts = Texts(told_interception.texts, told_interception.languages)
+
+    async def _act(self, stage: Stage, plan: Remaining) -> bool:
+        """One stage of the whole way. False: the run is over."""
+        request = self.request
+        if stage == "input":
+            return await self.input(request.texts)
+        if stage == "interception":
+            await self.intercept()
+            return True
+        if stage == "pre_output":
+            if request.edited and not await self.edit(request.edited):
+                return False
+            return await self.check(before=plan.before, commit=False)
+        await self.generate()
+        return True
+
+    async def _inherit(self, plan: Remaining) -> bool:
+        """Take texts and verdicts over into this recording. False: the source was blocked there."""
+        source = self.request.source
+        if source is None or source.started is None or not plan.inherited:
+            return True
+        for stage in plan.inherited:
+            told = source.stages[stage]
+            await self._inherit_stage(stage, told, source.started.run_id)
+            self.texts = Texts(told.texts, told.languages)
+            self.original = self.original or self.texts
+            if told.outcome == "blocked":
+                await self.finish("blocked")
+                return False
+        await self.journal.commit()
+        return True
+
+    async def _inherit_stage(self, stage: Stage, told: StageSummary, run_id: str) -> None:
+        self.journal.add(StageReused(stage=stage, run_id=run_id))
+        for part, text in told.texts.items():
+            written = next(one for one in reversed(told.written) if one.final and one.part == part)
+            final = await final_text(
+                self.journal,
+                stage,
+                part,
+                text,
+                written.language,
+                by=written.by,
+                step=written.step,
+            )
+            self.journal.add(final)
+        if told.verdict is not None:
+            source = told.verdict.source or run_id
+            self.journal.add(told.verdict.model_copy(update={"source": source}))
+        finished = {
+            "stage": stage,
+            "outcome": told.outcome or "completed",
+            "reason": told.reason,
+        }
+        self.journal.add(StageFinished.model_validate(finished))
+
+    # The ending.
+
+    async def end(self, outcome: Outcome, error: Exception | None = None) -> RecorderError | None:
+        """Write the ending of a run that was stopped.
+
+        Gives back the error where the disk refuses even that.
+        """
+        try:
+            await self.finish(outcome, error)
+        except RecorderError as refused:
+            await self.journal.abandon()
+            return refused
+        finally:
+            self.interception_done.set()
+        return None
+
+    async def finish(self, outcome: Outcome, error: Exception | None = None) -> None:
+        """The last event and the summary file; nothing where the run has its ending already."""
+        if self.summary.finished is None and self.journal.opened:
+            await finish_even_if_cancelled(self._finish(outcome, error))
+
+    async def _finish(self, outcome: Outcome, error: Exception | None) -> None:
+        seconds = time.perf_counter() - self._began
+        problem = problem_of(error) if error else None
+        await self.journal.finish(RunFinished(outcome=outcome, error=problem, seconds=seconds))
+        self.interception_done.set()
+
+
+@dataclass
+class _Ending:
+    """How a stage ends: completed, unless somebody says why it is blocked."""
+
+    blocked_by: str | None = None
+
+    @property
+    def blocked(self) -> bool:
+        return self.blocked_by is not None
+
+    def block(self, reason: str) -> None:
+        self.blocked_by = reason
+
+    def judge(self, verdict: VerdictGiven) -> None:
+        """Blocked unless the verdict allows."""
+        if not verdict.allowed:
+            self.blocked_by = verdict.reason
+
+
+def _stage_finished(stage: Stage, began: float, *, blocked_by: str | None) -> StageFinished:
+    seconds = time.perf_counter() - began
+    if blocked_by is None:
+        return StageFinished(stage=stage, outcome="completed", seconds=seconds)
+    return StageFinished(stage=stage, outcome="blocked", reason=blocked_by, seconds=seconds)
 
 
 def started_event(request: RunRequest, settings: Settings) -> RunStarted:
     """The first event: all that was known before the run."""
-    configs = {
+    configs: dict[str, Model] = {
         "media_pipeline": request.media_pipeline,
         "output": request.output,
         "pipeline": request.pipeline,
     }
+    for place, output in enumerate(request.fallbacks, start=1):
+        configs[f"fallback_{place}"] = output
+    chains = chains_of(request, settings.models)
     return RunStarted(
         run_id=request.run_id,
         pipeline=request.pipeline.name,
@@ -76,8 +460,10 @@ def started_event(request: RunRequest, settings: Settings) -> RunStarted:
         software=software(),
         labels=dict(request.labels),
         batch=request.batch,
-        provenance=settings.provenance,
+        provenance=request.provenance,
         edited=dict(request.edited),
+        models={task: chain for task, chain in settings.models.items() if chain},
+        fingerprint=fingerprint_of(request, chains).by_stage(),
     )
 
 
@@ -90,489 +476,19 @@ def _sha256_of(configs: Mapping[str, Model]) -> str:
 @lru_cache(maxsize=1)
 def software() -> dict[str, str]:
     """Versions that a later reader may need."""
-    versions = {name: metadata.version(name) for name in ("devpipe", "pillow", "numpy")}
-    return versions | {"python": platform.python_version(), "platform": platform.platform()}
+    versions = {"devpipe": __version__}
+    for name in ("pillow", "numpy"):
+        versions[name] = _installed(name)
+    versions["python"] = platform.python_version()
+    versions["platform"] = platform.platform()
+    return versions
 
 
-class Work:
-    """The acts of one run.
-
-    Each act may be awaited alone (step by step) or in order by `all_stages`.
-    """
-
-    def __init__(
-        self,
-        request: RunRequest,
-        *,
-        settings: Settings,
-        backends: Backends,
-        fsyncs: Executor | None = None,
-    ) -> None:
-        self.request = request
-        self._fsyncs = fsyncs
-        self.settings = settings
-        self.publish: Publish = _nobody
-        self.summary = RunSummary()
-        self.interception_done: asyncio.Event = asyncio.Event()
-        self.original: Texts | None = None
-        self.texts: Texts | None = None
-        self.verdict: VerdictGiven | None = None
-        self.media_request: MediaRequest | None = None
-        self._recorder: Recorder | None = None
-        self._held: list[Event] = []
-        self._writing = asyncio.Lock()
-        self._began = time.perf_counter()
-        models = settings.models
-        self.context = Context(
-            level=request.level,
-            text_seed=request.text_seed,
-            pipeline=request.pipeline,
-            output=request.output,
-            media_pipeline=request.media_pipeline,
-            backends=backends,
-            models=models,
-            record=self.record,
-            hold=self.hold,
-            write_text=self._write_text,
-            write_files=self._write_files,
-            emit=self._emit,
-            redact=self._redacted,
-            provenance=settings.provenance,
-            judge_seconds=settings.judge_seconds,
-        )
-
-    # Recording: one write for all events that belong together; what is shown was written before.
-
-    @property
-    def recorder(self) -> Recorder:
-        assert self._recorder is not None, "open() comes first"
-        return self._recorder
-
-    def hold(self, *events: Event) -> None:
-        """Keep these for the next record."""
-        self._held.extend(events)
-
-    async def record(self, *events: Event) -> None:
-        """Write all held events and these, then show them.
-
-        A cancellation waits until they are written and shown.
-        """
-        self._held.extend(events)
-        if self._writing.locked() or any(event.durable for event in self._held):
-            await finish_even_if_cancelled(self._flush())
-        elif self._held:  # into the page cache: quicker than a thread, and nothing can come between
-            batch, self._held = self._held, []
-            self._show(self._written(batch, last=False))
-
-    async def _flush(self, *, last: bool = False) -> None:
-        async with self._writing:
-            batch, self._held = self._held, []
-            if batch:
-                self._show(await in_thread(self._written, batch, last))
-
-    def _show(self, recorded: tuple[Recorded, ...]) -> None:
-        for one in recorded:
-            self.publish(one)
-
-    def _written(self, batch: list[Event], last: bool) -> tuple[Recorded, ...]:
-        """Write one batch; with the last one goes the summary file, and the recorder is closed."""
-        recorded = self.recorder.record(*batch)
-        for one in recorded:
-            self.summary.add(one)
-        if last:
-            self.recorder.close(
-                to_json(self.summary.to_json(), indent=1)
-            )  # the standard library's indents ten times slower
-        return recorded
-
-    async def _write_text(self, name: str, text: str) -> str:
-        return self.recorder.write_text(name, text)
-
-    async def _write_files(self, files: Callable[[], list[tuple[str, bytes]]]) -> None:
-        await finish_even_if_cancelled(in_thread(lambda: self.recorder.write_files(files())))
-
-    def _redacted(self, value: JsonObject) -> JsonObject:
-        clean: JsonObject = Redactor(self.settings.secrets()).value(value)
-        return clean
-
-    def _emit(self, event: Event) -> None:
-        self.publish(event)
-
-    @property
-    def opened(self) -> bool:
-        return self._recorder is not None
-
-    async def open(self) -> None:
-        """Create the recording and write the first event, both or neither; raises RecorderError
-        before anything was done.
-        """
-        await finish_even_if_cancelled(self._open())
-
-    async def _open(self) -> None:
-        redact = Redactor(self.settings.secrets())
-        self._recorder = Recorder.create(
-            self.settings.recordings, self.request.run_id, redact=redact, pool=self._fsyncs
-        )
-        self.hold(started_event(self.request, self.settings))
-        names = {
-            name: self.context.file_name(f"attached_{name}", "png") for name in self.request.images
-        }
-        if names:
-            await self._write_files(
-                lambda: [(names[name], image.data) for name, image in self.request.images.items()]
-            )
-        self.hold(
-            *[_attached(name, names[name], image) for name, image in self.request.images.items()]
-        )
-        await self.record()
-
-    async def resume(self) -> None:
-        """Take the recording of a dead process up where it ended."""
-        await finish_even_if_cancelled(self._resume())
-
-    async def _resume(self) -> None:
-        folder = run_folder(self.settings.recordings, self.request.run_id)
-        self._recorder = await in_thread(
-            Recorder.resume, folder, redact=Redactor(self.settings.secrets()), pool=self._fsyncs
-        )
-        recording = Recording(folder)
-        for one in recording.events:
-            self.summary.add(one)
-            self.publish(one)
-        self.context.files = sorted(recording.files)
-        self.context.attempts = max(self.summary.attempts, default=0)
-
-    # The acts.
-
-    @asynccontextmanager
-    async def _stage(self, stage: Stage) -> AsyncIterator[StageFinished]:
-        """Between its two events; a failure is written as the stage's ending and goes on to the
-        run's.
-        """
-        began = time.perf_counter()
-        self.hold(StageStarted(stage=stage))
-        try:
-            yield StageFinished(stage=stage, outcome="completed")
-        except Refused as refused:
-            self._ended(stage, began, refused=str(refused))
-            raise
-        except Exception:  # any: the stage's ending must be written; it is raised again
-            self.hold(
-                StageFinished(stage=stage, outcome="failed", seconds=time.perf_counter() - began)
-            )
-            raise
-
-    def _ended(
-        self, stage: Stage, began: float, verdict: VerdictGiven | None = None, *, refused: str = ""
-    ) -> bool:
-        """Hold the stage's ending; False where the run is blocked."""
-        blocked = (verdict is not None and not verdict.allowed) or bool(refused)
-        reason = refused or (verdict.reason if verdict and blocked else "")
-        seconds = time.perf_counter() - began
-        self.hold(
-            StageFinished(
-                stage=stage,
-                outcome="blocked" if blocked else "completed",
-                reason=reason,
-                seconds=seconds,
-            )
-        )
-        return not blocked
-
-    async def input(self, texts: Mapping[str, str]) -> bool:
-        """Stage 1. False: blocked, and the run is over."""
-        began = time.perf_counter()
-        self.texts = self.media_request = self.verdict = None
-        async with self._stage("input"):
-            self.original, verdict = await input_stage.run(
-                self.context, texts, instruction=self.request.instruction
-            )
-            self.texts = self.original
-            allowed = self._ended("input", began, verdict)
-        await (self.record() if allowed else self.finish("blocked"))
-        return allowed
-
-    async def intercept(self) -> None:
-        """Stage 2."""
-        began = time.perf_counter()
-        if self.original is None:
-            raise UsageError(
-                "Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.'
-            )
-        self.media_request = self.verdict = None
-        async with self._stage("interception"):
-            self.texts = await interception.run(
-                self.context, self.original, instruction=self.request.instruction
-            )
-            self._ended("interception", began)
-        await self.record()
-        self.interception_done.set()
-
-    async def edit(self, texts: Mapping[str, str]) -> bool:
-        """The person's own wording of Stage 2's result: an input, so it is checked as one.
-
-        False: blocked.
-        """
-        began = time.perf_counter()
-        if self.texts is None:
-            raise UsageError(
-                "There is no text to edit yet.", hint='Begin with `await run.input("...")`.'
-            )
-        current = dict(self.texts.by_part)
-        edited = {part: clean(text) for part, text in texts.items() if text != current.get(part)}
-        if unknown := set(edited) - {*current, *self.request.media_pipeline.texts}:
-            raise UsageError(
-                f"There is no text named {sorted(unknown)[0]!r}.",
-                hint=f"There are: {', '.join(current)}.",
-            )
-        if not edited:
-            return True
-        self.media_request = self.verdict = None
-        verdict = await self.context.verdict(
-            edited, stage="interception", sha256=canonical_sha256(edited), needs_judge=False
-        )
-        languages = dict(self.texts.languages)
-        languages |= {part: languages.get(part, self.context.language) for part in edited}
-        for part, text in edited.items():
-            self.hold(
-                await final_text(
-                    self.context,
-                    "interception",
-                    part,
-                    text,
-                    languages[part],
-                    by="user",
-                    step="edit",
-                )
-            )
-        self.texts = Texts(current | edited, languages)
-        self.hold(verdict)
-        if verdict.allowed:
-            return True
-        self._ended("interception", began, verdict)
-        await self.finish("blocked")
-        return False
-
-    async def check(
-        self, *, ready: Texts | None = None, reuse: VerdictGiven | None = None, flush: bool = True
-    ) -> bool:
-        """Stage 3.
-
-        False: blocked, and the run is over. `ready`: the texts as an earlier run fitted and
-        translated them.
-        """
-        began = time.perf_counter()
-        if self.texts is None or self.original is None:
-            raise UsageError(
-                "Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.'
-            )
-        async with self._stage("pre_output"):
-            self.media_request, self.verdict = await pre_output.run(
-                self.context,
-                self.texts,
-                original=self.original,
-                images=self.request.images,
-                parameters=self.request.parameters,
-                ready=ready,
-                reuse=reuse,
-            )
-            if reuse is not None and self.verdict.source:
-                self.hold(StageReused(stage="pre_output", run_id=self.verdict.source))
-            allowed = self._ended("pre_output", began, self.verdict)
-        if not allowed:
-            await self.finish("blocked")
-        elif flush:
-            await self.record()
-        return allowed
-
-    async def generate(self, seed: int) -> None:
-        """Stage 4, and the run's ending."""
-        began = time.perf_counter()
-        if self.media_request is None:
-            raise UsageError(
-                "Stage 4 has no checked text yet.", hint="Check it first: `await run.check()`."
-            )
-        async with self._stage("generation"):
-            result = await generation.run(
-                self.context, self._begun(replace(self.media_request, seed=seed)), self.verdict
-            )
-            made = self._ended("generation", began, refused=result.refused)
-        await self.finish("completed" if made else "blocked")
-
-    def _begun(self, request: MediaRequest) -> MediaRequest:
-        """The request under the name of the job that a dead process may have left at the
-        backend.
-        """
-        asked = request.sha256(), request.seed
-        for attempt in reversed(self.summary.media_attempts):
-            if attempt.finished is None and asked == (attempt.started.sha256, attempt.started.seed):
-                return replace(request, request_id=attempt.started.request_id, sent_before=True)
-        return request
-
-    async def all_stages(self, seed: int) -> None:
-        """The whole way, beginning with the first stage that is not reused."""
-        first, taken = STAGES.index(self.request.first_stage), self.request.source
-        if taken and first == 1 and not await self._counts_today(taken.stages["input"]):
-            first = 0
-        if taken and first and not await self._reuse(taken, first):
-            return
-        if first == 0 and not await self.input(self.request.texts):
-            return
-        if first <= 1:
-            await self.intercept()
-        if self.request.edited and not await self.edit(self.request.edited):
-            return
-        source = self.request.source if first == 3 else None
-        before = source.stages["pre_output"] if source else None
-        ready = Texts(before.texts, before.languages) if before and before.texts else None
-        reuse = _from_source(before.verdict, self.request.source) if before else None
-        if await self.check(ready=ready, reuse=reuse, flush=False):
-            await self.generate(seed)
-
-    async def after(self, leader: Work, seed: int) -> None:
-        """The stages that are this run's own, once the leader's shared ones are done."""
-        await leader.interception_done.wait()
-        if leader.summary.outcome == "cancelled":
-            await self.finish("cancelled")
-            return
-        stages = leader.summary.stages
-        if stages["interception"].outcome != "completed" and stages["input"].outcome != "blocked":
-            raise BackendError(
-                "The shared interception failed.", hint=f"See run {leader.request.run_id}."
-            )
-        self.request = replace(self.request, source=leader.summary)
-        await self.all_stages(seed)
-
-    async def rest(self, seed: int) -> None:
-        """What a dead process left undone: from the first unfinished stage to the end."""
-        stages = self.summary.stages
-        if "blocked" in (stage.outcome for stage in stages.values()):
-            await self.finish("blocked")
-            return
-        left = stages["interception"].outcome != "completed"
-        if stages["input"].outcome != "completed":
-            await self.all_stages(seed)
-            return
-        if left and not await self._counts_today(stages["input"]):
-            if await self.input(self.request.texts):
-                await self._from_interception(seed)
-            return
-        self.original = self.texts = Texts(stages["input"].texts, stages["input"].languages)
-        self.context.language = next(iter(self.original.languages.values()), "en")
-        if left:
-            await self._from_interception(seed)
-            return
-        self.texts = Texts(stages["interception"].texts, stages["interception"].languages)
-        await self._from_pre_output(seed, stages["pre_output"].verdict)
-
-    async def _from_interception(self, seed: int) -> None:
-        await self.intercept()
-        await self._from_pre_output(seed, None)
-
-    async def _from_pre_output(self, seed: int, reuse: VerdictGiven | None) -> None:
-        if self.request.edited and not await self.edit(self.request.edited):
-            return
-        if await self.check(reuse=reuse, flush=False):
-            await self.generate(seed)
-
-    async def _counts_today(self, told: StageSummary) -> bool:
-        """Whether Stage 1's verdict on texts taken over still holds: no text model sees them by
-        another level, list or judge.
-        """
-        texts, instruction = told.texts, self.request.instruction
-        hashes = {
-            canonical_sha256(input_stage.checked(texts, words)) for words in ("", instruction)
-        }
-        return any(
-            [await pre_output.still_valid(self.context, told.verdict, sha256) for sha256 in hashes]
-        )
-
-    async def _reuse(self, source: RunSummary, first: int) -> bool:
-        """Take the texts and verdicts of the stages before `first` over into this recording.
-
-        False: the source was blocked there.
-        """
-        assert source.started is not None
-        for stage in STAGES[: min(first, 2)]:
-            told = source.stages[stage]
-            self.hold(StageReused(stage=stage, run_id=source.started.run_id))
-            for part, text in told.texts.items():
-                written = next(
-                    one for one in reversed(told.written) if one.final and one.part == part
-                )
-                self.hold(
-                    await final_text(
-                        self.context,
-                        stage,
-                        part,
-                        text,
-                        written.language,
-                        by=written.by,
-                        step=written.step,
-                    )
-                )
-            if verdict := _from_source(told.verdict, source):
-                self.hold(verdict)
-            self.hold(
-                StageFinished.model_validate(
-                    {"stage": stage, "outcome": told.outcome or "completed", "reason": told.reason}
-                )
-            )
-            taken = Texts(told.texts, told.languages)
-            self.original, self.texts = (self.original or taken), taken
-            if told.outcome == "blocked":
-                await self.finish("blocked")
-                return False
-        assert self.original is not None
-        self.context.language = next(iter(self.original.languages.values()), "en")
-        await self.record()
-        return True
-
-    # The ending.
-
-    async def end(self, outcome: Outcome, error: Exception | None = None) -> RecorderError | None:
-        """Write the ending of a run that was stopped.
-
-        Gives back the error where the disk refuses even that.
-        """
-        try:
-            await self.finish(outcome, error)
-        except RecorderError as refused:
-            if self._recorder is not None:  # what was acknowledged stays readable
-                await in_thread(self._recorder.close)
-            return refused
-        finally:
-            self.interception_done.set()
-        return None
-
-    async def finish(self, outcome: Outcome, error: Exception | None = None) -> None:
-        """The last event and the summary file.
-
-        Does nothing where the run has its ending already.
-        """
-        if self.summary.finished is None and self._recorder is not None:
-            await finish_even_if_cancelled(self._finish(outcome, error))
-
-    async def _finish(self, outcome: Outcome, error: Exception | None) -> None:
-        seconds = time.perf_counter() - self._began
-        self._held.append(
-            RunFinished(
-                outcome=outcome, error=problem_of(error) if error else None, seconds=seconds
-            )
-        )
-        await self._flush(last=True)
-        self.interception_done.set()
-
-
-def _from_source(verdict: VerdictGiven | None, source: RunSummary | None) -> VerdictGiven | None:
-    """The verdict, with the run that it was first given in."""
-    if verdict is None or source is None or source.started is None:
-        return None
-    return verdict.model_copy(update={"source": verdict.source or source.started.run_id})
-
-
-def _nobody(_: Recorded | Event) -> None:
-    """Nobody follows yet."""
+def _installed(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # it runs from a folder that nobody installed
+        return "unknown"
 
 
 def _attached(name: str, path: str, image: Attachment) -> AttachmentWritten:

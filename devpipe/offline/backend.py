@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from devpipe.backends.base import Backend, Delta, Emit, Health, Progress
 from devpipe.errors import Rejected, UnknownName, nearest
@@ -60,7 +60,7 @@ Tell = Callable[[int, int], None]  # step, steps; raises where nobody waits any 
 class Procedural(Backend):
     """Writes by procedure and draws by rule."""
 
-    by_rule: ClassVar[bool] = True
+    procedural = True
 
     async def write(self, request: TextRequest, emit: Emit) -> TextResult:
         """The text as the named procedure rewrites it, streamed word by word."""

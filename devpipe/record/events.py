@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from devpipe.errors import DevpipeError
 from devpipe.values import Level, Outcome, Scalar, Stage, Task
 
 SCHEMA_VERSION = 1
@@ -42,6 +43,15 @@ class Problem(BaseModel):
     type: str
     message: str
     hint: str = ""
+
+
+def problem_of(error: BaseException) -> Problem:
+    """An error as data for the recording."""
+    name = type(error).__name__
+    if isinstance(error, DevpipeError):
+        return Problem(type=name, message=error.message, hint=error.hint)
+    hint = "This is a fault of devpipe: please report it."
+    return Problem(type=name, message=str(error) or name, hint=hint)
 
 
 class RunStarted(Event):
@@ -73,6 +83,8 @@ class RunStarted(Event):
     labels: dict[str, str] = {}
     batch: str = ""
     provenance: str = "full"
+    models: dict[str, str] = {}  # by task: the chain of text models that would be asked
+    fingerprint: dict[str, str] = {}  # by stage: the hash of all that its result was made of
     writer: str = ""  # the process that has the recording, filled in by the recorder
 
 
@@ -132,7 +144,7 @@ class AttemptStarted(Event):
     model: str = ""
     seed: int | None = None
     request: JsonObject = {}
-    request_id: str = ""  # of a medium: the name of the job at a backend that lets us choose it
+    request_id: str = ""  # the name of the job at a backend that lets us choose it
     sha256: str = ""  # of the request, as the verdict names it
     paid: bool = False
 

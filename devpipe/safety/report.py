@@ -12,18 +12,14 @@ import io
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from devpipe.aio import await_elsewhere
-from devpipe.engine.session import Work
+from devpipe.config.settings import Settings
 from devpipe.errors import UsageError
-from devpipe.stages import input as stage_1
+from devpipe.record.events import VerdictGiven
 from devpipe.text.clean import clean
-
-if TYPE_CHECKING:
-    from devpipe.engine.engine import Engine
 
 _Z = 1.959964  # 95 %
 _HINT = 'It needs the columns text,label and may have category; every label is "safe" or "unsafe".'
@@ -223,41 +219,34 @@ class Report:
                 )
 
 
+class ChecksTexts(Protocol):
+    """An engine, as far as a report asks it."""
+
+    settings: Settings
+
+    async def check_text(self, text: str, *, safety: str | None = None) -> VerdictGiven:
+        """The verdict of Stage 1 on a text, which is recorded nowhere."""
+
+
 async def report(
-    engine: Engine,
+    engine: ChecksTexts,
     cases: str | os.PathLike[str] | Iterable[Case],
     *,
     level: str | None = None,
     concurrency: int = 4,
 ) -> Report:
-    """Every text through Stage 1 as the engine's settings have it, at its level or a stricter one;
-    nothing is recorded.
+    """Every text through Stage 1 as the engine's settings have it; nothing is recorded.
 
-    `cases` is a CSV file (columns text, label, category) or values. Raises UsageError.
+    `level` is the engine's or a stricter one. `cases` is a CSV file (columns text, label, category)
+    or values. Raises UsageError.
     """
     chosen = read(cases) if isinstance(cases, str | os.PathLike) else list(cases)
     free = asyncio.Semaphore(concurrency)
 
     async def row(case: Case) -> dict[str, Any]:
-        request = engine.request(case.text, pipeline="passthrough", output="sketch", safety=level)
-        context = replace(
-            Work(request, settings=engine.settings, backends=engine.backends).context, **_UNRECORDED
-        )
         async with free:
-            _, verdict = await stage_1.run(context, request.texts)
+            verdict = await engine.check_text(case.text, safety=level)
         return asdict(case) | verdict.model_dump(include={*_TOLD}) | {"level": verdict.level}
 
-    async def rows() -> list[dict[str, Any]]:
-        return await asyncio.gather(*map(row, chosen))
-
-    asked = engine.submit(rows())
-    found = await await_elsewhere(asked, on_cancel=asked.cancel)
-    return Report(found[0]["level"], engine.settings.models["judge"], tuple(found))
-
-
-async def _written(*_: object) -> str:
-    """A report is no run: nothing of it is recorded."""
-    return ""
-
-
-_UNRECORDED: dict[str, Any] = {"record": _written, "hold": lambda *_: None, "write_text": _written}
+    rows = await asyncio.gather(*map(row, chosen))
+    return Report(rows[0]["level"], engine.settings.models["judge"], tuple(rows))

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from devpipe.aio import in_thread
-from devpipe.backends.base import Backend
 from devpipe.errors import NotAllowed, Rejected, Unavailable
 from devpipe.media.pictures import is_picture, seconds_of, size_of, sniff
 from devpipe.media.provenance import BY_MODEL, BY_PROCEDURE, Provenance, bare, plays, remuxer, stamp
 from devpipe.record.events import ArtifactWritten, VerdictGiven, Warned
 from devpipe.safety.check import is_strict
-from devpipe.stages.context import Context
+from devpipe.stages.request import RunRequest
+from devpipe.stages.services import Services
 from devpipe.values import Media, MediaRequest, MediaResult
 
 EXTENSIONS = {
@@ -54,78 +54,107 @@ def guard(request: MediaRequest, verdict: VerdictGiven | None) -> None:
         )
 
 
-async def run(context: Context, request: MediaRequest, verdict: VerdictGiven | None) -> MediaResult:
+async def run(
+    request: RunRequest,
+    services: Services,
+    media_request: MediaRequest,
+    verdict: VerdictGiven | None,
+) -> MediaResult:
     """Everything the backend made, on disk with its provenance.
 
     Nothing is sent without an allowing verdict for it.
     """
-    guard(request, verdict)
-    backend = context.backends[context.output.backend]
-    if context.provenance == "mark" and not backend.by_rule and request.medium != "image":
+    guard(media_request, verdict)
+    leaves_marked = request.provenance == "mark" and media_request.medium != "image"
+    if leaves_marked and services.media.depicts:
         remuxer()  # raises now, not after the work
-    started = context.media_attempt(request)
-    await context.record(
-        started
-    )  # the verdict held before it reaches the disk with it: nothing is sent earlier
-    result = await context.make(backend, request, started)
+    # the verdict that the journal keeps reaches the disk with the intent: nothing is sent earlier
+    result = await services.media.make(media_request, services.media_emitter())
     if result.refused:
         return result
-    media = await in_thread(_presentable, context, backend, result.media)
-    if not media:
+    made = _Made(request, services, media_request, result)
+    kept = await in_thread(_presentable, made)
+    if not kept:
         raise Rejected(
             "The backend made no file that can be kept.", hint="Try again, or another output."
         )
     written: list[ArtifactWritten] = []
 
     def files() -> list[tuple[str, bytes]]:
-        stamped = _stamped(context, backend, request, replace(result, media=media))
-        names = [
-            context.file_name(request.medium, EXTENSIONS.get(media.media_type, "bin"))
-            for media in stamped
-        ]
-        written.extend(
-            _written(name, media, started.attempt)
-            for name, media in zip(names, stamped, strict=True)
-        )
-        return [(name, media.data) for name, media in zip(names, stamped, strict=True)]
+        stamped = _stamped(made, kept)
+        for media in stamped:
+            extension = EXTENSIONS.get(media.media_type, "bin")
+            name = services.journal.file_name(media_request.medium, extension)
+            written.append(_written(name, media, result.attempt))
+        return [(one.path, media.data) for one, media in zip(written, stamped, strict=True)]
 
     try:
-        await context.write_files(files)
-    # a cancellation waits for the files: they are there, so their events belong to the recording
+        await services.journal.write_files(files)
     finally:
-        context.hold(*written)
+        # A cancellation waits for the files: they are there, so the recording names them.
+        services.journal.add(*written)
     return result
 
 
-def _presentable(context: Context, backend: Backend, made: tuple[Media, ...]) -> tuple[Media, ...]:
+class _Made:
+    """What a backend made, and who it was: the output's own, or one that stood in."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        services: Services,
+        media_request: MediaRequest,
+        result: MediaResult,
+    ) -> None:
+        self.request = request
+        self.journal = services.journal
+        self.result = result
+        self.output = request.outputs[result.place]
+        self.media_request = (media_request, *media_request.fallback)[result.place]
+        self.procedural = services.media.links[result.place].backend.procedural
+        self.only_marked = request.provenance == "mark"
+
+    def provenance(self) -> Provenance:
+        """What each file says of how it was made."""
+        asked = None
+        if not self.only_marked:
+            asked = self.journal.redact(
+                {
+                    **self.media_request.described(),
+                    "seed": self.media_request.seed,
+                    "output": self.output.name,
+                    "pipeline": self.request.pipeline.name,
+                }
+            )
+        model = self.result.model or self.media_request.model
+        return Provenance(
+            source_type=BY_PROCEDURE if self.procedural else BY_MODEL,
+            made_by=f"devpipe {self.output.backend}/{model}",
+            note=NOTES[self.procedural],
+            request=asked,
+        )
+
+
+def _presentable(made: _Made) -> tuple[Media, ...]:
     """What may be kept, by what it shows to be.
 
     Where nothing is shown unchecked, that is no text that came beside a picture, whatever it calls
-    itself: no verdict covers its
-    words. And where no text may leave, no file of a kind that cannot be freed of its maker's notes.
+    itself: no verdict covers its words. And where no text may leave, no file of a kind that cannot
+    be freed of its maker's notes.
     """
-    if backend.by_rule:
-        return made
-    found = [replace(media, media_type=_shown(media)) for media in made]
-    open_to = (
-        ()
-        if is_strict(context.level)
-        else ("text/",)
-        if context.provenance == "mark"
-        else ("text/", "application/")
-    )
-    kept = tuple(
-        media
-        for media in found
-        if media.media_type.startswith(("image/", "video/", "audio/", *open_to))
-    )
-    if len(kept) < len(found):
-        context.hold(
-            Warned(
-                stage="generation",
-                message=f"{len(found) - len(kept)} of {len(found)} files not kept: {UNKEPT}",
-            )
-        )
+    if made.procedural:
+        return made.result.media
+    kinds = ["image/", "video/", "audio/"]
+    if not is_strict(made.request.level):
+        kinds.append("text/")
+        if not made.only_marked:
+            kinds.append("application/")
+    found = [replace(media, media_type=_shown(media)) for media in made.result.media]
+    kept = tuple(media for media in found if media.media_type.startswith(tuple(kinds)))
+    left = len(found) - len(kept)
+    if left:
+        message = f"{left} of {len(found)} files not kept: {UNKEPT}"
+        made.journal.add(Warned(stage="generation", message=message))
     return kept
 
 
@@ -144,45 +173,22 @@ def _shown(media: Media) -> str:
     return kind if whole else "application/octet-stream"
 
 
-def _stamped(
-    context: Context, backend: Backend, request: MediaRequest, result: MediaResult
-) -> list[Media]:
+def _stamped(made: _Made, kept: tuple[Media, ...]) -> list[Media]:
     """The files with their provenance inside, their type and size read from the bytes."""
-    full = context.provenance == "full"
-    provenance = Provenance(
-        source_type=BY_PROCEDURE if backend.by_rule else BY_MODEL,
-        made_by=f"devpipe {context.output.backend}/{result.model or request.model}",
-        note=NOTES[backend.by_rule],
-        request=(
-            context.redact(
-                {
-                    **request.described(),
-                    "seed": request.seed,
-                    "output": context.output.name,
-                    "pipeline": context.pipeline.name,
-                }
-            )
-            if full
-            else None
-        ),
-    )
-    kinds = [_kind(media) if backend.by_rule else media.media_type for media in result.media]
-    if not any(
-        _fits(media.data, kind, request.medium)
-        for media, kind in zip(result.media, kinds, strict=True)
-    ):  # others came with it
+    medium = made.media_request.medium
+    kinds = [_kind(media) if made.procedural else media.media_type for media in kept]
+    fitting = [_fits(media.data, kind, medium) for media, kind in zip(kept, kinds, strict=True)]
+    if not any(fitting):  # others may come beside what was asked for
         problem = (
-            f"The backend made {', '.join(dict.fromkeys(kinds))}, and nothing that is"
-            f" {request.medium}."
+            f"The backend made {', '.join(dict.fromkeys(kinds))}, and nothing that is {medium}."
         )
         raise Rejected(problem, hint="Correct the output config's medium, or what it is made by.")
-    bared = [
-        media.data if backend.by_rule else _bare(context, media.data) for media in result.media
-    ]
-    return [
-        _identified(media, kind, stamp(data, kind, provenance))
-        for media, kind, data in zip(result.media, kinds, bared, strict=True)
-    ]
+    provenance = made.provenance()
+    stamped = []
+    for media, kind in zip(kept, kinds, strict=True):
+        data = media.data if made.procedural else _bare(made, media.data)
+        stamped.append(_identified(media, kind, stamp(data, kind, provenance)))
+    return stamped
 
 
 def _fits(data: bytes, kind: str, medium: str) -> bool:
@@ -191,12 +197,12 @@ def _fits(data: bytes, kind: str, medium: str) -> bool:
     return kind in EXTENSIONS and (moves or kind.startswith(FITTING.get(medium, ())))
 
 
-def _bare(context: Context, data: bytes) -> bytes:
+def _bare(made: _Made, data: bytes) -> bytes:
     """A file without what its maker noted in it: the prompt, the name of the job."""
     try:
         return bare(data)
     except Unavailable:
-        if context.provenance == "mark":
+        if made.only_marked:
             raise
         return data
 
@@ -225,7 +231,7 @@ def _identified(media: Media, found: str, data: bytes) -> Media:
     )
 
 
-def _written(name: str, media: Media, attempt: int) -> ArtifactWritten:
+def _written(name: str, media: Media, attempt: int | None) -> ArtifactWritten:
     return ArtifactWritten(
         path=name,
         media_type=media.media_type,

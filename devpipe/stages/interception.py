@@ -1,112 +1,122 @@
-"""Stage 2: the pipeline's steps rewrite the text, each step and each iteration a recorded text of
-its own.
-"""
+"""Stage 2: the pipeline's steps rewrite the text; each step and iteration is a recorded text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from devpipe.config.chains import Candidate
 from devpipe.config.models import Step
 from devpipe.errors import Rejected
 from devpipe.record.events import TextWritten
-from devpipe.stages.context import Context, Where
-from devpipe.stages.input import Texts, final_text
+from devpipe.stages.journal import Where, add_partial
+from devpipe.stages.request import RunRequest
+from devpipe.stages.services import BY_PROCEDURE, Services
+from devpipe.stages.texts import Author, Texts, final_text
 from devpipe.text.chatter import missing_words, read_parts
 from devpipe.values import TextRequest, TextResult, derived_seed
 
 
-async def run(context: Context, texts: Texts, *, instruction: str = "") -> Texts:
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One iteration of one step; the last one of all gives the stage's result."""
+
+    step: Step
+    iteration: int
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The texts that came of one request, by part, and the result that held them."""
+
+    texts: Mapping[str, str]
+    result: TextResult
+
+
+async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
     """The rewritten texts. A pipeline without steps passes them on as they are."""
-    current = texts
-    for step in context.pipeline.steps:
+    turns = _turns(request.pipeline.steps)
+    if not turns:
+        await _pass_on(services, texts)
+        return texts
+    for turn in turns:
+        texts = await _rewritten(request, services, turn, texts)
+    return texts
+
+
+def _turns(steps: tuple[Step, ...]) -> list[_Turn]:
+    """Every iteration of every step, in order."""
+    turns = []
+    for step in steps:
         for iteration in range(step.iterations):
-            last = step is context.pipeline.steps[-1] and iteration == step.iterations - 1
-            current = await _rewrite(context, step, iteration, current, instruction, last=last)
-    if not context.pipeline.steps:
-        for part, text in texts.by_part.items():
-            context.hold(
-                await final_text(
-                    context, "interception", part, text, texts.languages[part], by="rule"
-                )
-            )
-    return current
+            last = step is steps[-1] and iteration == step.iterations - 1
+            turns.append(_Turn(step, iteration, last))
+    return turns
 
 
-async def _rewrite(
-    context: Context, step: Step, iteration: int, texts: Texts, instruction: str, *, last: bool
-) -> Texts:
-    """One iteration of one step over all texts, recorded when all of them are there."""
-    written, languages, told = dict[str, str](), dict[str, str](), dict[str, Any]()
-    for part, text in _asked(step, texts).items():
+async def _pass_on(services: Services, texts: Texts) -> None:
+    for part, text in texts.by_part.items():
         language = texts.languages[part]
-        target = _target_language(context, step, iteration, language)
-        request = _request(context, step, iteration, part, text, language, target, instruction)
-        where = Where("interception", step.name, iteration, part)
-        answers, result, candidate = (
-            await _split(context, request, where)
-            if step.parts
-            else await _whole(context, request, where)
-        )
-        written |= answers
-        languages |= dict.fromkeys(answers, target)
-        by = "procedure" if candidate.by_procedure else "model"
-        told |= {name: {"by": by, "raw": result.raw} for name in answers}
-    for part, answer in written.items():
-        fields = {"step": step.name, "iteration": iteration} | told[part]
-        if last:
-            context.hold(
-                await final_text(context, "interception", part, answer, languages[part], **fields)
-            )
-        else:
-            context.hold(
-                TextWritten(
-                    stage="interception", part=part, text=answer, language=languages[part], **fields
-                )
-            )
-    return Texts(written, languages)
+        final = await final_text(services.journal, "interception", part, text, language, by="rule")
+        services.journal.add(final)
 
 
-_Answer = tuple[Mapping[str, str], TextResult, Candidate]  # by part, as it came, by whom
+async def _rewritten(request: RunRequest, services: Services, turn: _Turn, texts: Texts) -> Texts:
+    """All texts after one turn, recorded when all of them are there."""
+    by_part: dict[str, str] = {}
+    languages: dict[str, str] = {}
+    results: dict[str, TextResult] = {}
+    for part, text in _asked(turn.step, texts).items():
+        text_request = _text_request(request, turn, part, text, texts)
+        where = Where("interception", turn.step.name, turn.iteration, part)
+        answer = await _answer(services, text_request, where)
+        for name, written in answer.texts.items():
+            by_part[name] = written
+            languages[name] = text_request.output_language
+            results[name] = answer.result
+    rewritten = Texts(by_part, languages, texts.spoken)
+    for part, result in results.items():
+        services.journal.add(await _written(services, turn, rewritten, part, result))
+    return rewritten
 
 
-async def _whole(context: Context, request: TextRequest, where: Where) -> _Answer:
-    result, candidate = await context.ask(request, where)
-    return {where.part: result.text}, result, candidate
+async def _answer(services: Services, request: TextRequest, where: Where) -> _Answer:
+    if request.parts:
+        return await _split(services, request, where)
+    result = await services.text.write(request, where)
+    return _Answer({where.part: result.text}, result)
 
 
-async def _split(context: Context, request: TextRequest, where: Where) -> _Answer:
+async def _split(services: Services, request: TextRequest, where: Where) -> _Answer:
     """The parts that are not empty.
 
     A model's must hold every word of the text; it is told once what is wrong, then Rejected is
     raised.
     """
-    result, candidate = await context.ask(request, where)
+    result = await services.text.write(request, where)
     try:
-        parts = _parts(request, result, candidate)
+        parts = _parts(request, result)
     except Rejected as wrong:
-        context.partial(where, result.text)
-        told = f"{request.instruction}\n\nYour first answer was wrong. {wrong}"
-        again = replace(request, instruction=told, seed=derived_seed(request.seed, "again"))
-        result, candidate = await context.ask(again, where)
-        parts = _parts(request, result, candidate)
+        add_partial(services.journal, where, result.text)
+        instruction = f"{request.instruction}\n\nYour first answer was wrong. {wrong}"
+        seed = derived_seed(request.seed, "again")
+        again = replace(request, instruction=instruction, seed=seed)
+        result = await services.text.write(again, where)
+        parts = _parts(request, result)
     raw = "" if result.parts else result.raw or result.text
-    return (
-        {name: text for name, text in parts.items() if text.strip()},
-        replace(result, raw=raw),
-        candidate,
-    )
+    texts = {name: text for name, text in parts.items() if text.strip()}
+    return _Answer(texts, replace(result, raw=raw))
 
 
-def _parts(request: TextRequest, result: TextResult, candidate: Candidate) -> Mapping[str, str]:
+def _parts(request: TextRequest, result: TextResult) -> Mapping[str, str]:
     """The parts of an answer. Raises Rejected for one that cannot be read, or that lost words."""
     parts = result.parts or read_parts(result.text, request.parts)
-    same = request.output_language == request.language and not candidate.by_procedure
-    if same and (missing := missing_words(request.text, parts)):
-        hint = "Every word of the text belongs into one of the parts."
-        raise Rejected(f"These words are missing: {', '.join(missing)[:500]}.", hint=hint)
+    by_model = result.backend != BY_PROCEDURE
+    if by_model and request.output_language == request.language:
+        missing = missing_words(request.text, parts)
+        if missing:
+            hint = "Every word of the text belongs into one of the parts."
+            raise Rejected(f"These words are missing: {', '.join(missing)[:500]}.", hint=hint)
     return parts
 
 
@@ -118,36 +128,66 @@ def _asked(step: Step, texts: Texts) -> dict[str, str]:
     return {first: "\n".join(texts.by_part.values())}
 
 
-def _target_language(context: Context, step: Step, iteration: int, language: str) -> str:
-    """The language of this iteration: the step's own while it passes through languages, at the end
-    the output's.
-    """
-    if step.languages and iteration < step.iterations - 1:
-        return step.languages[iteration % len(step.languages)]
-    if step.output_language == "same":
-        return context.language if step.languages else language
-    return step.output_language
-
-
-def _request(
-    context: Context,
-    step: Step,
-    iteration: int,
-    part: str,
-    text: str,
-    language: str,
-    target: str,
-    instruction: str,
+def _text_request(
+    request: RunRequest, turn: _Turn, part: str, text: str, texts: Texts
 ) -> TextRequest:
+    step = turn.step
+    language = texts.languages[part]
     own = step.instruction.in_(language) if step.instruction else ""
     return TextRequest(
         "split" if step.parts else "interception",
         text,
-        instruction=f"{own}\n\n{instruction}".strip(),
+        instruction=f"{own}\n\n{request.instruction}".strip(),
         language=language,
-        output_language=target,
-        seed=derived_seed(context.text_seed, step.name, iteration, part),
+        output_language=_target_language(turn, language, texts.person_language),
+        seed=derived_seed(request.text_seed, step.name, turn.iteration, part),
         procedure=step.procedure,
         temperature=step.temperature,
         parts=step.parts,
+    )
+
+
+def _target_language(turn: _Turn, language: str, person_language: str) -> str:
+    """The language in which this turn answers.
+
+    A step that passes through languages has one for each iteration but its last, which answers in
+    the output's language; "same" then means the person's.
+    """
+    step = turn.step
+    if step.languages and turn.iteration < step.iterations - 1:
+        return step.languages[turn.iteration % len(step.languages)]
+    if step.output_language != "same":
+        return step.output_language
+    return person_language if step.languages else language
+
+
+async def _written(
+    services: Services, turn: _Turn, texts: Texts, part: str, result: TextResult
+) -> TextWritten:
+    """The event of one rewritten text."""
+    text = texts.by_part[part]
+    language = texts.languages[part]
+    step = turn.step.name
+    by: Author = "procedure" if result.backend == BY_PROCEDURE else "model"
+    if not turn.last:
+        return TextWritten(
+            stage="interception",
+            part=part,
+            text=text,
+            language=language,
+            step=step,
+            iteration=turn.iteration,
+            by=by,
+            raw=result.raw,
+        )
+    return await final_text(
+        services.journal,
+        "interception",
+        part,
+        text,
+        language,
+        by=by,
+        step=step,
+        iteration=turn.iteration,
+        raw=result.raw,
     )

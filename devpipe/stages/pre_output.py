@@ -1,89 +1,114 @@
-"""Stage 3: what exactly would be sent, and may it? The verdict is bound to the hash of
-every field.
-"""
+"""Stage 3: what exactly would be sent, and may it? The verdict is bound to the hash of it all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from devpipe.config.models import OutputConfig
 from devpipe.errors import UsageError
 from devpipe.record.events import VerdictGiven, Warned
-from devpipe.safety.check import covers, is_strict, policy_version
+from devpipe.safety.check import is_strict
 from devpipe.safety.policy import NEGATIVE
-from devpipe.stages.context import Context, Where
-from devpipe.stages.input import Texts, final_text, translated
-from devpipe.values import Attachment, MediaRequest, Scalar, TextRequest, canonical_sha256
+from devpipe.stages.journal import Where
+from devpipe.stages.request import RunRequest
+from devpipe.stages.services import Services
+from devpipe.stages.texts import Texts, final_text
+from devpipe.stages.translation import translated, translation_request
+from devpipe.values import Level, MediaRequest, Scalar, canonical_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an earlier run has of Stage 3: its texts as fitted and translated, and its verdict."""
+
+    texts: Texts | None = None
+    verdict: VerdictGiven | None = None
+
+
+NOTHING_BEFORE = Before()
 
 
 async def run(
-    context: Context,
+    request: RunRequest,
+    services: Services,
     texts: Texts,
     *,
     original: Texts,
-    images: Mapping[str, Attachment],
-    parameters: Mapping[str, Scalar],
-    ready: Texts | None = None,
-    reuse: VerdictGiven | None = None,
+    before: Before = NOTHING_BEFORE,
 ) -> tuple[MediaRequest, VerdictGiven]:
     """The request for Stage 4 and the verdict on it.
 
-    A reused verdict counts only for the same text, level and policy.
-
-    `ready`: the texts as an earlier run has fitted and translated them for this output.
+    An earlier verdict is reused only if it still holds for exactly this request.
     """
-    fitted = ready or fit(texts, context.media_pipeline.texts, original)
-    if ready is None and _is_foreign(context, fitted):
-        before = await context.verdict(
-            fitted.by_part,
-            stage="pre_output",
-            sha256=canonical_sha256(fitted.by_part),
-            needs_judge=False,
+    missing = services.media.missing
+    if missing is not None:
+        raise missing
+    fitted = before.texts or fit(texts, request.media_pipeline.texts, original)
+    if before.texts is None and _needs_translation(request, services, fitted):
+        sha256 = canonical_sha256(dict(fitted.by_part))
+        verdict = await services.safety.verdict(
+            fitted.by_part, stage="pre_output", sha256=sha256, language=original.person_language
         )
-        if not before.allowed:  # no model is asked to translate what may not be made
-            context.hold(before)
-            return _request(context, fitted, images, parameters), before
-        fitted = await _translated(context, fitted)
-    request = _request(context, fitted, images, parameters)
-    sha256 = request.sha256()
-    by_rule = context.backends[context.output.backend].by_rule
-    verdict = await still_valid(context, reuse, sha256)
-    if verdict and verdict.method == "rules" and not by_rule and is_strict(context.level):
-        verdict = None  # it was given to a backend that draws by rule: this one needs a judge
-    if verdict is None:
-        verdict = await context.verdict(
-            _checked(context, request, parameters),
-            stage="pre_output",
-            sha256=sha256,
-            needs_judge=not by_rule,
-        )
-    sent = [
-        await final_text(context, "pre_output", part, text, fitted.languages[part], by="rule")
-        for part, text in fitted.by_part.items()
-        if text != texts.by_part.get(part)
-    ]
-    context.hold(*sent, verdict)
-    return request, verdict
+        if not verdict.allowed:  # no model is asked to translate what may not be made
+            services.journal.add(verdict)
+            return _media_request(request, fitted), verdict
+        fitted = await _translated(request, services, fitted)
+    media_request = _media_request(request, fitted)
+    verdict = await _verdict(request, services, media_request, original, before.verdict)
+    for part, text in fitted.by_part.items():
+        if text != texts.by_part.get(part):
+            language = fitted.languages[part]
+            final = await final_text(
+                services.journal, "pre_output", part, text, language, by="rule"
+            )
+            services.journal.add(final)
+    services.journal.add(verdict)
+    return media_request, verdict
+
+
+async def _verdict(
+    request: RunRequest,
+    services: Services,
+    media_request: MediaRequest,
+    original: Texts,
+    earlier: VerdictGiven | None,
+) -> VerdictGiven:
+    """The earlier verdict where it still holds, else a new one."""
+    sha256 = media_request.sha256()
+    depicts = services.media.depicts
+    if earlier is not None:
+        holds = await services.safety.verdict_still_holds(earlier, sha256)
+        # one by rules alone was given to a backend that draws by rule; this one needs a judge
+        too_weak = earlier.method == "rules" and depicts and is_strict(request.level)
+        if holds and not too_weak:
+            return earlier
+    return await services.safety.verdict(
+        _words_sent(request, media_request),
+        stage="pre_output",
+        sha256=sha256,
+        language=original.person_language,
+        needs_judge=depicts,
+    )
 
 
 def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     """The texts under the names that the media pipeline takes.
 
     Two parts for an output that takes one are joined. One text for an output that takes two: the
-    second is what the
-    person wrote, so that a fusion lies between what was said and what was made of it.
+    second is what the person wrote, so that a fusion lies between what was said and what was made
+    of it.
     """
-    by_part, languages = dict(texts.by_part), dict(texts.languages)
+    by_part = dict(texts.by_part)
+    languages = dict(texts.languages)
     if len(wanted) == 1 and len(by_part) > 1:
-        return Texts(
-            {wanted[0]: ", ".join(by_part.values())}, {wanted[0]: next(iter(languages.values()))}
-        )
+        joined = ", ".join(by_part.values())
+        return Texts({wanted[0]: joined}, {wanted[0]: next(iter(languages.values()))})
     if len(wanted) == 2 and wanted[1] not in by_part:
-        by_part[wanted[1]], languages[wanted[1]] = (
-            original.by_part["prompt"],
-            original.languages["prompt"],
-        )
-    if missing := [name for name in wanted if name not in by_part]:
+        by_part[wanted[1]] = original.by_part["prompt"]
+        languages[wanted[1]] = original.languages["prompt"]
+    missing = [name for name in wanted if name not in by_part]
+    if missing:
         raise UsageError(
             f"The output takes the text(s) {', '.join(missing)}, which nobody gave.",
             hint="Give them by name.",
@@ -93,102 +118,105 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     )
 
 
-def _with_negative(context: Context, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The parameters, the level's negative prompt added where the output takes one."""
-    ours = NEGATIVE.get(context.level, "")
-    if "negative_prompt" not in context.output.parameters or not ours:
-        return dict(parameters)
-    given = str(parameters.get("negative_prompt") or "")
-    return dict(parameters) | {
-        "negative_prompt": given if ours in given else f"{given}, {ours}".strip(", ")
-    }
+def _media_request(request: RunRequest, texts: Texts) -> MediaRequest:
+    """What would be sent to the output's backend, and to each that stands in for it."""
+    first, *others = [_for_output(request, output, texts) for output in request.outputs]
+    return replace(first, fallback=tuple(others))
 
 
-def _checked(
-    context: Context, request: MediaRequest, parameters: Mapping[str, Scalar]
-) -> dict[str, str]:
-    """Every word that would be sent, without those that are ours: the level's negative prompt, and
-    what the config says by default.
-    """
-    defaults = {name: parameter.default for name, parameter in context.output.parameters.items()}
-    words = {
-        name: value
-        for name, value in parameters.items()
-        if isinstance(value, str) and value != defaults.get(name)
-    }
-    return {
-        **request.texts,
-        **{f"parameter {name}": value for name, value in words.items()},
-    }  # one may be called like a text
-
-
-def _request(
-    context: Context,
-    texts: Texts,
-    images: Mapping[str, Attachment],
-    parameters: Mapping[str, Scalar],
-) -> MediaRequest:
+def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> MediaRequest:
+    parameters = request.parameters
+    if output is not request.output:
+        parameters = fallback_parameters(output, request.asked)
     return MediaRequest(
-        medium=context.output.medium,
-        model=context.output.model,
+        medium=output.medium,
+        model=output.model,
         texts=dict(texts.by_part),
-        images=dict(images),
-        parameters=_with_negative(context, parameters),
-        style=context.pipeline.style,
+        images=dict(request.images),
+        parameters=_with_negative(output, parameters, request.level),
+        style=request.pipeline.style,
         languages=dict(texts.languages),
-        workflow=context.output.workflow(),
+        workflow=output.workflow(),
+        boundary=request.boundary,
+        level=request.level,
+        idempotency_key=canonical_sha256([request.run_id, output.name]),
     )
 
 
-def _is_foreign(context: Context, texts: Texts) -> bool:
+def fallback_parameters(output: OutputConfig, asked: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The parameters of an output that stands in: those asked that it takes, else its own."""
+    taken = {}
+    for name, declared in output.parameters.items():
+        value = asked.get(name, declared.default)
+        if declared.problem(value):
+            value = declared.default
+        taken[name] = declared.cast(value)
+    return taken
+
+
+def _with_negative(
+    output: OutputConfig, parameters: Mapping[str, Scalar], level: Level
+) -> dict[str, Scalar]:
+    """The parameters, the level's negative prompt added where the output takes one."""
+    ours = NEGATIVE.get(level, "")
+    if "negative_prompt" not in output.parameters or not ours:
+        return dict(parameters)
+    given = str(parameters.get("negative_prompt") or "")
+    if ours not in given:
+        given = f"{given}, {ours}".strip(", ")
+    return {**parameters, "negative_prompt": given}
+
+
+def _words_sent(request: RunRequest, media_request: MediaRequest) -> dict[str, str]:
+    """Every word that would be sent to anybody, without those that are ours.
+
+    Ours are the level's negative prompt, and what a config says by default. A parameter may be
+    called like a text: its name says that it is one.
+    """
+    words = dict(media_request.texts)
+    for name, value in request.parameters.items():
+        declared = request.output.parameters.get(name)
+        if isinstance(value, str) and (declared is None or value != declared.default):
+            words[f"parameter {name}"] = value
+    for output in request.fallbacks:
+        for name, value in fallback_parameters(output, request.asked).items():
+            if isinstance(value, str) and value != output.parameters[name].default:
+                words[f"parameter {name} of {output.name}"] = value
+    return words
+
+
+def _needs_translation(request: RunRequest, services: Services, texts: Texts) -> bool:
     """Whether the output asks for another language, and a text model is there to translate.
 
     Where it is not, that is recorded.
     """
-    target = context.output.translate_to
+    target = request.output.translate_to
     if not target or all(language == target for language in texts.languages.values()):
         return False
-    if not context.has_model("translate"):
-        skipped = (
-            f"Translation to {target!r}, which {context.output.name} is made for, skipped: no text"
-            " model is set"
-        )
-        context.hold(Warned(stage="pre_output", message=f"{skipped} (DEVPIPE_MODEL_TRANSLATE)."))
-        return False
-    return True
-
-
-async def still_valid(
-    context: Context, verdict: VerdictGiven | None, sha256: str
-) -> VerdictGiven | None:
-    """The verdict, if it allows exactly this by the level, the lists and the judge of today."""
-    if verdict is None:
-        return None
-    policy, digest = (
-        policy_version(context.level, judge=context.models["judge"]),
-        await context.judge_digest(),
+    if services.text.has_model("translate"):
+        return True
+    message = (
+        f"Translation to {target!r}, which {request.output.name} is made for, skipped: no text"
+        " model is set (DEVPIPE_MODEL_TRANSLATE)."
     )
-    covered = digest is not None and covers(
-        verdict, sha256=sha256, level=context.level, policy=policy, digest_now=digest
-    )
-    return verdict if covered else None
+    services.journal.add(Warned(stage="pre_output", message=message))
+    return False
 
 
-async def _translated(context: Context, texts: Texts) -> Texts:
+async def _translated(request: RunRequest, services: Services, texts: Texts) -> Texts:
     """The texts in the language the output asks for."""
-    target = context.output.translate_to
-    by_part, languages = dict(texts.by_part), dict(texts.languages)
+    target = request.output.translate_to
+    by_part = dict(texts.by_part)
+    languages = dict(texts.languages)
     for part, text in texts.by_part.items():
-        if languages[part] != target:
-            where, seeded = (
-                Where("pre_output", step="translate", part=part),
-                ("translate", context.output.name, part),
-            )
-            request = TextRequest(
-                "translate", text, language=languages[part], output_language=target
-            )
-            by_part[part], languages[part] = (
-                await translated(context, request, where, seeded),
-                target,
-            )
-    return replace(texts, by_part=by_part, languages=languages)
+        if languages[part] == target:
+            continue
+        by_part[part] = await translated(
+            services,
+            translation_request(text, languages[part], target),
+            Where("pre_output", step="translate", part=part),
+            text_seed=request.text_seed,
+            names=("translate", request.output.name, part),
+        )
+        languages[part] = target
+    return Texts(by_part, languages, texts.spoken)

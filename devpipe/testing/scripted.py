@@ -44,18 +44,18 @@ class ScriptedBackend(Backend):
     return a coroutine: that is how a script waits for a test).
     """
 
-    by_rule = True
+    procedural = True
 
     def __init__(
         self,
         answers: Iterable[ScriptedAnswer],
         *,
-        by_rule: bool = True,
+        procedural: bool = True,
         settings: Settings | None = None,
     ) -> None:
         super().__init__(settings or settings_for_tests(Path(".")))
         self.answers = list(answers)
-        self.by_rule = by_rule  # type: ignore[misc]  # each script decides for itself
+        self.procedural = procedural
         self.requests: list[TextRequest | MediaRequest] = []
         self.cancelled = 0
         self.closed = 0

@@ -16,7 +16,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-from devpipe.engine.run import Happening, Run
+from devpipe.engine.events import LiveEvent
+from devpipe.engine.run import Run
 from devpipe.errors import DevpipeError
 from devpipe.record.events import Event, Recorded
 from devpipe.record.reader import Recording
@@ -83,10 +84,10 @@ def follow(
         display(alert := HTML())  # type: ignore[no-untyped-call]
     summary = RunSummary()
 
-    def take(happening: Happening) -> None:
-        if isinstance(happening, Recorded):
-            summary.add(happening)
-        on_event(summary, happening.event if isinstance(happening, Recorded) else happening)
+    def take(event: LiveEvent) -> None:
+        if isinstance(event, Recorded):
+            summary.add(event)
+        on_event(summary, event.event if isinstance(event, Recorded) else event)
 
     def ended() -> None:
         if summary.finished is None and isinstance(run, Run) and run.failure is not None:

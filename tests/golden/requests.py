@@ -28,7 +28,7 @@ PROMPTS = (
 )
 BLOCKED = ("a nude woman", "wie baue ich eine Bombe")
 UNTOLD = {  # differs from run to run, or tells of the machine
-    "run_id", "seconds", "software", "writer", "request_id", "parent", "source", "config_sha256", "fingerprint", "fingerprints",
+    "run_id", "seconds", "software", "writer", "request_id", "parent", "source", "config_sha256",
 }  # fmt: skip
 
 
@@ -39,12 +39,17 @@ def told(value: Any) -> Any:
     return [told(item) for item in value] if isinstance(value, list) else value
 
 
+LATER = ("models", "fingerprint")  # fields of run_started that these hashes are older than
+
+
 def sha256_of(run: Any) -> str:
     """Hash of a run's events and files."""
-    events = [
-        told(one.event.model_dump(mode="json", exclude_defaults=True)) | {"type": one.event.type}
-        for one in run.events
-    ]
+    events = []
+    for recorded in run.events:
+        event = recorded.event.model_dump(mode="json", exclude_defaults=True)
+        if recorded.event.type == "run_started":
+            event = {name: value for name, value in event.items() if name not in LATER}
+        events.append(told(event) | {"type": recorded.event.type})
     spelled = json.dumps(events, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(
         b"\n".join([spelled.encode(), *(file.read_bytes() for file in run.files)])

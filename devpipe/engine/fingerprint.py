@@ -1,0 +1,216 @@
+"""What makes a result what it is: one identity, computed here and nowhere else.
+
+Batch ("this cell is done"), regenerate ("this stage is untouched"), replay ("the same again"),
+resume and a cache ask it, and nothing else. Names, paths and titles are never part of it: an edited
+pipeline file is another pipeline, a renamed one is the same. Level, policy and judge are not part
+of it either: they are the verdict's own identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from devpipe.config.chains import Chain
+from devpipe.config.models import InterceptionPipeline
+from devpipe.record.summary import RunSummary
+from devpipe.stages.request import RunRequest
+from devpipe.values import STAGES, Stage, Task, canonical_sha256
+
+# Raise a stage's number where a change of ours alters what it makes of equal values.
+STAGE_VERSIONS: Mapping[Stage, int] = {
+    "input": 1,
+    "interception": 1,
+    "pre_output": 1,
+    "generation": 1,
+}
+Parts = Mapping[str, Any]  # JSON values by their names
+Digests = Mapping[tuple[str, str], str]  # by backend and model: the weights' identity, "" unknown
+
+
+class Match(Enum):
+    """What a comparison with a recorded run says."""
+
+    SAME = "same"
+    UNVERIFIED = "unverified"  # equal as far as can be known now
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The parts of which each stage's result was made, by stage."""
+
+    parts: Mapping[Stage, Parts]
+
+    def by_stage(self) -> dict[str, str]:
+        """The hash of each stage, of its parts and of the stages before: what a recording keeps.
+
+        A stage of which a part is not known (a seed that is not drawn yet) has none, nor have
+        those after it.
+        """
+        hashes: dict[str, str] = {}
+        before = ""
+        for stage in STAGES:
+            parts = self.parts[stage]
+            if UNKNOWN in parts.values():
+                break
+            before = canonical_sha256([before, dict(parts)])
+            hashes[stage] = before
+        return hashes
+
+    def sha256(self) -> str | None:
+        """The hash of the whole run; None where a part of it is unknown."""
+        return self.by_stage().get("generation")
+
+    def differences(self, other: Fingerprint) -> dict[Stage, tuple[str, ...]]:
+        """The names of the parts that differ, by stage; of what one side does not know, none."""
+        found: dict[Stage, tuple[str, ...]] = {}
+        for stage in STAGES:
+            mine, theirs = self.parts[stage], other.parts[stage]
+            names = [name for name in {**mine, **theirs} if _differ(mine, theirs, name)]
+            if names:
+                found[stage] = tuple(names)
+        return found
+
+    def first_difference(self, other: Fingerprint) -> Stage | None:
+        """The first stage whose result would be made of something else."""
+        return next(iter(self.differences(other)), None)
+
+    def without_models(self) -> Fingerprint:
+        """The same, whoever would be asked: for a derived run, which reads what was recorded."""
+        parts = {
+            stage: {name: value for name, value in values.items() if name not in MODEL_PARTS}
+            for stage, values in self.parts.items()
+        }
+        return Fingerprint(parts)
+
+
+_TASKS: tuple[Task, ...] = ("translate", "interception", "judge", "split")
+MODEL_PARTS = frozenset({"translator", "models", "output_translator"})
+UNKNOWN = None  # the value of a part that a recording does not tell
+
+
+def _differ(mine: Parts, theirs: Parts, name: str) -> bool:
+    if name not in mine or name not in theirs:
+        return False
+    one, other = mine[name], theirs[name]
+    return one is not UNKNOWN and other is not UNKNOWN and one != other
+
+
+def fingerprint_of(request: RunRequest, chains: Mapping[Task, str] | None) -> Fingerprint:
+    """The fingerprint of what a request asks; `chains` are the text models by task.
+
+    Without chains, who would be asked is unknown.
+    """
+    pipeline = request.pipeline
+    return Fingerprint(
+        {
+            "input": {
+                "version": STAGE_VERSIONS["input"],
+                "texts": dict(request.texts),
+                "instruction": request.instruction,
+                "translate": pipeline.translate,
+                "correct": pipeline.correct,
+                "translator": _translator(chains, pipeline.translate or pipeline.correct),
+                "translation_seed": request.text_seed if _readies(pipeline) else 0,
+            },
+            "interception": {
+                "version": STAGE_VERSIONS["interception"],
+                "pipeline": pipeline.rewriting_sha256,
+                "text_seed": request.text_seed if pipeline.steps else 0,
+                "models": _rewriters(chains, pipeline),
+                "edited": dict(request.edited),
+            },
+            "pre_output": {
+                "version": STAGE_VERSIONS["pre_output"],
+                "style": pipeline.style,
+                "output": [output.making_sha256 for output in request.outputs],
+                "takes": list(request.media_pipeline.texts),
+                "parameters": dict(request.parameters),
+                "images": {name: image.sha256 for name, image in request.images.items()},
+                "output_translator": _translator(chains, bool(request.output.translate_to)),
+            },
+            "generation": {"version": STAGE_VERSIONS["generation"], "seed": request.seed},
+        }
+    )
+
+
+def chains_of(request: RunRequest, today: Mapping[Task, str]) -> Mapping[Task, str] | None:
+    """Who makes the texts of a run, by task: the models of today, or those of its source.
+
+    None where the run takes texts over from a recording that does not say who made them.
+    """
+    source = request.source
+    if source is None or source.started is None or STAGES.index(request.first_stage) < 2:
+        return today
+    return recorded_chains(source)
+
+
+def recorded_chains(summary: RunSummary) -> Mapping[Task, str] | None:
+    """The text models that a recording names; None in those of a time before they were named."""
+    started = summary.started
+    if started is None or not started.models:
+        return None
+    return {"judge": "", **{task: started.models.get(task, "") for task in _TASKS}}
+
+
+def _readies(pipeline: InterceptionPipeline) -> bool:
+    return pipeline.translate or pipeline.correct
+
+
+def _translator(chains: Mapping[Task, str] | None, needed: bool) -> str | None:
+    if not needed:
+        return ""
+    return _spelled(chains, "translate")
+
+
+def _rewriters(
+    chains: Mapping[Task, str] | None, pipeline: InterceptionPipeline
+) -> dict[str, str] | None:
+    """Who would rewrite the text, by task."""
+    if chains is None:
+        return UNKNOWN
+    tasks: list[Task] = ["split" if step.parts else "interception" for step in pipeline.steps]
+    return {task: str(Chain.read(chains[task])) for task in tasks}
+
+
+def _spelled(chains: Mapping[Task, str] | None, task: Task) -> str | None:
+    return UNKNOWN if chains is None else str(Chain.read(chains[task]))
+
+
+def models_asked(request: RunRequest, chains: Mapping[Task, str]) -> set[tuple[str, str]]:
+    """Backend and model of everybody whose weights decide what a request's result is.
+
+    Of each chain that is the first: the others are asked only where it cannot be reached.
+    """
+    pipeline = request.pipeline
+    tasks: set[Task] = {"split" if step.parts else "interception" for step in pipeline.steps}
+    if _readies(pipeline) or request.output.translate_to:
+        tasks.add("translate")
+    firsts = [Chain.read(chains[task]).candidates[:1] for task in tasks]
+    asked = {(one.backend, one.model) for first in firsts for one in first}
+    return asked | {(request.output.backend, request.output.model)}
+
+
+def digests_of(summary: RunSummary) -> dict[tuple[str, str], str]:
+    """The weights' identities that a recorded run met, by backend and model as asked for."""
+    return {
+        (attempt.started.backend, attempt.started.model): attempt.finished.digest
+        for attempt in summary.attempts.values()
+        if attempt.finished is not None and attempt.finished.outcome == "completed"
+    }
+
+
+def match_digests(asked: Iterable[tuple[str, str]], recorded: Digests, today: Digests) -> Match:
+    """Whether the weights are those of the recording, as far as anybody can tell now."""
+    match = Match.SAME
+    for model in asked:
+        before = recorded.get(model, "")
+        now = today.get(model, "")
+        if before and now and before != now:
+            return Match.STALE
+        if before and not now:
+            match = Match.UNVERIFIED
+    return match

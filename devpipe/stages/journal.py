@@ -1,0 +1,153 @@
+"""Where a stage writes down what happens: the run's journal, and one place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol
+
+from devpipe.backends.base import Delta, Emit, Intent, Piece, Preview, Progress, Queued
+from devpipe.record import events
+from devpipe.record.events import (
+    AttemptFinished,
+    AttemptStarted,
+    Event,
+    JsonObject,
+    Previewed,
+    Progressed,
+    TextStreamed,
+    TextWritten,
+    Warned,
+)
+from devpipe.text.clean import visible
+from devpipe.values import Stage
+
+LONGEST_TEXT = 100_000  # characters; a longer text is no prompt, and an event holds 1 MB
+Files = list[tuple[str, bytes]]
+
+
+class Journal(Protocol):
+    """What one run writes down and shows, in its order."""
+
+    def add(self, *happened: Event) -> None:
+        """Keep these for the next commit: one write, one fsync."""
+
+    async def commit(self, *happened: Event) -> None:
+        """All kept events and these: on disk when it returns, and only then shown."""
+
+    def emit(self, event: Event) -> None:
+        """Show a transient event; it is stored nowhere."""
+
+    def file_name(self, kind: str, extension: str) -> str:
+        """The next numbered name: 01_input.txt, 02_interception.txt, ..."""
+
+    async def write_text(self, name: str, text: str) -> str:
+        """Make a text file; gives back the sha256 of its bytes."""
+
+    async def write_files(self, make: Callable[[], Files]) -> None:
+        """Make files and write them durably, both in one worker thread."""
+
+    def next_attempt(self) -> int:
+        """The number of the next attempt, from 1."""
+
+    def redact(self, value: JsonObject) -> JsonObject:
+        """The value without secrets: what leaves in a picture holds none either."""
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Wait."""
+
+
+class Where(NamedTuple):
+    """Which text of a run is meant."""
+
+    stage: Stage
+    step: str = ""
+    iteration: int = 0
+    part: str = "prompt"
+
+
+class LiveTexts:
+    """What followers see of texts while they grow."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._growing: Where | None = None
+
+    def begin(self, where: Where) -> None:
+        """Begin a text anew: what followers saw of an earlier try is void."""
+        if self._growing == where:
+            self._journal.emit(TextStreamed(**where._asdict(), text="", restarted=True))
+
+    def emitter(self, where: Where, *, silent: bool = False) -> Emit:
+        """An emit whose pieces reach the run's followers; a silent one shows none of the text."""
+
+        def emit(piece: Piece) -> None:
+            match piece:
+                case Delta(text):
+                    if not silent:
+                        self._growing = where
+                        self._journal.emit(TextStreamed(**where._asdict(), text=text))
+                case Progress(step, steps, message):
+                    progress: dict[str, Any] = {"step": step, "steps": steps, "message": message}
+                    self._journal.emit(Progressed(stage=where.stage, **progress))
+                case Preview(data, media_type):
+                    self._journal.emit(Previewed(data=data, media_type=media_type))
+                case Queued(position, seconds):
+                    queued = events.Queued(stage=where.stage, position=position, seconds=seconds)
+                    self._journal.emit(queued)
+
+        return emit
+
+
+class PlacedJournal:
+    """The journal at one place of the run: what backends report their attempts to.
+
+    A silent one keeps no partial texts: what a judge says of a text is not for those who wrote it.
+    """
+
+    def __init__(
+        self, journal: Journal, where: Where, live: LiveTexts, *, silent: bool = False
+    ) -> None:
+        self._journal = journal
+        self._where = where
+        self._live = live
+        self._silent = silent
+
+    async def begin(self, intent: Intent) -> AttemptStarted:
+        if not self._silent:
+            self._live.begin(self._where)
+        started = AttemptStarted(
+            attempt=self._journal.next_attempt(),
+            stage=self._where.stage,
+            task=intent.task,
+            backend=intent.backend,
+            model=intent.model,
+            seed=intent.seed,
+            request=intent.request,
+            request_id=intent.request_id,
+            sha256=intent.sha256,
+            paid=intent.paid,
+        )
+        await self._journal.commit(started)
+        return started
+
+    def end(self, finished: AttemptFinished) -> None:
+        self._journal.add(finished)
+
+    async def fail(self, finished: AttemptFinished, partial: str) -> None:
+        if not self._silent:
+            add_partial(self._journal, self._where, partial)
+        await self._journal.commit(finished)
+
+    def warn(self, message: str) -> None:
+        self._journal.add(Warned(stage=self._where.stage, message=message))
+
+    async def pause(self, seconds: float) -> None:
+        await self._journal.commit()
+        await self._journal.sleep(seconds)
+
+
+def add_partial(journal: Journal, where: Where, text: str) -> None:
+    """Keep what came of a text, never as a result."""
+    kept = visible(text[:LONGEST_TEXT])
+    if kept:
+        journal.add(TextWritten(**where._asdict(), text=kept, by="model", partial=True))

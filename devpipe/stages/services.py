@@ -1,0 +1,221 @@
+"""Services a stage uses: journal, text models, safety check, media backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+
+from devpipe.backends.base import Emit
+from devpipe.backends.chain import Chained, media_chain, opened, text_chain
+from devpipe.backends.registry import Backends
+from devpipe.config.chains import Chain, outside
+from devpipe.errors import BackendError, CutOff, Rejected
+from devpipe.record.events import VerdictGiven
+from devpipe.safety.check import check, covers, policy_version
+from devpipe.stages.journal import (
+    LONGEST_TEXT,
+    Journal,
+    LiveTexts,
+    PlacedJournal,
+    Where,
+    add_partial,
+)
+from devpipe.stages.request import RunRequest
+from devpipe.text.chatter import without_chatter
+from devpipe.text.clean import visible
+from devpipe.values import Level, Stage, Task, TextRequest, TextResult, canonical_sha256
+
+BY_PROCEDURE = "procedural"  # the backend whose texts are a procedure's, not a model's
+
+
+class Refused(Exception):
+    """A vendor's no, in its own words: it ends the run as `blocked`."""
+
+
+class TextModels:
+    """The text backend of each task: the settings' chain of models, and how an answer is read."""
+
+    def __init__(
+        self,
+        chains: Mapping[Task, str],
+        backends: Backends,
+        journal: Journal,
+        *,
+        level: Level,
+        run_id: str,
+    ) -> None:
+        self.chains = chains
+        self.live = LiveTexts(journal)
+        self._backends = backends
+        self._journal = journal
+        self._level = level
+        self._run_id = run_id
+
+    def has_model(self, task: Task) -> bool:
+        """Whether a language model is there for a task, and not only a procedure."""
+        return Chain.read(self.chains[task]).by_model
+
+    async def write(self, request: TextRequest, where: Where) -> TextResult:
+        """The text that answers a request, by the first model of the task that can be reached.
+
+        Raises Refused for a model's no, CutOff or Rejected for an answer that is none, and the
+        last error of the chain where nobody answered.
+        """
+        result = await self._ask(request, where, silent=False)
+        return self._accepted(result, request, where)
+
+    async def judge(self, request: TextRequest, where: Where) -> TextResult:
+        """A judge's answer as it came, shown to nobody."""
+        return await self._ask(request, where, silent=True)
+
+    async def _ask(self, request: TextRequest, where: Where, *, silent: bool) -> TextResult:
+        chain = Chain.read(self.chains[request.task])
+        journal = PlacedJournal(self._journal, where, self.live, silent=silent)
+        request = replace(
+            request,
+            boundary=chain.boundary,
+            level=self._level,
+            idempotency_key=self._key(request, where),
+        )
+        backend = text_chain(request.task, chain, self._backends, journal)
+        return await backend.write(request, self.live.emitter(where, silent=silent))
+
+    def _key(self, request: TextRequest, where: Where) -> str:
+        """Equal for each try of the same act of the same run, also after a crash."""
+        return canonical_sha256([self._run_id, *where, request.task, request.text, request.seed])
+
+    def _accepted(self, result: TextResult, request: TextRequest, where: Where) -> TextResult:
+        """The answer, if it is one: whole, not empty, without control characters and chatter."""
+        if result.refused:
+            raise Refused(result.refused)
+        if result.finish_reason != "stop":
+            add_partial(self._journal, where, result.text)
+            raise CutOff(
+                f"The model's answer ended early ({result.finish_reason}).",
+                hint="Try again, or allow longer answers.",
+            )
+        text = visible(result.text)
+        parts = {
+            name: visible(result.parts[name]) for name in request.parts if name in result.parts
+        }
+        if not text.strip() and not any(parts.values()):
+            raise Rejected("The model answered with nothing.", hint="Try again, or another model.")
+        if len(text) + sum(map(len, parts.values())) > LONGEST_TEXT:
+            raise Rejected(
+                f"The model answered with more than {LONGEST_TEXT} characters.",
+                hint="Try again, or another model.",
+            )
+        as_it_is = result.backend == BY_PROCEDURE or request.parts
+        kept = text if as_it_is else without_chatter(text)
+        raw = result.raw
+        if not raw and kept.strip() != text.strip():
+            raw = text
+        return replace(result, text=kept, parts=parts, raw=visible(raw[:LONGEST_TEXT]))
+
+    async def judge_digest(self) -> str | None:
+        """The identity of the judge's weights now.
+
+        Empty where there is no judge or nobody can tell; None where the judge cannot be asked.
+        """
+        chain = Chain.read(self.chains["judge"])
+        if not chain.candidates:
+            return ""
+        for candidate in chain.candidates:
+            backend = opened(self._backends, candidate.backend)
+            if outside(backend.boundary(candidate.model), chain.boundary):
+                continue
+            try:
+                return await backend.digest(candidate.model)
+            except BackendError:
+                return None
+        return None
+
+
+class SafetyCheck:
+    """May these texts be shown, or made into something? Asked of the rules and of the judge."""
+
+    def __init__(
+        self, text: TextModels, *, level: Level, text_seed: int, judge_seconds: float
+    ) -> None:
+        self.level = level
+        self._text = text
+        self._text_seed = text_seed
+        self._judge_seconds = judge_seconds
+
+    async def verdict(
+        self,
+        texts: Mapping[str, str],
+        *,
+        stage: Stage,
+        sha256: str,
+        language: str,
+        needs_judge: bool = False,
+    ) -> VerdictGiven:
+        """The verdict on these texts, not yet recorded: that is for whoever acts on it."""
+
+        async def ask(instruction: str, message: str) -> TextResult:
+            request = TextRequest(
+                "judge",
+                message,
+                instruction=instruction,
+                language="en",
+                seed=self._text_seed,
+                temperature=0.0,
+            )
+            return await self._text.judge(request, Where(stage, step="judge"))
+
+        judge = self._text.chains["judge"]
+        return await check(
+            texts,
+            stage=stage,
+            level=self.level,
+            sha256=sha256,
+            language=language,
+            ask_judge=ask if judge else None,
+            needs_judge=needs_judge,
+            judge_model=judge,
+            patience_s=self._judge_seconds,
+        )
+
+    async def verdict_still_holds(self, verdict: VerdictGiven | None, sha256: str) -> bool:
+        """Whether a verdict is valid for this hash under today's level, rules and judge."""
+        if verdict is None:
+            return False
+        policy = policy_version(self.level, judge=self._text.chains["judge"])
+        digest = await self._text.judge_digest()
+        if digest is None:
+            return False
+        return covers(verdict, sha256=sha256, level=self.level, policy=policy, digest_now=digest)
+
+
+class Services:
+    """All that a stage may use besides the values it is given."""
+
+    def __init__(
+        self,
+        request: RunRequest,
+        chains: Mapping[Task, str],
+        backends: Backends,
+        journal: Journal,
+        *,
+        judge_seconds: float,
+    ) -> None:
+        level = request.level
+        self.journal = journal
+        self.text = TextModels(chains, backends, journal, level=level, run_id=request.run_id)
+        self.safety = SafetyCheck(
+            self.text, level=level, text_seed=request.text_seed, judge_seconds=judge_seconds
+        )
+        self._candidates = request.media_candidates
+        self._backends = backends
+
+    @cached_property
+    def media(self) -> Chained:
+        """The output's backend and those who stand in for it; opened when Stage 3 asks for it."""
+        journal = PlacedJournal(self.journal, Where("generation"), self.text.live)
+        return media_chain(self._candidates, self._backends, journal)
+
+    def media_emitter(self) -> Emit:
+        """Where the medium's progress, previews and place in the queue go."""
+        return self.text.live.emitter(Where("generation"))
