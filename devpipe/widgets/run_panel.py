@@ -218,32 +218,29 @@ class RunPanel:
 
     def _texts(self, told: StageSummary) -> str:
         if not told.texts:
-            streamed = self._streamed.get(told.stage, "")
-            cut = [text.text for text in told.written if text.partial and not streamed]
-            if not (streamed or cut):
-                return ""
-            note = ""
-            if cut:
-                note = f'<p class="dp-note">{message("panel.partial", self.language)}</p>'
-            text = h(streamed or cut[-1])
-            return f'<p class="dp-text dp-streaming" dir="auto">{text}</p>{note}'
-        last = {text.part: text for text in told.written if text.final}
-        shown = [
+            return self._unfinished(told)
+        texts = "".join(
             f'<p class="dp-text" dir="auto" lang="{h(told.languages[part])}">{h(text)}</p>'
             for part, text in told.texts.items()
-        ]
-        own = any(text.step == "edit" for text in last.values())
+        )
+        last = {text.part: text for text in told.written if text.final}
         notes = []
         if told.reused_from:
             notes.append(message("panel.reused", self.language))
-        if own:
+        if any(text.step == "edit" for text in last.values()):
             notes.append(message("panel.by_user", self.language))
         between = [text for text in told.written if text is not last.get(text.part)]
-        return (
-            "".join(shown)
-            + "".join(f'<p class="dp-note">{note}</p>' for note in notes)
-            + self._versions(between)
-        )
+        return texts + "".join(map(_note, notes)) + self._versions(between)
+
+    def _unfinished(self, told: StageSummary) -> str:
+        """The text that is being written, or what was written of one before it was cut off."""
+        streamed = self._streamed.get(told.stage, "")
+        if streamed:
+            return _streaming(streamed)
+        cut = [text.text for text in told.written if text.partial]
+        if cut:
+            return _streaming(cut[-1]) + _note(message("panel.partial", self.language))
+        return ""
 
     def _versions(self, between: list[events.TextWritten]) -> str:
         if not between:
@@ -301,6 +298,14 @@ class RunPanel:
 @lru_cache(maxsize=1)
 def _style() -> str:
     return Path(__file__).with_name("style.css").read_text("utf-8")
+
+
+def _streaming(text: str) -> str:
+    return f'<p class="dp-text dp-streaming" dir="auto">{h(text)}</p>'
+
+
+def _note(sentence: str) -> str:
+    return f'<p class="dp-note">{sentence}</p>'
 
 
 def media_html(folder: Path, artifact: events.ArtifactWritten, language: str) -> str:
