@@ -102,12 +102,9 @@ def test_each_key_that_the_code_asks_for_is_there_and_each_that_is_there_is_aske
 
 def test_a_third_language_is_shown_where_it_has_a_sentence(tmp_path: Path) -> None:
     """One line in the file, and that sentence is French; the others are said in English."""
-    ENTRIES["panel.progress"]["fr"] = "{step} sur {steps}"
-    try:
-        file = tmp_path / "messages.json"
-        file.write_text(json.dumps(ENTRIES), encoding="utf-8")
-    finally:
-        del ENTRIES["panel.progress"]["fr"]
+    entry = ENTRIES["panel.progress"] | {"fr": "{step} sur {steps}"}
+    file = tmp_path / "messages.json"
+    file.write_text(json.dumps(ENTRIES | {"panel.progress": entry}), encoding="utf-8")
     messages = Messages.read(file)
     assert messages.message("panel.progress", "fr", step=4, steps=20) == "4 sur 20"
     assert messages.message("panel.progress", "fr-CA", step=4, steps=20) == "4 sur 20"
