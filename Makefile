@@ -1,10 +1,12 @@
 # Needs Python 3.11 or newer with venv, and make. Everything goes into .venv, from requirements.lock, hash by hash.
+# With another Python beside it: make VENV=.venv-3.13 PYTHON=python3.13 test
 # Written for make 3.81 too (macOS), and for folders with a space in their path: every path here is relative.
 
+VENV = .venv
 KERNELS = 6.31.0 7.3.0 7.4.0
 TORCH = 2.13.0
-PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
-PYTEST = .venv/bin/python -m pytest
+PIP = $(VENV)/bin/python -m pip --quiet --disable-pip-version-check --no-input
+PYTEST = $(VENV)/bin/python -m pytest
 
 # An active environment, or a person's own pip settings, must not redirect what is installed here.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
@@ -16,18 +18,18 @@ help:
 	@echo "make run           install, then one German and one English prompt through all four stages"
 	@echo "make lab           JupyterLab on notebooks/"
 	@echo "make test          every test but the three below"
-	@echo "make test-local    language models in this process (installs torch beside .venv)"
+	@echo "make test-local    language models in this process (installs torch beside $(VENV))"
 	@echo "make test-faults   kills, full disks and other faults, many times over"
 	@echo "make test-browser  the notebooks in a real page (needs chromium)"
-	@echo "make lint          ruff and mypy;   make format  lets ruff mend what it can"
+	@echo "make lint          ruff, mypy and import rules;   make format  lets ruff mend what it can"
 	@echo "make lock          resolve the dependencies again (UPGRADE=1: to their newest versions)"
 	@echo "make clean         delete what make installed and built; recordings stay"
 
 run: install
-	@.venv/bin/devpipe tour
+	@$(VENV)/bin/devpipe tour
 
 lab: install
-	@.venv/bin/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
+	@$(VENV)/bin/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 test: install kernels
 	@$(PYTEST) --numprocesses=auto --dist=worksteal --cov --cov-report=term:skip-covered
@@ -44,55 +46,56 @@ test-browser: install
 	@$(PYTEST) -m browser tests
 
 lint: install
-	@.venv/bin/ruff check
-	@.venv/bin/ruff format --check
-	@.venv/bin/mypy
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-cache --no-logo
 
 format: install
-	@.venv/bin/ruff check --fix
-	@.venv/bin/ruff format
+	@$(VENV)/bin/ruff check --fix
+	@$(VENV)/bin/ruff format
 
 clean:
-	rm -rf .venv .kernels .local-venv .lock-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist shots
+	rm -rf .venv .venv-* .kernels .local-venv .lock-venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov build dist shots
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-install: .venv/installed
+install: $(VENV)/installed
 
 # The stamp holds the folder it was made for: an environment does not survive being moved or copied.
-ifneq ($(shell cat .venv/installed 2>/dev/null),$(CURDIR))
-.PHONY: .venv/installed
+ifneq ($(shell cat $(VENV)/installed 2>/dev/null),$(CURDIR))
+.PHONY: $(VENV)/installed
 endif
 
-.venv/installed: requirements.lock pyproject.toml hatch_build.py
-	@clear=; if [ -e .venv/installed ] && [ "$$(cat .venv/installed)" != "$(CURDIR)" ]; then clear=--clear; fi; \
+$(VENV)/installed: requirements.lock pyproject.toml hatch_build.py
+	@clear=; if [ -e $(VENV)/installed ] && [ "$$(cat $(VENV)/installed)" != "$(CURDIR)" ]; then clear=--clear; fi; \
 	for python in $(PYTHON) python3.13 python3.12 python3.11 python3 ""; do \
 	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \
 	done; \
 	if [ -z "$$python" ]; then \
 	  echo "devpipe needs Python 3.11 or newer with venv (Debian: apt install python3-venv); or say make PYTHON=/path/to/python3" >&2; exit 1; \
 	fi; \
-	echo "Installing into .venv with $$python; this takes a minute or two, once." && "$$python" -m venv $$clear .venv
+	echo "Installing into $(VENV) with $$python; this takes a minute or two, once." && "$$python" -m venv $$clear $(VENV)
 	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@$(PIP) check
-	@printf '%s\n' "$(CURDIR)" > .venv/installed
+	@$(PIP) check || { $(filter-out --quiet,$(PIP)) check; exit 1; } # quiet, it does not say what is wrong
+	@printf '%s\n' "$(CURDIR)" > $(VENV)/installed
 
 # ipykernel changed the thread of widget callbacks twice: the tests start a kernel of each kind.
 kernels: $(KERNELS:%=.kernels/ipykernel-%/installed)
 
-.kernels/ipykernel-%/installed: tests/kernels-%.lock | .venv/installed
+.kernels/ipykernel-%/installed: tests/kernels-%.lock | $(VENV)/installed
 	@rm -rf .kernels/ipykernel-$*
 	@$(PIP) install --no-deps --require-hashes --target .kernels/ipykernel-$* --requirement tests/kernels-$*.lock
 	@touch $@
 
 # torch comes in several builds, each with its own hash, some of gigabytes: it stays out of the lock and of .venv. This environment
 # sees the packages of .venv, too.
-.local-venv/installed: tests/local.lock .venv/installed
+.local-venv/installed: tests/local.lock $(VENV)/installed
 	@echo "Installing torch into .local-venv; this takes a minute or two, once."
-	@rm -rf .local-venv && .venv/bin/python -m venv --without-pip .local-venv
-	@for site in .local-venv/lib/python3*/site-packages; do echo "../../../../.$${site#.local-}" > "$$site/venv.pth"; done
-	@$(PIP:.venv/%=.local-venv/%) install --no-deps --require-hashes --requirement tests/local.lock
-	@$(PIP:.venv/%=.local-venv/%) install torch==$(TORCH)
+	@rm -rf .local-venv && $(VENV)/bin/python -m venv --without-pip .local-venv
+	@for site in .local-venv/lib/python3*/site-packages; do echo "../../../../$(VENV)$${site#.local-venv}" > "$$site/venv.pth"; done
+	@$(PIP:$(VENV)/%=.local-venv/%) install --no-deps --require-hashes --requirement tests/local.lock
+	@$(PIP:$(VENV)/%=.local-venv/%) install torch==$(TORCH)
 	@touch .local-venv/installed
 
 # One lock for every system and Python: uv resolves for all of them at once; pip installs from it.

@@ -22,10 +22,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from devpipe.analysis.index import FOLDER
 from devpipe.analysis.tables import Tables
 from devpipe.record.events import Event
-from devpipe.record.reader import run_folder
+from devpipe.record.reader import DERIVED, run_folder
 from tests.recording_maker import story
 
 WORDS = (
@@ -108,7 +107,7 @@ def measure(root: Path, count: int, rounds: int) -> None:
     base = statistics.median(taken["Parquet"])
     print(
         f"{count} runs, {runs.shape[1]} columns, index"
-        f" {sum(f.stat().st_size for f in (root / FOLDER).iterdir()) / 1e6:.1f} MB"
+        f" {sum(f.stat().st_size for f in (root / DERIVED).iterdir()) / 1e6:.1f} MB"
     )
     print(
         f"{'runs(), no index':22} {cold * 1e3:9.1f} ms  {cold / base:6.2f} x  "

@@ -6,6 +6,7 @@ import importlib.util
 import ipaddress
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 FOREIGN_SETTINGS = re.compile(
@@ -89,6 +91,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _hear_interrupts()
+    _forget_deadlines()
     guard = config.stash[GUARD] = NetworkGuard()
     sys.addaudithook(guard.audit)
     folder = tempfile.TemporaryDirectory(prefix="devpipe-tests-", ignore_cleanup_errors=True)
@@ -99,6 +103,21 @@ def pytest_configure(config: pytest.Config) -> None:
         patch.delenv(name)
     for name in PRIVATE_FOLDERS:
         patch.setenv(name, str(Path(folder.name, name.lower())))
+
+
+def _hear_interrupts() -> None:
+    """Undo what a script does to whatever it runs in the background: each process of a test would
+    inherit an ignored Ctrl-C.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _forget_deadlines() -> None:
+    """Fail no example of Hypothesis for its 0.2 s: those tell how busy the machine is."""
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("any machine", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

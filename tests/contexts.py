@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from devpipe.backends.base import Backend, Delta, Emit
 from devpipe.backends.registry import Backends
-from devpipe.config.models import load_catalogue
+from devpipe.config.catalogue import load_catalogue
 from devpipe.record.events import Event, JsonObject, TextStreamed
 from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services

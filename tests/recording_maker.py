@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+import json
+import zlib
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -174,3 +176,14 @@ def interrupted(root: Path, *, run_id: str = "", **fields: Any) -> Recording:
 def at(second: int) -> str:
     """A run id of that second of a fixed day: sorts as its seconds do."""
     return new_run_id(datetime(2026, 11, 22, 14, second // 60, second % 60, tzinfo=UTC))
+
+
+def rewritten_started(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the first event of a stored run as another version might have written it."""
+    events = folder / "events.jsonl"
+    first, *rest = events.read_bytes().splitlines(keepends=True)
+    values = json.loads(first)
+    del values["crc"]
+    change(values)
+    line = json.dumps(values, ensure_ascii=False, separators=(",", ":"))[:-1].encode()
+    events.write_bytes(b"".join([line, b',"crc":"%08x"}\n' % zlib.crc32(line), *rest]))

@@ -286,7 +286,7 @@ class Comfy:
 
     async def until(self, condition: Any) -> None:
         """Wait until something holds that a request or an event changes."""
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(60), self.changed:
             await self.changed.wait_for(condition)
 
     def prompts(self) -> list[Json]:

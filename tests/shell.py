@@ -8,7 +8,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,15 +81,8 @@ def started(folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]
     """A real process at work, to be stopped by the test."""
     return subprocess.Popen(
         [*DEVPIPE, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
-        env=environment(folder, **more), preexec_fn=_deaf_to_nothing,
+        env=environment(folder, **more),
     )  # fmt: skip
-
-
-def _deaf_to_nothing() -> None:
-    """A shell gives what it runs in the background an ignored Ctrl-C, which every child would
-    inherit.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def recordings(folder: Path) -> list[Recording]:
@@ -157,9 +149,8 @@ def faults_after_kill(folder: Path, command: Callable[..., Done]) -> list[str]:
     """
     told = command("verify", "--all")
     found = [] if told.status == 0 else [told.out]
-    for recording in sorted(
-        recordings(folder), key=_has_parent
-    ):  # as the message of a refusal asks for
+    # as the message of a refusal asks for
+    for recording in sorted(recordings(folder), key=_has_parent):
         if recording.state == "interrupted" and recording.events:
             resumed = command("resume", recording.id)
             found += [] if resumed.status == 0 else [f"{recording.id}: {resumed.err}"]

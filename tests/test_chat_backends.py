@@ -25,6 +25,7 @@ from devpipe.backends.chat import Chat, Writing, messages
 from devpipe.backends.ollama import Ollama
 from devpipe.backends.openai_compatible import OpenAICompatible
 from devpipe.backends.openrouter import OpenRouter
+from devpipe.cli.check import PATIENCE_S as CHECK_S
 from devpipe.cli.check import Checked, checked
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, CutOff, Rejected, Unavailable
@@ -385,11 +386,11 @@ async def test_a_cancel_closes_the_stream(kind: str, tmp_path: Path) -> None:
         ),
     )
     task = asyncio.create_task(backend.write(request_for(kind), lambda piece: begun.set()))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 60)
     assert not answer.closed
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 60)
     assert answer.closed
     await backend.close()
 
@@ -408,7 +409,7 @@ async def test_the_end_mark_ends_it_though_the_connection_stays(kind: str, tmp_p
             )
         ),
     )
-    result, shown = await asyncio.wait_for(ask(backend, request_for(kind)), 5)
+    result, shown = await asyncio.wait_for(ask(backend, request_for(kind)), 60)
     assert result.text == shown == "Gut." and answer.closed
 
 
@@ -672,11 +673,8 @@ async def test_a_text_that_cannot_fit_is_rejected_before_it_is_sent(tmp_path: Pa
         ({"prompt_eval_count": 8192}, "kurz", True),
         ({"prompt_eval_count": 8191}, "kurz", True),
         ({"prompt_eval_count": 8190}, "kurz", False),
-        (
-            {"prompt_eval_count": 4098},
-            "kurz",
-            False,
-        ),  # 4098 tokens of a longer text are half of 8192: newer servers cut to that
+        # 4098 tokens of a longer text are half of 8192: newer servers cut to that
+        ({"prompt_eval_count": 4098}, "kurz", False),
         ({"prompt_eval_count": 4098}, "x" * 9000, True),
         ({"prompt_eval_count": 4099}, "x" * 9000, True),
         ({"prompt_eval_count": 4100}, "x" * 9000, False),
@@ -992,9 +990,8 @@ async def test_no_parameter_is_sent_that_no_provider_heeds(
     await backend.close()
     body = server.chats[1]
     assert set(body) - {"model", "messages", "stream", "provider"} == sent
-    assert body.get("response_format", {"type": "json_object"}) == {
-        "type": "json_object"
-    }  # nobody lists structured outputs
+    # nobody lists structured outputs
+    assert body.get("response_format", {"type": "json_object"}) == {"type": "json_object"}
     jsonschema.validate(body, spec("openrouter"))
     assert [one.url.path for one in server.asked].count(
         "/api/v1/models/haus/erzaehler-2/endpoints"
@@ -1136,12 +1133,12 @@ def addresses(
 async def test_a_check_of_servers_that_never_answer_ends_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All at the same time, in less than 3 s, and each says what is wrong in its own words."""
+    """All at the same time, and each says what is wrong in its own words."""
     with silent_server() as one, silent_server() as two, silent_server() as three:
         addresses(monkeypatch, one, two, three)
         began = time.perf_counter()
         found = await checked(REPOSITORY)
-        assert time.perf_counter() - began < 2.7
+        assert time.perf_counter() - began < 3 * CHECK_S, "as long as one after the other"
     for kind in KINDS:
         health = found.backends[kind]
         assert (

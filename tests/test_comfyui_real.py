@@ -43,7 +43,7 @@ from devpipe.comfyui.adopt import adopt, read
 from devpipe.comfyui.backend import ComfyUI, Interrupted, ServerGone
 from devpipe.comfyui.checker import input_of, problems
 from devpipe.comfyui.doctor import trial, unready
-from devpipe.config.models import load_catalogue
+from devpipe.config.catalogue import load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.config.workspace import create
 from devpipe.engine.run import Run

@@ -56,7 +56,7 @@ async def resumed(server: Comfy, folder: Path) -> list[str]:
     engine = engine_in(folder, COMFYUI_URL=server.url, DEVPIPE_SAFETY="adult")
     (recording,) = list(engine.recordings)
     resuming = engine.start_resumed(recording.id)
-    async with asyncio.timeout(20), server.changed:
+    async with asyncio.timeout(60), server.changed:
         looks = len(server.asked)
         await server.changed.wait_for(lambda: len(server.asked) > looks + 1)
     await release(server)

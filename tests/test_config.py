@@ -16,15 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devpipe.config.models import (
-    MAX_DEPTH,
-    MAX_FILE_BYTES,
-    Catalogue,
-    InterceptionPipeline,
-    OutputConfig,
-    load_catalogue,
-    schemas,
-)
+from devpipe.config.catalogue import Catalogue, load_catalogue
+from devpipe.config.models import InterceptionPipeline, OutputConfig
+from devpipe.config.schemas import schemas
+from devpipe.config.strict_json import MAX_DEPTH, MAX_FILE_BYTES
 from devpipe.errors import ConfigError, UnknownName, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -837,8 +832,47 @@ def test_the_shipped_files_validate_against_the_schema_they_name(file: str) -> N
     assert not validator.is_valid(spoilt)
 
 
+NOT_OURS: dict[str, tuple[object, str]] = {
+    "a key of a later version": ({"mood": "blue"}, "output: unknown key 'mood'."),
+    "a key deep inside": (
+        {"parameters": {"width": {"type": "integer", "mood": 1}}},
+        "output.parameters.width: unknown key 'mood', and 2 more.",
+    ),
+    "a value of a later version": (
+        {"medium": "scent"},
+        'output.medium: cannot be "scent"; Allowed: image, sound, video.',
+    ),
+    "no config": (None, "output: is missing."),
+    "a list": ([1], "output: must be an object, not [1]."),
+}
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_a_snapshot_that_this_version_cannot_read_is_one_usage_error(
+    name: str, workspace: Workspace
+) -> None:
+    """One line, with the run, the place, and what to do."""
+    change, message = NOT_OURS[name]
+    snapshot = workspace.load().output("sketch").snapshot()
+    recorded = snapshot | change if isinstance(change, dict) else change
+    with pytest.raises(UsageError) as caught:
+        OutputConfig.restore(recorded, run_id="20261122-141503-k3v9x2ma", name="output")
+    assert str(caught.value) == (
+        "Run 20261122-141503-k3v9x2ma was made with a config that this version cannot read:"
+        f" {message} It can be looked at, but not made again: use the version that recorded it."
+    )
+
+
+def test_a_snapshot_without_a_run_is_refused_in_one_line(workspace: Workspace) -> None:
+    """Where nobody says which run it is of."""
+    with pytest.raises(UsageError, match=r"^A run was made .*: \$: unknown key 'mood'\. It can"):
+        InterceptionPipeline.restore(
+            workspace.load().interception("dada").snapshot() | {"mood": "blue"}
+        )
+
+
 def test_the_committed_schemas_are_those_of_the_models() -> None:
-    """Mend with `python -m devpipe.config.models`."""
+    """Mend with `python -m devpipe.config.schemas`."""
     committed = {
         path.name: json.loads(path.read_bytes())
         for path in (ROOT / "schemas").glob("*.schema.json")

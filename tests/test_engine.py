@@ -422,7 +422,7 @@ async def test_cancel_stops_the_backend_and_is_on_disk(tmp_path: Path) -> None:
     media = ScriptedBackend([hanging(reached)])
     engine = engine_in(tmp_path, backends={"procedural": media})
     run = engine.start("a cat")
-    await asyncio.to_thread(reached.wait, 10)
+    await asyncio.to_thread(reached.wait, 60)
     run.cancel()
     assert (await run).outcome == "cancelled"
     assert media.cancelled == 1 and run.recording.state == "cancelled"
@@ -436,7 +436,7 @@ async def test_cancelling_who_awaits_cancels_the_run(tmp_path: Path) -> None:
     engine = engine_in(tmp_path, backends={"procedural": ScriptedBackend([hanging(reached)])})
     run = engine.start("a cat")
     waiting = asyncio.ensure_future(run._wait())
-    await asyncio.to_thread(reached.wait, 10)
+    await asyncio.to_thread(reached.wait, 60)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -480,7 +480,7 @@ async def test_a_follower_that_fails_does_not_stop_the_run(engine: Engine) -> No
 
 def test_a_run_can_be_waited_for_without_a_loop(engine: Engine) -> None:
     """A magic waits synchronously."""
-    assert engine.start("a cat", **SMALL).wait(30).outcome == "completed"
+    assert engine.start("a cat", **SMALL).wait(120).outcome == "completed"
 
 
 def test_one_engine_serves_several_loops(engine: Engine) -> None:
@@ -1092,7 +1092,7 @@ async def test_cancelling_who_iterates_cancels_the_run(tmp_path: Path) -> None:
             pass
 
     iterating = asyncio.ensure_future(iterate())
-    await asyncio.to_thread(reached.wait, 10)
+    await asyncio.to_thread(reached.wait, 60)
     iterating.cancel()
     with pytest.raises(asyncio.CancelledError):
         await iterating

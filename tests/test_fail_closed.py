@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
@@ -499,14 +499,17 @@ def let_take_negative(engine: Engine, name: str) -> None:
     engine.catalogue.outputs[name] = OutputConfig.restore(spec)  # type: ignore[index]
 
 
-def test_the_hash_covers_every_field_but_the_seed_and_what_names_the_job() -> None:
+def test_the_hash_covers_every_field_but_the_seed_and_how_the_request_travels() -> None:
     """A field that is added to the request cannot be forgotten: each one changes the hash."""
     request = MediaRequest("image", {"prompt": "a"}, workflow=Workflow({}, {}))
-    assert set(request.described()) == {field.name for field in fields(MediaRequest)} - {
-        "seed",
-        "request_id",
-        "sent_before",
+    deciding = {field.name for field in fields(MediaRequest) if field.compare}
+    assert set(request.described()) == deciding - {"seed", "fallback"}
+    travels = {field.name for field in fields(MediaRequest)} - deciding
+    assert travels == {
+        *("boundary", "level", "deadline", "request_id", "idempotency_key", "sent_before")
     }
+    other = replace(request, texts={"prompt": "b"})
+    assert replace(request, fallback=(other,)).sha256() not in (request.sha256(), other.sha256())
 
 
 @pytest.mark.parametrize(

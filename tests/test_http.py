@@ -59,7 +59,7 @@ STREAMS = [
 ]
 ERRORS = [sample for sample in SAMPLES if sample["status"] >= 400]
 KEY = "sk-or-v1-Zq7XhT2mPw9LkRb4"
-SOON = Patience(0.02, 5)
+SOON = Patience(0.5, 60)
 
 
 class Body(httpx.AsyncByteStream):
@@ -394,7 +394,7 @@ async def test_an_encoded_answer_is_refused_unread(status: int) -> None:
 async def test_a_drip_ends_with_the_total_time() -> None:
     """Bytes that come again and again do not prolong it."""
     body = Body(b"data: first\n\n", forever=b": still here\n\n")
-    async with http(Server(body)).stream("/chat", {}, patience=Patience(10, 0.05)) as answer:
+    async with http(Server(body)).stream("/chat", {}, patience=Patience(60, 0.5)) as answer:
         found = await outcome(answer.sse())
     assert found == [
         ServerSentEvent("first"),
@@ -412,7 +412,7 @@ async def test_silence_ends_with_the_total_time(
     Both may be charged.
     """
     body = Silent(*first)
-    async with http(Server(body)).stream("/chat", {}, patience=Patience(10, 0.05)) as answer:
+    async with http(Server(body)).stream("/chat", {}, patience=Patience(60, 0.5)) as answer:
         found = await outcome(answer.sse())
     assert found[-1] == (
         kind,
@@ -427,7 +427,7 @@ async def test_the_words_of_an_error_are_not_waited_for_long() -> None:
     minutes.
     """
     body = Silent(b"over")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         with pytest.raises(Unavailable, match="Probe answered 503: over"):
             await http(Server(body, status=503)).post_json("/chat", {}, patience=Patience(120, 600))
     assert body.closed
@@ -444,7 +444,7 @@ async def test_a_server_that_never_begins_to_answer_ends_with_the_total_time() -
 
     with pytest.raises(Unavailable, match="took too long to answer") as caught:
         await Http("http://m", name="Probe", transport=httpx.MockTransport(never)).post_json(
-            "/x", {}, patience=Patience(10, 0.05)
+            "/x", {}, patience=Patience(60, 0.5)
         )
     assert begun.is_set()
     assert caught.value.sent
@@ -1097,9 +1097,11 @@ async def listening(answers: Iterator[bytes]) -> AsyncIterator[tuple[int, list[b
     connection.
     """
     heads, connections = list[bytes](), list[int]()
+    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(1)
+        writers.append(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 heads.append(head)
@@ -1117,6 +1119,9 @@ async def listening(answers: Iterator[bytes]) -> AsyncIterator[tuple[int, list[b
         yield server.sockets[0].getsockname()[1], heads, connections
     finally:
         server.close()
+        for writer in writers:
+            # since Python 3.12 wait_closed waits for these, and a client may keep its own for ever
+            writer.close()
         await server.wait_closed()
 
 
@@ -1147,7 +1152,7 @@ async def test_connections_are_kept_and_closed_with_the_server(
             assert connections == [1]
             await probe.close()
             await probe.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 while connections != [1, 0]:  # the server sees it end
                     await asyncio.sleep(0)
             await probe.get_json("/c")

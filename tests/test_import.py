@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import graphlib
 import subprocess
 import sys
+from pathlib import Path
 
+import grimp
 import pytest
 
 import devpipe
+
+PACKAGE = Path(devpipe.__file__).parent
+TO_GO = (
+    ("devpipe.engine.engine", "devpipe.batch.runner"),  # goes with a Protocol of the engine's own
+    ("devpipe.cli", "devpipe.cli.commands"),  # goes with one file for each command
+)
 
 
 def in_fresh_python(code: str) -> str:
@@ -82,3 +91,32 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     """As for any module."""
     with pytest.raises(AttributeError, match="nothing_here"):
         _ = devpipe.nothing_here  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("room", ["record", "config"])
+def test_importing_a_room_opens_no_file_of_its_own(room: str) -> None:
+    """Word lists, rules and defaults are read by whoever first needs them."""
+    modules = [f"devpipe.{room}.{path.stem}" for path in (PACKAGE / room).glob("[a-z]*.py")]
+    code = (
+        "import importlib, sys; opened = []\n"
+        "def note(event, args):\n"
+        "    if event == 'open' and isinstance(args[0], str): opened.append(args[0])\n"
+        "sys.addaudithook(note)\n"
+        f"for name in {modules}: importlib.import_module(name)\n"
+        f"print([path for path in opened if path.startswith({str(PACKAGE)!r})"
+        " and not path.endswith(('.py', '.pyc')) and '.pyc.' not in path])"
+    )
+    assert in_fresh_python(code).strip() == "[]"
+
+
+def test_no_module_imports_itself_on_any_way() -> None:
+    """Not over other modules, the package around it, inside a function or for a type only.
+
+    The contracts in pyproject.toml hold the rooms apart; they overlook a package and its modules.
+    """
+    graph = grimp.build_graph("devpipe", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
+    imports["devpipe"] = set()  # the door: it finds each name where it is, when it is asked for
+    for importer, imported in TO_GO:
+        imports[importer] = imports[importer] - {imported}
+    assert list(graphlib.TopologicalSorter(imports).static_order())

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.lint import lint
-from devpipe.config.models import Catalogue, InterceptionPipeline, load_catalogue
+from devpipe.config.models import InterceptionPipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 GOOD = {

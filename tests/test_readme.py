@@ -20,9 +20,9 @@ from engines import REPOSITORY, engine_in
 from devpipe import Engine, Settings
 from devpipe.analysis import columns
 from devpipe.analysis.index import frame_of
-from devpipe.backends.registry import BACKENDS
 from devpipe.batch.plan import Plan
 from devpipe.cli import main
+from devpipe.config.backends import BACKENDS
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 

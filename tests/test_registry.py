@@ -107,7 +107,7 @@ def test_an_import_that_fails_in_our_own_code_names_the_module(
             "shout/any",
             (
                 "there is no backend 'shout'; .*A new one needs its line in"
-                " devpipe/backends/registry.py"
+                " devpipe/config/backends.py"
             ),
         ),
         ("faraway", "must be backend/model, not 'faraway': say which model of faraway"),

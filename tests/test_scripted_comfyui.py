@@ -28,7 +28,7 @@ FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata
 
 @asynccontextmanager
 async def asking(server: Comfy) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=5) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
         yield http
 
 
@@ -54,7 +54,7 @@ def status(remaining: int, **more: str) -> dict[str, Any]:
 async def events(socket: ClientConnection) -> list[Any]:
     """All up to the end mark."""
     found: list[Any] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not found or found[-1][:2] != ("executing", None):
             message = await socket.recv()
             found.append(

@@ -21,11 +21,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LOCKED_EXTRAS = {"browser", "dev", "export", "lab", "video"}
 PINS = {
-    "pillow": (">=13", "12.3.0"),
+    "pillow": (">=13,<14", "12.3.0"),
     "jupyter-server": (">=2.20", "2.19.1"),
     "ipykernel": (">=7.4,<8", "7.3.0"),
     "distributed": (">=2026.1", "2025.12.0"),
 }
+BREAKING = {"numpy": "3.0", "pandas": "4.0", "pillow": "14.0", "websockets": "18.0"}
 PIN_LINE = re.compile(r"[a-z0-9-]+==[a-z0-9.]+( ; [a-zA-Z0-9_'.*<>=!() -]+)? \\")
 HASH_LINE = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
 LOCKS = [ROOT / "requirements.lock", *sorted((ROOT / "tests").glob("kernels-*.lock"))]
@@ -194,6 +195,13 @@ def test_known_holes_stay_closed(name: str) -> None:
     wanted, too_old = PINS[name]
     assert set(str(specifier).split(",")) == set(wanted.split(","))
     assert not specifier.contains(too_old)
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_a_major_version_nobody_has_tried_is_not_installed(name: str) -> None:
+    """Each of these took something away with its last ones; pip and conda stay below the next."""
+    for specifier in (declared(extras=set())[name].specifier, conda()[name].specifier):
+        assert not specifier.contains(BREAKING[name])
 
 
 def test_every_import_is_declared() -> None:

@@ -17,8 +17,9 @@ from contexts import Desk, Streamed, Written
 from engines import REPOSITORY, engine_in, small_media, small_picture
 
 from devpipe import Run
+from devpipe.config.catalogue import load_catalogue
 from devpipe.config.lint import lint
-from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig, load_catalogue
+from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig
 from devpipe.errors import CutOff, Rejected, Unavailable
 from devpipe.record.events import (
     AttemptFinished,
@@ -545,9 +546,9 @@ async def test_a_cancelled_stream_leaves_its_partial_text(tmp_path: Path) -> Non
             else None
         )
     )
-    await asyncio.wait_for(streaming.wait(), 10)
+    await asyncio.wait_for(streaming.wait(), 60)
     run.cancel()
-    await asyncio.wait_for(_ended(run), 10)
+    await asyncio.wait_for(_ended(run), 60)
     events = [one.event for one in run.recording.events]
     (partial,) = [one for one in events if isinstance(one, TextWritten) and one.partial]
     (attempt,) = [one for one in events if isinstance(one, AttemptFinished)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devpipe.config.models import load_catalogue
+from devpipe.config.catalogue import load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.config.workspace import create, defaults, find_home
 from devpipe.errors import UsageError

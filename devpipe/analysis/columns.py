@@ -51,7 +51,7 @@ class Table(Generic[Row]):
 class Seen:
     """A recording as the tables see it.
 
-    `state` is the outcome, or interrupted, running or damaged; `note` says what is wrong.
+    `state` is the outcome, or interrupted, running, damaged or unknown; `note` says what is wrong.
     """
 
     run_id: str
@@ -82,10 +82,11 @@ class Seen:
 def _state(recording: Recording) -> tuple[str, str]:
     notes = [*([recording.damage] if recording.damage else []), *recording.notes]
     started, state = recording.summary.started, str(recording.state)
-    if state != "running" and (started is None or started.run_id != recording.id):
-        notes.append(
-            "does not begin with run_started" if started is None else f"is of run {started.run_id}"
-        )
+    if state != "running" and recording.beginning is None:
+        notes.append("does not begin with run_started")
+        state = "damaged"
+    elif state != "running" and started and started.run_id != recording.id:
+        notes.append(f"is of run {started.run_id}")
         state = "damaged"
     elif (
         state == "interrupted"
@@ -114,6 +115,12 @@ def _each(kind: type[Kind]) -> Callable[[Seen], Iterable[Within[Kind]]]:
 
 def _text(stage: str) -> Callable[[Seen], object]:
     return lambda run: _first(run.summary.stages[stage].texts)
+
+
+def _text_fingerprint(summary: RunSummary) -> str | None:
+    if summary.started is None or summary.stages["interception"].outcome != "completed":
+        return None
+    return summary.started.fingerprint.get("interception")
 
 
 def _first(texts: Mapping[str, Any]) -> object:
@@ -178,7 +185,10 @@ RUNS: Table[Seen] = Table(
             "finished_at", TIME, lambda run: run.summary.finished_at, "By this machine's clock."
         ),
         Column(
-            "state", "str", lambda run: run.state, "The outcome; or interrupted, running, damaged."
+            "state",
+            "str",
+            lambda run: run.state,
+            "The outcome; or interrupted, running, damaged, unknown.",
         ),
         Column(
             "outcome",
@@ -315,6 +325,18 @@ RUNS: Table[Seen] = Table(
             "str",
             lambda run: (s := run.summary.started) and s.parent,
             "The run that this one goes on from.",
+        ),
+        Column(
+            "fingerprint",
+            "str",
+            lambda run: (s := run.summary.started) and s.fingerprint.get("generation"),
+            "Hash of all that makes the result what it is; equal ones are the same result.",
+        ),
+        Column(
+            "text_fingerprint",
+            "str",
+            lambda run: _text_fingerprint(run.summary),
+            "The same of Stage 2's text, where there is one.",
         ),
         Column(
             "relation",

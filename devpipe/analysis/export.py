@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from devpipe.analysis.index import replacing
 from devpipe.analysis.tables import Tables
 from devpipe.errors import RecorderError, RecordingDamaged, UsageError
+from devpipe.record.files import replacing
 from devpipe.record.reader import EVENTS, SUMMARY, Recording, run_folder
 
 if TYPE_CHECKING:

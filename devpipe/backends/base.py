@@ -7,7 +7,7 @@ A backend knows nothing of runs, recordings or other backends. Override `write`,
         async def write(self, request, emit):
             return TextResult(request.text.upper(), model="shout", cost=LOCAL_COST)
 
-Then add one line to `registry.py`.
+Then add one line to `config/backends.py`.
 """
 
 from __future__ import annotations

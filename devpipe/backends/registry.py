@@ -1,46 +1,23 @@
-"""Backends by name, imported where first used; third parties register the entry point group
-`devpipe.backends`.
-"""
+"""Backends by name, imported where first used; their table is `devpipe.config.backends`."""
 
 from __future__ import annotations
 
 import importlib
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from devpipe.backends.base import Backend, Wrapping
+from devpipe.config.backends import BACKENDS, HERE, Entry, known
 from devpipe.errors import Unavailable, UnknownName
 
 if TYPE_CHECKING:
     from devpipe.config.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """Where a backend's class is, and what to install where its import fails."""
+__all__ = ["BACKENDS", "Backends", "Entry", "known", "open_backend"]
 
-    target: str  # "module:Class"
-    install: str = ""  # for pip, where a package that it imports is missing; empty: that package
-
-
-_LINE = "its line in devpipe/backends/registry.py"
-BACKENDS: Mapping[str, Entry] = {
-    "procedural": Entry("devpipe.offline.backend:Procedural"),
-    "transformers": Entry("devpipe.backends.transformers:Transformers", install='"devpipe[local]"'),
-    "ollama": Entry("devpipe.backends.ollama:Ollama"),
-    "openai_compatible": Entry("devpipe.backends.openai_compatible:OpenAICompatible"),
-    "openrouter": Entry("devpipe.backends.openrouter:OpenRouter"),
-    "comfyui": Entry("devpipe.comfyui.backend:ComfyUI"),
-}
-
-
-def known() -> dict[str, Entry]:
-    """All registered backends, ours first; an entry point cannot replace one of ours."""
-    found = metadata.entry_points(group="devpipe.backends")
-    return {point.name: Entry(point.value) for point in found} | dict(BACKENDS)
+_LINE = f"its line in {HERE}"
 
 
 def open_backend(name: str, settings: Settings) -> Backend:

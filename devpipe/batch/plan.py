@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from devpipe.config.models import faults_of
+from devpipe.config.faults import faults_of
 from devpipe.errors import ConfigError, UnknownName, UsageError
 from devpipe.values import MAX_SEED, Scalar, canonical_sha256, derived_seed
 
@@ -69,11 +69,6 @@ class Item:
             self.repeat,
         ]
         return canonical_sha256(parts)[:16]
-
-    @property
-    def interception(self) -> tuple[object, ...]:
-        """Cells that agree in this share Stages 1 and 2."""
-        return self.prompt, self.pipeline, self.text_seed, tuple(self.images.items())
 
 
 class Plan(BaseModel):
@@ -142,10 +137,8 @@ class Plan(BaseModel):
 
     @property
     def batch(self) -> str:
-        """The batch's name in the recordings: of this plan with exactly this grid."""
-        return (
-            f"{self.name}-{canonical_sha256(self.model_dump(mode='json', exclude={'labels'}))[:8]}"
-        )
+        """The batch's name in the recordings: the plan's, however its grid grows."""
+        return self.name
 
     def items(self) -> list[Item]:
         """Every cell of the grid. Raises UsageError where the plan does not say one."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from devpipe.backends.chain import opened
 from devpipe.batch.plan import Item, Plan
@@ -22,9 +22,12 @@ from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderErr
 if TYPE_CHECKING:
     import pandas as pd
 
-    from devpipe.engine.engine import Engine
-    from devpipe.engine.run import Run
+    from devpipe.analysis.tables import Tables
+    from devpipe.backends.registry import Backends
+    from devpipe.config.catalogue import Catalogue
+    from devpipe.config.settings import Settings
     from devpipe.record.summary import RunSummary
+    from devpipe.stages.request import RunRequest
 
 _OVER = (
     "completed",
@@ -37,7 +40,7 @@ LABEL = "item"
 class Row:
     """What became of one cell.
 
-    `outcome`: that of its run, or not_started (budget, or the batch was stopped).
+    `outcome` is that of its run, or not_started (budget, or the batch was stopped).
     """
 
     item: Item
@@ -45,8 +48,11 @@ class Row:
     outcome: str = "not_started"
     error: str = ""
     earlier: bool = False  # done by an earlier try
+    unverified: bool = False  # equal as far as can be known: its model cannot be asked now
+    stale: str = ""  # why what an earlier try made of this cell is another result
 
     def to_json(self) -> dict[str, Any]:
+        """The row as one JSON object."""
         item = self.item
         return {
             "run_id": self.run_id,
@@ -61,6 +67,8 @@ class Row:
             **item.parameters,
             "error": self.error,
             "earlier": self.earlier,
+            "unverified": self.unverified,
+            "stale": self.stale,
         }
 
 
@@ -99,20 +107,26 @@ class Report:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.counts.items()))
+        line = f"batch {self.batch}: {counts}"
         earlier = sum(row.earlier for row in self.rows)
-        errors = [
-            f"  {count} x {error}"
-            for error, count in Counter(row.error for row in self.rows if row.error).most_common()
-        ]
-        return "\n".join(
-            [
-                f"batch {self.batch}: {counts}"
-                + (f" ({earlier} of them earlier)" if earlier else ""),
-                *errors,
-            ]
-        )
+        if earlier:
+            line += f" ({earlier} of them earlier)"
+        errors = Counter(row.error for row in self.rows if row.error)
+        lines = [f"  {count} x {error}" for error, count in errors.most_common()]
+        return "\n".join([line, *_remarks(self.rows), *lines])
 
     __repr__ = __str__
+
+
+def _remarks(rows: Sequence[Row]) -> list[str]:
+    """What a person should know of results of earlier tries, a line each."""
+    lines = []
+    for why, count in Counter(row.stale for row in rows if row.stale).most_common():
+        lines.append(f"  {count} stale, made anew: {why} changed since an earlier try")
+    unverified = sum(row.unverified for row in rows)
+    if unverified:
+        lines.append(f"  {unverified} unverified: their model cannot be asked now which it is")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -123,33 +137,77 @@ class Forecast:
     interceptions: int
     done: int
     cost_usd: float | None  # None: the price of an output is unknown
+    stale: int = 0  # cells that an earlier try made of something else
+    unverified: int = 0  # done as far as can be known
+    remarks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """The forecast as one JSON object."""
         return {
             "runs": self.runs,
             "interceptions": self.interceptions,
             "done": self.done,
             "cost_usd": self.cost_usd,
+            "stale": self.stale,
+            "unverified": self.unverified,
         }
 
     def __str__(self) -> str:
         cost = "price unknown" if self.cost_usd is None else f"{self.cost_usd:.2f} USD"
-        return (
+        line = (
             f"{self.runs} runs from {self.interceptions} interceptions; {self.done} done already;"
             f" the others: {cost}"
         )
+        return "\n".join([line, *self.remarks])
+
+
+class RunsCells(Protocol):
+    """An engine, as far as a batch asks it."""
+
+    settings: Settings
+    backends: Backends
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+    @property
+    def recordings(self) -> Tables: ...
+    @property
+    def request(self) -> Callable[..., RunRequest]: ...
+    @property
+    def start(self) -> Callable[..., Any]: ...
+    @property
+    def start_shared(self) -> Callable[..., Any]: ...
+    @property
+    def start_resumed(self) -> Callable[..., Any]: ...
+    @property
+    def fingerprint(self) -> Callable[..., Any]: ...
+    @property
+    def recorded_fingerprint(self) -> Callable[..., Any]: ...
+    @property
+    def digests(self) -> Callable[..., Mapping[tuple[str, str], str]]: ...
+    @property
+    def match_weights(self) -> Callable[..., Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """One cell: what its run is asked, and what its result would be made of."""
+
+    row: Row
+    request: RunRequest
+    fingerprint: Any
+    sha256: str
+    text_sha256: str
 
 
 @dataclass
 class _Group:
-    """Cells that share one interception: one makes it, the others wait for it and take it over from
-    `source`.
-    """
+    """Cells that share one interception: one makes it, the others take it over from `source`."""
 
-    waiting: deque[Row] = field(default_factory=deque)
+    waiting: deque[_Cell] = field(default_factory=deque)
     source: str = ""
 
-    def ready(self) -> list[Row]:
+    def ready(self) -> list[_Cell]:
         """Those that may go now."""
         count = len(self.waiting) if self.source else min(1, len(self.waiting))
         return [self.waiting.popleft() for _ in range(count)]
@@ -159,13 +217,13 @@ class Batch:
     """One try of a plan. `report` is true at any time, also after a cancellation.
 
     Raises UsageError (ConfigError with all faults) before anything is started. `on_row` is told of
-    every cell that has its outcome.
-    `budget_usd` is for the whole batch: what earlier tries have cost counts.
+    every cell that has its outcome. `budget_usd` is for the whole batch: what earlier tries have
+    cost counts.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: RunsCells,
         plan: Plan,
         *,
         concurrency: int = 4,
@@ -174,39 +232,63 @@ class Batch:
     ) -> None:
         if concurrency < 1:
             raise UsageError(f"Concurrency {concurrency} is not possible.", hint="Give 1 or more.")
-        self.engine, self.plan, self.concurrency, self.on_row = engine, plan, concurrency, on_row
+        self.engine = engine
+        self.plan = plan
+        self.concurrency = concurrency
+        self.on_row = on_row
         self.report = Report(plan.batch, [Row(item) for item in plan.items()])
-        self._check_requests()
+        self._cells = self._requested()
         self._prices = {name: price(engine, name) for name in plan.outputs}
         self._budget = self._limit(budget_usd)
         self._spent = 0.0  # what is reserved counts as spent until the run tells its cost
-        self._earlier = self._seen_before()
+        self._text_sources: dict[str, str] = {}  # by the fingerprint of Stage 2: a run that has it
+        self._interrupted: dict[str, str] = {}  # by the cell's key: a run whose process died
+        self._take_in_earlier_tries()
         self._groups = self._grouped()
 
-    def _check_requests(self) -> None:
-        """Everything wrong with any cell, all at once: each text once, each combination of the rest
-        once.
+    # What is asked.
+
+    def _requested(self) -> list[_Cell]:
+        """Every cell with its request.
+
+        Each text and each combination of the rest is checked once; everything wrong with any of
+        them is raised at once.
         """
         faults: dict[str, Fault] = {}
-        seen = set()
-        for item in (row.item for row in self.report.rows):
-            for what in (
-                item.prompt,
-                (item.pipeline, item.output, *item.parameters.items(), *item.images.items()),
-            ):
-                if what in seen:
-                    continue
-                seen.add(what)
-                try:
-                    self.engine.request(item.prompt, **self.plan.asked(item))
-                except UsageError as error:
-                    where = f"{item.pipeline} > {item.output}, {item.prompt[:40]!r}"
-                    faults[str(error)] = Fault(f"plan {self.plan.name}", where, str(error))
+        texts: dict[str, RunRequest] = {}
+        rests: dict[object, RunRequest] = {}
+        cells = []
+        for row in self.report.rows:
+            item = row.item
+            rest = (item.pipeline, item.output, *item.parameters.items(), *item.images.items())
+            try:
+                if item.prompt not in texts or rest not in rests:
+                    request = self.engine.request(item.prompt, **self.plan.asked(item))
+                    texts.setdefault(item.prompt, request)
+                    rests.setdefault(rest, request)
+            except UsageError as error:
+                where = f"{item.pipeline} > {item.output}, {item.prompt[:40]!r}"
+                faults[str(error)] = Fault(f"plan {self.plan.name}", where, str(error))
+                continue
+            request = replace(
+                rests[rest],
+                run_id="",
+                texts=texts[item.prompt].texts,
+                seed=item.seed,
+                text_seed=item.text_seed,
+            )
+            cells.append(self._cell_of(row, request))
         if faults:
             raise ConfigError(
                 list(faults.values()),
                 hint="Mend the plan; `devpipe list outputs` says what there is.",
             )
+        return cells
+
+    def _cell_of(self, row: Row, request: RunRequest) -> _Cell:
+        fingerprint = self.engine.fingerprint(request)
+        hashes = fingerprint.by_stage()
+        return _Cell(row, request, fingerprint, hashes["generation"], hashes["interception"])
 
     def _limit(self, budget_usd: float | None) -> float | None:
         """The budget. Raises UsageError for one that nobody could keep."""
@@ -230,82 +312,134 @@ class Batch:
             )
         return limit
 
-    def _seen_before(self) -> dict[str, Row]:
-        """What earlier tries made of each cell; a result counts more than a later failure.
+    # What earlier tries have made.
 
-        Raises UsageError while another try goes on.
+    def _take_in_earlier_tries(self) -> None:
+        """Give each cell the result that an earlier run has of it: by fingerprint, nothing else.
+
+        A result counts more than a later failure. What a run made of the same cell when it was
+        something else is said to be stale. Raises UsageError while another try goes on.
         """
-        items = {row.item.key: row.item for row in self.report.rows}
-        found: dict[str, Row] = {}
-        for run in self._recorded():
-            item = items.get(run[f"labels.{LABEL}"])
-            if item is None or (item.pipeline, item.output, item.seed) != (
-                run["pipeline"],
-                run["output"],
-                run["seed"],
-            ):
-                continue  # of a regenerated run, that has the labels of its parent
-            if run["state"] == "running":
-                raise UsageError(
-                    f"Batch {self.plan.batch} is under way (run {run['run_id']}).",
-                    hint="Wait for it, or end that process.",
-                )
-            cost = (
-                run["cost_usd"] if run["cost_usd"] == run["cost_usd"] else self._prices[item.output]
-            )  # NaN: unknown
-            self._spent += cost or 0.0
-            if item.key not in found or found[item.key].outcome not in _OVER:
-                found[item.key] = Row(item, run["run_id"], run["state"], earlier=True)
-        return found
+        runs = self._recorded()
+        if not runs:
+            return
+        weights = _Weights(self.engine, self._cells)
+        by_sha256: dict[str, list[_Cell]] = {}
+        by_key: dict[str, _Cell] = {}
+        for cell in self._cells:
+            by_sha256.setdefault(cell.sha256, []).append(cell)
+            by_key[cell.row.item.key] = cell
+        for run in runs:
+            self._count_cost(run)
+            named = by_key.get(run[f"labels.{LABEL}"])
+            equal = by_sha256.get(run["fingerprint"] or "", [])
+            cells = [cell for cell in equal if _is_named_alike(cell, run)]
+            unverified = False
+            if not cells and named is not None and not run["fingerprint"]:
+                unverified = self._equals_old_run(named, run["run_id"])
+                cells = [named] if unverified else []
+            if named is not None and not cells:
+                self._note_stale(named, run["run_id"])
+            for cell in cells:
+                self._take_in(cell, run, weights, unverified=unverified)
+            if run["text_fingerprint"]:
+                self._text_sources.setdefault(run["text_fingerprint"], run["run_id"])
 
     def _recorded(self) -> list[dict[Hashable, Any]]:
         """All runs of this batch, oldest first, from the index beside the recordings."""
         runs = self.engine.recordings.runs()
-        if f"labels.{LABEL}" not in runs:
+        label = f"labels.{LABEL}"
+        if label not in runs:
             return []
-        wanted = ["run_id", "state", "pipeline", "output", "seed", "cost_usd", f"labels.{LABEL}"]
-        return runs.loc[runs["batch"] == self.plan.batch, wanted].to_dict("records")
+        ours = runs.loc[runs["batch"] == self.plan.batch]
+        ours = ours.loc[~ours["relation"].isin(["regenerated", "replayed"])]
+        return ours.astype(object).where(ours.notna(), None).to_dict("records")
 
-    def _grouped(self) -> dict[object, _Group]:
-        """The cells without a result by their interception; the others get theirs here."""
-        groups: dict[object, _Group] = {}
-        for row in self.report.rows:
-            group = groups.setdefault(row.item.interception, _Group())
-            earlier = self._earlier.get(row.item.key)
-            if (
-                earlier
-                and not group.source
-                and _has_texts(self.engine.recordings.find(earlier.run_id).summary)
-            ):
-                group.source = earlier.run_id
-            if earlier and earlier.outcome in _OVER:
-                row.run_id, row.outcome, row.earlier = earlier.run_id, earlier.outcome, True
-            else:
-                group.waiting.append(row)
+    def _count_cost(self, run: Mapping[Hashable, Any]) -> None:
+        cost = run["cost_usd"]
+        if cost is None:
+            cost = self._prices.get(run["output"])
+        self._spent += cost or 0.0
+
+    def _equals_old_run(self, cell: _Cell, run_id: str) -> bool:
+        """Whether a run of a time before fingerprints differs in nothing that it tells."""
+        try:
+            recorded = self.engine.recorded_fingerprint(run_id)
+        except (UsageError, RecorderError):
+            return False
+        return not cell.fingerprint.differences(recorded)
+
+    def _note_stale(self, cell: _Cell, run_id: str) -> None:
+        try:
+            differences = cell.fingerprint.differences(self.engine.recorded_fingerprint(run_id))
+        except (UsageError, RecorderError):
+            differences = {}
+        names = [name for parts in differences.values() for name in parts]
+        cell.row.stale = ", ".join(dict.fromkeys(names)) or "what it was made of"
+
+    def _take_in(
+        self, cell: _Cell, run: Mapping[Hashable, Any], weights: _Weights, *, unverified: bool
+    ) -> None:
+        row = cell.row
+        run_id = str(run["run_id"])
+        if run["state"] == "running":
+            raise UsageError(
+                f"Batch {self.plan.batch} is under way (run {run_id}).",
+                hint="Wait for it, or end that process.",
+            )
+        match = weights.match(cell, run)
+        if match == "stale":
+            row.stale = "the model's weights"
+            return
+        if run["state"] == "interrupted":
+            self._interrupted[row.item.key] = run_id
+        if row.outcome in _OVER or run["state"] not in _OVER:
+            return
+        row.run_id = run_id
+        row.outcome = str(run["state"])
+        row.earlier = True
+        row.stale = ""
+        row.unverified = unverified or match == "unverified"
+
+    def _grouped(self) -> dict[str, _Group]:
+        """The cells without a result, by the interception that they share."""
+        groups: dict[str, _Group] = {}
+        for cell in self._cells:
+            source = self._text_sources.get(cell.text_sha256, "")
+            group = groups.setdefault(cell.text_sha256, _Group(source=source))
+            if not cell.row.earlier:
+                group.waiting.append(cell)
         return groups
 
     @property
     def forecast(self) -> Forecast:
         """How many runs and interceptions, what is done already, what the others would cost."""
-        left = [row for row in self.report.rows if not row.earlier]
+        rows = self.report.rows
+        left = [row for row in rows if not row.earlier]
         prices = [self._prices[row.item.output] for row in left]
-        cost = (
-            None
-            if any(one is None for one in prices)
-            else sum(one for one in prices if one is not None)
+        known = [usd for usd in prices if usd is not None]
+        texts = [group for group in self._groups.values() if group.waiting and not group.source]
+        return Forecast(
+            runs=len(rows),
+            interceptions=len(texts),
+            done=len(rows) - len(left),
+            cost_usd=sum(known) if len(known) == len(prices) else None,
+            stale=sum(bool(row.stale) for row in rows),
+            unverified=sum(row.unverified for row in rows),
+            remarks=tuple(_remarks(rows)),
         )
-        texts = sum(bool(group.waiting) and not group.source for group in self._groups.values())
-        return Forecast(len(self.report.rows), texts, len(self.report.rows) - len(left), cost)
+
+    # The work.
 
     async def run(self) -> Report:
         """Every cell that has no result yet.
 
         A cell that fails or is blocked does not stop the others; cancelling cancels all runs.
         """
-        ready: asyncio.Queue[tuple[_Group, Row]] = asyncio.Queue()
+        ready: asyncio.Queue[tuple[_Group, _Cell]] = asyncio.Queue()
         for group in self._groups.values():
-            for row in group.ready():
-                ready.put_nowait((group, row))
+            for cell in group.ready():
+                ready.put_nowait((group, cell))
         workers = [
             asyncio.ensure_future(self._work(ready))
             for _ in range(min(self.concurrency, len(self.report.rows)))
@@ -322,18 +456,19 @@ class Batch:
             raise fault  # a worker ends by itself only where devpipe has a fault
         return self.report
 
-    async def _work(self, ready: asyncio.Queue[tuple[_Group, Row]]) -> None:
+    async def _work(self, ready: asyncio.Queue[tuple[_Group, _Cell]]) -> None:
         while True:
-            group, row = await ready.get()
-            if await self._cell(row, group.source) and not group.source:
-                group.source = row.run_id
+            group, cell = await ready.get()
+            if await self._made(cell, group.source) and not group.source:
+                group.source = cell.row.run_id
             for other in group.ready():
                 ready.put_nowait((group, other))
-            self.on_row(row)
+            self.on_row(cell.row)
             ready.task_done()
 
-    async def _cell(self, row: Row, source: str) -> bool:
+    async def _made(self, cell: _Cell, source: str) -> bool:
         """One run, if the budget allows it. Says whether others can take its texts over."""
+        row = cell.row
         usd = self._prices[row.item.output] or 0.0
         if self._budget is not None and usd > 0 and self._spent + usd > self._budget + 1e-9:
             row.error = (
@@ -343,39 +478,62 @@ class Batch:
         self._spent += usd
         run = None
         try:
-            run = self._started(row, source)
+            run = self._started(cell, source)
             await run
         except DevpipeError as error:
-            row.outcome, row.error = "failed", str(error)
-        except (
-            Exception
-        ) as error:  # a fault of the backend's or ours: this cell failed, and the others go on
-            row.outcome, row.error = "failed", f"{type(error).__name__}: {error}"
+            row.outcome = "failed"
+            row.error = str(error)
+        except Exception as error:  # a fault of the backend's or ours: the other cells go on
+            row.outcome = "failed"
+            row.error = f"{type(error).__name__}: {error}"
         finally:
-            summary = run.summary if run else None
+            summary: RunSummary | None = run.summary if run else None
             cost = summary.cost_usd if summary else 0.0
             self._spent += 0.0 if cost is None else cost - usd
             if run and summary:
-                row.run_id, row.outcome = run.id, summary.outcome or row.outcome
+                row.run_id = run.id
+                row.outcome = summary.outcome or row.outcome
         return summary is not None and _has_texts(summary)
 
-    def _started(self, row: Row, source: str) -> Run:
-        earlier = self._earlier.get(row.item.key)
-        asked: dict[str, Any] = self.plan.asked(row.item)
-        asked["labels"] = {**asked["labels"], LABEL: row.item.key}
+    def _started(self, cell: _Cell, source: str) -> Any:
+        item = cell.row.item
+        asked: dict[str, Any] = self.plan.asked(item)
+        asked["labels"] = {**asked["labels"], LABEL: item.key}
         try:
-            if earlier and earlier.outcome == "interrupted":
-                return self.engine.start_resumed(earlier.run_id)
+            if item.key in self._interrupted:
+                return self.engine.start_resumed(self._interrupted[item.key])
             if source:
-                return self.engine.start_shared(row.item.prompt, source, **asked)
+                return self.engine.start_shared(item.prompt, source, **asked)
         except Parked:
             raise
         except (UsageError, RecorderError):
-            # what was there cannot be taken up: its files changed or are gone, so the cell begins
-            # anew
-            pass
-        run: Run = self.engine.start(row.item.prompt, **asked)
-        return run
+            pass  # what was there cannot be taken up: the cell begins anew
+        return self.engine.start(item.prompt, **asked)
+
+
+class _Weights:
+    """Whether earlier runs met the weights that these cells would meet now."""
+
+    def __init__(self, engine: RunsCells, cells: Sequence[_Cell]) -> None:
+        self._engine = engine
+        requests = {(cell.row.item.pipeline, cell.row.item.output): cell.request for cell in cells}
+        self._today = engine.digests(requests.values())
+        self._only_procedures = all(backend == "procedural" for backend, _ in self._today)
+
+    def match(self, cell: _Cell, run: Mapping[Hashable, Any]) -> str:
+        """same, unverified or stale."""
+        if self._only_procedures:  # the table tells, and no recording is opened
+            output = cell.request.output
+            now = self._today.get((output.backend, output.model), "")
+            return "stale" if run["digest"] and now and run["digest"] != now else "same"
+        match = self._engine.match_weights(cell.request, str(run["run_id"]), self._today)
+        return str(match.value)
+
+
+def _is_named_alike(cell: _Cell, run: Mapping[Hashable, Any]) -> bool:
+    """Whether a run stands under this cell's names: an equal copy of a pipeline is a cell too."""
+    item = cell.row.item
+    return (item.pipeline, item.output) == (run["pipeline"], run["output"])
 
 
 def _has_texts(summary: RunSummary) -> bool:
@@ -383,7 +541,15 @@ def _has_texts(summary: RunSummary) -> bool:
     return summary.stages["interception"].outcome == "completed"
 
 
-def price(engine: Engine, output: str) -> float | None:
-    """What one generation costs in USD by our table; None where nobody knows."""
+def price(engine: RunsCells, output: str) -> float | None:
+    """What one generation costs at most, in USD by our table; None where nobody knows.
+
+    Those that stand in for an output count: any of them may be the one that makes it.
+    """
     config = engine.catalogue.output(output)
-    return config.price_usd if engine.backends[config.backend].paid else 0.0
+    prices = []
+    for one in (config, *(engine.catalogue.output(name) for name in config.fallback)):
+        paid = opened(engine.backends, one.backend).paid
+        prices.append(one.price_usd if paid else 0.0)
+    known = [usd for usd in prices if usd is not None]
+    return max(known) if len(known) == len(prices) else None

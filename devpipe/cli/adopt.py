@@ -15,11 +15,12 @@ from devpipe.backends.registry import Backends
 from devpipe.cli.printing import plain, say
 from devpipe.cli.stops import Stops
 from devpipe.comfyui.adopt import Adoption, adopt, read, written
-from devpipe.comfyui.checker import Nodes, title_of
 from devpipe.comfyui.doctor import saved_info, server_nodes
 from devpipe.comfyui.trace import Group, Guess
-from devpipe.config.models import NAME, load_catalogue
+from devpipe.config.catalogue import load_catalogue
 from devpipe.config.settings import Settings
+from devpipe.config.spelling import NAME
+from devpipe.config.workflow import Nodes, title_of
 from devpipe.errors import UsageError
 
 UMLAUTS: Mapping[int, str] = {ord("ä"): "ae", ord("ö"): "oe", ord("ü"): "ue", ord("ß"): "ss"}

@@ -14,9 +14,9 @@ from typing import Any
 from devpipe.backends.base import Health
 from devpipe.backends.registry import Backends
 from devpipe.comfyui.doctor import unnamed_models, unready
+from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.config.lint import lint
-from devpipe.config.models import Catalogue, load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.errors import ConfigError, DevpipeError, Fault
 from devpipe.safety.check import is_strict

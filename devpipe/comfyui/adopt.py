@@ -16,17 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from devpipe.comfyui.checker import (
-    HOW_TO_EXPORT,
-    SEEDS,
-    Nodes,
     input_of,
     inputs_of,
     is_custom,
-    is_link,
     model_files,
     pack_of,
-    shape_fault,
-    title_of,
     unknown_inputs,
 )
 from devpipe.comfyui.trace import (
@@ -39,7 +33,8 @@ from devpipe.comfyui.trace import (
     Spot,
     behind,
 )
-from devpipe.config.models import MAX_GRAPH_BYTES
+from devpipe.config.strict_json import MAX_GRAPH_BYTES
+from devpipe.config.workflow import HOW_TO_EXPORT, SEEDS, Nodes, is_link, shape_fault, title_of
 from devpipe.errors import UsageError
 from devpipe.media import provenance
 from devpipe.media.provenance import png_chunks

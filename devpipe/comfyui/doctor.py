@@ -15,17 +15,16 @@ from devpipe.backends.base import Health
 from devpipe.backends.http import fields
 from devpipe.backends.registry import Backends
 from devpipe.comfyui.checker import (
-    Nodes,
     filled,
     input_of,
     inputs_of,
-    is_link,
     problems,
     slots_of,
-    title_of,
     value_problem,
 )
-from devpipe.config.models import Catalogue, OutputConfig
+from devpipe.config.catalogue import Catalogue
+from devpipe.config.models import OutputConfig
+from devpipe.config.workflow import Nodes, is_link, title_of
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.values import MAX_SEED, MediaRequest, Scalar
 

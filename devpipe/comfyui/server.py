@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from devpipe.backends.base import Emit, Preview, Progress, Queued
 from devpipe.backends.http import QUICK, Http, Patience, fields, items, whole
-from devpipe.comfyui.checker import title_of
+from devpipe.config.workflow import title_of
 from devpipe.errors import BackendError, RateLimited, Rejected, Unavailable
 from devpipe.media.pictures import sniff
 

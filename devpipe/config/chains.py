@@ -28,9 +28,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Text models in the order in which they are asked, and the boundary that no request
-    may leave.
-    """
+    """Text models in their order, and the boundary that no request leaves."""
 
     candidates: tuple[Candidate, ...] = ()
     boundary: Boundary = "world"
@@ -38,18 +36,24 @@ class Chain:
     @classmethod
     @lru_cache(maxsize=64)
     def read(cls, text: str) -> Chain:
-        """The chain that a setting spells: `a/x`, or `local: a/x, b/y`; none for an empty text.
+        """Read the chain that a setting spells: `a/x`, or `local: a/x, b/y`.
+
+        An empty text is a chain of none.
 
         >>> Chain.read("eu: ollama/llama3:8b, procedural").candidates[0]
         Candidate(backend='ollama', model='llama3:8b')
         """
         prefix = _PREFIX.fullmatch(text)
-        rest = prefix["rest"] if prefix else text
-        spelled = [one.strip().partition("/") for one in rest.split(",")] if rest.strip() else []
-        candidates = tuple(Candidate(backend, model) for backend, _, model in spelled)
-        return cls(
-            candidates, next(one for one in BOUNDARIES if one == prefix[1]) if prefix else "world"
-        )
+        boundary: Boundary = "world"
+        rest = text
+        if prefix:
+            boundary = next(name for name in BOUNDARIES if name == prefix[1])
+            rest = prefix["rest"]
+        candidates = []
+        for spelled in rest.split(",") if rest.strip() else []:
+            backend, _, model = spelled.strip().partition("/")
+            candidates.append(Candidate(backend, model))
+        return cls(tuple(candidates), boundary)
 
     def within(self, boundary: Boundary) -> Chain:
         """This chain, where another boundary holds besides its own: the stricter one counts."""

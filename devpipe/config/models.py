@@ -1,9 +1,6 @@
-"""Which pipelines and outputs there are: `pipelines/*.json` and `output_configs/*.json`, read
-strictly, each fault named.
+"""What may a pipeline and an output config say? Typed fields, checked as strictly as they can be.
 
-A file says what, in typed fields: no placeholders, conditions or routing. A broken file never stops
-the others. The JSON Schemas in
-`schemas/` come from these models: `python -m devpipe.config.models` writes them.
+A file says what: no placeholders, conditions or routing.
 """
 
 from __future__ import annotations
@@ -12,13 +9,13 @@ import json
 import math
 import operator
 import re
-import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
-from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,17 +23,25 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import ErrorDetails
 
-from devpipe.comfyui.checker import binding_faults, shape_fault
-from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, nearest, offer
+from devpipe.config.faults import excerpt, summary_of
+from devpipe.config.spelling import (
+    GRAPH,
+    LANGUAGE,
+    LANGUAGE_OR_NONE,
+    LANGUAGE_OR_SAME,
+    NAME,
+    STYLE,
+    SYNONYMS,
+)
+from devpipe.config.strict_json import MAX_GRAPH_BYTES, read_object
+from devpipe.config.workflow import shape_fault
+from devpipe.errors import UsageError, nearest, offer
 from devpipe.values import (
     MAX_PROMPT_CHARACTERS,
     Binding,
@@ -46,61 +51,20 @@ from devpipe.values import (
     canonical_sha256,
 )
 
-MAX_FILE_BYTES = 256 * 1024
-MAX_GRAPH_BYTES = 512 * 1024  # an event of a recording holds 1 MB
-MAX_DEPTH = 32
 MAX_NUMBER = 2**63
-NAME = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
-STYLE = r"^([a-z][a-z0-9]*(_[a-z0-9]+)*)?$"
-LANGUAGE = r"^[a-z]{2}$"
-LANGUAGE_OR_NONE = r"^([a-z]{2})?$"
-LANGUAGE_OR_SAME = r"^(same|[a-z]{2})$"
-GRAPH = r"^([A-Za-z0-9][A-Za-z0-9_-]*\.json)?$"
-PATTERNS: Mapping[str, str] = {
-    NAME: "lower-case words joined by _, e.g. stille_post",
-    STYLE: "empty, or lower-case words joined by _",
-    LANGUAGE: "a language code of two letters, e.g. de",
-    LANGUAGE_OR_NONE: "empty, or a language code of two letters, e.g. en",
-    LANGUAGE_OR_SAME: "'same', or a language code of two letters, e.g. de",
-    GRAPH: "the name of a .json file in output_configs/graphs, without folders",
-    r"\S": "text that is not empty",
-}
-SYNONYMS: Mapping[str, str] = {  # vendors' spellings of our parameters
-    "cfg": "guidance_scale",
-    "cfg_scale": "guidance_scale",
-    "guidance": "guidance_scale",
-    "scale": "guidance_scale",
-    "num_inference_steps": "steps",
-    "inference_steps": "steps",
-    "num_steps": "steps",
-    "sampling_steps": "steps",
-    "denoise": "strength",
-    "denoising_strength": "strength",
-    "image_strength": "strength",
-    "prompt_strength": "strength",
-    "num_frames": "frames",
-    "frame_count": "frames",
-    "length": "frames",
-    "frame_rate": "fps",
-    "framerate": "fps",
-    "duration": "seconds",
-    "duration_seconds": "seconds",
-    "seconds_total": "seconds",
-    "audio_length": "seconds",
-    "n": "count",
-    "num_images": "count",
-    "num_outputs": "count",
-    "batch_size": "count",
-    "samples": "count",
-    "negative": "negative_prompt",
-    "neg_prompt": "negative_prompt",
-    "noise_seed": "seed",
-    "random_seed": "seed",
+_ROUNDING = 1e-9  # of a number that is to be a multiple of another
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_CASTS: Mapping[str, type[Scalar]] = {
+    "integer": int,
+    "number": float,
+    "string": str,
+    "boolean": bool,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class _Around:
+class Surroundings:
     """What one file is checked against: its own name and what it may refer to."""
 
     stem: str
@@ -113,15 +77,14 @@ class _Around:
 
 
 def _own_name(name: str, info: ValidationInfo) -> str:
-    around: _Around | None = info.context
-    if around and name != around.stem:
-        owner = (
-            f"{name!r} is the name of {name}.json already"
-            if name in around.names
-            else f"{name!r} is not the name of the file"
-        )
-        raise ValueError(f"{owner}. Allowed: {around.stem!r}; or rename the file.")
-    return name
+    around: Surroundings | None = info.context
+    if around is None or name == around.stem:
+        return name
+    if name in around.names:
+        problem = f"{name!r} is the name of {name}.json already"
+    else:
+        problem = f"{name!r} is not the name of the file"
+    raise ValueError(f"{problem}. Allowed: {around.stem!r}; or rename the file.")
 
 
 def _own_spelling(name: str) -> str:
@@ -133,23 +96,27 @@ def _own_spelling(name: str) -> str:
 
 
 def _procedure(name: str, info: ValidationInfo) -> str:
-    return _one_of("procedure", name, info.context.procedures if info.context else (name,))
-
-
-def _backend(name: str, info: ValidationInfo) -> str:
-    return _one_of("backend", name, info.context.backends if info.context else (name,))
-
-
-def _one_of(kind: str, name: str, known: Sequence[str]) -> str:
-    if name not in known:
-        raise ValueError(f"there is no {kind} {name!r}; {offer(name, known)}")
+    around: Surroundings | None = info.context
+    if around:
+        _check_known("procedure", name, around.procedures)
     return name
 
 
+def _backend(name: str, info: ValidationInfo) -> str:
+    around: Surroundings | None = info.context
+    if around:
+        _check_known("backend", name, around.backends)
+    return name
+
+
+def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ValueError(f"there is no {kind} {name!r}; {offer(name, known)}")
+
+
 def _scalar(value: object) -> object:
-    if not isinstance(value, str | int | float | bool) or (
-        isinstance(value, float) and not math.isfinite(value)
-    ):
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(value, str | int | float | bool) or not is_finite:
         raise ValueError("must be a text, a finite number, true or false.")
     return value
 
@@ -168,7 +135,7 @@ ParameterType = Literal["integer", "number", "string", "boolean"]
 
 
 class Model(BaseModel):
-    """Base of what a configuration file holds: unknown keys and wrong types are faults."""
+    """Base of what files hold: unknown keys and wrong types are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -182,9 +149,26 @@ class Model(BaseModel):
         return canonical_json(self.snapshot())
 
     @classmethod
-    def restore(cls, snapshot: Mapping[str, Any]) -> Self:
-        """The configuration that a recording kept, whatever the files say today."""
-        return cls.model_validate_json(json.dumps(dict(snapshot)))
+    def restore(cls, snapshot: object, *, run_id: str = "", name: str = "$") -> Self:
+        """The configuration that a recording kept, whatever the files say today.
+
+        Raises one UsageError for a snapshot that is missing (None) or that this version cannot
+        read; it names the run, and the config by `name`.
+        """
+        if isinstance(snapshot, Mapping):
+            try:
+                return cls.model_validate_json(json.dumps(dict(snapshot)))
+            except ValidationError as error:
+                problem = summary_of(error, cls, name)
+        elif snapshot is None:
+            problem = f"{name}: is missing"
+        else:
+            problem = f"{name}: must be an object, not {excerpt(snapshot)}"
+        run = f"Run {run_id}" if run_id else "A run"
+        raise UsageError(
+            f"{run} was made with a config that this version cannot read: {problem}.",
+            hint="It can be looked at, but not made again: use the version that recorded it.",
+        )
 
 
 class Words(Model):
@@ -232,7 +216,7 @@ class Step(Model):
     )
 
 
-class _Titled(Model):
+class Titled(Model):
     schema_: str = Field("", alias="$schema", description="The schema of this file, for editors.")
     name: OwnName = Field(description="The name of the file without .json.")
     version: int = Field(ge=1, description="Raise it when a change alters what comes out.")
@@ -240,7 +224,7 @@ class _Titled(Model):
     description: Words = Field(description="One sentence.")
 
 
-class InterceptionPipeline(_Titled):
+class InterceptionPipeline(Titled):
     """How a text is rewritten."""
 
     kind: Literal["interception"] = Field(description="What kind of pipeline this is.")
@@ -272,30 +256,35 @@ class InterceptionPipeline(_Titled):
     @field_validator("steps")
     @classmethod
     def _steps_fit(cls, steps: tuple[Step, ...], info: ValidationInfo) -> tuple[Step, ...]:
-        names = [step.name for step in steps]
-        faults = [
-            f"two steps are named {name!r}"
-            for name in sorted({n for n in names if names.count(n) > 1})
-        ]
-        faults += [
-            f"step {step.name!r} answers in parts, which only the last may"
-            for step in steps[:-1]
-            if step.parts
-        ]
-        around: _Around | None = info.context
-        allowed = [media.texts for media in around.media.values()] if around else []
-        if around and steps and steps[-1].parts and steps[-1].parts not in allowed:
-            texts = " or ".join(sorted(str(list(a)) for a in allowed if len(a) > 1)) or "none"
-            faults.append(
-                f"the parts of step {names[-1]!r} are the texts of no media pipeline. Allowed:"
-                f" {texts}"
-            )
+        faults = []
+        names = Counter(step.name for step in steps)
+        for name in sorted(names):
+            if names[name] > 1:
+                faults.append(f"two steps are named {name!r}")
+        for step in steps[:-1]:
+            if step.parts:
+                faults.append(f"step {step.name!r} answers in parts, which only the last may")
+        around: Surroundings | None = info.context
+        if around and steps and steps[-1].parts:
+            faults += _faults_of_parts(steps[-1], around.media)
         if faults:
             raise ValueError("; ".join(faults) + ".")
         return steps
 
 
-class MediaPipeline(_Titled):
+def _faults_of_parts(step: Step, media: Mapping[str, MediaPipeline]) -> list[str]:
+    """Check that the parts of a step are the texts of some media pipeline."""
+    allowed = [pipeline.texts for pipeline in media.values()]
+    if step.parts in allowed:
+        return []
+    spelled = sorted(str(list(texts)) for texts in allowed if len(texts) > 1)
+    return [
+        f"the parts of step {step.name!r} are the texts of no media pipeline. Allowed:"
+        f" {' or '.join(spelled) or 'none'}"
+    ]
+
+
+class MediaPipeline(Titled):
     """Which texts and pictures a generation takes."""
 
     kind: Literal["media"] = Field(description="What kind of pipeline this is.")
@@ -327,15 +316,13 @@ class Parameter(Model):
     @field_validator("minimum", "maximum", "multiple_of")
     @classmethod
     def _numeric(cls, limit: float | None, info: ValidationInfo) -> float | None:
-        if limit is not None and info.data.get("type") in ("string", "boolean"):
-            raise ValueError(f"a {info.data['type']} has no {info.field_name}. Delete it.")
+        if limit is None:
+            return None
+        type_ = info.data.get("type")
+        if type_ in ("string", "boolean"):
+            raise ValueError(f"a {type_} has no {info.field_name}. Delete it.")
         lowest = info.data.get("minimum")
-        if (
-            info.field_name == "maximum"
-            and limit is not None
-            and lowest is not None
-            and limit < lowest
-        ):
+        if info.field_name == "maximum" and lowest is not None and limit < lowest:
             raise ValueError(f"is below the minimum. Allowed: {lowest:g} or more.")
         return limit
 
@@ -344,50 +331,88 @@ class Parameter(Model):
     def _fits(
         cls, value: Scalar | tuple[Scalar, ...], info: ValidationInfo
     ) -> Scalar | tuple[Scalar, ...]:
-        minimum, maximum, multiple_of = (
-            info.data.get(limit) for limit in ("minimum", "maximum", "multiple_of")
-        )
-        for one in value if isinstance(value, tuple) else (value,):
-            problem = "type" in info.data and _problem(
-                one, info.data["type"], minimum, maximum, multiple_of, info.data.get("choices", ())
-            )
+        if "type" not in info.data:
+            return value  # that is the fault
+        known = {name: info.data.get(name) for name in ("minimum", "maximum", "multiple_of")}
+        declared = Limits(info.data["type"], choices=info.data.get("choices", ()), **known)
+        for scalar in value if isinstance(value, tuple) else (value,):
+            problem = declared.problem(scalar)
             if problem:
-                raise ValueError(f"{problem}, not {_shown(one)}.")
+                raise ValueError(f"{problem}, not {excerpt(scalar)}.")
         return value
 
     def problem(self, value: Scalar) -> str:
         """What is wrong with a value for this parameter; empty where nothing is."""
-        return _problem(
-            value, self.type, self.minimum, self.maximum, self.multiple_of, self.choices
-        )
+        limits = Limits(self.type, self.minimum, self.maximum, self.multiple_of, self.choices)
+        return limits.problem(value)
 
     def cast(self, value: Scalar) -> Scalar:
-        """The one spelling of a value that has no problem: equal values are recorded, hashed and
-        sent alike.
+        """Spell a value that has no problem in the one way of its type.
+
+        Equal values are recorded, hashed and sent alike.
         """
-        kinds: Mapping[str, type[Scalar]] = {
-            "integer": int,
-            "number": float,
-            "string": str,
-            "boolean": bool,
-        }
-        return kinds[self.type](value)
+        return _CASTS[self.type](value)
 
     def parse(self, text: str) -> Scalar:
-        """The value that a text from the command line means; the text itself where it means none of
-        this type.
+        """Read a value from a text of the command line.
+
+        A text that means none of this type stays as it is.
         """
-        if self.type == "integer" and re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        if self.type == "integer" and _INTEGER.fullmatch(text):
             return int(text)
-        if self.type == "number" and re.fullmatch(
-            r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", text
-        ):
+        if self.type == "number" and _NUMBER.fullmatch(text):
             return float(text)
-        return (
-            {"true": True, "false": False}.get(text.lower(), text)
-            if self.type == "boolean"
-            else text
-        )
+        if self.type == "boolean":
+            return {"true": True, "false": False}.get(text.lower(), text)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the values of a parameter must be."""
+
+    type: ParameterType
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: float | None = None
+    choices: Sequence[Scalar] = ()
+
+    def problem(self, value: Scalar) -> str:
+        """What is wrong with a value; empty where nothing is."""
+        if not _is_of_type(value, self.type):
+            article = "an" if self.type == "integer" else "a"
+            return f"must be {article} {self.type}"
+        if self.choices and value not in self.choices:
+            return f"must be {' or '.join(map(excerpt, self.choices))}"
+        if not isinstance(value, str):
+            return self._problem_of_size(value)
+        if len(value) > MAX_PROMPT_CHARACTERS:
+            return f"must have at most {MAX_PROMPT_CHARACTERS:,} characters"
+        return ""
+
+    def _problem_of_size(self, value: float) -> str:
+        is_below = self.minimum is not None and value < self.minimum
+        is_above = self.maximum is not None and value > self.maximum
+        if is_below or is_above:
+            lowest = "" if self.minimum is None else f"{self.minimum:g}"
+            highest = "" if self.maximum is None else f"{self.maximum:g}"
+            return f"must be {lowest}..{highest}"
+        if self.multiple_of:
+            quotient = value / self.multiple_of
+            if abs(quotient - round(quotient)) > _ROUNDING:
+                return f"must be a multiple of {self.multiple_of:g}"
+        return ""
+
+
+def _is_of_type(value: Scalar, type_: ParameterType) -> bool:
+    if type_ == "string":
+        return isinstance(value, str)
+    if type_ == "boolean":
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    is_sendable = abs(value) < MAX_NUMBER  # neither NaN nor infinity is
+    return is_sendable and (type_ == "number" or isinstance(value, Integral))
 
 
 class Bound(Model):
@@ -412,7 +437,7 @@ class ModelFile(Model):
     )
 
 
-class OutputConfig(_Titled):
+class OutputConfig(Titled):
     """Which medium, by which backend, model and parameters, at which price."""
 
     pipeline: Name = Field(description="The media pipeline whose texts and pictures it takes.")
@@ -453,40 +478,32 @@ class OutputConfig(_Titled):
     @field_validator("pipeline")
     @classmethod
     def _media_pipeline(cls, name: str, info: ValidationInfo) -> str:
-        around: _Around | None = info.context
-        if around and name not in around.media:
-            problem = (
-                f"pipelines/{name}.json has faults"
-                if name in around.broken
-                else f"{name!r} is no media pipeline"
-            )
-            raise ValueError(f"{problem}; {offer(name, around.media)}")
-        return name
+        around: Surroundings | None = info.context
+        if around is None or name in around.media:
+            return name
+        if name in around.broken:
+            problem = f"pipelines/{name}.json has faults"
+        else:
+            problem = f"{name!r} is no media pipeline"
+        raise ValueError(f"{problem}; {offer(name, around.media)}")
 
     @field_validator("images")
     @classmethod
     def _images_of_pipeline(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        around: _Around | None = info.context
-        if around and (media := around.media.get(info.data.get("pipeline", ""))):
+        around: Surroundings | None = info.context
+        media = around.media.get(info.data.get("pipeline", "")) if around else None
+        if media:
+            possible = (*media.images, *media.optional_images)
             for name in names:
-                _one_of(f"picture of {media.name}", name, (*media.images, *media.optional_images))
+                _check_known(f"picture of {media.name}", name, possible)
         return names
 
     @field_validator("graph")
     @classmethod
     def _graph(cls, name: str, info: ValidationInfo) -> str:
-        around: _Around | None = info.context
+        around: Surroundings | None = info.context
         if around and name:
-            present = sorted(path.name for path in around.graphs.glob("*.json"))
-            if name not in present:
-                raise ValueError(
-                    f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"
-                )
-            nodes, broken = _read(around.graphs / name, limit=MAX_GRAPH_BYTES)
-            if broken:
-                raise ValueError(f"the graph {name!r} is broken: {broken[0][0]}: {broken[0][1]}")
-            if fault := shape_fault(nodes or {}):
-                raise ValueError(f"the graph {name!r} {fault}")
+            _check_graph(name, around.graphs)
         return name
 
     @field_validator("nodes")
@@ -512,12 +529,15 @@ class OutputConfig(_Titled):
         )
 
     def workflow(self) -> Workflow | None:
-        """The graph and where our values go in it; None where the output has none."""
-        bound = {
-            name: tuple(Binding(one.node, one.input, one.title) for one in some)
-            for name, some in self.bindings.items()
-        }
-        return Workflow(self.nodes, bound) if self.nodes else None
+        """The graph and where our values go in it; None without one."""
+        if not self.nodes:
+            return None
+        bindings = {}
+        for name, inputs in self.bindings.items():
+            bindings[name] = tuple(
+                Binding(bound.node, bound.input, bound.title) for bound in inputs
+            )
+        return Workflow(self.nodes, bindings)
 
     def resolve(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """All parameters to send: the given ones, checked, and the defaults.
@@ -525,436 +545,53 @@ class OutputConfig(_Titled):
         Raises one UsageError that names every fault.
         """
         faults = [self._unknown(name) for name in parameters if name not in self.parameters]
+        values = {}
         for name, declared in self.parameters.items():
-            if name in parameters and (problem := declared.problem(parameters[name])):
-                faults.append(f"{name} {problem}, not {_shown(parameters[name])}")
+            value = parameters.get(name, declared.default)
+            problem = declared.problem(value) if name in parameters else ""
+            if problem:
+                faults.append(f"{name} {problem}, not {excerpt(value)}")
+            else:
+                values[name] = declared.cast(value)
         if faults:
-            takes, said = ", ".join(self.parameters) or "no parameters", "; ".join(faults)
-            raise UsageError(
-                f"Output {self.name!r}: {said}{'' if said.endswith('?') else '.'}",
-                hint=f"It takes: {takes}.",
-            )
-        return {
-            name: declared.cast(parameters.get(name, declared.default))
-            for name, declared in self.parameters.items()
-        }
+            said = "; ".join(faults)
+            end = "" if said.endswith("?") else "."
+            takes = ", ".join(self.parameters) or "no parameters"
+            raise UsageError(f"Output {self.name!r}: {said}{end}", hint=f"It takes: {takes}.")
+        return values
 
     def parse(self, name: str, text: str) -> Scalar:
         """The value that a text from the command line means for this parameter."""
-        return self.parameters[name].parse(text) if name in self.parameters else text
+        declared = self.parameters.get(name)
+        return declared.parse(text) if declared else text
 
     def _unknown(self, name: str) -> str:
-        if name == "seed" or SYNONYMS.get(name) == "seed":
-            return f"{name!r} is no parameter: give the seed as seed (--seed)"
+        """What to say of a name that no parameter of this output has."""
         ours = SYNONYMS.get(name, "")
+        if "seed" in (name, ours):
+            return f"{name!r} is no parameter: give the seed as seed (--seed)"
         if ours in self.parameters:
             return f"there is no parameter {name!r}: here it is {ours!r}"
         near = nearest(name, self.parameters, count=1)
-        return f"there is no parameter {name!r}" + (f", did you mean {near[0]!r}?" if near else "")
+        if near:
+            return f"there is no parameter {name!r}, did you mean {near[0]!r}?"
+        return f"there is no parameter {name!r}"
 
 
-def _problem(
-    value: Scalar,
-    kind: ParameterType,
-    low: float | None,
-    high: float | None,
-    multiple_of: float | None,
-    choices: Sequence[Scalar],
-) -> str:
-    number = (
-        isinstance(value, Real) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
-    )  # neither NaN nor infinity
-    whole = number and isinstance(value, Integral)
-    fits = {
-        "integer": whole,
-        "number": number,
-        "string": isinstance(value, str),
-        "boolean": isinstance(value, bool),
-    }
-    if not fits[kind]:
-        return f"must be {'an' if kind == 'integer' else 'a'} {kind}"
-    if choices and value not in choices:
-        return f"must be {' or '.join(map(_shown, choices))}"
-    if isinstance(value, str):
-        return (
-            f"must have at most {MAX_PROMPT_CHARACTERS:,} characters"
-            if len(value) > MAX_PROMPT_CHARACTERS
-            else ""
-        )
-    if (low is not None and value < low) or (high is not None and value > high):
-        return f"must be {'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
-    if multiple_of and abs(value / multiple_of - round(value / multiple_of)) > 1e-9:
-        return f"must be a multiple of {multiple_of:g}"
-    return ""
+def _check_graph(name: str, graphs: Path) -> None:
+    """Check that the graph is there, and one that a server would read.
 
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """The usable pipelines and outputs by name, and what is wrong with the others."""
-
-    interceptions: Mapping[str, InterceptionPipeline]
-    media: Mapping[str, MediaPipeline]
-    outputs: Mapping[str, OutputConfig]
-    faults: tuple[Fault, ...]
-
-    def interception(self, name: str) -> InterceptionPipeline:
-        """The interception of this name.
-
-        Raises ConfigError where its file is broken, UnknownName where there is none.
-        """
-        self._refuse_broken("pipelines", name)
-        if name in self.media:
-            raise UsageError(
-                f"{name!r} is a media pipeline.",
-                hint=f"Choose an interception: {', '.join(sorted(self.interceptions))}.",
-            )
-        return _named("pipeline", name, self.interceptions)
-
-    def media_pipeline(self, name: str) -> MediaPipeline:
-        """The media pipeline of this name.
-
-        Raises ConfigError where its file is broken, UnknownName where there is none.
-        """
-        self._refuse_broken("pipelines", name)
-        return _named("media pipeline", name, self.media)
-
-    def output(self, name: str) -> OutputConfig:
-        """The output of this name.
-
-        Raises ConfigError where its file, pipeline or graph is broken, UnknownName where there is
-        none.
-        """
-        self._refuse_broken("output_configs", name)
-        return _named("output", name, self.outputs)
-
-    def required_images(self, output: OutputConfig) -> tuple[str, ...]:
-        """The pictures a run to this output must bring: those the output names, else those of its
-        media pipeline.
-        """
-        return output.images or self.media_pipeline(output.pipeline).images
-
-    def optional_images(self, output: OutputConfig) -> tuple[str, ...]:
-        """The pictures a run to this output may bring besides; a graph uses exactly those that it
-        needs.
-        """
-        return () if output.nodes else self.media_pipeline(output.pipeline).optional_images
-
-    def _refuse_broken(self, folder: str, name: str) -> None:
-        if faults := [fault for fault in self.faults if fault.file == f"{folder}/{name}.json"]:
-            raise ConfigError(faults)
-
-
-_M = TypeVar("_M", bound=_Titled)
-
-
-def _named(kind: str, name: str, models: Mapping[str, _M]) -> _M:
-    if name not in models:
-        raise UnknownName(kind, name, models)
-    return models[name]
-
-
-def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
-    """All usable pipelines and outputs of a workspace, and all faults of all files; `backends` are
-    known besides the registered ones.
+    Raises ValueError.
     """
-    from devpipe.backends import registry
-    from devpipe.offline.procedures import PROCEDURES
-
-    faults: list[Fault] = []
-    pipelines, outputs = _folder(home, "pipelines", faults), _folder(home, "output_configs", faults)
-    names, graphs = frozenset(pipelines), home / "output_configs" / "graphs"
-    around = _Around(
-        "",
-        names,
-        {},
-        frozenset(),
-        sorted(PROCEDURES),
-        sorted({*registry.known(), *backends}),
-        graphs,
-    )
-    media = _valid(MediaPipeline, "pipelines", _of_kind("media", pipelines), around, faults)
-    around = replace(around, media=media)
-    interceptions = _valid(
-        InterceptionPipeline, "pipelines", _of_kind("interception", pipelines), around, faults
-    )
-    broken = frozenset(
-        PurePath(fault.file).stem for fault in faults if fault.file.startswith("pipelines/")
-    )
-    valid = _valid(
-        OutputConfig,
-        "output_configs",
-        outputs,
-        replace(around, names=frozenset(outputs), broken=broken),
-        faults,
-    )
-    found = {
-        stem: config
-        for stem, one in valid.items()
-        if (config := _with_graph(one, media[one.pipeline], graphs, faults))
-    }
-    return Catalogue(
-        interceptions, media, found, tuple(sorted(faults, key=lambda fault: fault.file))
-    )
-
-
-def _with_graph(
-    config: OutputConfig, media: MediaPipeline, graphs: Path, faults: list[Fault]
-) -> OutputConfig | None:
-    """The output with its graph inside; None where its bindings have faults."""
-    nodes = _read(graphs / config.graph, limit=MAX_GRAPH_BYTES)[0] if config.graph else {}
-    config = config.model_copy(update={"nodes": nodes or {}})
-    kinds: dict[str, str] = {name: parameter.type for name, parameter in config.parameters.items()}
-    kinds |= dict.fromkeys((*media.texts, *(config.images or media.images)), "string") | {
-        "seed": "integer"
-    }
-    bound = {name: [one.model_dump() for one in some] for name, some in config.bindings.items()}
-    found = (
-        list(binding_faults(bound, config.nodes, kinds, config.parameters))
-        if config.graph or bound
-        else []
-    )
-    if config.backend == "comfyui" and not config.graph:
-        found.append(
-            (("graph",), "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs.")
+    present = sorted(path.name for path in graphs.glob("*.json"))
+    if name not in present:
+        raise ValueError(
+            f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"
         )
-    faults.extend(
-        Fault(f"output_configs/{config.name}.json", _path("$", *place), message)
-        for place, message in found
-    )
-    return None if found else config
-
-
-def _of_kind(kind: str, raws: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The files of a kind; where the kind is wrong, those that look like it: it is then one fault
-    among the others.
-    """
-    return {
-        stem: raw
-        for stem, raw in raws.items()
-        if kind
-        == (
-            raw["kind"]
-            if raw.get("kind") in ("media", "interception")
-            else "media"
-            if "texts" in raw
-            else "interception"
-        )
-    }
-
-
-def _folder(home: Path, folder: str, faults: list[Fault]) -> dict[str, dict[str, Any]]:
-    """The JSON objects of a folder by file stem; a file that is none is a fault."""
-    try:
-        entries = sorted((home / folder).iterdir())
-    except OSError as error:
-        faults.append(
-            Fault(
-                f"{folder}/",
-                "$",
-                f"cannot be read: {error.strerror}. Run `devpipe init DIR` for a complete"
-                " workspace.",
-            )
-        )
-        return {}
-    objects = {}
-    for path in entries:
-        file = f"{folder}/{path.name}"
-        if path.suffix == ".json":
-            raw, broken = _read(path)
-            faults.extend(Fault(file, at, message) for at, message in broken)
-            if raw is not None:
-                objects[path.stem] = raw
-        elif path.suffix.lower() in (".json", ".jsonc", ".json5", ".yaml", ".yml", ".toml"):
-            faults.append(Fault(file, "$", "is not read. Allowed: file names that end in .json."))
-    return objects
-
-
-def _read(
-    path: Path, *, limit: int = MAX_FILE_BYTES
-) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
-    """A file's JSON object (None where it has none), and its faults as (JSON path, message)."""
-    try:
-        raw = _parsed(path, limit)
-        return raw, list(_doubled(raw, "$"))
-    except OSError as error:
-        message = f"cannot be read: {error.strerror}. Mend its permissions."
-    except UnicodeDecodeError as error:
-        message = f"is not UTF-8 at byte {error.start}. Save it as UTF-8."
-    except json.JSONDecodeError as error:
-        message = f"is not JSON: line {error.lineno}, column {error.colno}: {error.msg}."
-    except ValueError as error:
-        message = f"{error}."
-    return None, [("$", message)]
-
-
-def _parsed(path: Path, limit: int) -> _Pairs:
-    state = path.lstat()
-    if not stat.S_ISREG(state.st_mode):
-        raise ValueError("is a link, folder or device. Put the file itself there")
-    if state.st_size > limit:
-        raise ValueError(f"has {state.st_size:,} bytes. Allowed: {limit:,}")
-    text = path.read_bytes().decode("utf-8-sig")
-    if (depth := _depth(text)) > MAX_DEPTH:
-        raise ValueError(f"is nested {depth} deep. Allowed: {MAX_DEPTH}")
-    raw = json.loads(text, object_pairs_hook=_Pairs)
-    if not isinstance(raw, _Pairs):
-        raise ValueError(f"must be an object in braces, not {_shown(raw)}")
-    return raw
-
-
-class _Pairs(dict[str, Any]):
-    """A JSON object that remembers which keys it had twice."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        names = [name for name, _ in pairs]
-        self.twice = (
-            sorted({name for name in names if names.count(name) > 1})
-            if len(self) < len(names)
-            else []
-        )
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for bracket in re.findall(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
-
-
-def _doubled(value: object, at: str) -> Iterator[tuple[str, str]]:
-    """The keys that stand there twice: Python would take the last without a word."""
-    if isinstance(value, _Pairs):
-        yield from ((_path(at, name), "stands there twice. Delete one.") for name in value.twice)
-    children = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    for key, child in children:
-        yield from _doubled(child, _path(at, key))
-
-
-def _path(at: str, *loc: int | str) -> str:
-    for key in loc:
-        if key != "[key]":  # pydantic's mark for the key itself
-            at += (
-                f"[{key}]"
-                if isinstance(key, int)
-                else f".{key}"
-                if re.fullmatch(r"[$\w]+", key)
-                else f"[{json.dumps(key)}]"
-            )
-    return at
-
-
-def _valid(
-    model: type[_M],
-    folder: str,
-    raws: Mapping[str, dict[str, Any]],
-    around: _Around,
-    faults: list[Fault],
-) -> dict[str, _M]:
-    """The files without any fault as models; the faults of the others are added to `faults`."""
-    models = {}
-    broken = {fault.file for fault in faults}
-    for stem, raw in raws.items():
-        file = f"{folder}/{stem}.json"
-        try:
-            found = model.model_validate_json(json.dumps(raw), context=replace(around, stem=stem))
-        except ValidationError as error:
-            faults.extend(faults_of(error, model, file))
-            continue
-        if file not in broken:
-            models[stem] = found
-    return models
-
-
-def faults_of(error: ValidationError, model: type[BaseModel], file: str) -> list[Fault]:
-    """Pydantic's findings in our words: where, what is wrong, what is allowed, the nearest right
-    name.
-    """
-    return [
-        Fault(file, _path("$", *detail["loc"]), _message(detail, model))
-        for detail in error.errors(include_url=False)
-    ]
-
-
-def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    fields = _keys(_holder(model, detail["loc"][:-1]))
-    key = str(detail["loc"][-1]) if detail["loc"] else ""
-    if kind == "extra_forbidden":
-        return f"is no key known here; {offer(key, fields)}"
-    if kind == "missing":
-        return f"is missing: {fields[key].description or key}"
-    if kind == "value_error":
-        return detail["msg"].removeprefix("Value error, ")
-    shown = _shown(detail["input"])
-    if kind == "literal_error":
-        return (
-            f"cannot be {shown};"
-            f" {offer(str(detail['input']), re.findall(r'[a-z_]{3,}', context['expected']))}"
-        )
-    if kind == "model_type":
-        return (
-            f"must be an object with {', '.join(_keys(_holder(model, detail['loc'])))}, not"
-            f" {shown}."
-        )
-    if kind == "string_pattern_mismatch":
-        return f"must be {PATTERNS[context['pattern']]}, not {shown}."
-    return f"{detail['msg'].removeprefix('Input ')}, not {shown}."
-
-
-def _holder(model: type[BaseModel], loc: Sequence[int | str]) -> type[BaseModel]:
-    """The model that holds the key at this place: of each field's type, the model inside it."""
-    for key in loc:
-        if field := _keys(model).get(str(key)):
-            model = next(_models(field.annotation), model)
-    return model
-
-
-def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models(inner)
-
-
-def schemas() -> dict[str, dict[str, Any]]:
-    """The JSON Schemas of the two kinds of files, by file name."""
-    pipeline: TypeAdapter[Any] = TypeAdapter(
-        Annotated[InterceptionPipeline | MediaPipeline, Field(discriminator="kind")]
-    )
-    found = {
-        "pipeline": pipeline.json_schema(by_alias=True),
-        "output_config": OutputConfig.model_json_schema(by_alias=True),
-    }
-    return {
-        f"{name}.schema.json": {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
-        for name, schema in found.items()
-    }
-
-
-def write_schemas(folder: Path) -> None:
-    """Write `schemas()` into a folder, as they are committed."""
-    for name, schema in schemas().items():
-        (folder / name).write_text(
-            json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-
-
-if __name__ == "__main__":
-    write_schemas(Path(__file__).parents[2] / "schemas")
+    nodes, faults = read_object(graphs / name, limit=MAX_GRAPH_BYTES)
+    if faults:
+        place, message = faults[0]
+        raise ValueError(f"the graph {name!r} is broken: {place}: {message}")
+    fault = shape_fault(nodes or {})
+    if fault:
+        raise ValueError(f"the graph {name!r} {fault}")

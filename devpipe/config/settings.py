@@ -23,8 +23,9 @@ from pydantic import (
     ValidationInfo,
 )
 
+from devpipe.config.backends import HERE, known
 from devpipe.config.chains import Candidate, Chain
-from devpipe.config.models import faults_of
+from devpipe.config.faults import faults_of
 from devpipe.config.workspace import find_home
 from devpipe.errors import ConfigError, Fault, offer
 from devpipe.values import BOUNDARIES, Boundary, Level, Task
@@ -37,9 +38,8 @@ OWNERS: Mapping[str, str] = {
     "openai_compatible": "OPENAI_BASE_URL",
     "comfyui": "COMFYUI_URL",
 }
-VARIABLES: Mapping[
-    str, tuple[str, ...]
-] = {  # ours, and the place in devpipe.toml that each goes before
+# ours, and the place in devpipe.toml that each goes before
+VARIABLES: Mapping[str, tuple[str, ...]] = {
     "DEVPIPE_RECORDINGS": ("recordings",),
     "DEVPIPE_SAFETY": ("safety",),
     "DEVPIPE_PROVENANCE": ("provenance",),
@@ -56,29 +56,25 @@ SHORTEST_SECRET = 6  # a shorter one would black out ordinary words in recording
 
 def _joined(models: object) -> object:
     """A list of models as the one text that a variable would hold."""
-    return (
-        ", ".join(models)
-        if isinstance(models, list) and all(isinstance(one, str) for one in models)
-        else models
-    )
+    if isinstance(models, list) and all(isinstance(model, str) for model in models):
+        return ", ".join(models)
+    return models
 
 
 def _served(models: str, info: ValidationInfo) -> str:
-    """The chain, every backend known, every model named, procedures only where they may
-    stand in.
+    """Spell a chain whose backends are known and whose models are named.
+
+    Procedures stand only where they may stand in.
     """
-    head, _, rest = (text.strip() for text in models.partition(":"))
-    if head not in BOUNDARIES and "/" not in head and "/" in rest:
-        raise ValueError(f"there is no boundary {head!r}; {offer(head, BOUNDARIES)}")
+    _check_boundary(models)
     chain = Chain.read(models)
     if models.strip() and not chain.candidates:
         raise ValueError(f"names no model after {models.strip()!r}.")
     for candidate in chain.candidates:
-        _known(candidate, info.context or [candidate.backend])
-    last = -1 if info.field_name in ("interception", "split") else None
-    if len(chain.candidates) > 1 and any(
-        candidate.by_procedure for candidate in chain.candidates[:last]
-    ):
+        _check_candidate(candidate, info.context or [candidate.backend])
+    may_end_by_procedure = info.field_name in ("interception", "split")
+    by_model = chain.candidates[:-1] if may_end_by_procedure else chain.candidates
+    if len(chain.candidates) > 1 and any(candidate.by_procedure for candidate in by_model):
         raise ValueError(
             "'procedural' may only stand last, and only for interception and split. Delete it, or"
             " what follows it."
@@ -86,12 +82,21 @@ def _served(models: str, info: ValidationInfo) -> str:
     return str(chain)
 
 
-def _known(candidate: Candidate, known: list[str]) -> None:
-    backend, model = candidate.backend, candidate.model
-    if backend not in known:
-        new = "A new one needs its line in devpipe/backends/registry.py."
-        raise ValueError(f"there is no backend {backend!r}; {offer(backend, known)} {new}")
-    if not candidate.by_procedure and not model:
+def _check_boundary(models: str) -> None:
+    """Check the boundary that a chain begins with. Raises ValueError."""
+    prefix, _, chain = models.partition(":")
+    head = prefix.strip()
+    if head not in BOUNDARIES and "/" not in head and "/" in chain:
+        raise ValueError(f"there is no boundary {head!r}; {offer(head, BOUNDARIES)}")
+
+
+def _check_candidate(candidate: Candidate, backends: list[str]) -> None:
+    """Check that a backend is known, and has its model. Raises ValueError."""
+    backend = candidate.backend
+    if backend not in backends:
+        new = f"A new one needs its line in {HERE}."
+        raise ValueError(f"there is no backend {backend!r}; {offer(backend, backends)} {new}")
+    if not candidate.by_procedure and not candidate.model:
         raise ValueError(f"must be backend/model, not {backend!r}: say which model of {backend}.")
 
 
@@ -109,9 +114,8 @@ class _Models(_Strict):
     split: Served = "procedural"
 
     def by_task(self) -> Mapping[Task, str]:
-        judge = (
-            "" if self.judge == "procedural" else self.judge
-        )  # no procedure judges: the rules then stand alone
+        """The chains; no procedure judges: where one is named, the rules stand alone."""
+        judge = "" if self.judge == "procedural" else self.judge
         return {
             "translate": self.translate,
             "interception": self.interception,
@@ -141,15 +145,15 @@ class Settings:
     safety: Level = "youth"
     provenance: Literal["full", "mark"] = "full"
     budget_usd: float | None = None
-    models: Mapping[Task, str] = field(
-        default_factory=lambda: _Models().by_task()
-    )  # chains, each with the boundary that holds for it
+    # chains, each with the boundary that holds for it
+    models: Mapping[Task, str] = field(default_factory=lambda: _Models().by_task())
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     boundary: Boundary = "world"  # no text model further away is asked, whatever a chain says
     judge_seconds: float = 8.0
+    # the redactor must know them too
     _from_keyring: dict[str, str] = field(
         default_factory=dict, init=False, repr=False, compare=False
-    )  # the redactor must know them too
+    )
 
     def __post_init__(self) -> None:
         chains = {
@@ -174,42 +178,41 @@ class Settings:
         workspace.
         """
         environment = dict(os.environ if environ is None else environ)
-        home = (
-            find_home(environ=environment) if home is None else Path(home).expanduser().absolute()
-        )
-        known = sorted({*_registered(), *backends})
-        asked, unread = _from_file(home / FILE)
-        told = _from_environment(environment)
-        faults = (
-            unread
-            + [_no_keys(fault) for fault in _faults(asked, known, FILE)]
-            + _variables_of(_faults(told, known, "environment"))
-        )
-        if faults := faults + _regions(environment):
+        if home is None:
+            home = find_home(environ=environment)
+        else:
+            home = Path(home).expanduser().absolute()
+        names = sorted({*known(), *backends})
+        in_file, faults = _from_file(home / FILE)
+        in_environment = _from_environment(environment)
+        faults += [_no_keys(fault) for fault in _faults(in_file, names, FILE)]
+        faults += _variables_of(_faults(in_environment, names, "environment"))
+        faults += _regions(environment)
+        if faults:
             raise ConfigError(faults)
-        models = {**asked.pop("models", {}), **told.pop("models", {})}
-        found = _File.model_validate(
-            {**asked, **told, "models": models}, context=known, strict=False
-        )
-        recordings = home / Path(found.recordings).expanduser()
+        models = {**in_file.pop("models", {}), **in_environment.pop("models", {})}
+        merged = {**in_file, **in_environment, "models": models}
+        valid = _File.model_validate(merged, context=names, strict=False)
         return cls(
             home,
-            recordings,
-            found.safety,
-            found.provenance,
-            found.budget_usd,
-            found.models.by_task(),
+            home / Path(valid.recordings).expanduser(),
+            valid.safety,
+            valid.provenance,
+            valid.budget_usd,
+            valid.models.by_task(),
             environment,
-            boundary=found.boundary,
-            judge_seconds=found.judge_seconds,
+            boundary=valid.boundary,
+            judge_seconds=valid.judge_seconds,
         )
 
     def key(self, name: str) -> str | None:
-        """A key by its owner's name, from the environment or else the system keyring (service
-        `devpipe`); None where neither has it.
+        """Look a key up by its owner's name; None where nobody has it.
+
+        From the environment, or else the system keyring (service `devpipe`).
         """
-        if found := self.environment.get(name, "").strip():
-            return found
+        in_environment = self.environment.get(name, "").strip()
+        if in_environment:
+            return in_environment
         if name not in self._from_keyring and importlib.util.find_spec("keyring"):
             keyring = importlib.import_module("keyring")
             try:
@@ -219,59 +222,48 @@ class Settings:
         return self._from_keyring.get(name) or None
 
     def url(self, backend: str, default: str) -> str:
-        """Where a backend is: DEVPIPE_<BACKEND>_URL, else its owner's variable, as written there,
-        else the default.
+        """Where a backend is, as the environment spells it, else the default.
+
+        DEVPIPE_<BACKEND>_URL goes before the variable of its owner.
         """
-        own = self.environment.get(f"DEVPIPE_{backend.upper()}_URL", "").strip()
-        return own or self.environment.get(OWNERS.get(backend, ""), "").strip() or default
+        ours = self.environment.get(f"DEVPIPE_{backend.upper()}_URL", "").strip()
+        owners = self.environment.get(OWNERS.get(backend, ""), "").strip()
+        return ours or owners or default
 
     def region(self, backend: str) -> Boundary | None:
-        """Where the person says that a backend's server stands (DEVPIPE_<BACKEND>_REGION); None:
-        nobody says.
+        """Where a backend's server stands; None where nobody says.
+
+        The variable is DEVPIPE_<BACKEND>_REGION.
         """
         said = self.environment.get(f"DEVPIPE_{backend.upper()}_REGION", "").strip()
-        return next((one for one in BOUNDARIES if one == said), None)
+        return next((boundary for boundary in BOUNDARIES if boundary == said), None)
 
     def secrets(self) -> tuple[str, ...]:
-        """All that must never be written down, longest first: keys, tokens, passwords, also those
-        inside addresses.
+        """All that must never be written down, longest first.
+
+        Keys, tokens, passwords, also those inside addresses.
         """
-        found = {value for name, value in self.environment.items() if SECRET.search(name)} | set(
-            self._from_keyring.values()
-        )
-        found |= {
-            secret
-            for name, value in self.environment.items()
-            if name.endswith(("_URL", "_HOST"))
-            for secret in _userinfo(value)
-        }
-        usable = {value.strip() for value in found if len(value.strip()) >= SHORTEST_SECRET}
+        values = set(self._from_keyring.values())
+        for name, value in self.environment.items():
+            if SECRET.search(name):
+                values.add(value)
+            if name.endswith(("_URL", "_HOST")):
+                values.update(_userinfo(value))
+        stripped = {value.strip() for value in values}
+        usable = [value for value in stripped if len(value) >= SHORTEST_SECRET]
         return tuple(sorted(usable, key=lambda value: (-len(value), value)))
 
     def faults(self) -> list[Fault]:
-        """Variables that look like ours and are not: nothing reads them. For `devpipe check`."""
-        known = {
-            *VARIABLES,
-            "DEVPIPE_HOME",
-            *(
-                f"DEVPIPE_{name.upper()}_{what}"
-                for name in _registered()
-                for what in ("URL", "REGION")
-            ),
-        }
-        strange = sorted(
-            name for name in self.environment if name.startswith("DEVPIPE_") and name not in known
-        )
-        return [
-            Fault("environment", name, f"is no variable of devpipe; {offer(name, known)}")
-            for name in strange
-        ]
-
-
-def _registered() -> Iterable[str]:
-    from devpipe.backends import registry
-
-    return registry.known()
+        """List variables that look like ours and that nothing reads."""
+        ours = {*VARIABLES, "DEVPIPE_HOME"}
+        for name in known():
+            ours |= {f"DEVPIPE_{name.upper()}_URL", f"DEVPIPE_{name.upper()}_REGION"}
+        faults = []
+        for name in sorted(self.environment):
+            if name.startswith("DEVPIPE_") and name not in ours:
+                message = f"is no variable of devpipe; {offer(name, ours)}"
+                faults.append(Fault("environment", name, message))
+        return faults
 
 
 def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
@@ -287,18 +279,21 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """What our variables say, as devpipe.toml would; an empty one says nothing."""
-    told: dict[str, Any] = {}
-    for variable, (*above, name) in VARIABLES.items():
-        if text := environment.get(variable, "").strip():
-            (told.setdefault(above[0], {}) if above else told)[name] = text
-    return told
+    values: dict[str, Any] = {}
+    for variable, (*tables, name) in VARIABLES.items():
+        text = environment.get(variable, "").strip()
+        if text:
+            holder = values
+            for table in tables:
+                holder = holder.setdefault(table, {})
+            holder[name] = text
+    return values
 
 
-def _faults(asked: Mapping[str, Any], known: list[str], file: str) -> list[Fault]:
+def _faults(values: Mapping[str, Any], backends: list[str], file: str) -> list[Fault]:
+    is_strict = file == FILE  # variables are texts, also where a number is meant
     try:
-        _File.model_validate(
-            asked, context=known, strict=file == FILE
-        )  # variables are texts, also where a number is meant
+        _File.model_validate(values, context=backends, strict=is_strict)
     except ValidationError as error:
         return faults_of(error, _File, file)
     return []
@@ -306,25 +301,22 @@ def _faults(asked: Mapping[str, Any], known: list[str], file: str) -> list[Fault
 
 def _regions(environment: Mapping[str, str]) -> list[Fault]:
     """Places that are none: a text could go where nobody meant it to."""
-    said = {
-        name: text.strip()
-        for name, text in environment.items()
-        if name.startswith("DEVPIPE_") and name.endswith("_REGION")
-    }
-    wrong = {name: text for name, text in said.items() if text and text not in BOUNDARIES}
-    return [
-        Fault("environment", name, f"cannot be {text!r}; {offer(text, BOUNDARIES)}")
-        for name, text in wrong.items()
-    ]
+    faults = []
+    for name, value in environment.items():
+        if name.startswith("DEVPIPE_") and name.endswith("_REGION"):
+            region = value.strip()
+            if region and region not in BOUNDARIES:
+                message = f"cannot be {region!r}; {offer(region, BOUNDARIES)}"
+                faults.append(Fault("environment", name, message))
+    return faults
 
 
 def _no_keys(fault: Fault) -> Fault:
-    secret = SECRET.search(fault.path.rpartition(".")[2])
-    return (
-        replace(fault, message="keys belong in the environment. Delete it here, and set it there.")
-        if secret
-        else fault
-    )
+    key = fault.path.rpartition(".")[2]
+    if not SECRET.search(key):
+        return fault
+    message = "keys belong in the environment. Delete it here, and set it there."
+    return replace(fault, message=message)
 
 
 def _variables_of(faults: list[Fault]) -> list[Fault]:
@@ -334,5 +326,7 @@ def _variables_of(faults: list[Fault]) -> list[Fault]:
 
 def _userinfo(text: str) -> Iterator[str]:
     for userinfo in re.findall(r"(?:^|//|,)\s*([^/\s,]+)@", text):
-        for part in (userinfo, userinfo.partition(":")[2]):
-            yield from (part, unquote(part))
+        password = userinfo.partition(":")[2]
+        for secret in (userinfo, password):
+            yield secret
+            yield unquote(secret)

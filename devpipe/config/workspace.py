@@ -13,8 +13,9 @@ GITIGNORE = "recordings/*\n!recordings/README.md\n.ipynb_checkpoints/\n"
 
 
 def find_home(start: Path | None = None, environ: Mapping[str, str] | None = None) -> Path:
-    """The workspace: $DEVPIPE_HOME, or the nearest folder upwards with pipelines/ and
-    output_configs/. Raises UsageError where none is.
+    """Find the workspace: $DEVPIPE_HOME, or the nearest one upwards.
+
+    A workspace has pipelines/ and output_configs/. Raises UsageError where none is.
     """
     named = (os.environ if environ is None else environ).get("DEVPIPE_HOME", "").strip()
     if named:
@@ -41,8 +42,9 @@ def is_workspace(folder: Path) -> bool:
 
 
 def defaults() -> Path:
-    """The folder of the default pipelines, outputs, schemas and notebooks: inside an installed
-    package, or the repository.
+    """The folder of the default pipelines, outputs, schemas and notebooks.
+
+    Inside an installed package, or the repository.
     """
     package = Path(__file__).resolve().parents[1]
     installed = package / "defaults"
@@ -60,7 +62,8 @@ def create(target: Path) -> Path:
             f"{target} is a workspace already; nothing was changed.", hint="Choose another folder."
         )
     files = dict(_files(defaults()))
-    if present := [str(path) for path in files if (target / path).exists()]:
+    present = [str(path) for path in files if (target / path).exists()]
+    if present:
         raise UsageError(
             f"{target} has {', '.join(present)} already; nothing was changed.",
             hint="Choose an empty folder.",

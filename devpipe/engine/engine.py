@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from devpipe.aio import CLOSING_S, await_elsewhere
 from devpipe.backends.base import Backend, Wrapping
 from devpipe.backends.registry import Backends
-from devpipe.config.models import Catalogue, load_catalogue
+from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.settings import Settings
 from devpipe.config.workspace import find_home
 from devpipe.engine.arguments import Changes, Prompt, RunOptions

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
+from devpipe.config.catalogue import Catalogue
 from devpipe.config.models import (
-    Catalogue,
     InterceptionPipeline,
     MediaPipeline,
     Model,
@@ -469,14 +467,7 @@ def _started(source: Recording) -> RunStarted:
 
 def recorded_configs(source: Recording) -> Configs:
     """The configs that a recording keeps. Raises UsageError where one cannot be understood."""
-    started = _started(source)
-    snapshots = started.config
-    missing = [name for name in ("pipeline", "output", "media_pipeline") if name not in snapshots]
-    if missing:
-        raise UsageError(
-            f"Run {source.id} was recorded without its {' and '.join(missing)}.",
-            hint="It can be looked at, but not made again.",
-        )
+    snapshots = _started(source).config
     fallbacks = [name for name in sorted(snapshots) if name.startswith("fallback_")]
     return Configs(
         _restored(InterceptionPipeline, "pipeline", source),
@@ -487,16 +478,7 @@ def recorded_configs(source: Recording) -> Configs:
 
 
 def _restored(model: type[M], name: str, source: Recording) -> M:
-    try:
-        return model.restore(_started(source).config[name])
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UsageError(
-            f"Run {source.id} keeps a config that this version cannot understand:"
-            f" {name}: {place}: {first['msg']}.",
-            hint="It can be looked at, but not made again: use the version that recorded it.",
-        ) from error
+    return model.restore(_started(source).config.get(name), run_id=source.id, name=name)
 
 
 def recorded_fingerprint(recorded: RunRequest, summary: RunSummary) -> Fingerprint:

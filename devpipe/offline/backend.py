@@ -95,6 +95,14 @@ class Procedural(Backend):
     def boundary(self, model: str) -> Boundary:
         return "local"
 
+    async def digest(self, model: str) -> str:
+        """The version of our own rules: of the drawings, or of the procedures for texts."""
+        if model:
+            from devpipe.offline.sketch import VERSION
+        else:
+            from devpipe.offline.procedures import VERSION
+        return VERSION
+
     async def check(self) -> Health:
         """Always ready."""
         return Health(ready=True, detail="embedded", models=tuple(_HEARS))

@@ -23,7 +23,10 @@ JsonObject = dict[str, Any]  # a vendor's or a config file's own words, kept ver
 
 
 class Event(BaseModel):
-    """Base of all events. The recorder adds `v`, `seq`, `at` and `crc` around these fields."""
+    """Base of all events.
+
+    The recorder adds `v`, `seq`, `at` and `crc` around these fields.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
     type: str
@@ -108,7 +111,7 @@ class StageStarted(Event):
 
 
 class StageReused(Event):
-    """The texts and verdicts that follow, up to stage_finished, were made by another run."""
+    """What follows, up to stage_finished, was made by another run."""
 
     type: Literal["stage_reused"] = "stage_reused"
     stage: Stage
@@ -116,7 +119,7 @@ class StageReused(Event):
 
 
 class TextWritten(Event):
-    """One text: of an input, a step, an iteration, a named part, or the final one of its stage."""
+    """One text: of an input, step, iteration or part, or a final one."""
 
     type: Literal["text_written"] = "text_written"
     stage: Stage
@@ -179,7 +182,7 @@ class AttemptFinished(Event):
 
 
 class VerdictGiven(Event):
-    """The result of a safety check, bound to the hash of exactly what was checked.
+    """The result of a safety check, bound to the hash of what was checked.
 
     A verdict that blocks is durable at once. One that allows becomes so before anything is acted
     on: it stands in the file
@@ -241,8 +244,9 @@ class Warned(Event):
 
 
 class RunResumed(Event):
-    """A recording was opened again after its writer died; a torn tail of `cut_bytes` was
-    cut off.
+    """A recording was opened again after its writer died.
+
+    A torn tail of `cut_bytes` was cut off.
     """
 
     type: Literal["run_resumed"] = "run_resumed"
@@ -295,8 +299,9 @@ class Previewed(Event):
 
 
 class Queued(Event):
-    """The vendor has `position` other jobs to do before this one; `seconds`: how long they may
-    take, where anybody knows.
+    """The vendor has `position` other jobs to do before this one.
+
+    `seconds`: how long they may take, where anybody knows.
     """
 
     type: Literal["queued"] = "queued"

@@ -1,5 +1,4 @@
-"""What is on disk of the runs: read, checked and found again, without a backend, a key, a network
-or the engine.
+"""What is on disk of the runs? Read, checked and found again.
 
 A line of events.jsonl is `{"v":1,"seq":0,"at":"...Z","type":"...",...,"crc":"<8 hex>"}`; the crc is
 CRC-32 of the bytes before `,"crc"`.
@@ -9,7 +8,6 @@ What follows the first line that is not whole, or out of order, is not believed.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -37,11 +35,13 @@ from devpipe.record.events import (
     RunStarted,
     TextWritten,
 )
+from devpipe.record.files import is_locked, is_open_to_others, open_to_read
 
 if TYPE_CHECKING:
     from devpipe.record.summary import RunSummary
 
 EVENTS, SUMMARY, SUMMARY_PART = "events.jsonl", "run.json", ".run.json.part"
+DERIVED = ".index"  # the folder beside the days for what is made from recordings: safe to delete
 MAX_LINE = 1_000_000  # bytes
 MAX_FILE = 2**30  # bytes: no recording of ours holds a larger file
 _RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-\d{6}-[0-9a-z]{8}")
@@ -51,15 +51,16 @@ _HEAD = re.compile(
     rb'\{"v":(\d{1,9}),"seq":(\d{1,15}),"at":"([0-9TZ:.+-]{1,40})","type":"([^"\\]{1,100})"'
 )
 _TAIL = re.compile(rb',"crc":"([0-9a-f]{8})"\}')
+# the next try will not find it either
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 _TAIL_LENGTH = len(',"crc":"01234567"}')
 
-State = Literal["completed", "blocked", "failed", "cancelled", "interrupted", "running"]
+# unknown: it ended in a way that only a later version can read
+State = Literal["completed", "blocked", "failed", "cancelled", "interrupted", "running", "unknown"]
 
 
 class UnknownEvent(Event):
-    """A whole line that this version cannot read as an event, most likely written by a
-    later one.
-    """
+    """A whole line that only another, most likely later, version can read."""
 
     type: str
     why: str = ""
@@ -72,16 +73,15 @@ def parse_line(line: bytes) -> Recorded:
     """
     if len(line) > MAX_LINE:
         raise RecordingDamaged("longer than a line may be")
-    head, tail = _HEAD.match(line), _TAIL.fullmatch(line[-_TAIL_LENGTH:])
+    head = _HEAD.match(line)
+    tail = _TAIL.fullmatch(line[-_TAIL_LENGTH:])
     if not head or not tail:
         raise RecordingDamaged("not a whole line")
     if zlib.crc32(line[:-_TAIL_LENGTH]) != int(tail[1], 16):
         raise RecordingDamaged("checksum")
-    return Recorded(
-        int(head[2]),
-        head[3].decode(),
-        _event(line, version=int(head[1]), kind=head[4].decode("utf-8", "replace")),
-    )
+    version, seq, at, kind = head.groups()
+    event = _event(line, version=int(version), kind=kind.decode("utf-8", "replace"))
+    return Recorded(int(seq), at.decode(), event)
 
 
 def _event(line: bytes, *, version: int, kind: str) -> Event:
@@ -89,18 +89,16 @@ def _event(line: bytes, *, version: int, kind: str) -> Event:
         return EVENT.validate_json(line)
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_input=False)[0]
-        later = f" of schema version {version}" if version != SCHEMA_VERSION else ""
-        where = ".".join(map(str, error["loc"]))
-        return UnknownEvent(
-            type=kind, why=f"{kind}{later}: {where}{': ' if where else ''}{error['msg']}"
-        )
+        parts = [kind if version == SCHEMA_VERSION else f"{kind} of schema version {version}"]
+        if error["loc"]:
+            parts.append(".".join(map(str, error["loc"])))
+        parts.append(error["msg"])
+        return UnknownEvent(type=kind, why=": ".join(parts))
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """The part of an events.jsonl that can be believed: its lines, its length in bytes, and what
-    ended it.
-    """
+    """The part of an events.jsonl that can be believed, and what ended it."""
 
     lines: tuple[Recorded, ...]
     size: int
@@ -109,17 +107,19 @@ class Prefix:
 
     @property
     def torn(self) -> bool:
-        """Whether the damage may be that of a power loss: what stands behind it gives no proof that
-        it was ever durable.
+        """Whether the damage may be that of a power loss.
+
+        Then what stands behind it gives no proof that it was ever durable.
 
         Proof is an ending, or a durable event and one of a later write (those of one write share
         `at`).
         """
         last = self.rest[-1].at if self.rest else ""
-        return not any(
-            isinstance(one.event, RunFinished) or (one.event.durable and one.at != last)
-            for one in self.rest
-        )
+        for recorded in self.rest:
+            was_synced = recorded.event.durable and recorded.at != last
+            if was_synced or _is_ending(recorded.event):
+                return False
+        return True
 
 
 def read_prefix(data: bytes) -> Prefix:
@@ -128,12 +128,13 @@ def read_prefix(data: bytes) -> Prefix:
     size = 0
     while size < len(data):
         end = data.find(b"\n", size)
+        line = data[size:end] if end >= 0 else b""
         try:
-            lines.append(_in_order(data[size:end] if end >= 0 else b"", len(lines)))
+            lines.append(_in_order(line, len(lines)))
         except RecordingDamaged as exc:
-            return Prefix(
-                tuple(lines), size, f"line {len(lines) + 1}: {exc}", tuple(_whole(data[size:]))
-            )
+            damage = f"line {len(lines) + 1}: {exc}"
+            rest = tuple(_whole_lines(data[size:]))
+            return Prefix(tuple(lines), size, damage, rest)
         size = end + 1
     return Prefix(tuple(lines), size)
 
@@ -145,10 +146,15 @@ def _in_order(line: bytes, seq: int) -> Recorded:
     return recorded
 
 
-def _whole(data: bytes) -> Iterator[Recorded]:
+def _whole_lines(data: bytes) -> Iterator[Recorded]:
     for line in data.split(b"\n"):
         with suppress(RecordingDamaged):
             yield parse_line(line)
+
+
+def _is_ending(event: Event) -> bool:
+    """Whether a run ends with it, known or not to this version."""
+    return event.type == "run_finished"
 
 
 class Recording:
@@ -164,10 +170,8 @@ class Recording:
             self._prefix = prefix
 
     def __repr__(self) -> str:
-        return (
-            f"<Recording {self.id} {self.state}, {len(self.events)}"
-            f" events{', damaged' if self.damage else ''}>"
-        )
+        damaged = ", damaged" if self.damage else ""
+        return f"<Recording {self.id} {self.state}, {len(self.events)} events{damaged}>"
 
     @cached_property
     def _prefix(self) -> Prefix:
@@ -178,24 +182,30 @@ class Recording:
 
     @cached_property
     def events(self) -> tuple[Recorded, ...]:
-        """The events up to the first damage, without those that only a later version can read (see
-        `notes`).
+        """The events up to the first damage that this version can read.
+
+        `notes` names the others.
         """
-        return tuple(
-            recorded
-            for recorded in self._prefix.lines
-            if not isinstance(recorded.event, UnknownEvent)
-        )
+        lines = self._prefix.lines
+        return tuple(line for line in lines if not isinstance(line.event, UnknownEvent))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """One sentence for each whole line that was skipped."""
-        unknown = ((recorded.seq, recorded.event) for recorded in self._prefix.lines)
-        return tuple(
-            f"line {seq + 1}: skipped: {event.why}"
-            for seq, event in unknown
-            if isinstance(event, UnknownEvent)
-        )
+        notes = []
+        for recorded in self._prefix.lines:
+            if isinstance(recorded.event, UnknownEvent):
+                notes.append(f"line {recorded.seq + 1}: skipped: {recorded.event.why}")
+        return tuple(notes)
+
+    @property
+    def beginning(self) -> RunStarted | UnknownEvent | None:
+        """The first event, if a run can begin with it.
+
+        Also one that only a later version can read.
+        """
+        first = self._prefix.lines[0].event if self._prefix.lines else None
+        return first if isinstance(first, RunStarted | UnknownEvent) else None
 
     @property
     def damage(self) -> str:
@@ -204,15 +214,18 @@ class Recording:
 
     @property
     def finished(self) -> bool:
-        return any(isinstance(recorded.event, RunFinished) for recorded in self.events)
+        """Whether it has its ending, known or not to this version."""
+        return any(_is_ending(recorded.event) for recorded in self._prefix.lines)
 
     @property
     def state(self) -> State:
-        """How the run ended; if it has no end, whether a process still writes it."""
-        for recorded in reversed(self.events):
+        """How the run ended, or whether a process still writes it."""
+        for recorded in reversed(self._prefix.lines):
             if isinstance(recorded.event, RunFinished):
                 return recorded.event.outcome
-        return "running" if is_locked(self.folder) else "interrupted"
+            if _is_ending(recorded.event):
+                return "unknown"
+        return "running" if is_being_written(self.folder) else "interrupted"
 
     @cached_property
     def summary(self) -> RunSummary:
@@ -223,22 +236,25 @@ class Recording:
 
     @cached_property
     def files(self) -> dict[str, tuple[str, int | None]]:
-        """The files that the events name, with sha256 and size (None where the event does
-        not say).
+        """The files that the events name, with sha256 and size.
+
+        The size is None where the event does not say it.
         """
         named: dict[str, tuple[str, int | None]] = {}
-        for event in (recorded.event for recorded in self.events):
+        for recorded in self.events:
+            event = recorded.event
             if isinstance(event, ArtifactWritten | AttachmentWritten):
                 named[event.path] = (event.sha256, event.bytes)
             elif isinstance(event, TextWritten) and event.path:
-                named[event.path] = (
-                    event.sha256 or hashlib.sha256(event.text.encode()).hexdigest(),
-                    None,
-                )
+                sha256 = event.sha256 or hashlib.sha256(event.text.encode()).hexdigest()
+                named[event.path] = (sha256, None)
         return named
 
     def path(self, name: str) -> Path:
-        """Where a file of this run lies; refuses what is not a plain file inside the folder."""
+        """Where a file of this run lies.
+
+        Refuses what is not a plain file inside the folder.
+        """
         os.close(_open(self.folder, name))
         return self.folder / name
 
@@ -251,7 +267,8 @@ class Recording:
             raise UnknownName(f"file of run {self.id}", name, self.files)
         sha256, size = self.files[name]
         data = _read(self.folder, name)
-        if (size is not None and len(data) != size) or hashlib.sha256(data).hexdigest() != sha256:
+        has_other_size = size is not None and len(data) != size
+        if has_other_size or hashlib.sha256(data).hexdigest() != sha256:
             raise RecordingDamaged(
                 f"{name} of run {self.id} is not what was recorded.",
                 hint="Restore it from a backup.",
@@ -259,28 +276,25 @@ class Recording:
         return data
 
     def verify(self) -> list[str]:
-        """Everything that is wrong with the recording, each in a sentence; empty if every byte is
-        as its events say.
+        """List everything that is wrong with the recording, each in a sentence.
+
+        Empty if every byte is as its events say.
 
         What a dead writer left after its last acknowledged event, a torn tail or a file without
         event, is not wrong: `resume` clears it.
         """
-        problems = [f"{EVENTS}: {self.damage}"] if self.damage and not self._ends_open else []
+        problems = []
+        if self.damage and not self._ends_open:
+            problems.append(f"{EVENTS}: {self.damage}")
         if not self.folder.is_dir():
             return problems
         if self._unborn:
             return self._strangers()
-        started = self._prefix.lines[0].event if self._prefix.lines else None
-        if not isinstance(started, RunStarted | UnknownEvent):
-            problems.append(f"{EVENTS}: does not begin with run_started")
-        elif isinstance(started, RunStarted) and started.run_id != self.id:
-            problems.append(f"{EVENTS}: is of run {started.run_id}")
-        problems += [
-            f"{EVENTS}: goes on after the end of the run"
-            for r in self.events[:-1]
-            if isinstance(r.event, RunFinished)
-        ]
-        return problems + self._wrong_files() + self._wrong_summary() + self._strangers()
+        problems += self._wrong_order()
+        problems += self._wrong_files()
+        problems += self._wrong_summary()
+        problems += self._strangers()
+        return problems
 
     @property
     def _ends_open(self) -> bool:
@@ -292,7 +306,20 @@ class Recording:
     def _unborn(self) -> bool:
         """Whether the writer died before its first event was acknowledged."""
         left = {entry.name for entry in os.scandir(self.folder)}
-        return not left or (not self._prefix.lines and self._ends_open and SUMMARY not in left)
+        nothing_whole = not self._prefix.lines and self._ends_open
+        return not left or (nothing_whole and SUMMARY not in left)
+
+    def _wrong_order(self) -> list[str]:
+        """What is wrong with the two ends of the run."""
+        problems = []
+        if self.beginning is None:
+            problems.append(f"{EVENTS}: does not begin with run_started")
+        elif isinstance(self.beginning, RunStarted) and self.beginning.run_id != self.id:
+            problems.append(f"{EVENTS}: is of run {self.beginning.run_id}")
+        for recorded in self.events[:-1]:
+            if isinstance(recorded.event, RunFinished):
+                problems.append(f"{EVENTS}: goes on after the end of the run")
+        return problems
 
     def _wrong_files(self) -> list[str]:
         problems = []
@@ -304,37 +331,47 @@ class Recording:
         return problems
 
     def _wrong_summary(self) -> list[str]:
-        if not os.path.lexists(self.folder / SUMMARY):
+        if not os.path.lexists(self.folder / SUMMARY) or self._summary_agrees():
             return []
-        try:
-            if self.finished and _holds(
-                json.loads(json.dumps(self.summary.to_json())),
-                json.loads(_read(self.folder, SUMMARY)),
-            ):
-                return []
-        except (RecorderError, ValueError):
-            pass
         return [f"{SUMMARY}: is not what the events say. It is derived from them: delete it."]
+
+    def _summary_agrees(self) -> bool:
+        """Whether run.json says what the events say, as far as this version understands both."""
+        try:
+            written = json.loads(_read(self.folder, SUMMARY))
+        except (RecorderError, ValueError):
+            return False
+        if self.notes:
+            return True  # who reads only some of the events cannot tell
+        now = json.loads(json.dumps(self.summary.to_json()))
+        return self.finished and _agree(now, written)
 
     def _strangers(self) -> list[str]:
         """Files nobody named, and modes that let others read."""
-        problems = (
-            ["the folder can be read by others"] if self.folder.stat().st_mode & 0o077 else []
-        )
+        problems = []
+        if is_open_to_others(self.folder.stat()):
+            problems.append("the folder can be read by others")
+        expected = {*self.files, EVENTS, SUMMARY, SUMMARY_PART}
         for entry in os.scandir(self.folder):
-            if entry.name not in {*self.files, EVENTS, SUMMARY, SUMMARY_PART}:
-                problems += [] if self._ends_open else [f"{entry.name}: no event names it"]
-            elif entry.stat(follow_symlinks=False).st_mode & 0o077:
+            if entry.name not in expected:
+                if not self._ends_open:
+                    problems.append(f"{entry.name}: no event names it")
+            elif is_open_to_others(entry.stat(follow_symlinks=False)):
                 problems.append(f"{entry.name}: can be read by others")
         return problems
 
 
-def _holds(now: object, written: object) -> bool:
-    """Whether a summary says all that an older one said; fields are added in time."""
+def _agree(now: object, written: object) -> bool:
+    """Whether two summaries agree; one of them may say more.
+
+    Fields are added in time: an older version wrote fewer than we know, a later one more.
+    """
     if isinstance(now, dict) and isinstance(written, dict):
-        return all(key in now and _holds(now[key], value) for key, value in written.items())
+        one_has_all = now.keys() <= written.keys() or written.keys() <= now.keys()
+        shared = now.keys() & written.keys()
+        return one_has_all and all(_agree(now[key], written[key]) for key in shared)
     if isinstance(now, list) and isinstance(written, list):
-        return len(now) == len(written) and all(map(_holds, now, written))
+        return len(now) == len(written) and all(map(_agree, now, written))
     return now == written
 
 
@@ -346,40 +383,40 @@ class Recordings:
 
     def ids(self) -> list[str]:
         """The ids of all runs, newest first."""
-        days = _folders(self.root, _DATE)
-        return sorted(
-            (name for day in days for name in _folders(self.root / day, _RUN_ID)), reverse=True
-        )
+        ids = []
+        for day in _folders(self.root, _DATE):
+            ids += _folders(self.root / day, _RUN_ID)
+        return sorted(ids, reverse=True)
 
     def __iter__(self) -> Iterator[Recording]:
         return (Recording(run_folder(self.root, run_id)) for run_id in self.ids())
 
     def find(self, name: str) -> Recording:
-        """The run of this id, or the only one whose id begins or ends so."""
+        """Find the run of this id, or the only one beginning or ending so."""
         if _RUN_ID.fullmatch(name) and _is_folder(run_folder(self.root, name)):
             return Recording(run_folder(self.root, name))
         ids = self.ids()
-        found = [
-            run_id for run_id in ids if name and (run_id.startswith(name) or run_id.endswith(name))
-        ]
-        if len(found) > 1:
+        matching = []
+        if name:
+            matching = [id_ for id_ in ids if id_.startswith(name) or id_.endswith(name)]
+        if len(matching) > 1:
             raise UsageError(
-                f"{len(found)} runs are called {name!r}.",
-                hint=f"Say more of the id: {', '.join(found[:5])} ...",
+                f"{len(matching)} runs are called {name!r}.",
+                hint=f"Say more of the id: {', '.join(matching[:5])} ...",
             )
-        if not found:
+        if not matching:
             raise UnknownName("run", name, ids[:1000])
-        return Recording(run_folder(self.root, found[0]))
+        return Recording(run_folder(self.root, matching[0]))
 
 
 def run_folder(root: Path, run_id: str) -> Path:
     """Where a run of this id lies: below the day its id names."""
     match = _RUN_ID.fullmatch(run_id)
     if not match:
-        raise UsageError(
-            f"{run_id!r} is no run id.", hint="One looks like 20261122-141503-k3v9x2ma."
-        )
-    return root / f"{match[1]}-{match[2]}-{match[3]}" / run_id
+        example = "20261122-141503-k3v9x2ma"
+        raise UsageError(f"{run_id!r} is no run id.", hint=f"One looks like {example}.")
+    year, month, day = match.groups()
+    return root / f"{year}-{month}-{day}" / run_id
 
 
 def is_file_name(name: str) -> bool:
@@ -387,21 +424,19 @@ def is_file_name(name: str) -> bool:
     return _FILE_NAME.fullmatch(name) is not None and name not in (EVENTS, SUMMARY)
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a process has the run open for writing: the kernel says so, and forgets it with the
-    process.
+def is_being_written(folder: Path) -> bool:
+    """Whether a process has the run open for writing.
+
+    The kernel says so, and forgets it with the process.
     """
     try:
-        events = os.open(folder / EVENTS, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        events = open_to_read(folder / EVENTS)
     except OSError:
         return False
     try:
-        fcntl.flock(events, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return is_locked(events)
     finally:
         os.close(events)
-    return False
 
 
 def _open(folder: Path, name: str) -> int:
@@ -411,7 +446,7 @@ def _open(folder: Path, name: str) -> int:
             hint="Names hold letters, digits, '_', '-' and '.'.",
         )
     with _typed(folder / name):
-        fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = open_to_read(folder / name)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise RecordingDamaged(
@@ -436,13 +471,7 @@ def _typed(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        gone = exc.errno in (
-            errno.ENOENT,
-            errno.ENOTDIR,
-            errno.ELOOP,
-            errno.ENXIO,
-        )  # the next try will not find it either
-        kind = RecordingDamaged if gone else RecorderError
+        kind = RecordingDamaged if exc.errno in _GONE else RecorderError
         raise kind(
             f"{path} cannot be read: {exc.strerror}.",
             hint="Mend it, or set DEVPIPE_RECORDINGS to another folder.",
@@ -452,12 +481,12 @@ def _typed(path: Path) -> Iterator[None]:
 def _folders(parent: Path, pattern: re.Pattern[str]) -> list[str]:
     if not parent.exists():
         return []
+    names = []
     with _typed(parent), os.scandir(parent) as entries:
-        return [
-            entry.name
-            for entry in entries
-            if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
-        ]
+        for entry in entries:
+            if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                names.append(entry.name)
+    return names
 
 
 def _is_folder(path: Path) -> bool:

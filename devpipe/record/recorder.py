@@ -1,19 +1,17 @@
-"""Writes one run down, event by event: what `record` and `write_files` have returned for is on
-disk.
+"""Writes one run down, event by event, on disk before it is shown.
+
+What `record` and `write_files` have returned for is there.
 
 Acknowledged events survive the death of the process, durable ones and files also power loss.
-Everything is appended or new; the
-one thing ever cut is the torn tail that a dead writer left. After any failed write or fsync the
-recorder is poisoned: an fsync
-that is tried again may report success for pages that the kernel has thrown away (Rebello et al.,
-"Can Applications Recover from
+Everything is appended or new; the one thing ever cut is the torn tail that a dead writer left.
+After any failed write or fsync the recorder is poisoned: an fsync that is tried again may report
+success for pages that the kernel has thrown away (Rebello et al., "Can Applications Recover from
 fsync Failures?", USENIX ATC 2020).
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -48,11 +46,13 @@ from devpipe.record.events import (
     RunStarted,
     TextWritten,
 )
+from devpipe.record.files import begin_to_write, lock_exclusive, missing_to_write, sync
 from devpipe.record.reader import (
     EVENTS,
     MAX_LINE,
     SUMMARY,
     SUMMARY_PART,
+    Prefix,
     Recording,
     is_file_name,
     read_prefix,
@@ -65,7 +65,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorded", "Recorder"]
 
-_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # where it is missing, nothing is written: see `create`
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # for the lock: a reader that asks whether a run is being written holds it for some microseconds
 _TRIES = 5
@@ -87,32 +88,34 @@ _HINTS |= {errno.EOPNOTSUPP: _HINTS[errno.ENOLCK], errno.ENOSYS: _HINTS[errno.EN
 
 
 class Recorder:
-    """The one writer of a run. Its methods block; they may be called from any thread."""
+    """The one writer of a run.
+
+    Its methods block; they may be called from any thread.
+    """
 
     def __init__(
         self, folder: Path, *, redact: Redactor, flags: int, pool: Executor | None
     ) -> None:
         """Use `create` or `resume`."""
-        self.folder, self.run_id = folder, folder.name
-        self._redact, self._pool = redact, pool
+        self.folder = folder
+        self.run_id = folder.name
+        self._redact = redact
+        self._pool = pool
         self._busy = threading.Lock()
         self._pid = os.getpid()
         self._open: list[int] = []
-        self._unsynced: list[
-            int
-        ] = []  # folders and texts whose bytes the next durable event makes durable too
-        self._seq = self._size = 0
+        # folders and texts whose bytes the next durable event makes durable too
+        self._unsynced: list[int] = []
+        self._seq = 0
+        self._size = 0
         self._finished = False
         self._poison = ""
         try:
             self._folder = self._keep(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
-            self._unsynced = [
-                self._folder,
-                self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)),
-            ]
-            self._events = self._keep(
-                os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
-            )
+            day = self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))
+            self._unsynced = [self._folder, day]
+            events = os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
+            self._events = self._keep(events)
             _lock(self._events, folder)
             os.fchmod(self._events, 0o600)
         except BaseException:
@@ -131,6 +134,7 @@ class Recorder:
         other happen at once.
         """
         folder = run_folder(recordings, run_id)
+        _check_system()
         with _typed(folder):
             _make_day(folder.parent)
             try:
@@ -144,14 +148,16 @@ class Recorder:
 
     @classmethod
     def resume(cls, folder: Path, *, redact: Redactor, pool: Executor | None = None) -> Recorder:
-        """The recorder of a run whose process died: its torn tail is cut off, unfinished files go,
-        lost text files come back.
+        """Go on with a run whose process died.
+
+        Its torn tail is cut off, unfinished files go, lost text files come back.
 
         Raises RunLocked if the run is being written, UsageError if it has its ending,
         RecordingDamaged if more than a tail is wrong.
         """
+        _check_system()
         with _typed(folder):
-            recorder = cls(folder, redact=redact, flags=os.O_RDWR | os.O_NOFOLLOW, pool=pool)
+            recorder = cls(folder, redact=redact, flags=os.O_RDWR | _NO_LINK, pool=pool)
             try:
                 recorder._heal()
             except BaseException:
@@ -160,7 +166,7 @@ class Recorder:
             return recorder
 
     def record(self, *events: Event) -> tuple[Recorded, ...]:
-        """These events as they were written: with one write, and one fsync if any is durable.
+        """Write these events, with one write, and one fsync if any is durable.
 
         On return they are acknowledged.
         """
@@ -170,24 +176,21 @@ class Recorder:
         ending = any(isinstance(event, RunFinished) for event in events)
         with self._busy:
             self._check()
-            at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-            written = [
-                self._line(event, body, seq, at)
-                for seq, (event, body) in enumerate(self._clean(events), self._seq)
-            ]
+            lines, recorded = self._lines(events)
             with self._poisoning():
                 if ending:  # a finished run is never healed: what it names must be there first
                     self._sync()
-                self._append(b"".join(line for line, _ in written))
+                self._append(b"".join(lines))
                 if any(event.durable for event in events):
                     self._sync(self._events)
-                self._seq += len(written)
+                self._seq += len(lines)
             self._finished = ending
-            return tuple(recorded for _, recorded in written)
+            return tuple(recorded)
 
     def write_files(self, files: Sequence[tuple[str, bytes]]) -> None:
-        """Make these files, durably: when it returns they are complete on disk, and an event may
-        name them.
+        """Make these files, durably.
+
+        When it returns they are complete on disk, and an event may name them.
         """
         with self._busy:
             self._check()
@@ -219,28 +222,41 @@ class Recorder:
             if not self._open:
                 return
             try:
-                if summary is not None and not self._poison and os.getpid() == self._pid:
-                    with self._poisoning():
-                        self._new_file(SUMMARY_PART, self._redact(summary))
-                        os.rename(
-                            SUMMARY_PART, SUMMARY, src_dir_fd=self._folder, dst_dir_fd=self._folder
-                        )
+                is_ours = not self._poison and os.getpid() == self._pid
+                if summary is not None and is_ours:
+                    self._write_summary(summary)
             finally:
                 self._release()
+
+    def _write_summary(self, summary: bytes) -> None:
+        folder = self._folder
+        with self._poisoning():
+            self._new_file(SUMMARY_PART, self._redact(summary))
+            os.rename(SUMMARY_PART, SUMMARY, src_dir_fd=folder, dst_dir_fd=folder)
 
     def _heal(self) -> None:
         """Bring what a dead writer left to the state that its acknowledged events describe."""
         data = os.pread(self._events, os.fstat(self._events).st_size, 0)
         prefix = read_prefix(data)
         recording = Recording(self.folder, prefix=prefix)
-        if (
-            not prefix.lines
-            or not isinstance(prefix.lines[0].event, RunStarted)
-            or (prefix.damage and not prefix.torn)
-        ):
-            said = prefix.damage or f"{EVENTS} does not begin with run_started"
+        self._check_healable(prefix, recording)
+        self._seq = len(prefix.lines)
+        self._size = prefix.size
+        self._drop_unnamed(recording)
+        self._restore_texts(recording)
+        os.ftruncate(self._events, prefix.size)
+        self.record(RunResumed(cut_bytes=len(data) - prefix.size))
+
+    def _check_healable(self, prefix: Prefix, recording: Recording) -> None:
+        """Raises RecordingDamaged or UsageError for a run that cannot go on."""
+        problem = ""
+        if prefix.damage and not prefix.torn:
+            problem = prefix.damage
+        elif recording.beginning is None:
+            problem = prefix.damage or f"{EVENTS} does not begin with run_started"
+        if problem:
             raise RecordingDamaged(
-                f"Run {self.run_id} cannot go on: {said}.",
+                f"Run {self.run_id} cannot go on: {problem}.",
                 hint="What is whole stays readable; start a new run.",
             )
         if recording.finished:
@@ -248,26 +264,26 @@ class Recorder:
                 f"Run {self.run_id} has its ending already.",
                 hint=f"Use `devpipe regenerate {self.run_id}`.",
             )
-        self._seq, self._size = len(prefix.lines), prefix.size
-        self._drop_unnamed(recording)
-        self._restore_texts(recording)
-        os.ftruncate(self._events, prefix.size)
-        self.record(RunResumed(cut_bytes=len(data) - prefix.size))
+        if recording.notes:
+            raise UsageError(
+                f"Run {self.run_id} cannot go on here: {recording.notes[0]}.",
+                hint="Resume it with the version that made it.",
+            )
 
     def _drop_unnamed(self, recording: Recording) -> None:
-        """Files that no event names were never acknowledged; they may be torn, and their names are
-        needed.
+        """Delete the files that no event names.
+
+        They were never acknowledged; they may be torn, and their names are needed.
         """
         for name in os.listdir(self._folder):
             if name not in {*recording.files, EVENTS}:
                 os.unlink(name, dir_fd=self._folder)
 
     def _restore_texts(self, recording: Recording) -> None:
-        texts = {
-            r.event.path: r.event.text
-            for r in recording.events
-            if isinstance(r.event, TextWritten) and r.event.path
-        }
+        texts = {}
+        for recorded in recording.events:
+            if isinstance(recorded.event, TextWritten) and recorded.event.path:
+                texts[recorded.event.path] = recorded.event.text
         for name in recording.files:
             try:
                 recording.read(name)
@@ -289,15 +305,26 @@ class Recorder:
         return [self._redacted(event, body) for event, body in spelled]
 
     def _signed(self, event: Event) -> Event:
-        """A beginning says who writes from there on: that is whom a second writer is told of."""
-        signs = isinstance(event, RunStarted | RunResumed)
-        return (
-            event.model_copy(update={"writer": f"process {self._pid} on {socket.gethostname()}"})
-            if signs
-            else event
-        )
+        """Sign a beginning with who writes from there on.
 
-    def _line(self, event: Event, body: str, seq: int, at: str) -> tuple[bytes, Recorded]:
+        That is whom a second writer is told of.
+        """
+        if not isinstance(event, RunStarted | RunResumed):
+            return event
+        writer = f"process {self._pid} on {socket.gethostname()}"
+        return event.model_copy(update={"writer": writer})
+
+    def _lines(self, events: Sequence[Event]) -> tuple[list[bytes], list[Recorded]]:
+        """The lines to write now, and the events as they then stand there."""
+        at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        lines = []
+        recorded = []
+        for seq, (event, body) in enumerate(self._clean(events), self._seq):
+            lines.append(self._line(event, body, seq, at))
+            recorded.append(Recorded(seq, at, event))
+        return lines, recorded
+
+    def _line(self, event: Event, body: str, seq: int, at: str) -> bytes:
         line = f'{{"v":{SCHEMA_VERSION},"seq":{seq},"at":"{at}",{body[1:-1]}'.encode()
         line += b',"crc":"%08x"}\n' % zlib.crc32(line)
         if len(line) > MAX_LINE:
@@ -305,7 +332,7 @@ class Recorder:
                 f"{type(event).__name__} takes {len(line)} bytes; an event holds {MAX_LINE}.",
                 hint="Put its bytes in a file of the run.",
             )
-        return line, Recorded(seq, at, event)
+        return line
 
     def _redacted(self, event: Event, body: str) -> tuple[Event, str]:
         values = json.loads(body)
@@ -347,14 +374,7 @@ class Recorder:
     def _sync(self, *fds: int) -> None:
         """Make these durable, and all that waits for it."""
         waiting = list(dict.fromkeys([*fds, *self._unsynced]))
-        if hasattr(
-            os,
-            "posix_fadvise",
-            # begins to write them all: one commit of the journal then serves all fsyncs, a quarter
-            # sooner
-        ):
-            for fd in waiting:
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        begin_to_write(waiting)
         at_once = self._pool.map if self._pool and len(waiting) > 1 else map
         for _ in at_once(_fsync, waiting):
             pass
@@ -371,7 +391,8 @@ class Recorder:
         for fd in self._open:
             with suppress(OSError):
                 os.close(fd)
-        self._open, self._unsynced = [], []
+        self._open = []
+        self._unsynced = []
 
     def _check(self) -> None:
         if os.getpid() != self._pid:
@@ -391,8 +412,9 @@ class Recorder:
 
     @contextmanager
     def _poisoning(self) -> Iterator[None]:
-        """Whatever interrupts the block leaves the file in doubt: nothing is acknowledged
-        after it.
+        """Acknowledge nothing more once something has interrupted the block.
+
+        It leaves the file in doubt.
         """
         try:
             with _typed(self.folder):
@@ -408,12 +430,7 @@ class _SyncError(OSError):
 
 def _fsync(fd: int) -> None:
     try:
-        if hasattr(
-            fcntl, "F_FULLFSYNC"
-        ):  # macOS: fsync alone leaves the bytes in the drive's cache
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(fd)
+        sync(fd)
     except OSError as exc:
         raise _SyncError(exc.errno, exc.strerror) from exc
 
@@ -441,6 +458,15 @@ def _typed(folder: Path) -> Iterator[None]:
             exc.errno or 0, "Check the disk, or set DEVPIPE_RECORDINGS to a folder on another."
         )
         raise RecorderError(f"The recording cannot be written: {said}", hint=hint) from exc
+
+
+def _check_system() -> None:
+    missing = missing_to_write()
+    if missing:
+        raise RecorderError(
+            f"This system cannot write recordings: it has no {', '.join(missing)}.",
+            hint="They can be read here; run devpipe on Linux, macOS or WSL.",
+        )
 
 
 def _make_day(day: Path) -> None:
@@ -474,7 +500,7 @@ def _lock(events: int, folder: Path) -> None:
     """
     for left in reversed(range(_TRIES)):
         try:
-            return fcntl.flock(events, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock_exclusive(events)
         except BlockingIOError as exc:
             if not left:
                 problem = f"Run {folder.name} is being written by {_holder(folder)}."
@@ -483,9 +509,9 @@ def _lock(events: int, folder: Path) -> None:
 
 
 def _holder(folder: Path) -> str:
-    for one in reversed(Recording(folder).events):
-        if isinstance(one.event, RunStarted | RunResumed):
-            return f"{one.event.writer} since {one.at}"
+    for recorded in reversed(Recording(folder).events):
+        if isinstance(recorded.event, RunStarted | RunResumed):
+            return f"{recorded.event.writer} since {recorded.at}"
     return "another process"
 
 
@@ -506,7 +532,10 @@ def _encoded(text: str) -> bytes:
 
 
 def _spelled(event: Event) -> tuple[Event, str]:
-    """The event as JSON; if it holds what JSON cannot spell, the nearest event that can be."""
+    """Spell the event as JSON.
+
+    If it holds what JSON cannot spell, the nearest event that can be.
+    """
     try:
         return event, event.model_dump_json()
     except (PydanticSerializationError, UnicodeError):

@@ -1,5 +1,6 @@
-"""Which bytes never enter a recording: the machine's keys, however they are spelled, and what is
-named like one.
+"""Which bytes never enter a recording?
+
+The machine's keys, however they are spelled, and what is named like one.
 """
 
 from __future__ import annotations
@@ -34,9 +35,8 @@ _QUERY = re.compile(
 )
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^/\s\"'<>@\\]*:[^/\s\"'<>@\\]+@")
 # One of these must stand in a text, or in the JSON that spells it, for any pattern above to match:
-# looking for them is fast. They
-# are as long as they can be: "token" alone stands in the name of an event's field, "key" in every
-# monkey.
+# looking for them is fast. They are as long as they can be: "token" alone stands in the name of an
+# event's field, "key" in every monkey.
 _MARKS = (
     "authorization",
     "apikey",
@@ -68,25 +68,25 @@ _MARKS = (
     "keyid=",
     "credential=",
 )
-_STEMS: Mapping[str, tuple[str, ...]] = {  # each mark below the stem that is looked for first
-    stem: tuple(mark for mark in _MARKS if stem in mark)
-    for stem in (
-        "auth",
-        "key",
-        "token",
-        "secret",
-        "passw",
-        "cookie",
-        "bearer",
-        "basic",
-        "sig",
-        "credential",
-    )
+_STEMS = (
+    "auth",
+    "key",
+    "token",
+    "secret",
+    "passw",
+    "cookie",
+    "bearer",
+    "basic",
+    "sig",
+    "credential",
+)
+_MARKS_BY_STEM: Mapping[str, tuple[str, ...]] = {  # the stem is looked for first
+    stem: tuple(mark for mark in _MARKS if stem in mark) for stem in _STEMS
 }
 
 
 class Redactor:
-    """Takes a text and gives it back with every secret in it replaced by "[redacted]".
+    """Replaces every secret in a text by "[redacted]".
 
     Known secrets are found plain, reversed, URL-encoded, JSON-escaped and in base64 at any
     alignment; values named like a
@@ -94,16 +94,20 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        found = {s for secret in secrets if len(secret) >= MIN_SECRET for s in _spellings(secret)}
-        self._spellings = sorted(found, key=lambda s: (-len(s), s))
+        spellings: set[str] = set()
+        for secret in secrets:
+            if len(secret) >= MIN_SECRET:
+                spellings.update(_spellings(secret))
+        self._spellings = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
 
     @overload
     def __call__(self, text: str) -> str: ...
     @overload
     def __call__(self, text: bytes) -> bytes: ...
     def __call__(self, text: str | bytes) -> str | bytes:
-        """The text without secrets; bytes are read as UTF-8, whatever else they hold stays as it
-        is.
+        """Give the text back without secrets.
+
+        Bytes are read as UTF-8, whatever else they hold stays as it is.
         """
         if isinstance(text, bytes):
             return self(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
@@ -115,8 +119,9 @@ class Redactor:
         return _holds_mark(line) or self._without_known(line) != line
 
     def value(self, value: Any) -> Any:
-        """The same for a JSON value: every text in it, keys too, and all of what stands under a
-        secret's name.
+        """Give a JSON value back without secrets, in every text of it.
+
+        In keys too, and all of what stands under a secret's name.
         """
         if isinstance(value, str):
             return self(value)
@@ -127,9 +132,9 @@ class Redactor:
         return value
 
     def _named(self, key: str, item: Any) -> Any:
-        return (
-            REDACTED if isinstance(item, str) and item and _KEY.fullmatch(key) else self.value(item)
-        )
+        if isinstance(item, str) and item and _KEY.fullmatch(key):
+            return REDACTED
+        return self.value(item)
 
     def _without_known(self, text: str) -> str:
         for spelling in self._spellings:
@@ -140,7 +145,7 @@ class Redactor:
 
 def _holds_mark(text: str) -> bool:
     lower = text.lower()
-    for stem, marks in _STEMS.items():  # not any(): this is asked for every line of every recording
+    for stem, marks in _MARKS_BY_STEM.items():  # asked for every line of every recording
         if stem in lower and any(mark in lower for mark in marks):
             return True
     return "://" in lower and "@" in lower
@@ -155,29 +160,36 @@ def _without_named(text: str) -> str:
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """The secret as it is likely to be met in vendors' answers, tracebacks, URLs and headers."""
-    for spelling in {secret, secret.strip(), secret[::-1], *_url_encoded(secret), *_base64(secret)}:
+    """Spell the secret as answers, tracebacks, URLs and headers may."""
+    spellings = {secret, secret.strip(), secret[::-1]}
+    spellings.update(_url_encoded(secret))
+    spellings.update(_base64(secret))
+    for spelling in spellings:
         yield spelling
         yield json.dumps(spelling)[1:-1]
         yield json.dumps(spelling, ensure_ascii=False)[1:-1]
 
 
 def _url_encoded(secret: str) -> Iterator[str]:
-    for encoded in (
+    encodings = (
         quote(secret, safe="", errors="replace"),
         quote(secret, errors="replace"),
         quote_plus(secret, errors="replace"),
-    ):
+    )
+    for encoded in encodings:
         yield encoded
-        yield re.sub(r"%[0-9A-F]{2}", lambda m: m[0].lower(), encoded)
+        yield re.sub(r"%[0-9A-F]{2}", lambda escape: escape[0].lower(), encoded)
 
 
 def _base64(secret: str) -> Iterator[str]:
-    """The characters of a base64 text that depend on the secret alone, for each place it may begin
-    at.
+    """Spell the secret in base64, for each place it may begin at.
+
+    Only the characters that depend on the secret alone.
     """
     data = secret.encode("utf-8", "replace")
     for offset in range(3):
-        first, last = -(-offset * 8 // 6), (offset + len(data)) * 8 // 6
+        first = -(-offset * 8 // 6)  # rounded up: six bits a character
+        last = (offset + len(data)) * 8 // 6
+        padded = bytes(offset) + data
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(bytes(offset) + data).decode()[first:last]
+            yield encode(padded).decode()[first:last]

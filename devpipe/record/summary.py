@@ -1,4 +1,4 @@
-"""What a run is, read from its events: one fold for live runs and for stored ones."""
+"""What is a run, by its events? One fold for live and stored ones."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ from devpipe.record.events import (
 )
 from devpipe.values import STAGES, Outcome, Stage
 
+StageEvent = StageStarted | StageReused | StageFinished | TextWritten | VerdictGiven
+_CHECKING = ("input", "pre_output")  # their verdict's fields are always there, None without one
+_VERDICT_FIELDS = ("allowed", "method", "level", "reason", "categories", "cause")
+_ARTIFACT_FIELDS = {"media_type", "sha256", "bytes", "width", "height", "seconds", "alt"}
+
 
 @dataclass
 class StageSummary:
@@ -38,13 +43,66 @@ class StageSummary:
     written: list[TextWritten] = field(default_factory=list)  # all of them, iterations too
     verdict: VerdictGiven | None = None
 
+    def add(self, event: StageEvent) -> None:
+        """Take one more event of this stage in."""
+        match event:
+            case StageStarted():
+                self.outcome = ""
+            case StageReused():
+                self.reused_from = event.run_id
+            case StageFinished():
+                self.outcome = event.outcome
+                self.reason = event.reason
+                self.seconds = event.seconds
+            case TextWritten():
+                self.written.append(event)
+                if event.final:
+                    self.texts[event.part] = event.text
+                    self.languages[event.part] = event.language
+            case VerdictGiven():
+                self.verdict = event
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of the run's JSON that all stages have."""
+        values: dict[str, Any] = {
+            "outcome": self.outcome or None,
+            "texts": self.texts,
+            "reused_from": self.reused_from or None,
+        }
+        if self.verdict or self.stage in _CHECKING:
+            for name in _VERDICT_FIELDS:
+                values[name] = getattr(self.verdict, name, None)
+        return values
+
 
 @dataclass
 class Attempt:
-    """One try of one backend; `finished` is None where the process died in between."""
+    """One try of one backend; unfinished where the process died in between."""
 
     started: AttemptStarted
     finished: AttemptFinished | None = None
+
+    @property
+    def model(self) -> str:
+        """As the backend named it, else as it was asked for."""
+        return self.finished.model if self.finished else self.started.model
+
+    @property
+    def cost_usd(self) -> float | None:
+        return self.finished.cost_usd if self.finished else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of the run's JSON."""
+        finished = self.finished
+        error = finished.error if finished else None
+        return {
+            "backend": self.started.backend,
+            "model": self.started.model,
+            "seed": self.started.seed,
+            "outcome": finished.outcome if finished else None,
+            "seconds": finished.seconds if finished else None,
+            "error": error.model_dump() if error else None,
+        }
 
 
 @dataclass
@@ -76,34 +134,23 @@ class RunSummary:
         self.events += 1
         match recorded.event:
             case RunStarted() as started:
-                self.started, self.started_at = started, recorded.at
+                self.started = started
+                self.started_at = recorded.at
             case RunFinished() as finished:
-                self.finished, self.finished_at = finished, recorded.at
-            case StageStarted(stage=stage):
-                self.stages[stage].outcome = ""
-            case StageReused(stage=stage, run_id=run_id):
-                self.stages[stage].reused_from = run_id
-            case StageFinished(stage=stage) as ended:
-                of = self.stages[stage]
-                of.outcome, of.reason, of.seconds = ended.outcome, ended.reason, ended.seconds
-            case TextWritten(stage=stage) as text:
-                self._add_text(self.stages[stage], text)
-            case VerdictGiven(stage=stage) as verdict:
-                self.stages[stage].verdict = verdict
-            case AttemptStarted() as attempt:
-                self.attempts[attempt.attempt] = Attempt(attempt)
-            case AttemptFinished() as attempt_end if attempt_end.attempt in self.attempts:
-                self.attempts[attempt_end.attempt].finished = attempt_end
+                self.finished = finished
+                self.finished_at = recorded.at
+            case StageStarted() | StageReused() | StageFinished() | TextWritten() | VerdictGiven():
+                self.stages[recorded.event.stage].add(recorded.event)
+            case AttemptStarted() as started_attempt:
+                self.attempts[started_attempt.attempt] = Attempt(started_attempt)
+            case AttemptFinished() as finished_attempt:
+                attempt = self.attempts.get(finished_attempt.attempt)
+                if attempt:
+                    attempt.finished = finished_attempt
             case ArtifactWritten() as artifact:
                 self.artifacts.append(artifact)
             case AttachmentWritten() as attachment:
                 self.attachments.append(attachment)
-
-    @staticmethod
-    def _add_text(stage: StageSummary, text: TextWritten) -> None:
-        stage.written.append(text)
-        if text.final:
-            stage.texts[text.part], stage.languages[text.part] = text.text, text.language
 
     @property
     def outcome(self) -> Outcome | None:
@@ -120,27 +167,30 @@ class RunSummary:
 
     @property
     def seed(self) -> int | None:
-        """The seed that was sent for the medium, or the one asked for where nothing was sent."""
+        """The seed that was sent for the medium, else the one asked for."""
         sent = self.media_attempts
-        return sent[-1].started.seed if sent else self.started.seed if self.started else None
+        if sent:
+            return sent[-1].started.seed
+        return self.started.seed if self.started else None
 
     @property
     def cost_usd(self) -> float | None:
-        """The sum over all attempts; None as soon as one of them is unknown."""
-        costs = [
-            attempt.finished.cost_usd if attempt.finished else None
-            for attempt in self.attempts.values()
-        ]
-        known = [cost for cost in costs if cost is not None]
-        return sum(known) if len(known) == len(costs) else None
+        """The sum over all attempts; None if one is unknown."""
+        costs = []
+        for attempt in self.attempts.values():
+            if attempt.cost_usd is None:
+                return None
+            costs.append(attempt.cost_usd)
+        return sum(costs)
 
     @property
     def cost_source(self) -> str:
-        sources = {
-            attempt.finished.cost_source if attempt.finished else "unknown"
-            for attempt in self.attempts.values()
-        }
-        return "unknown" if "unknown" in sources else "+".join(sorted(sources)) or "local"
+        sources = set()
+        for attempt in self.attempts.values():
+            sources.add(attempt.finished.cost_source if attempt.finished else "unknown")
+        if "unknown" in sources:
+            return "unknown"
+        return "+".join(sorted(sources)) or "local"
 
     @property
     def duration_s(self) -> float:
@@ -150,8 +200,9 @@ class RunSummary:
 
     @property
     def verdict(self) -> VerdictGiven | None:
-        """The latest one: of Stage 3, of the person's own wording, or of Stage 1, where it ended
-        there.
+        """The latest verdict.
+
+        Of Stage 3, of the person's own wording, or of Stage 1, where it ended there.
         """
         return (
             self.stages["pre_output"].verdict
@@ -160,12 +211,11 @@ class RunSummary:
         )
 
     def to_json(self, recording: str = "") -> dict[str, Any]:
-        """The run as one JSON object; the form of `--json` and of run.json.
+        """The run as one JSON object, as in `--json` and run.json.
 
         Artifact paths begin with `recording` if given.
         """
         started = self.started
-        prefix = f"{recording}/" if recording else ""
         return {
             "run_id": started.run_id if started else "",
             "outcome": self.outcome,
@@ -178,14 +228,7 @@ class RunSummary:
             "text_seed": started.text_seed if started else None,
             "safety": started.safety if started else None,
             "stages": self._stages_json(),
-            "artifacts": [
-                {"path": prefix + artifact.path}
-                | artifact.model_dump(
-                    include={"media_type", "sha256", "bytes", "width", "height", "seconds", "alt"},
-                    exclude_none=True,
-                )
-                for artifact in self.artifacts
-            ],
+            "artifacts": self._artifacts_json(recording),
             "cost_usd": self.cost_usd,
             "cost_source": self.cost_source,
             "duration_s": round(self.duration_s, 6),
@@ -193,56 +236,31 @@ class RunSummary:
             "error": self.error.model_dump() if self.error else None,
         }
 
+    def _artifacts_json(self, recording: str) -> list[dict[str, Any]]:
+        artifacts = []
+        for artifact in self.artifacts:
+            path = f"{recording}/{artifact.path}" if recording else artifact.path
+            fields = artifact.model_dump(include=_ARTIFACT_FIELDS, exclude_none=True)
+            artifacts.append({"path": path} | fields)
+        return artifacts
+
     def _stages_json(self) -> dict[str, Any]:
-        stages: dict[str, Any] = {}
-        for name, stage in self.stages.items():
-            stages[name] = {
-                "outcome": stage.outcome or None,
-                "texts": stage.texts,
-                "reused_from": stage.reused_from or None,
-            }
-            if stage.verdict or name in (
-                "input",
-                "pre_output",
-            ):  # without a verdict: None, the fields are always there
-                fields = ("allowed", "method", "level", "reason", "categories", "cause")
-                stages[name] |= {field: getattr(stage.verdict, field, None) for field in fields}
-        stages["input"]["language"] = next(iter(self.stages["input"].languages.values()), None)
-        stages["interception"]["iterations"] = [
-            text.text for text in self.stages["interception"].written if not text.partial
-        ]
+        stages = {name: stage.to_json() for name, stage in self.stages.items()}
+        languages = self.stages["input"].languages.values()
+        stages["input"]["language"] = next(iter(languages), None)
+        written = self.stages["interception"].written
+        stages["interception"]["iterations"] = [text.text for text in written if not text.partial]
         stages["generation"] |= self._generation_json()
         return stages
 
     def _generation_json(self) -> dict[str, Any]:
         attempts = self.media_attempts
         last = attempts[-1] if attempts else None
+        finished = last.finished if last else None
         return {
             "backend": last.started.backend if last else None,
-            "model": (
-                (last.finished.model if last.finished else last.started.model) if last else None
-            ),
+            "model": last.model if last else None,
             "sent": last.started.request if last else {},
-            "sent_as": (
-                last.finished.sent if last and last.finished else {}
-            ),  # in the vendor's spelling
-            "attempts": [
-                {
-                    "backend": one.started.backend,
-                    "model": one.started.model,
-                    "seed": one.started.seed,
-                }
-                | {
-                    "outcome": one.finished.outcome if one.finished else None,
-                    "seconds": one.finished.seconds if one.finished else None,
-                }
-                | {
-                    "error": (
-                        one.finished.error.model_dump()
-                        if one.finished and one.finished.error
-                        else None
-                    )
-                }
-                for one in attempts
-            ],
+            "sent_as": finished.sent if finished else {},  # in the vendor's spelling
+            "attempts": [attempt.to_json() for attempt in attempts],
         }

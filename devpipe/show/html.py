@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from devpipe.analysis.index import FOLDER, replacing
 from devpipe.errors import DevpipeError, RecorderError, RecordingDamaged
 from devpipe.media.pictures import thumbnail
 from devpipe.record.events import ArtifactWritten, VerdictGiven
-from devpipe.record.reader import Recording
+from devpipe.record.files import replacing
+from devpipe.record.reader import DERIVED, Recording
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.text.messages import message
 
@@ -190,7 +190,7 @@ def shown_bytes(folder: Path, artifact: ArtifactWritten, *, limit: int = 0) -> b
     moves = artifact.media_type == "image/webp" and artifact.seconds and artifact.bytes <= limit
     if not artifact.media_type.startswith("image/") or moves:
         return _whole(folder, artifact)
-    kept = folder.parent.parent / FOLDER / f"{artifact.sha256}.webp"
+    kept = folder.parent.parent / DERIVED / f"{artifact.sha256}.webp"
     if not re.fullmatch("[0-9a-f]{64}", artifact.sha256):
         return None
     with contextlib.suppress(OSError):

@@ -79,7 +79,7 @@ async def _readied(request: RunRequest, services: Services, texts: Texts) -> Tex
         if pipeline.correct or target != language:
             by_part[part] = await translated(
                 services,
-                translation_request(text, language, target, correct=pipeline.correct),
+                translation_request(text, language, target, correct=True),
                 Where("input", step="translate", part=part),
                 text_seed=request.text_seed,
                 names=("translate", part),

@@ -35,6 +35,7 @@ class _Answer:
 
 async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
     """The rewritten texts. A pipeline without steps passes them on as they are."""
+    texts = replace(texts, spoken=texts.person_language)  # their own language changes on the way
     turns = _turns(request.pipeline.steps)
     if not turns:
         await _pass_on(services, texts)

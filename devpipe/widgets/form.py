@@ -10,7 +10,8 @@ from typing import Any
 import ipywidgets as ui
 from pydantic import BaseModel, ConfigDict, Field
 
-from devpipe.config.models import Catalogue, Parameter
+from devpipe.config.catalogue import Catalogue
+from devpipe.config.models import Parameter
 from devpipe.record.summary import RunSummary
 from devpipe.show.html import h
 from devpipe.text.messages import message, page_language

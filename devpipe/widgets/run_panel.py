@@ -66,7 +66,7 @@ class RunPanel:
         self._unfollow = follow(
             run, lambda summary, event: self._take(run, summary, event), alert=self.alert
         )
-        if isinstance(run, Recording) and not run.finished:
+        if isinstance(run, Recording) and run.summary.finished is None:
             self.tell(message(f"panel.state.{run.state}", self.language))
 
     def clear(self) -> None:

@@ -21,6 +21,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from devpipe.config import workspace
+from tests.stopping import Stop
 
 SHOTS = Path(__file__).parents[2] / "shots"  # kept by CI, ignored by git
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
@@ -105,11 +106,8 @@ class Server:
                 answer.close()
                 return
             except OSError:
-                time.sleep(
-                    0.1
-                    # a server that starts has no event to wait for: its port is asked until it
-                    # answers
-                )
+                # a server that starts has no event to wait for: its port is asked until it answers
+                time.sleep(0.1)
         raise AssertionError(f"{self.mode} did not answer:\n{self.log.read_text()[-3000:]}")
 
     def stop(self) -> None:
@@ -121,6 +119,11 @@ class Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def stop_of_runs(self) -> Stop:
+        """What says how long the runs of its kernels go on after they are told to stop."""
+        assert self.process is not None
+        return Stop(self.home / "recordings", self.process.pid)
 
     def open(self, page: Page, notebook: str) -> None:
         """Open a notebook with all its cells run, or on their way."""
@@ -147,9 +150,8 @@ class Server:
             " window.restarted = true })"
         )
         page.evaluate(f"() => {{ window.restarted = false; {again} }}")
-        page.wait_for_function(
-            "() => window.restarted", timeout=PATIENCE_MS
-        )  # it has answered; its status may lag behind
+        # it has answered; its status may lag behind
+        page.wait_for_function("() => window.restarted", timeout=PATIENCE_MS)
 
 
 def _private(home: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PATIENCE_MS, SHOTS, Server
 
-expect.set_options(timeout=20_000)  # two processors, and a kernel beside a browser
+expect.set_options(timeout=PATIENCE_MS)  # two processors, and a kernel beside a browser
 pytestmark = pytest.mark.browser
 
 both = pytest.mark.parametrize("mode", ["lab", "voila"])
@@ -138,8 +138,12 @@ def test_stop_ends_a_run_within_a_second(page: Page, servers: dict[str, Server],
         page.get_by_role("spinbutton", name=label, exact=True).press("Tab")
     dash.button("Run").click()
     expect(dash.status).to_contain_text("Stage 4 of 4", timeout=PATIENCE_MS)
+    stop = dash.server.stop_of_runs()
     dash.button("Stop").click()
-    expect(dash.status).to_have_text("Stopped.", timeout=1_000)
+    stop.begin()
+    stopped = stop.over()
+    assert [run.state for run in stopped.runs] == ["cancelled"] and stopped.within_s < 1
+    expect(dash.status).to_have_text("Stopped.")
     expect(dash.button("Run")).to_be_enabled()
 
 

@@ -1,0 +1,245 @@
+"""Which pipelines and outputs are there, and what is wrong with the others?
+
+Read from `pipelines/*.json` and `output_configs/*.json`; a broken file never stops the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from devpipe.config.backends import PROCEDURES, known
+from devpipe.config.faults import faults_of, json_path
+from devpipe.config.models import (
+    InterceptionPipeline,
+    MediaPipeline,
+    OutputConfig,
+    Surroundings,
+    Titled,
+)
+from devpipe.config.strict_json import MAX_GRAPH_BYTES, read_object
+from devpipe.config.workflow import Place, binding_faults
+from devpipe.errors import ConfigError, Fault, UnknownName, UsageError
+
+GRAPHS = "output_configs/graphs"
+_CONFIG_LIKE = (".json", ".jsonc", ".json5", ".yaml", ".yml", ".toml")  # a slip, not a readme
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The usable pipelines and outputs by name, and what is wrong with the others."""
+
+    interceptions: Mapping[str, InterceptionPipeline]
+    media: Mapping[str, MediaPipeline]
+    outputs: Mapping[str, OutputConfig]
+    faults: tuple[Fault, ...]
+
+    def interception(self, name: str) -> InterceptionPipeline:
+        """The interception of this name.
+
+        Raises ConfigError where its file is broken, UnknownName where there is none.
+        """
+        self._refuse_broken("pipelines", name)
+        if name in self.media:
+            names = ", ".join(sorted(self.interceptions))
+            raise UsageError(
+                f"{name!r} is a media pipeline.", hint=f"Choose an interception: {names}."
+            )
+        return _named("pipeline", name, self.interceptions)
+
+    def media_pipeline(self, name: str) -> MediaPipeline:
+        """The media pipeline of this name.
+
+        Raises ConfigError where its file is broken, UnknownName where there is none.
+        """
+        self._refuse_broken("pipelines", name)
+        return _named("media pipeline", name, self.media)
+
+    def output(self, name: str) -> OutputConfig:
+        """The output of this name.
+
+        Raises ConfigError where its file, pipeline or graph is broken, UnknownName where there is
+        none.
+        """
+        self._refuse_broken("output_configs", name)
+        return _named("output", name, self.outputs)
+
+    def required_images(self, output: OutputConfig) -> tuple[str, ...]:
+        """Name the pictures that a run to this output must bring.
+
+        Those the output names, else those of its media pipeline.
+        """
+        return output.images or self.media_pipeline(output.pipeline).images
+
+    def optional_images(self, output: OutputConfig) -> tuple[str, ...]:
+        """Name the pictures that a run to this output may bring besides.
+
+        A graph uses exactly those that it needs.
+        """
+        return () if output.nodes else self.media_pipeline(output.pipeline).optional_images
+
+    def _refuse_broken(self, folder: str, name: str) -> None:
+        file = f"{folder}/{name}.json"
+        faults = [fault for fault in self.faults if fault.file == file]
+        if faults:
+            raise ConfigError(faults)
+
+
+_M = TypeVar("_M", bound=Titled)
+
+
+def _named(kind: str, name: str, models: Mapping[str, _M]) -> _M:
+    if name not in models:
+        raise UnknownName(kind, name, models)
+    return models[name]
+
+
+def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
+    """Load all usable pipelines and outputs of a workspace, and all faults.
+
+    `backends` are known besides the registered ones.
+    """
+    files = _Files(home)
+    pipelines = files.objects("pipelines")
+    outputs = files.objects("output_configs")
+    around = Surroundings(
+        stem="",
+        names=frozenset(pipelines),
+        media={},
+        broken=frozenset(),
+        procedures=PROCEDURES,
+        backends=sorted({*known(), *backends}),
+        graphs=home / GRAPHS,
+    )
+    media = files.valid(MediaPipeline, "pipelines", _of_kind("media", pipelines), around)
+    around = replace(around, media=media)
+    interceptions = files.valid(
+        InterceptionPipeline, "pipelines", _of_kind("interception", pipelines), around
+    )
+    around = replace(around, names=frozenset(outputs), broken=files.broken("pipelines"))
+    complete = {}
+    for name, output in files.valid(OutputConfig, "output_configs", outputs, around).items():
+        output = files.with_graph(output)
+        if files.bindings_fit(output, media[output.pipeline]):
+            complete[name] = output
+    faults = sorted(files.faults, key=lambda fault: fault.file)
+    return Catalogue(interceptions, media, complete, tuple(faults))
+
+
+class _Files:
+    """The files of one workspace, read one after the other; `faults` grows."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.faults: list[Fault] = []
+
+    def objects(self, folder: str) -> dict[str, dict[str, Any]]:
+        """The JSON objects of a folder, by file stem.
+
+        A file that holds none is a fault.
+        """
+        try:
+            entries = sorted((self.home / folder).iterdir())
+        except OSError as error:
+            hint = "Run `devpipe init DIR` for a complete workspace."
+            self.faults.append(
+                Fault(f"{folder}/", "$", f"cannot be read: {error.strerror}. {hint}")
+            )
+            return {}
+        objects = {}
+        for path in entries:
+            file = f"{folder}/{path.name}"
+            if path.suffix == ".json":
+                raw, faults = read_object(path)
+                self.faults.extend(Fault(file, at, message) for at, message in faults)
+                if raw is not None:
+                    objects[path.stem] = raw
+            elif path.suffix.lower() in _CONFIG_LIKE:
+                message = "is not read. Allowed: file names that end in .json."
+                self.faults.append(Fault(file, "$", message))
+        return objects
+
+    def valid(
+        self,
+        model: type[_M],
+        folder: str,
+        raws: Mapping[str, dict[str, Any]],
+        around: Surroundings,
+    ) -> dict[str, _M]:
+        """The files without any fault as models."""
+        models = {}
+        broken = {fault.file for fault in self.faults}
+        for stem, raw in raws.items():
+            file = f"{folder}/{stem}.json"
+            context = replace(around, stem=stem)
+            try:
+                config = model.model_validate_json(json.dumps(raw), context=context)
+            except ValidationError as error:
+                self.faults.extend(faults_of(error, model, file))
+                continue
+            if file not in broken:
+                models[stem] = config
+        return models
+
+    def broken(self, folder: str) -> frozenset[str]:
+        """The stems of the files of a folder that have faults."""
+        files = [fault.file for fault in self.faults]
+        return frozenset(PurePath(file).stem for file in files if file.startswith(f"{folder}/"))
+
+    def with_graph(self, output: OutputConfig) -> OutputConfig:
+        """The output with its graph inside.
+
+        Its model has checked that the graph is there and whole.
+        """
+        nodes = None
+        if output.graph:
+            nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
+        return output.model_copy(update={"nodes": nodes or {}})
+
+    def bindings_fit(self, output: OutputConfig, media: MediaPipeline) -> bool:
+        """Whether the output's bindings fit its graph, texts, pictures and parameters."""
+        found: list[tuple[Place, str]] = []
+        if output.graph or output.bindings:
+            bindings = {
+                name: [bound.model_dump() for bound in inputs]
+                for name, inputs in output.bindings.items()
+            }
+            kinds = _kinds(output, media)
+            found += binding_faults(bindings, output.nodes, kinds, output.parameters)
+        if output.backend == "comfyui" and not output.graph:
+            message = "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs."
+            found.append((("graph",), message))
+        file = f"output_configs/{output.name}.json"
+        self.faults.extend(Fault(file, json_path("$", *place), message) for place, message in found)
+        return not found
+
+
+def _kinds(output: OutputConfig, media: MediaPipeline) -> dict[str, str]:
+    """What each value that can be bound is: a type of parameter."""
+    kinds: dict[str, str] = {}
+    for name, parameter in output.parameters.items():
+        kinds[name] = parameter.type
+    for name in (*media.texts, *(output.images or media.images)):
+        kinds[name] = "string"
+    kinds["seed"] = "integer"
+    return kinds
+
+
+def _of_kind(kind: str, raws: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The files of a kind."""
+    return {stem: raw for stem, raw in raws.items() if _kind_of(raw) == kind}
+
+
+def _kind_of(raw: Mapping[str, Any]) -> str:
+    """Read the kind of a pipeline file, or guess it from its keys.
+
+    A kind that is none of ours is then one fault among the others.
+    """
+    if raw.get("kind") in ("media", "interception"):
+        return str(raw["kind"])
+    return "media" if "texts" in raw else "interception"
