@@ -63,8 +63,9 @@ class ConfigError(UsageError):
     def __init__(
         self, faults: Sequence[Fault], *, hint: str = "Mend them, then run `devpipe check`."
     ) -> None:
+        lines = "\n".join(f"  {fault}" for fault in faults)
         super().__init__(
-            f"{len(faults)} configuration fault(s):\n" + "\n".join(f"  {f}" for f in faults) + "\n",
+            f"{len(faults)} configuration fault(s):\n{lines}\n",
             hint=hint,
         )
         self.faults = tuple(faults)
@@ -76,11 +77,9 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = nearest(name, names)
-        hint = (
-            f"Did you mean {' or '.join(near)}?"
-            if near
-            else f"There are: {', '.join(names) or 'none'}."
-        )
+        hint = f"There are: {', '.join(names) or 'none'}."
+        if near:
+            hint = f"Did you mean {' or '.join(near)}?"
         super().__init__(f"There is no {kind} {name!r}.", hint=hint)
         self.name = name
 
@@ -188,6 +187,5 @@ def offer(name: str, known: Iterable[str]) -> str:
     """What may stand in the place of a wrong name, the nearest first."""
     names = sorted(known)
     near = nearest(name, names, count=1)
-    return (
-        f"did you mean {near[0]!r}? " if near else ""
-    ) + f"Allowed: {', '.join(names) or 'none'}."
+    allowed = f"Allowed: {', '.join(names) or 'none'}."
+    return f"did you mean {near[0]!r}? {allowed}" if near else allowed

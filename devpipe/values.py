@@ -229,6 +229,7 @@ def canonical_json(value: object) -> str:
 
 
 def canonical_sha256(value: object) -> str:
+    """Hash of a JSON value in its one spelling."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
@@ -265,4 +266,5 @@ def seed_in_range(seed: object, *, name: str = "seed") -> int | None:
 def new_run_id(now: datetime | None = None) -> str:
     """An id that sorts by time and that nobody else draws: 20261122-141503-k3v9x2ma (UTC)."""
     drawn = base64.b32encode(secrets.token_bytes(5)).decode().lower()
-    return f"{(now or datetime.now(UTC)).astimezone(UTC):%Y%m%d-%H%M%S}-{drawn}"
+    begun = (now or datetime.now(UTC)).astimezone(UTC)
+    return f"{begun:%Y%m%d-%H%M%S}-{drawn}"

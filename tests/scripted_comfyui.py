@@ -28,7 +28,8 @@ from websockets.frames import Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from devpipe.media.pictures import encode_png, sniff
+from devpipe.media.containers import sniff
+from devpipe.media.pictures import encode_png
 
 Json = dict[str, Any]
 Event = Json | bytes

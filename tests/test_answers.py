@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from devpipe.errors import Rejected
+from devpipe.text import chatter
 from devpipe.text.chatter import (
+    Patterns,
     bracketed,
     missing_words,
     read_parts,
@@ -131,6 +135,36 @@ def test_talk_around_the_text_goes(talk: str, text: str) -> None:
     text.
     """
     assert without_chatter(talk.format(text)) == text
+
+
+TABLES: dict[str, dict[str, str]] = tomllib.loads(
+    Path(chatter.__file__).with_name("chatter.toml").read_text("utf-8")
+)
+LINES = [(table, line) for table, lines in TABLES.items() for line in lines]
+
+
+def without_line(table: str, line: str) -> Patterns:
+    """The patterns but one line."""
+    lines = {other: example for other, example in TABLES[table].items() if other != line}
+    return Patterns.of(TABLES | {table: lines})
+
+
+@pytest.mark.parametrize(("table", "line"), [one for one in LINES if one[0] != "small"])
+def test_each_line_of_talk_takes_its_example_away_and_is_needed_for_it(
+    table: str, line: str
+) -> None:
+    """chatter.toml: no line without an example, none that another one makes superfluous."""
+    answer = TABLES[table][line].format(TEXT)
+    assert without_chatter(answer) == TEXT
+    assert without_chatter(answer, without_line(table, line)) != TEXT
+
+
+@pytest.mark.parametrize("line", TABLES["small"])
+def test_each_small_word_may_be_left_out_by_its_line_alone(line: str) -> None:
+    """chatter.toml: articles and conjunctions, each with an example."""
+    text = TABLES["small"][line]
+    assert missing_words(text, {}) == []
+    assert missing_words(text, {}, without_line("small", line)) == [text]
 
 
 @pytest.mark.parametrize(

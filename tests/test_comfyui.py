@@ -153,7 +153,7 @@ async def test_a_socket_that_really_is_not_read_stalls_everybody_but_us() -> Non
         backend = client(server)
         # previews for all
         await backend.servers[0].http.post_json(
-            "/prompt", {"prompt": NODES}, patience=comfyui_wire.SUBMIT
+            "/prompt", {"prompt": NODES}, timeouts=comfyui_wire.SUBMIT
         )
         await eventually(lambda: server.happened["stalled"])
         result, pieces = await made(server)
@@ -719,7 +719,7 @@ async def test_equal_requests_never_get_the_file_of_before() -> None:
 async def naive_post(server: Comfy, nodes: Any, id: str) -> None:
     backend = client(server)
     await backend.servers[0].http.post_json(
-        "/prompt", {"prompt": nodes, "prompt_id": id}, patience=comfyui_wire.SUBMIT
+        "/prompt", {"prompt": nodes, "prompt_id": id}, timeouts=comfyui_wire.SUBMIT
     )
     await backend.close()
 

@@ -12,7 +12,7 @@ from test_provenance import FILES, SECRET, TOLD, film
 
 from devpipe.engine.run import Run
 from devpipe.errors import Rejected, Unavailable
-from devpipe.media.pictures import sniff
+from devpipe.media.containers import sniff
 from devpipe.media.provenance import read
 from devpipe.record.events import Warned
 from devpipe.testing import ScriptedBackend

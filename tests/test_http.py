@@ -31,21 +31,15 @@ from devpipe.backends.http import (
     CHAT,
     MAX_ANSWER,
     MAX_ERROR,
-    MAX_LINE,
-    MAX_MESSAGE,
     QUICK,
     Answer,
     Http,
-    NdjsonReader,
-    Patience,
-    ServerSentEvent,
-    SseReader,
+    Timeouts,
     TooLarge,
     base_url,
-    json_object,
-    retry_after,
-    vendor_error,
 )
+from devpipe.backends.streams import MAX_LINE, NdjsonReader, ServerSentEvent, SseReader, json_object
+from devpipe.backends.vendor_errors import MAX_MESSAGE, retry_after, vendor_error
 from devpipe.errors import BackendError, CutOff, RateLimited, Rejected, Unavailable, UsageError
 
 WIRE = Path(__file__).parent / "wire"
@@ -59,7 +53,7 @@ STREAMS = [
 ]
 ERRORS = [sample for sample in SAMPLES if sample["status"] >= 400]
 KEY = "sk-or-v1-Zq7XhT2mPw9LkRb4"
-SOON = Patience(0.5, 60)
+SOON = Timeouts(0.5, 60)
 
 
 class Body(httpx.AsyncByteStream):
@@ -155,7 +149,7 @@ async def read(sample: Mapping[str, Any], size: int) -> list[Any]:
     server = Server(
         Body(*pieces(WIRE.joinpath(sample["file"]).read_bytes(), size)), headers=sample["headers"]
     )
-    async with http(server).stream("/chat", {}, patience=CHAT) as answer:
+    async with http(server).stream("/chat", {}, timeouts=CHAT) as answer:
         return await outcome(answer.ndjson() if sample["file"].endswith("ndjson") else answer.sse())
 
 
@@ -360,7 +354,7 @@ def test_an_event_of_many_lines_is_bounded_too() -> None:
 async def test_an_answer_without_end_is_left_at_its_limit() -> None:
     """What came before stays; the connection is closed."""
     body = Body(b"data: first\n\n", forever=b": " + b"x" * 2**20 + b"\n")
-    async with http(Server(body)).stream("/chat", {}, patience=CHAT) as answer:
+    async with http(Server(body)).stream("/chat", {}, timeouts=CHAT) as answer:
         found = await outcome(answer.sse())
     assert found == [
         ServerSentEvent("first"),
@@ -394,7 +388,7 @@ async def test_an_encoded_answer_is_refused_unread(status: int) -> None:
 async def test_a_drip_ends_with_the_total_time() -> None:
     """Bytes that come again and again do not prolong it."""
     body = Body(b"data: first\n\n", forever=b": still here\n\n")
-    async with http(Server(body)).stream("/chat", {}, patience=Patience(60, 0.5)) as answer:
+    async with http(Server(body)).stream("/chat", {}, timeouts=Timeouts(60, 0.5)) as answer:
         found = await outcome(answer.sse())
     assert found == [
         ServerSentEvent("first"),
@@ -412,7 +406,7 @@ async def test_silence_ends_with_the_total_time(
     Both may be charged.
     """
     body = Silent(*first)
-    async with http(Server(body)).stream("/chat", {}, patience=Patience(60, 0.5)) as answer:
+    async with http(Server(body)).stream("/chat", {}, timeouts=Timeouts(60, 0.5)) as answer:
         found = await outcome(answer.sse())
     assert found[-1] == (
         kind,
@@ -429,7 +423,7 @@ async def test_the_words_of_an_error_are_not_waited_for_long() -> None:
     body = Silent(b"over")
     async with asyncio.timeout(60):
         with pytest.raises(Unavailable, match="Probe answered 503: over"):
-            await http(Server(body, status=503)).post_json("/chat", {}, patience=Patience(120, 600))
+            await http(Server(body, status=503)).post_json("/chat", {}, timeouts=Timeouts(120, 600))
     assert body.closed
 
 
@@ -444,7 +438,7 @@ async def test_a_server_that_never_begins_to_answer_ends_with_the_total_time() -
 
     with pytest.raises(Unavailable, match="took too long to answer") as caught:
         await Http("http://m", name="Probe", transport=httpx.MockTransport(never)).post_json(
-            "/x", {}, patience=Patience(60, 0.5)
+            "/x", {}, timeouts=Timeouts(60, 0.5)
         )
     assert begun.is_set()
     assert caught.value.sent
@@ -456,7 +450,7 @@ async def test_times_are_those_of_the_operation() -> None:
     """
     server = Server()
     await http(server).post_json(
-        "/chat", {}, patience=Patience(120, 600, connect=4, write=3, pool=2)
+        "/chat", {}, timeouts=Timeouts(120, 600, connect=4, write=3, pool=2)
     )
     assert server.requests[0].extensions["timeout"] == {
         "connect": 4,
@@ -488,7 +482,7 @@ async def test_nobody_pays_twice_because_it_is_known_whether_a_request_may_have_
     """
     server = Server(fault)
     with pytest.raises(Unavailable) as caught:
-        await http(server, start="Run `probe serve`.").post_json("/chat", {"a": 1}, patience=CHAT)
+        await http(server, start="Run `probe serve`.").post_json("/chat", {"a": 1}, timeouts=CHAT)
     assert caught.value.sent is (fault in MAYBE_SENT)
     assert len(server.requests) == 1
     assert ("cannot be reached at https://models.example/v1" in str(caught.value)) is (
@@ -510,7 +504,7 @@ async def test_a_lost_answer_is_cut_off_once_it_has_begun(
 ) -> None:
     """What came is given first."""
     body = Body(*first, fault)
-    async with http(Server(body)).stream("/chat", {}, patience=CHAT) as answer:
+    async with http(Server(body)).stream("/chat", {}, timeouts=CHAT) as answer:
         found = await outcome(answer.sse())
     assert found[:-1] == [ServerSentEvent("a")] * len(first)
     assert found[-1][0] is (CutOff if first else Unavailable)
@@ -527,13 +521,13 @@ async def test_leaving_the_block_closes_the_connection() -> None:
     """
     bodies = [Silent(b"data: a\n\n") for _ in range(3)]
     async with (
-        http(Server(bodies[0])).stream("/chat", {}, patience=CHAT) as answer,
+        http(Server(bodies[0])).stream("/chat", {}, timeouts=CHAT) as answer,
         aclosing(answer.sse()) as events,
     ):
         assert await anext(events) == ServerSentEvent("a")
         assert not bodies[0].closed
     with pytest.raises(ZeroDivisionError):
-        async with http(Server(bodies[1])).stream("/chat", {}, patience=CHAT) as answer:
+        async with http(Server(bodies[1])).stream("/chat", {}, timeouts=CHAT) as answer:
             raise ZeroDivisionError
     reading = asyncio.create_task(take(http(Server(bodies[2])), came := asyncio.Event()))
     await came.wait()
@@ -544,7 +538,7 @@ async def test_leaving_the_block_closes_the_connection() -> None:
 
 
 async def take(server: Http, came: asyncio.Event) -> None:
-    async with server.stream("/chat", {}, patience=CHAT) as answer:
+    async with server.stream("/chat", {}, timeouts=CHAT) as answer:
         async for _ in answer.sse():
             came.set()
 
@@ -555,7 +549,7 @@ async def test_what_is_posted_is_json() -> None:
     """
     server = Server(Body(b"data: a\n\n"), headers={"X-Generation": "7"})
     async with http(server, headers={"x-title": "devpipe"}).stream(
-        "/chat", {"text": "Füchse \ud83d"}, patience=CHAT
+        "/chat", {"text": "Füchse \ud83d"}, timeouts=CHAT
     ) as answer:
         assert (answer.status, answer.headers["x-generation"]) == (200, "7")
         assert isinstance(answer, Answer)
@@ -574,7 +568,7 @@ async def test_what_is_posted_is_json() -> None:
 async def test_one_json_object_instead_of_a_stream_is_one_event() -> None:
     """Some servers cannot stream, and gateways answer so when they fail."""
     server = Server({"choices": []}, headers={"content-type": "application/json; charset=utf-8"})
-    async with http(server).stream("/chat", {}, patience=CHAT) as answer:
+    async with http(server).stream("/chat", {}, timeouts=CHAT) as answer:
         assert [json.loads(event.data) async for event in answer.sse()] == [{"choices": []}]
 
 
@@ -592,7 +586,7 @@ async def test_status_200_is_not_success(body: bytes, kind: type[BackendError]) 
     page = Body(b"<!doctype html><p>Anmeldung")
     with pytest.raises(Unavailable, match="answered with a web page"):
         async with http(Server(page, headers={"content-type": "text/html"})).stream(
-            "/chat", {}, patience=CHAT
+            "/chat", {}, timeouts=CHAT
         ):
             raise AssertionError
     assert (page.given, page.closed) == (0, True)
@@ -788,7 +782,7 @@ async def test_no_error_shows_the_key(
         server, "https://ann:pass-Zq7XhT2mPw9@models.example/v1", header=header[0], scheme=header[1]
     )
     with caplog.at_level(logging.DEBUG), pytest.raises(BackendError) as caught:
-        await probe.get_json("/models", patience=CHAT)
+        await probe.get_json("/models", timeouts=CHAT)
     seen = told(caught.value) + repr(probe) + str(probe) + probe.url + caplog.text
     for secret in (
         KEY,
@@ -824,7 +818,7 @@ async def test_each_error_sample_is_the_right_error(sample: dict[str, Any]) -> N
     data, expect = WIRE.joinpath(sample["file"]).read_bytes(), sample["expect"]
     server = Server(Body(*pieces(data, 7)), status=sample["status"], headers=sample["headers"])
     with pytest.raises(BackendError) as caught:
-        async with http(server, key_name="OPENROUTER_API_KEY").stream("/chat", {}, patience=CHAT):
+        async with http(server, key_name="OPENROUTER_API_KEY").stream("/chat", {}, timeouts=CHAT):
             raise AssertionError
     error = caught.value
     assert error.vendor and error.vendor.status == sample["status"]
@@ -1148,7 +1142,7 @@ async def test_connections_are_kept_and_closed_with_the_server(
                 scheme="",
             )
             await probe.get_json("/a")
-            await probe.post_json("/b", {"x": 1}, patience=QUICK)
+            await probe.post_json("/b", {"x": 1}, timeouts=QUICK)
             assert connections == [1]
             await probe.close()
             await probe.close()
@@ -1240,7 +1234,7 @@ async def test_an_answer_that_breaks_off_on_a_real_connection_is_cut_off() -> No
     answers = iter([b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\ndata: a\n\n"])
     async with listening(answers) as (port, _, connections):
         probe = Http(f"http://127.0.0.1:{port}", name="Probe")
-        async with probe.stream("/a", {}, patience=SOON) as answer:
+        async with probe.stream("/a", {}, timeouts=SOON) as answer:
             found = await outcome(answer.sse())
         assert found == [
             ServerSentEvent("a"),

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from devpipe.errors import Rejected, UsageError
-from devpipe.media import pictures
+from devpipe.media import containers, pictures
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (60, 40)) -> Image.Image:
@@ -76,7 +76,7 @@ def tone(seconds: float) -> bytes:
     ],
 )
 def test_media_type_is_what_the_bytes_show(data: bytes, expected: str) -> None:
-    assert pictures.sniff(data) == expected
+    assert containers.sniff(data) == expected
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -85,9 +85,9 @@ def test_size_is_read_from_the_header(kind: str, mode: str) -> None:
     """Equal to what Pillow decodes, for every kind of header we meet."""
     image = picture("RGB" if kind == "JPEG" and mode == "RGBA" else mode, (123, 45))
     for options in ({}, {"lossless": True}, {"progressive": True}):
-        assert pictures.size_of(saved(image, kind, **options)) == (123, 45)
-    assert pictures.size_of(animated()) == (60, 40)
-    assert pictures.size_of(b"RIFF\0\0\0\0WEBPVP8L") == (0, 0)
+        assert containers.size_of(saved(image, kind, **options)) == (123, 45)
+    assert containers.size_of(animated()) == (60, 40)
+    assert containers.size_of(b"RIFF\0\0\0\0WEBPVP8L") == (0, 0)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
@@ -168,8 +168,8 @@ def test_a_phone_photo_loses_its_metadata_and_stands_upright() -> None:
         comment=b"SECRETCOMMENT",
     )
     attachment = pictures.attachment(data, name="image")
-    assert (attachment.width, attachment.height) == (40, 60) == pictures.size_of(attachment.data)
-    assert attachment.media_type == "image/png" == pictures.sniff(attachment.data)
+    assert (attachment.width, attachment.height) == (40, 60) == containers.size_of(attachment.data)
+    assert attachment.media_type == "image/png" == containers.sniff(attachment.data)
     assert (
         b"SECRET" not in attachment.data
         and b"eXIf" not in attachment.data
@@ -206,21 +206,21 @@ def test_encoding_loses_no_pixel_and_repeats_itself(mode: str) -> None:
 @pytest.mark.parametrize("size", [(1000, 400), (40, 900), (30, 20)])
 def test_thumbnail_fits_256_pixels_and_keeps_the_shape(size: tuple[int, int]) -> None:
     for kind in ("PNG", "JPEG"):
-        width, height = pictures.size_of(pictures.thumbnail(saved(picture(size=size), kind)))
+        width, height = containers.size_of(pictures.thumbnail(saved(picture(size=size), kind)))
         assert (
             max(width, height) <= 256
             and abs(width / height - size[0] / size[1]) < 0.15 * size[0] / size[1]
         )
-    assert pictures.size_of(pictures.thumbnail(animated())) == (60, 40)
+    assert containers.size_of(pictures.thumbnail(animated())) == (60, 40)
 
 
 def test_seconds_of_sounds_and_films() -> None:
-    assert pictures.seconds_of(tone(1.5)) == pytest.approx(1.5)
-    assert pictures.seconds_of(animated()) == pytest.approx(0.75)
+    assert containers.seconds_of(tone(1.5)) == pytest.approx(1.5)
+    assert containers.seconds_of(animated()) == pytest.approx(0.75)
     for data in (
         saved(picture()),
         saved(picture(), "WEBP"),
         tone(1)[:20],
         b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + bytes(16) + b"data",
     ):
-        assert pictures.seconds_of(data) is None
+        assert containers.seconds_of(data) is None

@@ -17,7 +17,8 @@ from PIL import Image
 from devpipe.backends.base import Backend, Delta, Preview, Progress
 from devpipe.config.settings import Settings
 from devpipe.errors import Rejected
-from devpipe.media.pictures import attachment, encode_png, size_of
+from devpipe.media.containers import size_of
+from devpipe.media.pictures import attachment, encode_png
 from devpipe.offline.backend import Procedural
 from devpipe.offline.procedures import VERSION, procedure
 from devpipe.offline.sketch import compose

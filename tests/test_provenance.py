@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from devpipe.errors import Unavailable
-from devpipe.media.pictures import riff_chunks, seconds_of, size_of, sniff
+from devpipe.media.containers import riff_chunks, seconds_of, size_of, sniff
 from devpipe.media.provenance import (
     BY_MODEL,
     BY_PROCEDURE,
@@ -205,6 +205,12 @@ def test_what_is_cut_off_or_odd_is_bared_or_said_to_be_unreadable(name: str) -> 
                 SECRET.encode() not in bare(data[:end])
                 or sniff(data[:end]) == "application/octet-stream"
             )
+
+
+def test_a_sound_with_an_empty_head_of_a_picture_is_bared() -> None:
+    """A WAV may hold any chunk, also one that only a WEBP would fill."""
+    odd = sound(2) + b"VP8X" + struct.pack("<I", 0)
+    assert content(bare(odd)) == content(sound(2))
 
 
 def content(data: bytes) -> list[bytes]:

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from devpipe.errors import Unavailable
-from devpipe.media.pictures import encode_png, seconds_of, sniff
+from devpipe.media.containers import seconds_of, sniff
+from devpipe.media.pictures import encode_png
 from devpipe.offline.sketch import compose, pixels
 from devpipe.offline.sketch.control import follow
 from devpipe.offline.sketch.film import film

@@ -51,8 +51,9 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The vendor has `position` other jobs to do before ours; `seconds`: how long they may take,
-    None where nobody knows.
+    """The vendor has `position` other jobs to do before ours.
+
+    `seconds`: how long they may take, None where nobody knows.
     """
 
     position: int

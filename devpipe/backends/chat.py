@@ -1,6 +1,4 @@
-"""What the chat backends share: our request as messages, an answer as it comes, and the one way
-from the one to the other.
-"""
+"""What the chat backends share: a request as messages, an answer as it comes, the way between."""
 
 from __future__ import annotations
 
@@ -10,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from devpipe.backends.base import Backend, Delta, Emit, Health
-from devpipe.backends.http import CHAT, COLD, Answer, Http, Patience
+from devpipe.backends.http import CHAT, COLD, Answer, Http, Timeouts
 from devpipe.config.chains import Chain, outside
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import Boundary, Cost, TextRequest, TextResult
 
-GLANCE = Patience(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
+GLANCE = Timeouts(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
 # tokens, where the request names no number: several pages, and an end to what would never stop
 LONGEST_ANSWER = 4096
 _LANGUAGES = {
@@ -47,20 +45,19 @@ def messages(request: TextRequest) -> list[dict[str, str]]:
     demands = [request.instruction]
     if request.task != "judge":  # its instruction is the whole policy, to the letter
         code = request.output_language or request.language
-        demands.append(
-            "Write your answer in"
-            f" {_LANGUAGES.get(code, f'the language with the ISO 639-1 code {code!r}')}."
-        )
+        language = _LANGUAGES.get(code, f"the language with the ISO 639-1 code {code!r}")
+        demands.append(f"Write your answer in {language}.")
         if request.parts:
             names = ", ".join(f'"{name}"' for name in request.parts)
             demands.append(
                 f"Answer with one JSON object and nothing else. Its keys are {names}; each value is"
                 " a text."
             )
+    said = [{"role": "user", "content": request.text}]
     system = "\n\n".join(filter(None, demands))
-    return [{"role": "system", "content": system}] * bool(system) + [
-        {"role": "user", "content": request.text}
-    ]
+    if system:
+        said.insert(0, {"role": "system", "content": system})
+    return said
 
 
 def parts_schema(parts: tuple[str, ...]) -> dict[str, object]:
@@ -87,12 +84,12 @@ def forget(value: object) -> None:
 
 
 def as_judge(said: Mapping[str, Any], request: TextRequest) -> None:
-    """Raises Rejected where a judge's message is not simply the assistant's: somebody else may have
-    said SAFE.
+    """Raises Rejected where a judge's message is not simply the assistant's.
+
+    Somebody else may have said SAFE.
     """
-    if request.task == "judge" and (
-        said.get("role") not in (None, "", "assistant") or said.get("tool_calls")
-    ):
+    is_assistant = said.get("role") in (None, "", "assistant") and not said.get("tool_calls")
+    if request.task == "judge" and not is_assistant:
         raise Rejected(
             f"{request.model} did not answer as an assistant.", hint="Choose another judge."
         )
@@ -137,7 +134,8 @@ class Writing:
                 self._head = self._head.partition("</think>")[2].lstrip()
             if _THOUGHT.startswith(self._head[: len(_THOUGHT)]):
                 return
-            piece, self._head = self._head, None
+            piece = self._head
+            self._head = None
         if piece:
             self._shown.append(piece)
             self.emit(Delta(piece))
@@ -149,7 +147,8 @@ class Writing:
 
     def result(self, digest: str = "") -> TextResult:
         """What became of it; `raw` is what was told, where that is more than what was shown."""
-        text, told = self.text, "".join(self._told)
+        text = self.text
+        told = "".join(self._told)
         return TextResult(
             text,
             model=self.model or self.request.model,
@@ -201,7 +200,8 @@ class Chat(Backend):
         A refusal is a result; an answer without its end raises CutOff.
         """
         self.keep_inside(request)
-        writing, body = Writing(request, emit), None
+        writing = Writing(request, emit)
+        body: dict[str, Any] | None = None
         try:
             body = await self.body(request)
             await self.ask(body, writing)
@@ -213,14 +213,13 @@ class Chat(Backend):
         except BackendError as error:
             error.sent = error.sent and body is not None  # what is looked up before costs nothing
             self.unfinished(error, writing)
-        return replace(
-            self.finished(writing),
-            sent={name: value for name, value in (body or {}).items() if name != "messages"},
-        )
+        sent = {name: value for name, value in (body or {}).items() if name != "messages"}
+        return replace(self.finished(writing), sent=sent)
 
     def keep_inside(self, request: TextRequest) -> None:
         """Raises Rejected where the text would leave the boundary."""
-        if outside(place := self.boundary(request.model), request.boundary):
+        place = self.boundary(request.model)
+        if outside(place, request.boundary):
             problem = (
                 f"{self.http.name} would take the text too far: {request.model} is {place!r}, and"
                 f" {request.boundary!r} is allowed."
@@ -234,9 +233,9 @@ class Chat(Backend):
         """Send it once, and read the answer as it comes; leaving, also by a cancel, closes the
         connection.
         """
-        patience = CHAT if self.paid else COLD
+        timeouts = CHAT if self.paid else COLD
         async with (
-            self.http.stream(self.path, body, patience=patience) as answer,
+            self.http.stream(self.path, body, timeouts=timeouts) as answer,
             aclosing(self.chunks(answer)) as chunks,
         ):
             async for chunk in chunks:
@@ -247,7 +246,8 @@ class Chat(Backend):
         only lost its end mark.
         """
         if error.vendor and error.vendor.kind == "moderation":
-            writing.refused, writing.finish = error.vendor.message or error.message, "refused"
+            writing.refused = error.vendor.message or error.message
+            writing.finish = "refused"
         elif isinstance(error, CutOff) and writing.finish:
             return
         elif isinstance(error, CutOff) or writing.begun:

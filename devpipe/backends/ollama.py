@@ -1,5 +1,6 @@
-"""Models on a machine of one's own, by Ollama's native API: its OpenAI imitation can set no window,
-and loses errors in mid-stream.
+"""Models on a machine of one's own, by Ollama's native API.
+
+Its OpenAI imitation can set no window, and loses errors in mid-stream.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from devpipe.backends.chat import (
     messages,
     parts_schema,
 )
-from devpipe.backends.http import CHAT, Answer, Http, Patience, base_url, fields, items, whole
+from devpipe.backends.http import CHAT, Answer, Http, Timeouts, base_url
+from devpipe.backends.streams import fields, items, whole
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult
 
 TEMPLATE = 256  # tokens for what the model's template puts around the messages
-SMALLEST_WINDOW = (
-    8192  # one size for all short requests: another window means that the model is loaded again
-)
+# One size for all short requests: another window means that the model is loaded again.
+SMALLEST_WINDOW = 8192
 _ELSEWHERE = ("remote_host", "remote_model")
 
 
@@ -51,9 +52,8 @@ class Ollama(Chat):
     name = "ollama"
     path = "/api/chat"
     start = "Start it with `ollama serve`, or set OLLAMA_HOST to where it runs."
-    fresh_s = (
-        30.0  # what the server said of a model holds so long: it can be pulled anew while we work
-    )
+    # What the server said of a model holds so long: it can be pulled anew while we work.
+    fresh_s = 30.0
 
     def __init__(self, settings: Settings, *, transport: object | None = None) -> None:
         super().__init__(settings)
@@ -78,16 +78,12 @@ class Ollama(Chat):
         self._models: dict[str, _Model] = {}
 
     def boundary(self, model: str) -> Boundary:
-        """As far as the server is; around the world for a model that the server says it runs
-        elsewhere.
-        """
+        """As far as the server is; the world for a model that it says it runs elsewhere."""
         tag = model.rpartition(":")[2].lower()
         known = self._models.get(model)
-        return (
-            "world"
-            if tag == "cloud" or tag.endswith("-cloud") or (known and known.remote)
-            else super().boundary(model)
-        )
+        if tag == "cloud" or tag.endswith("-cloud") or (known and known.remote):
+            return "world"
+        return super().boundary(model)
 
     async def digest(self, model: str) -> str:
         """The digest of the model's files, as `ollama list` shows it."""
@@ -100,22 +96,23 @@ class Ollama(Chat):
         return known
 
     async def _looked_up(self, name: str) -> _Model:
-        shown = await self.http.post_json("/api/show", {"model": name}, patience=CHAT)
-        listed, info = await self._listed(CHAT), fields(shown.get("model_info"))
+        shown = await self.http.post_json("/api/show", {"model": name}, timeouts=CHAT)
+        listed = await self._listed(CHAT)
+        info = fields(shown.get("model_info"))
         entry = listed.get(name) or listed.get(f"{name}:latest") or {}
         window = whole(info.get(f"{info.get('general.architecture')}.context_length")) or 0
         remote = any(said.get(field) for said in (shown, entry) for field in _ELSEWHERE)
         return _Model(
-            str(entry.get("digest", "")),
-            window,
-            "thinking" in items(shown.get("capabilities")),
-            remote,
-            time.monotonic(),
+            digest=str(entry.get("digest", "")),
+            window=window,
+            thinks="thinking" in items(shown.get("capabilities")),
+            remote=remote,
+            asked_at=time.monotonic(),
         )
 
-    async def _listed(self, patience: Patience) -> dict[str, Mapping[str, Any]]:
+    async def _listed(self, timeouts: Timeouts) -> dict[str, Mapping[str, Any]]:
         found = map(
-            fields, items((await self.http.get_json("/api/tags", patience=patience)).get("models"))
+            fields, items((await self.http.get_json("/api/tags", timeouts=timeouts)).get("models"))
         )
         named = [(model.get("name") or model.get("model"), model) for model in found]
         return {name: model for name, model in named if isinstance(name, str)}
@@ -127,14 +124,14 @@ class Ollama(Chat):
         """
         model = await self._model(request.model)
         self.keep_inside(request)  # now that it is known whether the server forwards it
-        asked, options = (
-            messages(request),
-            {"seed": request.seed, "temperature": request.temperature, "stop": list(request.stop)},
-        )
+        asked = messages(request)
+        options: dict[str, object] = {"seed": request.seed}
+        if request.temperature is not None:
+            options["temperature"] = request.temperature
+        if request.stop:
+            options["stop"] = list(request.stop)
         body: dict[str, Any] = {"model": request.model, "messages": asked, "stream": True}
-        body["options"] = {
-            name: value for name, value in options.items() if value not in (None, [])
-        } | _room(request, asked, model.window)
+        body["options"] = options | _room(request, asked, model.window)
         body["shift"] = False  # newer servers then say 400 instead of answering half a prompt
         if model.thinks:
             body["think"] = False
@@ -159,10 +156,8 @@ class Ollama(Chat):
         writing.model = str(chunk.get("model") or writing.model)
         if chunk.get("done") is not True:
             return
-        writing.input_tokens, writing.output_tokens = (
-            whole(chunk.get("prompt_eval_count")),
-            whole(chunk.get("eval_count")),
-        )
+        writing.input_tokens = whole(chunk.get("prompt_eval_count"))
+        writing.output_tokens = whole(chunk.get("eval_count"))
         reason = chunk.get("done_reason")
         if reason not in ("stop", "length"):
             said = f"with {reason!r}" if reason else "without a reason"
@@ -180,9 +175,8 @@ class Ollama(Chat):
             )
         as_judge(fields(chunk.get("message")), request)
         name = str(chunk.get("model") or request.model)
-        if request.task == "judge" and name.removesuffix(":latest") != request.model.removesuffix(
-            ":latest"
-        ):
+        is_same = name.removesuffix(":latest") == request.model.removesuffix(":latest")
+        if request.task == "judge" and not is_same:
             raise Rejected(
                 f"Ollama let {name} judge instead of {request.model}.",
                 hint="Try again, or choose another judge.",
@@ -191,13 +185,12 @@ class Ollama(Chat):
     def unfinished(self, error: BackendError, writing: Writing) -> None:
         """Says how to get a model that is not there."""
         if error.vendor and error.vendor.status == 404 and not writing.begun:
-            name, problem, hint = (
-                writing.request.model,
-                error.message,
-                "Its address may be wrong: set OLLAMA_HOST to where Ollama runs.",
-            )
+            problem = error.message
+            hint = "Its address may be wrong: set OLLAMA_HOST to where Ollama runs."
             if "model" in error.vendor.message.lower():
-                problem, hint = f"Ollama has no model {name!r}.", f"Run `ollama pull {name}`."
+                name = writing.request.model
+                problem = f"Ollama has no model {name!r}."
+                hint = f"Run `ollama pull {name}`."
             raise Rejected(problem, hint=hint, vendor=error.vendor) from error
         super().unfinished(error, writing)
 
@@ -207,11 +200,11 @@ class Ollama(Chat):
         Raises Rejected where an older server read only a part of the prompt, which it does without
         a word.
         """
-        request, model = writing.request, self._models[writing.request.model]
+        request = writing.request
+        model = self._models[request.model]
         asked = messages(request)
-        if _was_cut(
-            writing.input_tokens, _size(asked), _room(request, asked, model.window)["num_ctx"]
-        ):
+        num_ctx = _room(request, asked, model.window)["num_ctx"]
+        if _was_cut(writing.input_tokens, _size(asked), num_ctx):
             problem = (
                 f"{request.model} has not read the whole prompt: it is longer than its window."
             )
@@ -222,16 +215,15 @@ class Ollama(Chat):
 
     async def look(self) -> Health:
         """Its version, and whether it has the models that the settings name."""
-        version = str(
-            (await self.http.get_json("/api/version", patience=GLANCE)).get("version", "")
-        )
+        about = await self.http.get_json("/api/version", timeouts=GLANCE)
+        version = str(about.get("version", ""))
         listed = await self._listed(GLANCE)
         missing = [
             name for name in self.wanted() if name not in listed and f"{name}:latest" not in listed
         ]
-        pulls = " and ".join(
-            f"`ollama pull {name}`" for name in missing or ["mistral-nemo"] * (not listed)
-        )
+        if not missing and not listed:
+            missing = ["mistral-nemo"]  # any will do
+        pulls = " and ".join(f"`ollama pull {name}`" for name in missing)
         hint = f"Run {pulls}." if pulls else ""
         return Health(not pulls, self.http.url, tuple(sorted(listed)), hint, version)
 
@@ -242,8 +234,9 @@ def _size(asked: list[dict[str, str]]) -> int:
 
 
 def _room(request: TextRequest, asked: list[dict[str, str]], window: int) -> dict[str, int]:
-    """num_ctx and num_predict: what surely holds a short prompt and most likely a long one, in
-    steps, within the model's window.
+    """num_ctx and num_predict: what surely holds a short prompt and most likely a long one.
+
+    In steps, within the model's window.
     """
     size = _size(asked)
     answer = min(request.max_tokens or LONGEST_ANSWER, window // 2 or LONGEST_ANSWER)
@@ -261,11 +254,11 @@ def _room(request: TextRequest, asked: list[dict[str, str]], window: int) -> dic
 
 
 def _was_cut(count: int | None, size: int, num_ctx: int) -> bool:
-    """Whether the tokens that were read show a prompt cut to the window, or (since 0.30) to the
-    half of it that follows `num_keep`.
+    """Whether the tokens that were read show a prompt cut to the window.
+
+    Since 0.30 it may be cut to the half of it that follows `num_keep`.
     """
     if count is None:
         return size >= num_ctx
-    return count >= num_ctx - 1 or (
-        size >= num_ctx and count in {num_ctx - (num_ctx - keep) // 2 for keep in (4, 5)}
-    )
+    halves = {num_ctx - (num_ctx - keep) // 2 for keep in (4, 5)}
+    return count >= num_ctx - 1 or (size >= num_ctx and count in halves)

@@ -16,7 +16,8 @@ from devpipe.backends.chat import (
     messages,
     parts_schema,
 )
-from devpipe.backends.http import Answer, Http, base_url, fields, items, json_object, whole
+from devpipe.backends.http import Answer, Http, base_url
+from devpipe.backends.streams import fields, items, json_object, whole
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, Rejected
 from devpipe.values import LOCAL_COST, Boundary, Cost, TextRequest
@@ -39,11 +40,13 @@ class OpenAICompatible(Chat):
         told = settings.url(self.name, "")
         url = base_url(told or "127.0.0.1", 8080, variable=_URL)
         parts = urlsplit(url)
-        self.key = (
-            settings.key("OPENAI_API_KEY") or "" if told else ""
-        )  # whoever listens on a default port gets no key
+        self.key = ""
+        if told:  # whoever listens on a default port gets no key
+            self.key = settings.key("OPENAI_API_KEY") or ""
+        if not parts.path:
+            url += "/v1"
         self.http = Http(
-            url + "/v1" * (not parts.path),
+            url,
             name=f"The server at {parts.hostname}",
             key=self.key,
             key_name="OPENAI_API_KEY",
@@ -53,15 +56,11 @@ class OpenAICompatible(Chat):
         )
         self.region = _OPENAI.get(parts.hostname or "")
         self.paid = self.boundary("") != "local"
-        self._is_openai, self._tells_usage = self.region is not None, True
+        self._is_openai = self.region is not None
+        self._tells_usage = True
 
     async def body(self, request: TextRequest) -> dict[str, Any]:
         """The request as chat completions spell it."""
-        longest = {
-            "max_tokens": request.max_tokens or (LONGEST_ANSWER if self.paid else None)
-        }  # one's own server ends with its window
-        if self._is_openai:  # what it thinks counts there, too
-            longest = {"max_completion_tokens": request.max_tokens or 4 * LONGEST_ANSWER}
         schema = {"name": "parts", "strict": True, "schema": parts_schema(request.parts)}
         wanted = {
             "model": request.model or "default",
@@ -71,62 +70,50 @@ class OpenAICompatible(Chat):
             "stream_options": {"include_usage": True} if self._tells_usage else None,
             "temperature": request.temperature,
             "stop": list(request.stop) or None,
-            **longest,
+            **self._longest(request),
             "response_format": (
                 {"type": "json_schema", "json_schema": schema} if request.parts else None
             ),
         }
         return {name: value for name, value in wanted.items() if value is not None}
 
+    def _longest(self, request: TextRequest) -> dict[str, int | None]:
+        """How many tokens the answer may have, under the name that the server knows."""
+        if self._is_openai:  # what it thinks counts there, too
+            return {"max_completion_tokens": request.max_tokens or 4 * LONGEST_ANSWER}
+        usual = LONGEST_ANSWER if self.paid else None  # one's own server ends with its window
+        return {"max_tokens": request.max_tokens or usual}
+
     async def ask(self, body: Mapping[str, Any], writing: Writing) -> None:
-        """Send it; once more without `stream_options` where a server of one's own does not know
-        them and says so.
-        """
+        """Send it; once more without `stream_options` to a server of one's own that lacks them."""
         try:
             await super().ask(body, writing)
         except Rejected as error:
-            said = error.vendor
-            if (
-                self.paid
-                or writing.begun
-                or not said
-                or said.status not in (400, 422)
-                or "stream_options" not in f"{said.message} {said.metadata}"
-            ):
+            if self.paid or writing.begun or not _lacks_stream_options(error):
                 raise
             self._tells_usage = False
-            await super().ask(
-                {name: value for name, value in body.items() if name != "stream_options"}, writing
-            )
+            simpler = {name: value for name, value in body.items() if name != "stream_options"}
+            await super().ask(simpler, writing)
 
     async def chunks(self, answer: Answer) -> AsyncGenerator[dict[str, Any]]:
         """The events of the stream; some servers end it with [DONE], some just end it."""
         async for event in answer.sse():
             if event.data.strip() == "[DONE]":
                 return
-            yield (
-                _vendors(event.data)
-                if event.event == "error"
-                else json_object(event.data, name=self.http.name)
-            )
+            if event.event == "error":
+                yield _vendors(event.data)
+            else:
+                yield json_object(event.data, name=self.http.name)
 
     def read(self, chunk: dict[str, Any], writing: Writing) -> None:
         """One chunk, or a whole answer; the last chunk may hold the usage and no choice."""
         choices = items(chunk.get("choices"))
         first = fields(choices[0]) if choices else {}
-        said, finish = (
-            fields(first.get("delta") or first.get("message")),
-            first.get("finish_reason"),
-        )
+        said = fields(first.get("delta") or first.get("message"))
         writing.hear(said)
         writing.add(_text(said.get("content")))
         writing.refused += str(said.get("refusal") or "")
-        if (
-            chunk.get("error")
-            or first.get("error")
-            or chunk.get("object") == "error"
-            or finish == "error"
-        ):
+        if _is_error(chunk, first):
             raise self.failed(chunk)
         if len(choices) > 1 or first.get("index") not in (None, 0):
             raise Rejected(
@@ -135,18 +122,19 @@ class OpenAICompatible(Chat):
             )
         as_judge(said, writing.request)
         writing.model = str(chunk.get("model") or writing.model)
+        self._read_end(first.get("finish_reason"), writing)
+        usage = fields(chunk.get("usage"))
+        if usage:
+            writing.input_tokens = whole(usage.get("prompt_tokens"))
+            writing.output_tokens = whole(usage.get("completion_tokens"))
+        writing.cost = self.cost(usage, writing.cost)
+
+    def _read_end(self, finish: object, writing: Writing) -> None:
+        """Why the answer ended, where this chunk says so."""
         writing.finish = str(finish or writing.finish)
         writing.begun = writing.begun or bool(writing.finish)
-        if finish == "content_filter":
-            writing.refused = (
-                writing.refused or "The provider's content filter stopped this answer."
-            )
-        if usage := fields(chunk.get("usage")):
-            writing.input_tokens, writing.output_tokens = (
-                whole(usage.get("prompt_tokens")),
-                whole(usage.get("completion_tokens")),
-            )
-        writing.cost = self.cost(usage, writing.cost)
+        if finish == "content_filter" and not writing.refused:
+            writing.refused = "The provider's content filter stopped this answer."
 
     def cost(self, usage: Mapping[str, Any], known: Cost) -> Cost:
         """What it cost, as far as this part of the answer tells."""
@@ -158,36 +146,46 @@ class OpenAICompatible(Chat):
             return Health(
                 ready=False, detail=f"{self.http.url}: no key.", hint="Set OPENAI_API_KEY."
             )
-        served = items((await self.http.get_json("/models", patience=GLANCE)).get("data"))
-        by = next(
-            (
-                model["owned_by"]
-                for model in map(fields, served)
-                if isinstance(model.get("owned_by"), str)
-            ),
-            "",
-        )
-        where = f"{self.http.url} ({by})" if by and not self._is_openai else self.http.url
-        return Health(ready=True, detail=where, models=ids(served), hint=self.absent(ids(served)))
+        served = items((await self.http.get_json("/models", timeouts=GLANCE)).get("data"))
+        models = ids(served)
+        owners = [model.get("owned_by") for model in map(fields, served)]
+        named = [owner for owner in owners if isinstance(owner, str)]
+        where = self.http.url
+        if named and named[0] and not self._is_openai:
+            where += f" ({named[0]})"
+        return Health(ready=True, detail=where, models=models, hint=self.absent(models))
 
     def absent(self, models: Sequence[str]) -> str:
-        """Which models the settings name that are not among those served, where any are told.
+        """Which models the settings name that are not among those served.
 
-        Some servers take any name.
+        Empty where none are told: some servers take any name.
         """
-        missing = [
-            name
-            for name in self.wanted()
-            if models and name not in models and name.partition(":")[0] not in models
-        ]
+        if not models:
+            return ""
+        served = set(models)
+        missing = [name for name in self.wanted() if not {name, name.partition(":")[0]} & served]
         return f"Not among its models: {', '.join(missing)}." if missing else ""
 
 
 def ids(served: list[Any]) -> tuple[str, ...]:
     """The names of the models that a server lists."""
-    return tuple(
-        sorted(model["id"] for model in map(fields, served) if isinstance(model.get("id"), str))
-    )
+    names = [model.get("id") for model in map(fields, served)]
+    return tuple(sorted(name for name in names if isinstance(name, str)))
+
+
+def _is_error(chunk: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    """Whether a chunk, or the first choice in it, holds an error."""
+    if chunk.get("error") or first.get("error"):
+        return True
+    return chunk.get("object") == "error" or first.get("finish_reason") == "error"
+
+
+def _lacks_stream_options(error: Rejected) -> bool:
+    """Whether a server says that it does not know `stream_options`."""
+    said = error.vendor
+    if said is None or said.status not in (400, 422):
+        return False
+    return "stream_options" in f"{said.message} {said.metadata}"
 
 
 def _vendors(data: str) -> dict[str, Any]:

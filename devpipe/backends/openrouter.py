@@ -9,8 +9,9 @@ from urllib.parse import quote, urlsplit
 
 from devpipe.backends.base import Health
 from devpipe.backends.chat import GLANCE, Chat
-from devpipe.backends.http import CHAT, Http, base_url, fields, items
+from devpipe.backends.http import CHAT, Http, base_url
 from devpipe.backends.openai_compatible import OpenAICompatible, ids
+from devpipe.backends.streams import fields, items
 from devpipe.config.settings import Settings
 from devpipe.errors import CutOff, Rejected, Unavailable
 from devpipe.values import Boundary, Cost, TextRequest
@@ -39,7 +40,8 @@ class OpenRouter(OpenAICompatible):
         url = base_url(
             settings.url(self.name, "https://openrouter.ai"), 443, variable="DEVPIPE_OPENROUTER_URL"
         )
-        url += "/api/v1" * (not urlsplit(url).path)
+        if not urlsplit(url).path:
+            url += "/api/v1"
         self.key = settings.key(_KEY) or ""
         self.http = Http(
             url,
@@ -51,7 +53,8 @@ class OpenRouter(OpenAICompatible):
             direct=self.declared_local,
         )
         self._supported: dict[str, frozenset[str]] = {}
-        self._is_openai = self._tells_usage = False
+        self._is_openai = False
+        self._tells_usage = False
 
     def boundary(self, model: str) -> Boundary:
         """Never here, wherever the address points: OpenRouter always asks somebody else."""
@@ -61,20 +64,22 @@ class OpenRouter(OpenAICompatible):
         """The request, without the parameters that no provider of this model heeds."""
         if not self.key:
             raise Rejected("OpenRouter needs a key.", hint=f"Set {_KEY}.")
-        known, body = await self._parameters(request.model), await super().body(request)
+        known = await self._parameters(request.model)
+        body = await super().body(request)
         if "structured_outputs" not in known and "response_format" in body:
             body["response_format"] = {"type": "json_object"}
-        return {
-            name: value for name, value in body.items() if name not in _OPTIONAL or name in known
-        } | {"provider": dict(ROUTING)}
+        unheeded = set(_OPTIONAL) - known
+        heeded = {name: value for name, value in body.items() if name not in unheeded}
+        return heeded | {"provider": dict(ROUTING)}
 
     async def _parameters(self, model: str) -> frozenset[str]:
-        """What the most able provider of this model heeds; where none is listed, the request itself
-        will tell.
+        """What the most able provider of this model heeds.
+
+        Where none is listed, the request itself will tell.
         """
         if model not in self._supported:
             answer = await self.http.get_json(
-                f"/models/{quote(model, safe='/:')}/endpoints", patience=CHAT
+                f"/models/{quote(model, safe='/:')}/endpoints", timeouts=CHAT
             )
             endpoints = items(fields(answer.get("data")).get("endpoints"))
             able = [
@@ -90,37 +95,38 @@ class OpenRouter(OpenAICompatible):
 
     def cost(self, usage: Mapping[str, Any], known: Cost) -> Cost:
         """What OpenRouter charged, and with a key of one's own what the provider did."""
-        parts = [
-            usage.get("cost"),
-            (
-                fields(usage.get("cost_details")).get("upstream_inference_cost")
-                if usage.get("is_byok")
-                else None
-            ),
-        ]
-        told = [
-            part
-            for part in parts
-            if isinstance(part, int | float) and not isinstance(part, bool) and part >= 0
-        ]
-        usd = float(sum(told))
-        return Cost(usd, "reported") if parts[0] in told and math.isfinite(usd) else known
+        own = _price(usage.get("cost"))
+        if own is None:
+            return known
+        theirs = 0.0
+        if usage.get("is_byok"):
+            details = fields(usage.get("cost_details"))
+            theirs = _price(details.get("upstream_inference_cost")) or 0.0
+        usd = own + theirs
+        return Cost(usd, "reported") if math.isfinite(usd) else known
 
     async def look(self) -> Health:
         """Whether the key is good for something, without spending anything."""
         if not self.key:
             return Health(ready=False, detail="no key.", hint=f"Set {_KEY}.")
-        left = fields((await self.http.get_json("/key", patience=GLANCE)).get("data")).get(
-            "limit_remaining"
-        )
-        credit = f", {left:.2f} USD left" if isinstance(left, int | float) else ""
-        hint = (
-            "Add credit at https://openrouter.ai/credits."
-            if isinstance(left, int | float) and left <= 0
-            else ""
-        )
+        about_key = await self.http.get_json("/key", timeouts=GLANCE)
+        left = fields(about_key.get("data")).get("limit_remaining")
+        credit = ""
+        hint = ""
+        if isinstance(left, int | float):
+            credit = f", {left:.2f} USD left"
+            if left <= 0:
+                hint = "Add credit at https://openrouter.ai/credits."
         try:
-            models = ids(items((await self.http.get_json("/models", patience=GLANCE)).get("data")))
+            listed = await self.http.get_json("/models", timeouts=GLANCE)
+            models = ids(items(listed.get("data")))
         except (Unavailable, CutOff):
             models = ()  # the list is long and the line may be slow: the key is what counts
         return Health(not hint, self.http.url + credit, models, hint or self.absent(models))
+
+
+def _price(value: object) -> float | None:
+    """A price in USD, or None where it is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if value >= 0 else None

@@ -46,18 +46,21 @@ def open_backend(name: str, settings: Settings) -> Backend:
 
 
 def _help(error: ImportError, module: str, install: str) -> str:
-    """What to install where a foreign package is missing; else which of the modules on the way
-    failed.
-    """
+    """What to do about an import that failed: install a foreign package, or mend a module."""
     package = (error.name or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and package != "devpipe":
         return f"Run `pip install {install or package}`."
-    modules = [
-        str(frame.f_globals.get("__name__", ""))
-        for frame, _ in traceback.walk_tb(error.__traceback__)
-    ]
-    failed = [one for one in modules if one != __name__ and not one.startswith("importlib")]
-    return f"Mend {failed[-1] if failed else module}, or {_LINE}."
+    return f"Mend {_failed_module(error) or module}, or {_LINE}."
+
+
+def _failed_module(error: ImportError) -> str:
+    """The last of the modules that were being imported; empty where the first was not found."""
+    failed = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = str(frame.f_globals.get("__name__", ""))
+        if name != __name__ and not name.startswith("importlib"):
+            failed = name
+    return failed
 
 
 class Backends:
@@ -89,6 +92,7 @@ class Backends:
 
     async def close(self) -> None:
         """Close them all. Those opened here are opened anew when asked for again."""
-        opened, self._open = self._open, {}
+        opened = self._open
+        self._open = {}
         for backend in (*opened.values(), *self._given.values()):
             await backend.close()

@@ -345,9 +345,8 @@ class _Model:
         where the likeliest is taken.
 
         The largest of score + Gumbel noise is a draw from the softmax of the scores (Maddison et
-        al., arXiv:1411.0030, 2). So the
-        seed needs no global generator: the one of the notebook stays as it is, and other threads
-        that draw cannot disturb us.
+        al., arXiv:1411.0030, 2). So the seed needs no global generator: the one of the notebook
+        stays as it is, and other threads that draw cannot disturb us.
         """
         import torch
         from transformers import (
@@ -358,11 +357,9 @@ class _Model:
         )
 
         own = self.network.generation_config
-        heat = (
-            (own.temperature or 1.0) * bool(own.do_sample)
-            if request.temperature is None
-            else request.temperature
-        )
+        heat = request.temperature
+        if heat is None:
+            heat = (own.temperature or 1.0) if own.do_sample else 0.0
         if heat <= 0:
             return []
         steps = (

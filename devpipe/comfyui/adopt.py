@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -37,7 +36,7 @@ from devpipe.config.strict_json import MAX_GRAPH_BYTES
 from devpipe.config.workflow import HOW_TO_EXPORT, SEEDS, Nodes, is_link, shape_fault, title_of
 from devpipe.errors import UsageError
 from devpipe.media import provenance
-from devpipe.media.provenance import png_chunks
+from devpipe.media.containers import png_text
 
 MAX_FILE = 64_000_000  # bytes: a PNG has its pixels, too
 SMALLER = "Split it in ComfyUI, or load from files what stands in its nodes."
@@ -255,33 +254,15 @@ def _of_png(data: bytes) -> Any:
 
     Raises ValueError where there is none.
     """
-    for start, end in png_chunks(data):
-        kind, (key, _, text) = (
-            data[start + 4 : start + 8],
-            data[start + 8 : end - 4].partition(b"\0"),
-        )
-        if key == b"prompt" and kind in (b"tEXt", b"zTXt", b"iTXt"):
-            return json.loads(_text_of(kind, text))
+    theirs = png_text(data, b"prompt", limit=MAX_FILE)
+    if theirs is not None:
+        return json.loads(theirs)
     ours = provenance.read(data)
     if ours and ours.request and isinstance(workflow := ours.request.get("workflow"), dict):
         return workflow.get("nodes")
     raise ValueError(
         "the PNG carries none that can be run; ComfyUI did not write it, or somebody took it out"
     )
-
-
-def _text_of(kind: bytes, text: bytes) -> str:
-    """What stands in a text chunk behind its keyword."""
-    if kind == b"tEXt":
-        return text.decode("latin-1")
-    packed, body = (
-        (True, text[1:]) if kind == b"zTXt" else (text[:1] == b"\1", text[2:].split(b"\0", 2)[-1])
-    )
-    try:
-        body = zlib.decompressobj().decompress(body, MAX_FILE) if packed else body
-    except zlib.error as error:
-        raise ValueError("what the PNG carries cannot be unpacked") from error
-    return body.decode("latin-1" if kind == b"zTXt" else "utf-8")
 
 
 def adopt(graph: Nodes, object_info: Nodes | None = None) -> Adoption:

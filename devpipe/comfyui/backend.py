@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from devpipe.backends.base import Backend, Emit, Health
-from devpipe.backends.http import QUICK, Patience, TooLarge, base_url, fields, items
+from devpipe.backends.http import QUICK, Timeouts, TooLarge, base_url
+from devpipe.backends.streams import fields, items
 from devpipe.comfyui.checker import filled
 from devpipe.comfyui.doctor import SENTINEL, sentinels, without_sentinels
 from devpipe.comfyui.server import DEAD_S, SUBMIT, ComfyHttp, Job, Server, complaints
@@ -30,10 +31,10 @@ from devpipe.errors import (
     UsageError,
     VendorAnswer,
 )
-from devpipe.media.pictures import size_of, sniff
+from devpipe.media.containers import size_of, sniff
 from devpipe.values import LOCAL_COST, Attachment, Boundary, Cost, Media, MediaRequest, MediaResult
 
-FETCH = Patience(30, 900)
+FETCH = Timeouts(30, 900)
 NODES_S = 30.0  # so old may be what a server said of its nodes, where many graphs are checked
 FIRST_LOOK_S, LONGEST_LOOK_S, HEARD_LOOK_S = 0.005, 1.0, 0.25
 BETWEEN = (502, 504)  # says something in between; ComfyUI itself never does
@@ -289,7 +290,7 @@ class ComfyUI(Backend):
         A prompt that is on its way when its run is cancelled can be stopped when it is there, and
         is.
         """
-        posting = asyncio.ensure_future(server.http.post_json("/prompt", body, patience=SUBMIT))
+        posting = asyncio.ensure_future(server.http.post_json("/prompt", body, timeouts=SUBMIT))
         posting.add_done_callback(
             lambda done: done.cancelled() or done.exception()
         )  # also where nobody waits for it any more
@@ -412,7 +413,7 @@ class ComfyUI(Backend):
         delay, until = 10 * FIRST_LOOK_S, math.inf
         while True:
             try:
-                return await server.http.get_bytes(path, limit=limit, patience=FETCH)
+                return await server.http.get_bytes(path, limit=limit, timeouts=FETCH)
             except BackendError as error:
                 if (status := error.vendor.status if error.vendor else 0) == 404:
                     return b""
@@ -450,7 +451,7 @@ class ComfyUI(Backend):
     async def check(self) -> Health:
         """Which of the servers answer, and their versions."""
         found = await asyncio.gather(
-            *(server.http.get_json("/system_stats", patience=QUICK) for server in self.servers),
+            *(server.http.get_json("/system_stats", timeouts=QUICK) for server in self.servers),
             return_exceptions=True,
         )
         for answer in found:

@@ -12,16 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
 from devpipe.backends.base import Health
-from devpipe.backends.http import fields
 from devpipe.backends.registry import Backends
-from devpipe.comfyui.checker import (
-    filled,
-    input_of,
-    inputs_of,
-    problems,
-    slots_of,
-    value_problem,
-)
+from devpipe.backends.streams import fields
+from devpipe.comfyui.checker import filled, input_of, inputs_of, problems, slots_of, value_problem
 from devpipe.config.catalogue import Catalogue
 from devpipe.config.models import OutputConfig
 from devpipe.config.workflow import Nodes, is_link, title_of

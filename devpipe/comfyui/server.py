@@ -19,14 +19,15 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from devpipe.backends.base import Emit, Preview, Progress, Queued
-from devpipe.backends.http import QUICK, Http, Patience, fields, items, whole
+from devpipe.backends.http import QUICK, Http, Timeouts
+from devpipe.backends.streams import fields, items, whole
 from devpipe.config.workflow import title_of
 from devpipe.errors import BackendError, RateLimited, Rejected, Unavailable
-from devpipe.media.pictures import sniff
+from devpipe.media.containers import sniff
 
-LOAD = Patience(30, 30, connect=1)
-POLL = Patience(30, 30)  # a server that loads a model may be silent for long
-SUBMIT = Patience(120, 120)
+LOAD = Timeouts(30, 30, connect=1)
+POLL = Timeouts(30, 30)  # a server that loads a model may be silent for long
+SUBMIT = Timeouts(120, 120)
 MAX_FRAME = 2**28  # bytes: a node may send whole pictures; 2048 x 2048 of noise are 12.6 MB
 # a socket nobody needs is closed: one that is not read (a sleeping laptop) stalls the events of
 # everybody
@@ -315,7 +316,7 @@ class Server:
             return None
         try:
             async with asyncio.timeout(self.quick_s):
-                told = await self.http.get_json("/prompt", patience=LOAD)
+                told = await self.http.get_json("/prompt", timeouts=LOAD)
         except (TimeoutError, RateLimited):
             return BUSY
         except BackendError:
@@ -329,7 +330,7 @@ class Server:
         """
         try:
             told = await self.http.post_file(
-                "/upload/image", name, data, fields={"type": "input"}, patience=SUBMIT
+                "/upload/image", name, data, fields={"type": "input"}, timeouts=SUBMIT
             )
         except Rejected as error:
             if error.vendor and error.vendor.status == 413:
@@ -374,13 +375,13 @@ class Server:
         return ""
 
     async def history(self, job: Job) -> Mapping[str, Any] | None:
-        found = (await self.http.get_json(f"/history/{job.id}", patience=POLL)).get(job.id)
+        found = (await self.http.get_json(f"/history/{job.id}", timeouts=POLL)).get(job.id)
         return found if isinstance(found, Mapping) else None
 
     async def _status(self, job: Job) -> str | None:
         """What the jobs API says; None where the server has none (before 0.6)."""
         try:
-            told = await self.http.get_json(f"/api/jobs/{job.id}", patience=POLL)
+            told = await self.http.get_json(f"/api/jobs/{job.id}", timeouts=POLL)
         except Rejected as error:
             self.has_jobs_api = bool(error.vendor and "Job not found" in error.vendor.message)
             return "absent" if self.has_jobs_api else None
@@ -399,7 +400,7 @@ class Server:
         look serves all jobs.
         """
         if self._queue[0] <= since:
-            self._queue = time.monotonic(), await self.http.get_json("/queue", patience=POLL)
+            self._queue = time.monotonic(), await self.http.get_json("/queue", timeouts=POLL)
         lists = [self._queue[1].get(name) for name in ("queue_running", "queue_pending")]
         if not all(isinstance(some, list) for some in lists):
             raise Unavailable(
@@ -421,14 +422,14 @@ class Server:
         if self._nodes[0] <= since:
             self._nodes = (
                 time.monotonic(),
-                await self.http.get_json("/object_info", patience=SUBMIT),
+                await self.http.get_json("/object_info", timeouts=SUBMIT),
             )
         return self._nodes[1]
 
     async def version(self) -> tuple[int, ...]:
         """(0, 3, 64), or () where it does not say."""
         if self._version is None:
-            told = fields((await self.http.get_json("/system_stats", patience=QUICK)).get("system"))
+            told = fields((await self.http.get_json("/system_stats", timeouts=QUICK)).get("system"))
             parts = str(told.get("comfyui_version", "")).lstrip("v").split(".")
             self._version = (
                 tuple(int(part) for part in parts) if all(part.isdigit() for part in parts) else ()
@@ -473,7 +474,7 @@ class Server:
                     await self._tell("/interrupt", {"prompt_id": job.id})
 
     async def _tell(self, path: str, body: Mapping[str, Any]) -> None:
-        async with self.http.stream(path, body, patience=QUICK):
+        async with self.http.stream(path, body, timeouts=QUICK):
             pass  # the answer is empty
 
     def tell(self, job: Job) -> None:

@@ -1,10 +1,8 @@
 """What a file says of itself: made by a procedure or a model, by which, and from which request.
 
 One XMP packet is spliced into the bytes; pixels and samples are not encoded again. It carries
-neither a run's id
-nor a time, so that equal requests give equal files. The terms are those of IPTC, which browsers,
-exiftool and
-image search read: https://cv.iptc.org/newscodes/digitalsourcetype/
+neither a run's id nor a time, so that equal requests give equal files. The terms are those of IPTC,
+which browsers, exiftool and image search read: https://cv.iptc.org/newscodes/digitalsourcetype/
 """
 
 from __future__ import annotations
@@ -21,7 +19,17 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 from devpipe.errors import Unavailable
-from devpipe.media.pictures import gif_blocks, gif_head, riff_chunks, size_of, sniff
+from devpipe.media.containers import (
+    gif_blocks,
+    gif_head,
+    jpeg_segments,
+    mp4_boxes,
+    png_chunks,
+    riff,
+    riff_chunks,
+    size_of,
+    sniff,
+)
 
 BY_PROCEDURE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
 BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -47,15 +55,10 @@ _FIELDS = {
     f"{_SPACES['devpipe']} request": "request",
 }
 _PNG_KEPT = re.compile(rb"[A-Z]|tRNS|gAMA|cHRM|sRGB|iCCP|sBIT|bKGD|pHYs|cICP|acTL|fcTL|fdAT")
-_JPEG_WORDS = {0xFE, *range(0xE1, 0xF0)} - {
-    0xE2,
-    0xEE,
-}  # comments and applications' own, but colours
-_GIF_KEPT = (
-    b",",
-    b"!\xf9",
-    b"!\xff\x0bNETSCAPE2.0",
-)  # pictures, their pauses, how often they are repeated
+# Comments and what applications write; not what says how to read the colours (ICC, Adobe).
+_JPEG_WORDS = {0xFE, *range(0xE1, 0xF0)} - {0xE2, 0xEE}
+# Pictures, their pauses, how often they are repeated.
+_GIF_KEPT = (b",", b"!\xf9", b"!\xff\x0bNETSCAPE2.0")
 _RIFF_KEPT = (
     b"VP8 ",
     b"VP8L",
@@ -68,7 +71,12 @@ _RIFF_KEPT = (
     b"fact",
     b"data",
 )
-_CONTAINERS = {
+# Flags in the head of a WEBP, VP8X.
+_WEBP_ALPHA = 0x10
+_WEBP_EXIF = 0x08
+_WEBP_XMP = 0x04
+# The names that PyAV gives to the containers it copies.
+_REMUXED = {
     "video/mp4": "mp4",
     "video/webm": "webm",
     "audio/flac": "flac",
@@ -91,11 +99,8 @@ class Provenance:
     request: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        for name in (
-            "source_type",
-            "made_by",
-            "note",
-        ):  # our own sentences: what XML cannot carry is no loss there
+        # Our own sentences: what XML cannot carry is no loss there.
+        for name in ("source_type", "made_by", "note"):
             object.__setattr__(self, name, _NOT_XML.sub("\ufffd", getattr(self, name)))
 
 
@@ -103,23 +108,21 @@ def stamp(data: bytes, media_type: str, provenance: Provenance) -> bytes:
     """The same file, saying where it comes from; an earlier stamp is replaced.
 
     PNG, JPEG, WEBP, WAV and MP4 can carry it; other bytes come back as they are. A request too long
-    for the
-    file (256 KB, 64 KB in a JPEG) is left out, the mark stays.
+    for the file (256 KB, 64 KB in a JPEG) is left out, the mark stays.
     """
-    if media_type not in _KINDS or sniff(data) != media_type:
+    carrier = _CARRIERS.get(media_type)
+    if carrier is None or sniff(data) != media_type:
         return data
     packet = _packet(provenance)
-    if len(packet) > (_MAX_JPEG_PACKET if media_type == "image/jpeg" else _MAX_PACKET):
+    if len(packet) > carrier.longest:
         packet = _packet(replace(provenance, request=None))
-    return _KINDS[media_type][0](data, packet)
+    return carrier.write(data, packet)
 
 
 def read(data: bytes) -> Provenance | None:
-    """What a file says of itself; None where it says nothing, or nothing that can be read
-    safely.
-    """
-    kind = sniff(data)
-    packet = _KINDS[kind][1](data) if kind in _KINDS else None
+    """What a file says of itself; None where it says nothing that can be read safely."""
+    carrier = _CARRIERS.get(sniff(data))
+    packet = carrier.read(data) if carrier else None
     if packet is None or len(packet) > _MAX_PACKET:
         return None
     try:
@@ -137,62 +140,75 @@ def read(data: bytes) -> Provenance | None:
 
 
 def bare(data: bytes) -> bytes:
-    """The same picture, film or sound without what others wrote into it: no texts, tags or
-    comments. Nothing is encoded again.
+    """The same picture, film or sound without what others wrote into it: texts, tags, comments.
 
-    A server's note holds the prompt and the name of its job: it would carry a child's text out, and
-    equal requests would not give
-    equal files. Films and sounds but WAV need PyAV, else Unavailable; so are those that it cannot
-    read.
+    Nothing is encoded again. A server's note holds the prompt and the name of its job: it would
+    carry a child's text out, and equal requests would not give equal files. Films and sounds but
+    WAV need PyAV, else Unavailable; so are those that it cannot read.
     """
     match kind := sniff(data):
         case "image/png":
-            return data[:8] + b"".join(
-                data[start:end]
-                for start, end in png_chunks(data)
-                if _PNG_KEPT.match(data, start + 4)
-            )
+            return _bare_png(data)
         case "image/jpeg":
-            found = list(_jpeg_segments(data))
-            kept = b"".join(
-                data[start:end] for start, end in found if data[start + 1] not in _JPEG_WORDS
-            )
-            return data[:2] + kept + data[max(found, default=(0, 2))[1] :]
+            return _bare_jpeg(data)
         case "image/webp" | "audio/wav":
-            chunks = [
-                (name, data[at : at + size])
-                for name, at, size in riff_chunks(data)
-                if name in _RIFF_KEPT
-            ]
-            plain = [
-                (name, bytes([one[0] & ~0x0C]) + one[1:] if name == b"VP8X" else one)
-                for name, one in chunks
-            ]  # no EXIF, no XMP
-            return _riff(data[8:12], plain)
+            return _bare_riff(data)
         case "image/gif":
-            blocks = [data[start:end] for start, end in gif_blocks(data)]
-            return (
-                data[: gif_head(data)]
-                + b"".join(one for one in blocks if one.startswith(_GIF_KEPT))
-                + b";"
-            )
-    return _remuxed(data, _CONTAINERS[kind]) if kind in _CONTAINERS else data
+            return _bare_gif(data)
+    if kind in _REMUXED:
+        return _remuxed(data, _REMUXED[kind])
+    return data
+
+
+def _bare_png(data: bytes) -> bytes:
+    pieces = [data[:8]]
+    for start, end in png_chunks(data):
+        if _PNG_KEPT.match(data, start + 4):
+            pieces.append(data[start:end])
+    return b"".join(pieces)
+
+
+def _bare_jpeg(data: bytes) -> bytes:
+    pieces = [data[:2]]
+    end = 2
+    for start, end in jpeg_segments(data):
+        if data[start + 1] not in _JPEG_WORDS:
+            pieces.append(data[start:end])
+    return b"".join([*pieces, data[end:]])
+
+
+def _bare_riff(data: bytes) -> bytes:
+    chunks = []
+    for name, content in _riff_contents(data):
+        if name == b"VP8X":
+            content = _plain_head(content)
+        if name in _RIFF_KEPT:
+            chunks.append((name, content))
+    return riff(data[8:12], chunks)
+
+
+def _plain_head(head: bytes) -> bytes:
+    """The head of a WEBP without its flags for EXIF and XMP; an empty one stays empty."""
+    if not head:
+        return head
+    flags = head[0] & ~(_WEBP_EXIF | _WEBP_XMP)
+    return bytes([flags]) + head[1:]
+
+
+def _bare_gif(data: bytes) -> bytes:
+    blocks = [data[start:end] for start, end in gif_blocks(data)]
+    kept = [block for block in blocks if block.startswith(_GIF_KEPT)]
+    return data[: gif_head(data)] + b"".join(kept) + b";"
 
 
 def _remuxed(data: bytes, container: str) -> bytes:
     """The same packets in a new container of the same kind."""
-    av, out = remuxer(), io.BytesIO()
+    av = remuxer()
+    out = io.BytesIO()
     try:
         with av.open(io.BytesIO(data)) as source, av.open(out, "w", format=container) as target:
             target.flags |= av.container.Flags.bitexact.value  # no time, no random number
-            seen = [one for one in source.streams if one.type in ("video", "audio")]
-            streams = {one.index: target.add_stream_from_template(one, opaque=True) for one in seen}
-            for stream in streams.values():
-                stream.metadata.clear()
-            for packet in source.demux():
-                if packet.stream.index in streams and packet.dts is not None:
-                    packet.stream = streams[packet.stream.index]
-                    target.mux(packet)
+            _copy_packets(source, target)
     except (av.FFmpegError, ValueError) as error:
         raise Unavailable(
             f"What is written into this {container} file cannot be taken out: {error}.",
@@ -205,10 +221,22 @@ def _remuxed(data: bytes, container: str) -> bytes:
     return out.getvalue()
 
 
+def _copy_packets(source: Any, target: Any) -> None:
+    """Film and sound go from one PyAV container into another; their metadata does not."""
+    streams = {}
+    for one in source.streams:
+        if one.type in ("video", "audio"):
+            stream = target.add_stream_from_template(one, opaque=True)
+            stream.metadata.clear()
+            streams[one.index] = stream
+    for packet in source.demux():
+        if packet.stream.index in streams and packet.dts is not None:
+            packet.stream = streams[packet.stream.index]
+            target.mux(packet)
+
+
 def plays(data: bytes) -> bool:
-    """Whether a film or a sound can be opened and holds something; True where nobody can tell for
-    want of PyAV.
-    """
+    """Whether a film or a sound can be opened and holds something; True without PyAV."""
     try:
         av = remuxer()
     except Unavailable:
@@ -236,16 +264,18 @@ def _packet(provenance: Provenance) -> bytes:
     names = "".join(f' xmlns:{prefix}="{uri}"' for prefix, uri in _SPACES.items())
     note = f'<rdf:Alt><rdf:li xml:lang="x-default">{_text(provenance.note)}</rdf:li></rdf:Alt>'
     request = _json(provenance.request)
-    return (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+    lines = [
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>',
         f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"><rdf:Description'
-        f' rdf:about=""{names}>\n'
-        f"<Iptc4xmpExt:DigitalSourceType>{_text(provenance.source_type)}</Iptc4xmpExt:DigitalSourceType>\n"
-        f"<xmp:CreatorTool>{_text(provenance.made_by)}</xmp:CreatorTool>\n"
-        f"<dc:description>{note}</dc:description>\n"
-        + (f"<devpipe:request>{_text(request)}</devpipe:request>\n" if request else "")
-        + '</rdf:Description></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
-    ).encode()
+        f' rdf:about=""{names}>',
+        f"<Iptc4xmpExt:DigitalSourceType>{_text(provenance.source_type)}</Iptc4xmpExt:DigitalSourceType>",
+        f"<xmp:CreatorTool>{_text(provenance.made_by)}</xmp:CreatorTool>",
+        f"<dc:description>{note}</dc:description>",
+    ]
+    if request:
+        lines.append(f"<devpipe:request>{_text(request)}</devpipe:request>")
+    lines.append('</rdf:Description></rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>')
+    return "\n".join(lines).encode()
 
 
 def _text(value: str) -> str:
@@ -256,8 +286,8 @@ def _json(request: dict[str, Any] | None) -> str:
     if request is None:
         return ""
     text = json.dumps(request, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    # JSON's own escapes carry what XML forbids: lone surrogates, U+FFFE (control characters are
-    # escaped already).
+    # JSON's own escapes carry what XML forbids: lone surrogates, U+FFFE. Control characters are
+    # escaped already.
     text = _NOT_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return text if len(text.encode()) <= MAX_REQUEST_BYTES else ""
 
@@ -267,35 +297,46 @@ def _refused(*_: object) -> NoReturn:
     raise ValueError
 
 
-def _parsed(packet: bytes) -> dict[str, str]:
-    """Our fields of an XMP packet, whether written as elements or (exiftool does so) as
-    attributes.
+class _Packet:
+    """Our fields of an XMP packet, as the parser comes upon them.
+
+    They may be written as elements or, as exiftool does, as attributes.
     """
-    fields: dict[str, str] = {}
-    path: list[str] = []
 
-    def start(name: str, attributes: dict[str, str]) -> None:
-        path.append(name)
-        fields.update({_FIELDS[key]: value for key, value in attributes.items() if key in _FIELDS})
+    def __init__(self) -> None:
+        self.fields: dict[str, str] = {}
+        self._path: list[str] = []
 
-    def text(value: str) -> None:
-        owner = path[-3] if path[-1] == f"{_RDF} li" and len(path) > 2 else path[-1]
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._path.append(name)
+        for attribute, value in attributes.items():
+            if attribute in _FIELDS:
+                self.fields[_FIELDS[attribute]] = value
+
+    def text(self, value: str) -> None:
+        in_list = self._path[-1] == f"{_RDF} li" and len(self._path) > 2
+        owner = self._path[-3] if in_list else self._path[-1]
         field = _FIELDS.get(owner)
-        if field and (field == "note") == (
-            owner != path[-1]
-        ):  # a description's text stands in its list item
-            fields[field] = fields.get(field, "") + value
+        if field is None:
+            return
+        if (field == "note") == in_list:  # a description's text stands in its list item
+            self.fields[field] = self.fields.get(field, "") + value
 
+    def end(self, name: str) -> None:
+        self._path.pop()
+
+
+def _parsed(packet: bytes) -> dict[str, str]:
+    """Our fields of an XMP packet."""
+    found = _Packet()
     parser = expat.ParserCreate(namespace_separator=" ")
-    parser.StartElementHandler, parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = (
-        start,
-        text,
-        _refused,
-    )
-    parser.EndElementHandler = lambda name: path.pop()
+    parser.StartElementHandler = found.start
+    parser.CharacterDataHandler = found.text
+    parser.EndElementHandler = found.end
+    parser.StartDoctypeDeclHandler = _refused
     parser.buffer_text = True
     parser.Parse(packet, True)
-    return fields
+    return found.fields
 
 
 def _request(text: str) -> dict[str, Any] | None:
@@ -309,32 +350,27 @@ def _request(text: str) -> dict[str, Any] | None:
 
 
 def _shallow(value: object, depth: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth > 0 and all(_shallow(item, depth - 1) for item in inner)
-
-
-def _pieces(data: bytes, at: int, length: Callable[[int], int]) -> Iterator[tuple[int, int]]:
-    """Start and end of each whole piece from `at` on; `length` says how long the one there is, 0
-    where none can be.
-    """
-    while (size := length(at)) and at + size <= len(data):
-        yield at, at + size
-        at += size
-
-
-def png_chunks(data: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each whole chunk."""
-    return _pieces(data, 8, lambda at: 12 + int.from_bytes(data[at : at + 4], "big"))
+    """Whether lists and objects are nested less than `depth` times."""
+    if depth <= 0:
+        return False
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return all(_shallow(item, depth - 1) for item in value)
+    return True
 
 
 def _write_png(data: bytes, packet: bytes) -> bytes:
+    """The packet goes before the first piece of the picture."""
     body = _PNG_KEY + b"\0\0\0\0" + packet
     ours = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    pieces, end = [data[:8]], 8
+    pieces = [data[:8]]
+    written = False
+    end = 8
     for start, end in png_chunks(data):
-        if data.startswith(b"IDAT", start + 4) and ours:
+        if data.startswith(b"IDAT", start + 4) and not written:
             pieces.append(ours)
-            ours = b""
+            written = True
         if not data.startswith(_PNG_KEY, start + 4):
             pieces.append(data[start:end])
     return b"".join([*pieces, data[end:]])
@@ -348,119 +384,110 @@ def _read_png(data: bytes) -> bytes | None:
     return None
 
 
-def _riff(kind: bytes, chunks: list[tuple[bytes, bytes]]) -> bytes:
-    body = b"".join(
-        name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) & 1)
-        for name, content in chunks
-    )
-    return b"RIFF" + struct.pack("<I", len(body) + 4) + kind + body
+def _riff_contents(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for name, at, size in riff_chunks(data):
+        yield name, data[at : at + size]
 
 
 def _riff_without(data: bytes, dropped: bytes) -> list[tuple[bytes, bytes]]:
-    return [(name, data[at : at + size]) for name, at, size in riff_chunks(data) if name != dropped]
+    return [(name, content) for name, content in _riff_contents(data) if name != dropped]
 
 
 def _write_webp(data: bytes, packet: bytes) -> bytes:
+    """The packet goes to the end; the head, which a plain WEBP lacks, says that it is there."""
+    width, height = size_of(data)
     chunks = _riff_without(data, b"XMP ")
-    if not chunks or len(chunks[0][1]) < 5 or 0 in size_of(data):
+    if not chunks or not width or not height:
         return data
-    if chunks[0][0] != b"VP8X":
-        has_alpha = chunks[0][0] == b"VP8L" and chunks[0][1][4] & 0x10  # its header's bit 28
-        sides = b"".join((side - 1).to_bytes(3, "little") for side in size_of(data))
-        chunks.insert(0, (b"VP8X", bytes([0x10 if has_alpha else 0, 0, 0, 0]) + sides))
-    flags = chunks[0][1]
-    chunks[0] = (b"VP8X", bytes([flags[0] | 0x04]) + flags[1:])
-    return _riff(b"WEBP", [*chunks, (b"XMP ", packet)])
+    name, content = chunks[0]
+    if len(content) < 5:
+        return data
+    if name == b"VP8X":
+        head = content
+        chunks = chunks[1:]
+    else:
+        sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+        head = bytes([_webp_alpha(name, content), 0, 0, 0]) + sides
+    head = bytes([head[0] | _WEBP_XMP]) + head[1:]
+    return riff(b"WEBP", [(b"VP8X", head), *chunks, (b"XMP ", packet)])
+
+
+def _webp_alpha(name: bytes, content: bytes) -> int:
+    """The head's flag for transparency, as the picture itself tells it."""
+    is_lossless = name == b"VP8L"
+    return _WEBP_ALPHA if is_lossless and content[4] & 0x10 else 0  # bit 28 of its own head
 
 
 def _write_wav(data: bytes, packet: bytes) -> bytes:
-    return _riff(b"WAVE", [*_riff_without(data, b"_PMX"), (b"_PMX", packet)])
+    return riff(b"WAVE", [*_riff_without(data, b"_PMX"), (b"_PMX", packet)])
 
 
 def _read_riff(data: bytes) -> bytes | None:
-    return next(
-        (
-            data[at : at + size]
-            for name, at, size in riff_chunks(data)
-            if name in (b"XMP ", b"_PMX")
-        ),
-        None,
-    )
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Those before the picture itself."""
-
-    def length(at: int) -> int:
-        begins = at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] not in (0xDA, 0xD9)
-        return 2 + int.from_bytes(data[at + 2 : at + 4], "big") if begins else 0
-
-    return _pieces(data, 2, length)
+    for name, content in _riff_contents(data):
+        if name in (b"XMP ", b"_PMX"):
+            return content
+    return None
 
 
 def _write_jpeg(data: bytes, packet: bytes) -> bytes:
-    ours = b"\xff\xe1" + struct.pack(">H", len(_JPEG_KEY) + len(packet) + 2) + _JPEG_KEY + packet
-    leading: list[bytes] = [data[:2]]
+    """The packet goes behind JFIF and Exif, which must stay in front."""
+    length = len(_JPEG_KEY) + len(packet) + 2
+    ours = b"\xff\xe1" + struct.pack(">H", length) + _JPEG_KEY + packet
+    leading = [data[:2]]
     rest: list[bytes] = []
     end = 2
-    for start, end in _jpeg_segments(data):
+    for start, end in jpeg_segments(data):
         if data.startswith(_JPEG_KEY, start + 4):
             continue
-        # JFIF and Exif must stay in front of it.
-        first = not rest and (data[start + 1] == 0xE0 or data.startswith(b"Exif\0", start + 4))
-        (leading if first else rest).append(data[start:end])
+        is_head = data[start + 1] == 0xE0 or data.startswith(b"Exif\0", start + 4)
+        if is_head and not rest:
+            leading.append(data[start:end])
+        else:
+            rest.append(data[start:end])
     return b"".join([*leading, ours, *rest, data[end:]])
 
 
 def _read_jpeg(data: bytes) -> bytes | None:
-    at = 4 + len(_JPEG_KEY)
-    return next(
-        (
-            data[start + at : end]
-            for start, end in _jpeg_segments(data)
-            if data.startswith(_JPEG_KEY, start + 4)
-        ),
-        None,
-    )
-
-
-def _mp4_boxes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Those at the top."""
-
-    def length(at: int) -> int:
-        size = int.from_bytes(data[at : at + 4], "big")
-        size = (
-            int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else size or len(data) - at
-        )
-        return size if size >= 8 else 0
-
-    return _pieces(data, 0, length)
+    for start, end in jpeg_segments(data):
+        if data.startswith(_JPEG_KEY, start + 4):
+            return data[start + 4 + len(_JPEG_KEY) : end]
+    return None
 
 
 def _write_mp4(data: bytes, packet: bytes) -> bytes:
-    last = max(_mp4_boxes(data), default=(0, 0))
-    if (
-        last[1] != len(data) or data[last[0] : last[0] + 4] == b"\0\0\0\0"
-    ):  # cut off, or open-ended: nothing can follow
+    boxes = list(mp4_boxes(data))
+    if not boxes:
+        return data
+    start, end = boxes[-1]
+    open_ended = data.startswith(b"\0\0\0\0", start)
+    if end != len(data) or open_ended:  # cut off, or nothing can follow
         return data
     # Only a box at the end may go: offsets into the film would shift behind any other.
-    film = data[: last[0]] if data.startswith(_MP4_KEY, last[0] + 4) else data
+    film = data[:start] if data.startswith(_MP4_KEY, start + 4) else data
     return film + struct.pack(">I", 24 + len(packet)) + _MP4_KEY + packet
 
 
 def _read_mp4(data: bytes) -> bytes | None:
-    found = [
-        data[start + 24 : end]
-        for start, end in _mp4_boxes(data)
-        if data.startswith(_MP4_KEY, start + 4)
-    ]
-    return found[-1] if found else None
+    packet = None
+    for start, end in mp4_boxes(data):
+        if data.startswith(_MP4_KEY, start + 4):
+            packet = data[start + 24 : end]
+    return packet
 
 
-_KINDS: Mapping[str, tuple[Callable[[bytes, bytes], bytes], Callable[[bytes], bytes | None]]] = {
-    "image/png": (_write_png, _read_png),
-    "image/webp": (_write_webp, _read_riff),
-    "image/jpeg": (_write_jpeg, _read_jpeg),
-    "audio/wav": (_write_wav, _read_riff),
-    "video/mp4": (_write_mp4, _read_mp4),
+@dataclass(frozen=True, slots=True)
+class _Carrier:
+    """How a kind of file carries a packet: written into its bytes, and read from them."""
+
+    write: Callable[[bytes, bytes], bytes]
+    read: Callable[[bytes], bytes | None]
+    longest: int = _MAX_PACKET
+
+
+_CARRIERS: Mapping[str, _Carrier] = {
+    "image/png": _Carrier(_write_png, _read_png),
+    "image/webp": _Carrier(_write_webp, _read_riff),
+    "image/jpeg": _Carrier(_write_jpeg, _read_jpeg, _MAX_JPEG_PACKET),
+    "audio/wav": _Carrier(_write_wav, _read_riff),
+    "video/mp4": _Carrier(_write_mp4, _read_mp4),
 }

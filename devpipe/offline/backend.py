@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from devpipe.backends.base import Backend, Delta, Emit, Health, Progress
 from devpipe.errors import Rejected, UnknownName, nearest
-from devpipe.media import pictures
+from devpipe.media import containers, pictures
 from devpipe.values import (
     LOCAL_COST,
     Boundary,
@@ -226,9 +226,9 @@ def _media(drawn: Image | bytes, request: MediaRequest, numbers: _Numbers) -> Me
     )
     if not isinstance(drawn, bytes):
         return Media(pictures.encode_png(drawn), "image/png", drawn.width, drawn.height, alt=alt)
-    kind = pictures.sniff(drawn)
+    kind = containers.sniff(drawn)
     if kind == "audio/wav":
-        return Media(drawn, kind, seconds=pictures.seconds_of(drawn), alt=alt)
+        return Media(drawn, kind, seconds=containers.seconds_of(drawn), alt=alt)
     width, height = int(numbers["width"]), int(numbers["height"])
     even = 2 if kind == "video/mp4" else 1  # H.264 has no odd sides
     return Media(

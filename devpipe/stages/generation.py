@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from devpipe.aio import in_thread
 from devpipe.errors import NotAllowed, Rejected, Unavailable
-from devpipe.media.pictures import is_picture, seconds_of, size_of, sniff
+from devpipe.media.containers import seconds_of, size_of, sniff
+from devpipe.media.pictures import is_picture
 from devpipe.media.provenance import BY_MODEL, BY_PROCEDURE, Provenance, bare, plays, remuxer, stamp
 from devpipe.record.events import ArtifactWritten, VerdictGiven, Warned
 from devpipe.safety.check import is_strict

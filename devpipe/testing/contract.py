@@ -8,7 +8,7 @@ from pathlib import Path
 from devpipe.backends.base import Backend, Delta, Emit, Health, Piece
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError
-from devpipe.media.pictures import sniff
+from devpipe.media.containers import sniff
 from devpipe.testing.scripted import settings_for_tests
 from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
 

@@ -1,91 +1,24 @@
-"""What of a model's answer is the text? Its talk around it goes by rule; parts and bracketed words
-are held to account.
+"""What of a model's answer is the text?
+
+Its talk around it goes by rule (chatter.toml); parts and bracketed words are held to account.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import tomllib
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from devpipe.errors import Rejected
 from devpipe.text.clean import visible
 
+Pairs = list[tuple[str, object]]
 MOST_BRACES = 16  # that are tried as the beginning of a JSON object: a hostile answer costs no more
-_YES = (
-    r"(?:sure(?: thing)?|certainly|of"
-    r" course|absolutely|okay|ok|gladly|understood|gerne?|natürlich|klar|selbstverständlich|"
-    r"verstanden)"
-)
-_HERE = (
-    r"(?:here(?:['’]s| is| are| comes)|below is|this is|hier(?: ist| sind| kommt)?|das ist) "
-    r"(?:the|your|my|an?|d(?:er|ie|as)|(?:d|m)ein\w*|ihr\w*)"
-)
-_MADE = (
-    r"(?: (?:new|final|full|complete|improved|english|german|(?:re|trans|cor)\w+ed|rewritten|image|"
-    r"neue\w*|fertige\w*|deutsche\w*|"
-    r"englische\w*|(?:um|über|ver|kor)\w+(?:te|ne)[rsn]?),?){0,3}"
-)
-_WORK = (
-    r" ?(?:prompt|text|version|translation|description|rewrit\w+|result|answer|output|"
-    r"interpretation|json(?:[- ]objekt| object)?|"
-    r"übersetzung|fassung|beschreibung|ergebnis|antwort|ausgabe|bildprompt)"
-)
-_TAIL = (
-    r"(?: (?:(?:re|trans)\w+ed )?(?:in|into|auf|ins) \w+(?: sprache)?| for you| you asked for| für"
-    r" dich| wie gewünscht|, \w+|"
-    r" (?:of|based on|for|from|zu|von) (?:the|your|de[mnr]|dein\w*) (?:original"
-    r" )?(?:text|prompt|input)){0,3}"
-)
-_SERVE = (
-    r"(?:i(?:['’]d| would) be happy to|i(?:['’]ll| will| have|['’]ve)"
-    r" (?:rewrit|translat|help)\w*|let me (?:help you|rewrite|translate)|"
-    r"ich (?:habe|helfe|übersetze|schreibe) (?:dir|d[ae]\w+|ihr\w*) )"
-)
-_LABEL = (
-    r"(?:(?:image (?:generation )?|final |rewritten |revised )?prompt|(?:translat|correct)ed"
-    r" text|rewritten text|"
-    r"the (?:translated|rewritten|corrected|revised|final) (?:text|prompt|version) is|"
-    r"(?:english |german )?translation(?: \(\w+\))?|bildprompt|"
-    r"(?:(?:eng|deut)\w+ )?übersetzung(?: \(\w+\))?|(?:umgeschriebener|übersetzter|korrigierter)"
-    r" text|"
-    r"(?:output|answer|assistant|antwort|ausgabe)(?!.*\n[^\W\d_]+: ))"  # of no dialogue
-)
-_ANNOUNCED = (  # on a line of its own, before a blank one
-    rf"(?:{_YES}[!.,:]*\s+)?(?:here(?:['’]s| is| are| comes)|below is|hier(?: ist| sind| kommt))\b"
-    r"(?=[^\n:]*\b(?:prompt|text|version|translation|interpretation|rewrite|rendition|adaptation|description|result|bildprompt|übersetzung|"
-    r"fassung|umschreibung|beschreibung|ergebnis)\b)[^\n:]{0,90}"
-)
-_BEFORE = re.compile(
-    rf"[*_]*(?:{_YES}[!.,:]*"
-    rf" )?{_HERE}{_MADE}{_WORK}{_TAIL}[*_]*:[*_]*\s*|{_YES}[!.]*\s*\n\n\s*|(?:{_YES}[!.,]+"
-    rf" )?{_SERVE}[^\n]*[.!:]\n\s*|"
-    rf"[*_]*{_ANNOUNCED}[*_]*:[*_]*[ \t]*\n\s*\n\s*|"
-    rf"[#*_ ]*{_LABEL}[*_]*:[*_]*\s*|[#*_]+"
-    rf" *(?:{_LABEL}|text|result|ergebnis|beschreibung)[*_]*:?[*_]*\n\s*|[-*_]{{3,}}\n\s*",
-    re.IGNORECASE | re.DOTALL,
-)
-_OFFER = (
-    r"(?:let me know if (?:you(?:['’]d| would| want| need)|this|that|there)|feel free to"
-    r" (?:ask|adjust|modify)|"
-    r"would you like (?:me to|another (?:version|style)|a different (?:version|style)|any"
-    r" changes)|\((?:word|character) count: \d+\)|"
-    r"(?:i )?hope (?:this|that) (?:helps|works|captures|meets)|(?:sag|gib) mir (?:gerne?"
-    r" )?bescheid|lass mich wissen|"
-    r"(?:möchtest du|soll ich)[^\n]*(?:anpass|änder|umschreib)|wenn du (?:möchtest|willst),"
-    r" (?:kann|ändere|passe) ich|"
-    r"ich hoffe, (?:das|dies) (?:gefällt|hilft|passt))"
-)
-_REMARK = (  # about the work itself: a drawing may have a note of its own
-    r"\(?[*_]*(?:note|explanation|hinweis|anmerkung|erklärung)[*_]*:(?=[^\n]*(?:translat|prompt|rewr|original|bracket|"
-    r"instruction|\bi (?:have|kept|used)|übersetz|umgeschrieben|anweisung|\bich"
-    r" habe|klammer|beibehalten))[^\n]*(?:\n(?!\n)[^\n]*)*"
-)
-_AFTER = re.compile(
-    rf"(?:(?:\n|(?<=[.!?…\"”“»`*)])[ ]){_OFFER}[^\n]*|\n{_REMARK}|\n[-*_]{{3,}})\s*\Z",
-    re.IGNORECASE,
-)
 _THOUGHT = re.compile(
     r"(?:<think(?:ing)?>)?(?:(?!<think).)*?</think(?:ing)?>", re.IGNORECASE | re.DOTALL
 )
@@ -94,48 +27,95 @@ _FENCE = re.compile(r"```[\w-]*[ \t]*\n((?:(?!```).)*?)\n?```", re.DOTALL)
 _QUOTES = ('""', "“”", "„“", "„”", "»«", "«»", "''", "‘’", "``", "****")
 _WORD = re.compile(r"[\u3400-\u9fff]|\d+|(?:(?![\u3040-\u9fff])[^\W\d_])+")
 _ENDING = re.compile(r"(?:e[nrsm]?|[ns])\Z")
-_SMALL = re.compile(
-    r"the|and|but|nor|yet|d(?:er|ie|as|en|em|es)|ein(?:e[nmrs]?)?|und|oder|aber|sowie"
-)
 
 
-def without_chatter(text: str) -> str:
-    """The text alone: without thoughts, greetings, labels, fences, quotes around all of it and
-    offers of more help.
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """What is taken away before and after a text, and the words that a split may leave out."""
 
-    Only what a model is known to say about its own work is removed, never all there is.
+    before: re.Pattern[str]
+    after: re.Pattern[str]
+    small: re.Pattern[str]
+
+    @classmethod
+    def of(cls, tables: Mapping[str, Mapping[str, str]]) -> Patterns:
+        """Compile tables as they stand in chatter.toml."""
+        return cls(
+            before=re.compile(_any_line(tables, "before"), re.IGNORECASE | re.DOTALL),
+            after=re.compile(_any_line(tables, "after") + r"\s*\Z", re.IGNORECASE),
+            small=re.compile(_any_line(tables, "small")),
+        )
+
+
+def _any_line(tables: Mapping[str, Mapping[str, str]], name: str) -> str:
+    """A pattern for any line of a table, with the tables that its lines name put in."""
+    lines = [
+        re.sub(r"<(\w+)>", lambda inner: _any_line(tables, inner[1]), line) for line in tables[name]
+    ]
+    return f"(?:{'|'.join(lines)})"
+
+
+@lru_cache(maxsize=1)
+def _patterns() -> Patterns:
+    file = Path(__file__).with_name("chatter.toml")
+    return Patterns.of(tomllib.loads(file.read_text("utf-8")))
+
+
+def without_chatter(text: str, patterns: Patterns | None = None) -> str:
+    """The text alone, without what a model is known to say about its own work.
+
+    Thoughts, greetings, labels, fences, quotes around all of it and offers of more help go; never
+    all there is. `patterns`: others than those of chatter.toml.
 
     >>> answer = 'Sure! Here is your prompt:\\n\\n"A red cat in the rain."\\n\\nI hope this helps!'
     >>> without_chatter(answer)
     'A red cat in the rain.'
     """
+    patterns = patterns or _patterns()
     kept = text.strip()
     for _ in range(8):  # each rule may uncover another
-        before, kept = kept, _peeled(kept)
+        before = kept
+        kept = _peeled(before, patterns)
         if kept == before:
             break
     return kept
 
 
-def _peeled(text: str) -> str:
-    text = (_LEFTOVER.sub("", text) if "<s>" not in text else text) or text
-    text = text.strip()
-    for pattern in (_THOUGHT, _BEFORE, _AFTER):
-        match = pattern.search(text) if pattern is _AFTER else pattern.match(text)
-        if match and (left := text[: match.start()].strip() or text[match.end() :].strip()):
-            text = left
-    if (fence := _FENCE.fullmatch(text)) and fence[1].strip():
-        return fence[1].strip()
+def _peeled(text: str, patterns: Patterns) -> str:
+    """The text without one layer of talk."""
+    text = _without_marks(text)
+    text = _without(_THOUGHT.match(text), text)
+    text = _without(patterns.before.match(text), text)
+    text = _without(patterns.after.search(text), text)
+    fenced = _FENCE.fullmatch(text)
+    if fenced and fenced[1].strip():
+        return fenced[1].strip()
+    return _unquoted(text)
+
+
+def _without_marks(text: str) -> str:
+    """The text without a model's special tokens at its ends."""
+    if "<s>" in text:  # somebody writes about HTML
+        return text.strip()
+    return (_LEFTOVER.sub("", text) or text).strip()
+
+
+def _without(talk: re.Match[str] | None, text: str) -> str:
+    """The text without a match at its beginning or end; all of it where nothing would be left."""
+    if talk is None:
+        return text
+    return text[: talk.start()].strip() or text[talk.end() :].strip() or text
+
+
+def _unquoted(text: str) -> str:
+    """The text without the quotes that stand around all of it."""
     for pair in _QUOTES:
-        left, right = pair[: len(pair) // 2], pair[len(pair) // 2 :]
-        inside = text[len(left) : -len(right)].strip()
-        if (
-            inside
-            and text.startswith(left)
-            and text.endswith(right)
-            and left not in inside
-            and right not in inside
-        ):
+        half = len(pair) // 2
+        left = pair[:half]
+        right = pair[half:]
+        inside = text[half:-half].strip()
+        is_around = text.startswith(left) and text.endswith(right)
+        if is_around and inside and left not in inside and right not in inside:
             return inside
     return text
 
@@ -149,70 +129,79 @@ def read_parts(text: str, names: Sequence[str]) -> dict[str, str]:
     >>> read_parts(answer, ["prompt", "prompt_2"])
     {'prompt': 'a red cat', 'prompt_2': 'rain'}
     """
-    hint = (
-        f"Answer with one JSON object and nothing else, its keys: {', '.join(names)}; its values:"
-        " texts."
-    )
-    found = _objects(_THOUGHT.sub("", text, count=1) if _THOUGHT.match(text) else text)
-    if len(found) != 1:
-        raise Rejected(
-            f"The model answered with {len(found) or 'no'} JSON object{'s' * (len(found) > 1)}; one"
-            " was asked for.",
-            hint=hint,
-        )
-    if sorted(name for name, _ in found[0]) != sorted(names):
-        raise Rejected(
-            "The model's parts are"
-            f" {', '.join(repr(name)[:40] for name, _ in found[0]) or 'none'}.",
-            hint=hint,
-        )
-    parts = {name: visible(part).strip() for name, part in found[0] if isinstance(part, str)}
-    if wrong := [name for name in names if name not in parts]:
-        raise Rejected(f"The model's part {wrong[0]!r} is no text.", hint=hint)
-    return {name: parts[name] for name in names}
+    objects = _objects(_without_thought(text))
+    problem = _parts_problem(objects, names)
+    if problem:
+        keys = ", ".join(names)
+        hint = f"Answer with one JSON object and nothing else, its keys: {keys}; its values: texts."
+        raise Rejected(problem, hint=hint)
+    parts = dict(objects[0])
+    return {name: visible(str(parts[name])).strip() for name in names}
 
 
-def _objects(text: str) -> list[list[tuple[str, object]]]:
+def _parts_problem(objects: Sequence[Pairs], names: Sequence[str]) -> str:
+    """What is wrong with the JSON objects of an answer; empty where nothing is."""
+    if len(objects) != 1:
+        noun = "JSON object" if len(objects) < 2 else "JSON objects"
+        count = len(objects) or "no"
+        return f"The model answered with {count} {noun}; one was asked for."
+    keys = [name for name, _ in objects[0]]
+    if sorted(keys) != sorted(names):
+        shown = ", ".join(repr(name)[:40] for name in keys) or "none"
+        return f"The model's parts are {shown}."
+    parts = dict(objects[0])
+    for name in names:
+        if not isinstance(parts[name], str):
+            return f"The model's part {name!r} is no text."
+    return ""
+
+
+def _without_thought(text: str) -> str:
+    thought = _THOUGHT.match(text)
+    return text[thought.end() :] if thought else text
+
+
+def _objects(text: str) -> list[Pairs]:
     """The JSON objects in a text as pairs, so that a doubled key is not lost.
 
     Braces that are no JSON are skipped.
     """
-    decoder, found, at = (
-        json.JSONDecoder(object_pairs_hook=list),
-        list[list[tuple[str, object]]](),
-        text.find("{"),
-    )
+    decoder = json.JSONDecoder(object_pairs_hook=list)
+    objects: list[Pairs] = []
+    at = text.find("{")
     for _ in range(MOST_BRACES):
         if at < 0:
             break
         try:
             pairs, end = decoder.raw_decode(text, at)
-            found.append(pairs)
+            objects.append(pairs)
         except (ValueError, RecursionError):
             end = at + 1
         at = text.find("{", end)
-    return found
+    return objects
 
 
-def missing_words(text: str, parts: Mapping[str, str]) -> list[str]:
-    """The words of a text that stand in none of its parts: all with three letters or more, and
-    numbers, save articles and conjunctions.
+def missing_words(
+    text: str, parts: Mapping[str, str], patterns: Patterns | None = None
+) -> list[str]:
+    """The words of a text that stand in none of its parts.
 
-    Case and the endings of nouns and adjectives do not matter; of scripts without spaces each
-    ideograph is a word.
+    Numbers and words of three letters or more count, articles and conjunctions do not. Case and the
+    endings of nouns and adjectives do not matter; of scripts without spaces each ideograph is a
+    word. `patterns`: as for `without_chatter`.
 
     >>> parts = {"prompt": "ein alter Kater", "prompt_2": "rote Vögel"}
     >>> missing_words("Der alte Kater und die 3 roten Vögel", parts)
     ['3']
     """
-    there = {_stem(word) for part in parts.values() for word in _words(part)}
-    wanted = [word for word in dict.fromkeys(_words(text)) if not _SMALL.fullmatch(word)]
-    return [
-        word
-        for word in wanted
-        if (len(word) >= 3 or word[0].isdigit() or "\u3400" <= word[0] <= "\u9fff")
-        and _stem(word) not in there
-    ]
+    small = (patterns or _patterns()).small
+    kept = {_stem(word) for part in parts.values() for word in _words(part)}
+    missing = []
+    for word in dict.fromkeys(_words(text)):
+        counts = len(word) >= 3 or word[0].isdigit() or "\u3400" <= word[0] <= "\u9fff"
+        if counts and not small.fullmatch(word) and _stem(word) not in kept:
+            missing.append(word)
+    return missing
 
 
 def _words(text: str) -> list[str]:
@@ -239,8 +228,11 @@ def with_brackets(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
     """
     lost = []
     for word in dict.fromkeys(wanted):
+        pattern = re.compile(rf"(?<![\[\w]){re.escape(word[1:-1])}(?![\]\w])")
         for _ in range(wanted.count(word) - text.count(word)):
-            bare = re.search(rf"(?<![\[\w]){re.escape(word[1:-1])}(?![\]\w])", text)
-            text = f"{text[: bare.start()]}{word}{text[bare.end() :]}" if bare else text
-            lost += [] if bare else [word]
+            bare = pattern.search(text)
+            if bare:
+                text = text[: bare.start()] + word + text[bare.end() :]
+            else:
+                lost.append(word)
     return text, lost

@@ -34,20 +34,16 @@ CANDIDATES = [
     "ko",
 ]
 HOUSE_LANGUAGES = ("de", "en")
-# below this, on short texts, the model's first guess is worse than choosing between the house
-# languages
+# Below this, on short texts, the model's first guess is worse than choosing between the house's.
 SURE = 0.6
 
-_READING = threading.Lock()  # lru_cache alone lets each of them read its own 40 MB
+_READING = threading.Lock()  # lru_cache alone lets each thread read its own 40 MB
 
 
 @lru_cache(maxsize=1)
 def _identifier() -> LanguageIdentifier:
-    from py3langid.langid import (
-        MODEL_DIR,
-        MODEL_FILE,
-        LanguageIdentifier,
-    )  # 0.1 s and 40 MB: only when a run needs it
+    # 0.1 s and 40 MB: only when a run needs it.
+    from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_DIR / MODEL_FILE, norm_probs=True)
     identifier.set_languages(CANDIDATES)
@@ -55,6 +51,7 @@ def _identifier() -> LanguageIdentifier:
 
 
 def is_loaded() -> bool:
+    """Whether the model has been read."""
     return _identifier.cache_info().currsize > 0
 
 
