@@ -24,7 +24,7 @@ from devpipe.config.models import (
 )
 from devpipe.config.strict_json import MAX_GRAPH_BYTES, read_object
 from devpipe.config.workflow import Place, binding_faults
-from devpipe.errors import ConfigError, Fault, UnknownName, UsageError
+from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, offer
 
 GRAPHS = "output_configs/graphs"
 _CONFIG_LIKE = (".json", ".jsonc", ".json5", ".yaml", ".yml", ".toml")  # a slip, not a readme
@@ -127,6 +127,7 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         output = files.with_graph(output)
         if files.bindings_fit(output, media[output.pipeline]):
             complete[name] = output
+    complete = files.with_fallbacks(complete)
     faults = sorted(files.faults, key=lambda fault: fault.file)
     return Catalogue(interceptions, media, complete, tuple(faults))
 
@@ -201,6 +202,21 @@ class _Files:
             nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
         return output.model_copy(update={"nodes": nodes or {}})
 
+    def with_fallbacks(self, outputs: Mapping[str, OutputConfig]) -> dict[str, OutputConfig]:
+        """The outputs whose fallbacks are there, and make the same of the same."""
+        complete = {}
+        for name, output in outputs.items():
+            faults = []
+            for place, other in enumerate(output.fallback):
+                message = _fallback_fault(output, other, outputs)
+                if message:
+                    path = json_path("$", "fallback", place)
+                    faults.append(Fault(f"output_configs/{name}.json", path, message))
+            self.faults.extend(faults)
+            if not faults:
+                complete[name] = output
+        return complete
+
     def bindings_fit(self, output: OutputConfig, media: MediaPipeline) -> bool:
         """Whether the output's bindings fit its graph, texts, pictures and parameters."""
         found: list[tuple[Place, str]] = []
@@ -217,6 +233,34 @@ class _Files:
         file = f"output_configs/{output.name}.json"
         self.faults.extend(Fault(file, json_path("$", *place), message) for place, message in found)
         return not found
+
+
+def _fallback_fault(output: OutputConfig, name: str, outputs: Mapping[str, OutputConfig]) -> str:
+    """What is wrong with an output that is to stand in for another; empty where nothing is."""
+    if name == output.name:
+        return "an output cannot stand in for itself. Delete it."
+    if name not in outputs:
+        alike = [one.name for one in outputs.values() if _alike(one, output)]
+        return f"there is no usable output {name!r}; {offer(name, alike)}"
+    other = outputs[name]
+    if not _alike(other, output):
+        return (
+            f"{name!r} makes {other.medium} by {other.pipeline!r}, and {output.name!r}"
+            f" {output.medium} by {output.pipeline!r}: both must be the same."
+        )
+    if other.fallback:
+        return f"{name!r} has a fallback of its own. Name its outputs here, in their order."
+    return ""
+
+
+def _alike(one: OutputConfig, other: OutputConfig) -> bool:
+    """Whether one output can stand in for another: the same medium of the same texts, pictures."""
+    same_files = (one.medium, one.pipeline, one.images) == (
+        other.medium,
+        other.pipeline,
+        other.images,
+    )
+    return same_files and one.name != other.name
 
 
 def _kinds(output: OutputConfig, media: MediaPipeline) -> dict[str, str]:

@@ -30,7 +30,7 @@ class Procedure:
     @property
     def source(self) -> str:
         """What it does and where it comes from."""
-        return (self.act.__doc__ or "").strip().splitlines()[0]
+        return " ".join((self.act.__doc__ or "").split())
 
     def rewrite(
         self,
