@@ -1,8 +1,9 @@
 """`make install` takes what the lock names and nothing else, also on the day after newer versions came out.
 
-pip asks its index for a package once more where another one wants it with an extra (`coverage[toml]`): the newest version has no
-hash in the lock, and the installation of everybody fails on the day on which it comes out. Here the index is a folder of toy wheels
-with the names, versions and extras of the lock, and with a newer version of each; make runs its own recipe against it.
+pip before 23.3, as Python 3.11 and 3.12 bring it, asks its index once more where a package is wanted with an extra
+(`coverage[toml]`): the newest version has no hash in the lock, and everybody's installation fails on the day on which it comes out.
+Here the index is a folder of toy wheels with the names, versions and extras of the lock, and with a newer version of each; make
+runs its own recipe against it.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ def clone(tmp_path: Path, index: tuple[Path, str]) -> Iterator[Callable[..., Clo
         return Clone(folder, index=index[0], **usual | other)
 
     yield make
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # a test that fails early has made none
 
 
 def test_make_installs_the_locked_versions_beside_newer_ones(clone: Callable[..., Clone]) -> None:
@@ -181,6 +182,7 @@ def test_make_installs_the_locked_versions_beside_newer_ones(clone: Callable[...
     assert made.installed == locked_here | {"devpipe": "1"}
 
 
+@pytest.mark.skipif(Version(pip.__version__) >= Version("23.3"), reason="this pip keeps to the lock by itself (pypa/pip#12095)")
 def test_a_line_that_lets_pip_resolve_is_caught(clone: Callable[..., Clone]) -> None:
     """The line of yesterday meets the newer version of a package that is wanted with an extra, and has no hash for it."""
     makefile = MAKEFILE.read_text()
