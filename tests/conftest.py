@@ -18,7 +18,7 @@ import hypothesis
 import pytest
 
 FOREIGN_SETTINGS = re.compile(
-    r"(DEVPIPE|OLLAMA|OPENAI|OPENROUTER|REPLICATE|STABILITY|COMFYUI|JUPYTER|IPYTHON)\w*|PYTHONPATH|\w+_proxy", re.I
+    r"(DEVPIPE|OLLAMA|OPENAI|OPENROUTER|REPLICATE|STABILITY|COMFYUI|JUPYTER|IPYTHON)\w*|PYTHONPATH|PYTHONUNBUFFERED|\w+_proxy", re.I
 )
 collect_ignore = [] if importlib.util.find_spec("torch") else ["tiny_models.py"]  # doctests would import it
 PRIVATE_FOLDERS = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR")
