@@ -11,7 +11,7 @@ from devpipe.errors import UsageError
 from devpipe.values import Scalar
 
 if TYPE_CHECKING:
-    from devpipe.engine.engine import Engine
+    from devpipe.config.models import OutputConfig
 
 _SHARED = ("seed", "text_seed", "safety", "instruction", "image", "mask", "control")
 
@@ -48,7 +48,7 @@ def run_options(arguments: Arguments) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def parameters_of(engine: Engine, output: str, settings: Sequence[str]) -> Mapping[str, Scalar]:
+def parameters_of(output: OutputConfig, settings: Sequence[str]) -> Mapping[str, Scalar]:
     """--set NAME=VALUE, each value read by the type that the output config declares.
 
     Raises UsageError for a setting without name or value.
@@ -61,5 +61,5 @@ def parameters_of(engine: Engine, output: str, settings: Sequence[str]) -> Mappi
                 f"--set {setting!r} has no {'value' if name else 'name'}.",
                 hint="Write --set NAME=VALUE.",
             )
-        parameters[name] = engine.catalogue.output(output).parse(name, value)
+        parameters[name] = output.parse(name, value)
     return parameters

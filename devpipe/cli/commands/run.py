@@ -49,7 +49,7 @@ def execute(arguments: Arguments) -> int:
     with engine_of(arguments) as engine:
         options = run_options(arguments) | {
             "pipeline": arguments.pipeline,
-            "parameters": parameters_of(engine, outputs[0], arguments.set),
+            "parameters": parameters_of(engine.catalogue.output(outputs[0]), arguments.set),
         }
         return show_runs(
             arguments,
