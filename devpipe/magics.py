@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from devpipe.errors import DevpipeError, UnknownName, UsageError
-from devpipe.widgets.words import words
+from devpipe.text.messages import machine_language, message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,8 @@ class DevpipeMagics:
         """Wait for the run; the cell says meanwhile how far it is."""
         from IPython.display import display
 
-        say, said = words(), ""
+        language = machine_language()
+        said = ""
 
         def show(sentence: str) -> None:
             if shown is not None:  # a plain Python has no place to show it
@@ -126,22 +127,12 @@ class DevpipeMagics:
         while not run.done:
             with contextlib.suppress(TimeoutError):
                 run.wait(GLANCE_S)  # an interrupt cancels the run there
-            stage = next(
-                (stage for stage in run.summary.stages.values() if not stage.outcome), None
-            )
-            now = (
-                say(
-                    "at",
-                    list(run.summary.stages).index(stage.stage) + 1,
-                    say(f"doing_{stage.stage}"),
-                )
-                if stage
-                else ""
-            )
+            now = _progress(run, language)
             if now != said:
                 show(now)
                 said = now
-        show(say(run.outcome or "failed", f"{run.summary.duration_s:.1f}"))
+        seconds = f"{run.summary.duration_s:.1f}"
+        show(message(f"panel.state.{run.outcome or 'failed'}", language, seconds=seconds))
         return run.wait()
 
     def _list(self, what: str) -> pd.DataFrame:
@@ -158,6 +149,15 @@ class DevpipeMagics:
             for name, entry in sorted(entries.items())
         ]
         return pd.DataFrame(rows, columns=["name", "title", "titel", "description"])
+
+
+def _progress(run: Run, language: str) -> str:
+    """Which stage the run is in; nothing where all of them have ended."""
+    for number, stage in enumerate(run.summary.stages.values(), 1):
+        if not stage.outcome:
+            doing = message(f"panel.doing.{stage.stage}", language)
+            return message("panel.at", language, number=number, doing=doing)
+    return ""
 
 
 class _Parser(argparse.ArgumentParser):

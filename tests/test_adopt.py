@@ -478,7 +478,7 @@ def test_a_person_may_leave_the_question() -> None:
 )
 def test_any_file_has_a_name_for_its_output(text: str, name: str) -> None:
     """Umlauts are written out, other accents fall, and what has no Latin letters is a graph."""
-    assert shell.named(text) == name
+    assert shell.name_from(text) == name
 
 
 def test_a_name_that_no_output_can_have_is_refused(

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from shell import DEVPIPE, PATIENCE_S, REPOSITORY, SMALL, Done, environment, recordings, shell
 
-from devpipe.cli import main
+from devpipe.cli import commands, main
+from devpipe.cli.parser import COMMANDS, command_of
 from devpipe.cli.screen import Screen
 from devpipe.record.events import AttemptStarted, RunStarted, TextWritten
 from devpipe.record.reader import Recording
@@ -517,6 +518,33 @@ def test_a_process_of_its_own_behaves_the_same(folder: Path) -> None:
     """`python -m devpipe.cli`: JSON on stdout, nothing on stderr, the status to the shell."""
     done = shell(folder, "run", "ein roter Kreis", *SMALL, "--json")
     assert done.status == 0 and done.err == "" and done.json["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("module", ["devpipe", "devpipe.cli"])
+def test_python_dash_m_is_the_console_script(module: str) -> None:
+    """The help names the command that people type, however it was started."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("usage: devpipe [-h]") and done.stderr == ""
+
+
+def test_each_command_is_one_file_and_each_file_is_a_command() -> None:
+    """A file that is not in the table would be a command that nobody can call."""
+    folder = Path(commands.__file__).parent
+    files = {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    assert files == set(COMMANDS.values()) and len(COMMANDS) == len(files)
+    assert all(command_of(name).HELP.endswith(".") for name in COMMANDS)
+
+
+def test_the_help_loads_nothing_that_it_does_not_need() -> None:
+    """Tables, engines and vendors are imported by the commands that use them."""
+    code = (
+        "import sys; from devpipe.cli import main; main(['--help']); print(sorted({'pandas',"
+        " 'pydantic', 'httpx', 'numpy', 'PIL', 'devpipe.engine.engine'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_console_script_is_installed() -> None:

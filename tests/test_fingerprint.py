@@ -343,3 +343,33 @@ def test_an_unreachable_server_tells_no_digest(workshop: Workshop) -> None:
 
     engine = workshop.engine(models={"interception": "near/x"}, near=Down())
     assert engine.forecast(plan(HOUSE)).runs == 1
+
+
+def test_the_shell_regenerates_from_the_recording_and_today_on_demand(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    """Case 08 as it was typed: --seed, --set and a deleted file keep the text; --today rewrites."""
+    import shell as terminal
+
+    def shell(*words: str) -> dict[str, Any]:
+        made = tmp_path / "made"
+        done = terminal.shell(made, *words, "--json", DEVPIPE_HOME=str(workshop.home))
+        assert done.status == 0, done.err
+        told: dict[str, Any] = done.json
+        return told
+
+    small = ("--set", "width=64", "--set", "height=64")
+    run = shell("run", HOUSE, "-p", "meins", "--seed", "1", "--text-seed", "5", *small)
+    text = run["stages"]["interception"]["texts"]
+    workshop.amplify()
+    again = shell("regenerate", run["run_id"], "--seed", "3")
+    assert again["stages"]["interception"]["texts"] == text
+    assert again["stages"]["interception"]["reused_from"] == run["run_id"]
+    now = shell("regenerate", run["run_id"], "--seed", "3", "--today")
+    assert now["stages"]["interception"]["texts"] != text
+    workshop.pipeline.unlink()
+    (workshop.home / "output_configs" / "sketch.json").unlink()
+    wider = shell("regenerate", run["run_id"], "--seed", "4", "--set", "width=128")
+    assert (
+        wider["stages"]["interception"]["texts"] == text and wider["artifacts"][0]["width"] == 128
+    )

@@ -2,11 +2,12 @@
 came out.
 
 pip before 23.3, as Python 3.11 and 3.12 bring it, asks its index once more where a package is
-wanted with an extra (`coverage[toml]`):
-the newest version has no hash in the lock, and the installation of everybody fails on the day on
-which it comes out. Here the index is a folder of toy wheels
-with the names, versions and extras of the lock, and with a newer version of each; make runs its own
-recipe against it.
+wanted with an extra
+(`coverage[toml]`): the newest version has no hash in the lock, and everybody's installation fails
+on the day on which it comes out.
+Here the index is a folder of toy wheels with the names, versions and extras of the lock, and with a
+newer version of each; make
+runs its own recipe against it.
 """
 
 from __future__ import annotations
@@ -95,9 +96,7 @@ def toy_wheel(folder: Path, name: str, version: str, real: Message) -> Path:
     stem = f"{re.sub('[-.]+', '_', name)}-{version}"
     files = {
         f"{stem}.dist-info/METADATA": "\n".join(told) + "\n",
-        f"{stem}.dist-info/WHEEL": (
-            f"Wheel-Version: 1.0\nGenerator: toy\nRoot-Is-Purelib: true\nTag: {TAG}\n"
-        ),
+        f"{stem}.dist-info/WHEEL": f"Wheel-Version: 1.0\nGenerator: toy\nRoot-Is-Purelib: true\nTag: {TAG}\n",
     }
     rows = [f"{path},sha256={_digest(text)},{len(text.encode())}" for path, text in files.items()]
     files[f"{stem}.dist-info/RECORD"] = "\n".join([*rows, f"{stem}.dist-info/RECORD,,"]) + "\n"

@@ -19,7 +19,6 @@ from devpipe.safety.check import check, covers, policy_version
 from devpipe.safety.policy import (
     AUDIENCE,
     POLICY_VERSION,
-    SENTENCES,
     UNSAFE,
     policy_name,
     policy_text,
@@ -220,7 +219,7 @@ def test_the_policy_version_names_all_that_decides() -> None:
     )
 
 
-@pytest.mark.parametrize("key", SENTENCES)
+@pytest.mark.parametrize("key", ["unchecked", "no_judge", "too_long", "injection", "other"])
 def test_every_sentence_is_there_in_both_languages_and_blames_nobody(key: str) -> None:
     """German and English, English for others; no accusation."""
     german, english = sentence(key, "de"), sentence(key, "en")

@@ -21,6 +21,7 @@ from devpipe.record.reader import EVENTS, SUMMARY, Recording
 from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
 from devpipe.show.html import run_html
+from devpipe.widgets.run_panel import RunPanel
 
 Fields = dict[str, Any]
 Change = Callable[[list[Fields]], None]
@@ -153,6 +154,8 @@ def test_an_ending_of_a_later_version_is_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has its ending already"):
         Recorder.resume(recording.folder, redact=Redactor())
     assert (recording.folder / EVENTS).read_bytes() == before
+    assert "unbekannt" in run_html(recording.summary, recording.folder)
+    assert "only a newer version" in RunPanel(recording, language="en").status.value
 
 
 def test_what_only_a_later_version_understands_is_not_gone_on_with(tmp_path: Path) -> None:

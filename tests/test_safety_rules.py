@@ -18,6 +18,7 @@ from safety.evasions import FAMILIES
 
 from devpipe.errors import UsageError
 from devpipe.safety import normalise
+from devpipe.safety.policy import sentence
 from devpipe.safety.rules import PATTERNED, TERMS, Rules, shipped_rules
 from devpipe.values import LEVELS
 
@@ -303,13 +304,10 @@ def test_every_category_has_its_own_sentence_in_both_languages() -> None:
     rules = shipped_rules()
     german, english = rules.lists["de"].categories, rules.lists["en"].categories
     assert set(german) == set(english) >= PATTERNED
-    assert len(
-        {category.reason for language in (german, english) for category in language.values()}
-    ) == 2 * len(german)
-    assert (
-        rules.reason("sexual", "de") == german["sexual"].reason
-        and rules.reason("sexual", "tr") == english["sexual"].reason
-    )
+    sentences = {sentence(name, language) for language in ("de", "en") for name in german}
+    assert len(sentences) == 2 * len(german)
+    assert "Körper" in sentence("sexual", "de")
+    assert sentence("sexual", "tr") == sentence("sexual", "en")
 
 
 @pytest.fixture
@@ -353,6 +351,16 @@ def test_a_list_with_a_hole_is_a_broken_list(copied: Path, change: object) -> No
     change(raw)  # type: ignore[operator]
     (copied / "de.json").write_text(json.dumps(raw))
     with pytest.raises(UsageError, match="term list"):
+        Rules.load(copied)
+
+
+def test_a_category_without_a_sentence_is_a_broken_list(copied: Path) -> None:
+    """Nobody is stopped without a word: a new category needs its sentence before anything runs."""
+    for name in ("de", "en"):
+        raw = json.loads((copied / f"{name}.json").read_text("utf-8"))
+        raw["categories"]["puns"] = raw["categories"]["violence"]
+        (copied / f"{name}.json").write_text(json.dumps(raw))
+    with pytest.raises(UsageError, match=r"term list.*refusal\.puns"):
         Rules.load(copied)
 
 

@@ -147,7 +147,7 @@ def test_an_uninstalled_tree_runs(uninstalled: dict[str, str], tmp_path: Path) -
     ask = "import importlib.metadata as m; print([d.name for d in m.distributions()])"
     found = run(*python, "-c", ask, env=uninstalled, cwd=tmp_path)
     assert "pydantic" in found and "devpipe" not in found
-    devpipe = (*python, "-m", "devpipe.cli")
+    devpipe = (*python, "-m", "devpipe")
     assert run(*devpipe, "--version", env=uninstalled, cwd=tmp_path).split()[-1] == __version__
     told = run(*devpipe, "run", "a red circle", "--seed", "7", "--json", env=uninstalled, cwd=ROOT)
     answer = json.loads(told)

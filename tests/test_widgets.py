@@ -27,7 +27,6 @@ from devpipe.testing import ScriptedBackend, settings_for_tests
 from devpipe.values import LOCAL_COST, Media, TextResult
 from devpipe.widgets import Dashboard, RecordingsBrowser, RunPanel
 from devpipe.widgets.follow import follow, guarded
-from devpipe.widgets.words import WORDS, words
 
 XSS = "<img src=x onerror=window.xss=1>"
 PATIENCE_S = 30
@@ -582,15 +581,6 @@ def test_it_speaks_german(start: Callable[..., Engine]) -> None:
     dash.close()
 
 
-def test_both_languages_say_everything() -> None:
-    """No word is missing, and both versions have the same gaps."""
-    for key, (english, german) in WORDS.items():
-        assert english and german and english.count("{}") == german.count("{}"), key
-    assert (
-        words("de")("run") == "Los" and words("en")("run") == "Run" and words("fr")("run") == "Run"
-    )
-
-
 def test_a_stored_run_looks_as_it_did_live(start: Callable[..., Engine]) -> None:
     """One fold: the panel of a recording is the panel that followed the run, also with many
     iterations.
@@ -625,6 +615,18 @@ def test_films_and_sounds_are_played_in_place(start: Callable[..., Engine], outp
         element in panel.cards["generation"].value
         and 'aria-label="' in panel.cards["generation"].value
     )
+
+
+def test_a_film_that_is_gone_is_missed_in_the_language_of_the_page(
+    start: Callable[..., Engine],
+) -> None:
+    """Also what comes from the room `show` speaks as the page does."""
+    how = {"frames": 8, "width": 64, "height": 64, "format": "mp4"}
+    run = start().start("ein roter Kreis", output="sketch_video", parameters=how).wait()
+    run.files[0].unlink()
+    for language, said in [("de", "fehlt oder wurde verändert"), ("en", "is missing or changed")]:
+        panel = RunPanel(run.recording, language=language)
+        assert said in panel.cards["generation"].value
 
 
 def test_text_appears_while_it_is_written(start: Callable[..., Engine]) -> None:

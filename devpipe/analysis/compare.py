@@ -16,7 +16,8 @@ from devpipe.errors import UnknownName
 from devpipe.record.events import ArtifactWritten
 from devpipe.record.files import replacing
 from devpipe.record.reader import Recording
-from devpipe.show.html import EMBEDDED, STYLE, h, media_html, shown_bytes, words_of
+from devpipe.show.html import EMBEDDED, h, media_html, shown_bytes, style
+from devpipe.text.messages import message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ class Tile:
     run_id: str
     state: str
     said: str
-    words: dict[str, str]
+    language: str
     folder: Path
     artifact: ArtifactWritten | None
     others: int = 0  # files of the run that are not shown
@@ -63,12 +64,11 @@ class Tile:
             if row["artifact"]
             else None
         )
-        words = words_of(row["language"] or "en")
         return cls(
             row["run_id"],
             row["state"],
             said,
-            words,
+            row["language"] or "en",
             path.parent,
             artifact,
             max(0, row["n_artifacts"] - 1),
@@ -77,16 +77,19 @@ class Tile:
     @property
     def reason(self) -> str:
         """What stands in the place of a picture."""
-        return f"{self.words[self.state]}: {self.said or self.words['no file']}"
+        state = message(f"page.state.{self.state}", self.language)
+        return f"{state}: {self.said or message('page.no_file', self.language)}"
 
     def html(self, near: Path | None, limit: int) -> str:
         """The file and how many more there are, or the reason."""
         if self.artifact is None:
             return f'<div class="tile" role="note">{h(self.reason)}</div>'
-        others = f"<small>+ {self.others} {h(self.words['more'])}</small>" if self.others else ""
+        others = ""
+        if self.others:
+            others = f"<small>+ {self.others} {h(message('page.more', self.language))}</small>"
         return (
             media_html(
-                self.folder, self.artifact, self.words, name=self.run_id, near=near, limit=limit
+                self.folder, self.artifact, self.language, name=self.run_id, near=near, limit=limit
             )
             + others
         )
@@ -123,7 +126,7 @@ class Grid:
         )
         caption = f"<caption>{h(self.rows)} × {h(self.columns)}</caption>"
         return (
-            f'{STYLE}<div class="devpipe'
+            f'{style()}<div class="devpipe'
             f' scroll"><table>{caption}<tr><td></td>{head}</tr>{body}</table></div>'
         )
 
@@ -164,13 +167,12 @@ class Grid:
     def _cell(self, row: str, column: str, near: Path | None) -> str:
         tiles = self.cells.get((row, column), [])
         limit = min(EMBEDDED, _WHOLE_PAGE // max(1, sum(map(len, self.cells.values()))))
-        first, *more = [tile.html(near, limit) for tile in tiles] or ["–"]
-        return first + (
-            f"<details><summary>+ {len(more)}"
-            f" {h(tiles[0].words['more'])}</summary>{''.join(more)}</details>"
-            if more
-            else ""
-        )
+        first, *others = [tile.html(near, limit) for tile in tiles] or ["–"]
+        if not others:
+            return first
+        more = h(message("page.more", tiles[0].language))
+        folded = "".join(others)
+        return f"{first}<details><summary>+ {len(others)} {more}</summary>{folded}</details>"
 
 
 def grid(

@@ -1,19 +1,19 @@
-"""`devpipe adopt`: a ComfyUI graph that somebody brings becomes an output of the workspace."""
+"""How does a ComfyUI graph that somebody brings become an output of the workspace?"""
 
 from __future__ import annotations
 
 import re
 import shutil
-import sys
 import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from devpipe.backends.registry import Backends
-from devpipe.cli import EXIT_COMPLETED, Asked
-from devpipe.cli.screen import plain, say, say_json
+from devpipe.cli.printing import plain, say
+from devpipe.cli.stops import Stops
 from devpipe.comfyui.adopt import Adoption, adopt, read, written
 from devpipe.comfyui.doctor import saved_info, server_nodes
 from devpipe.comfyui.trace import Group, Guess
@@ -26,85 +26,92 @@ from devpipe.errors import UsageError
 UMLAUTS: Mapping[int, str] = {ord("ä"): "ae", ord("ö"): "oe", ord("ü"): "ue", ord("ß"): "ss"}
 
 
-def command(asked: Asked) -> int:
-    """`devpipe adopt GRAPH`: an output config and its graph, written into the workspace."""
-    place, path = asked.workspace(), Path(asked.graph)
-    name = asked.name or named(path.stem)
-    if not re.fullmatch(NAME, name):
-        raise UsageError(
-            f"{name!r} cannot be the name of an output.",
-            hint=f"Lower-case words joined by _, such as --name {named(name)}.",
-        )
-    config, nodes = (
-        place / "output_configs" / f"{name}.json",
-        place / "output_configs" / "graphs" / f"{name}.json",
-    )
-    if taken := [str(one) for one in (config, nodes) if one.exists()]:
-        raise UsageError(f"There is {taken[0]} already.", hint="Choose another name: --name NAME.")
-    found = adopt(read(path), saved_info(asked.object_info) or asked.wait(_asked_server(place)))
-    asking = not (asked.yes or asked.json) and sys.stdin is not None and sys.stdin.isatty()
-    open_ = [] if asking else [(guess.name, one) for guess in found.guesses for one in guess.others]
-    others = [f"{name} could also go to: {_group(one, found.graph)}" for name, one in open_]
-    found = found.chosen(lambda guess: choose(guess, found.graph) if asking else guess.best)
-    if wrong := _faults_of(found, name, place):
-        raise UsageError(
-            f"Nothing was written, the output would have faults: {' '.join(wrong)}",
-            hint="Mend the graph in ComfyUI.",
-        )
-    _write(found, name, place)
-    if asked.json:
-        told = {
-            "name": name,
-            "config": str(config),
-            "graph": str(nodes),
-            "bindings": found.config(name)["bindings"],
-        }
-        say_json(told | {"notes": [*others, *found.notes]})
-    else:
-        lines = [f"{guess.name:<16} {_group(guess.best, found.graph)}" for guess in found.guesses]
-        say(
-            plain(
-                "\n".join(
-                    [
-                        *lines,
-                        *others,
-                        *found.notes,
-                        f"Wrote {config} and {nodes}.",
-                        _next(found.config(name)),
-                    ]
+@dataclass(frozen=True, slots=True)
+class NewOutput:
+    """An output that is not there yet: its name, and the workspace that it shall be in."""
+
+    name: str
+    workspace: Path
+
+    @classmethod
+    def of(cls, name: str, workspace: Path) -> NewOutput:
+        """Raises UsageError where the name is none, or taken."""
+        if not re.fullmatch(NAME, name):
+            raise UsageError(
+                f"{name!r} cannot be the name of an output.",
+                hint=f"Lower-case words joined by _, such as --name {name_from(name)}.",
+            )
+        new = cls(name, workspace)
+        for file in (new.config, new.graph):
+            if file.exists():
+                raise UsageError(
+                    f"There is {file} already.", hint="Choose another name: --name NAME."
                 )
+        return new
+
+    @property
+    def config(self) -> Path:
+        """The file of the output config."""
+        return self.workspace / "output_configs" / f"{self.name}.json"
+
+    @property
+    def graph(self) -> Path:
+        """The file of the graph."""
+        return self.workspace / "output_configs" / "graphs" / f"{self.name}.json"
+
+    def write(self, adoption: Adoption) -> None:
+        """Write both files. Raises UsageError, and writes nothing, where they would have faults."""
+        if faults := self._faults(adoption):
+            raise UsageError(
+                f"Nothing was written, the output would have faults: {' '.join(faults)}",
+                hint="Mend the graph in ComfyUI.",
             )
-        )
-    return EXIT_COMPLETED
+        self._write(adoption)
 
+    def _faults(self, adoption: Adoption) -> list[str]:
+        """What would be wrong with the output, tried in a workspace of its own."""
+        pipelines = self.workspace / "pipelines"
+        with tempfile.TemporaryDirectory() as folder:
+            trial = NewOutput(self.name, Path(folder))
+            if pipelines.is_dir():
+                shutil.copytree(
+                    pipelines, trial.workspace / "pipelines", ignore_dangling_symlinks=True
+                )
+            trial._write(adoption)
+            return [
+                str(fault)
+                for fault in load_catalogue(trial.workspace).faults
+                if fault.file == f"output_configs/{self.name}.json"
+            ]
 
-def _write(found: Adoption, name: str, place: Path) -> None:
-    """The output config and its graph, in a workspace."""
-    folder = place / "output_configs" / "graphs"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, value in [
-        (folder / f"{name}.json", found.graph),
-        (folder.parent / f"{name}.json", found.config(name)),
-    ]:
-        path.write_text(written(value), encoding="utf-8")
+    def _write(self, adoption: Adoption) -> None:
+        self.graph.parent.mkdir(parents=True, exist_ok=True)
+        self.graph.write_text(written(adoption.graph), encoding="utf-8")
+        self.config.write_text(written(adoption.config(self.name)), encoding="utf-8")
 
+    def to_json(self, adoption: Adoption) -> dict[str, Any]:
+        """What was written, and where each value goes."""
+        return {
+            "name": self.name,
+            "config": str(self.config),
+            "graph": str(self.graph),
+            "bindings": adoption.config(self.name)["bindings"],
+        }
 
-def _faults_of(found: Adoption, name: str, place: Path) -> list[str]:
-    """What would be wrong with the output, tried in a workspace of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        if (place / "pipelines").is_dir():
-            shutil.copytree(
-                place / "pipelines", Path(folder, "pipelines"), ignore_dangling_symlinks=True
-            )
-        _write(found, name, Path(folder))
+    def next_steps(self, adoption: Adoption) -> list[str]:
+        """What was written, and what a person can do with it."""
+        config = adoption.config(self.name)
+        texts = '"a cat in the rain"'
+        if "prompt_2" in config["bindings"]:
+            texts = '"a cat" --prompt-2 "a storm"'
+        pictures = "".join(f" --{name} FILE" for name in config["images"])
         return [
-            str(fault)
-            for fault in load_catalogue(Path(folder)).faults
-            if fault.file == f"output_configs/{name}.json"
+            f"Wrote {self.config} and {self.graph}.",
+            f"Next:\n  devpipe check\n  devpipe run {texts} -o {self.name}{pictures}",
         ]
 
 
-def named(text: str) -> str:
+def name_from(text: str) -> str:
     """The name of an output from any text, such as that of a file: Grünes Blatt (2) becomes
     gruenes_blatt_2.
     """
@@ -115,23 +122,37 @@ def named(text: str) -> str:
     return words[:60].rstrip("_") if words[:1].isalpha() else f"graph_{words[:54]}".rstrip("_")
 
 
-def _next(config: Mapping[str, Any]) -> str:
-    """What a person can do with a new output."""
-    texts = (
-        '"a cat" --prompt-2 "a storm"'
-        if "prompt_2" in config["bindings"]
-        else '"a cat in the rain"'
-    )
-    pictures = "".join(f" --{name} FILE" for name in config["images"])
-    return f"Next:\n  devpipe check\n  devpipe run {texts} -o {config['name']}{pictures}"
+def adoption_of(file: Path, object_info: str | None, workspace: Path, stops: Stops) -> Adoption:
+    """What can be made of the graph in a file.
+
+    By what the file `object_info` says of a server's nodes, else by what the workspace's server
+    says. Raises UsageError for another file.
+    """
+    graph = read(file)
+    nodes = saved_info(object_info) or stops.wait(_nodes_of_server(workspace))
+    return adopt(graph, nodes)
 
 
-async def _asked_server(place: Path) -> Nodes | None:
-    backends = Backends(Settings.load(place))
+async def _nodes_of_server(workspace: Path) -> Nodes | None:
+    backends = Backends(Settings.load(workspace))
     try:
         return await server_nodes(backends["comfyui"])
     finally:
         await backends.close()
+
+
+def places(adoption: Adoption) -> list[str]:
+    """Where each value goes, a line each."""
+    return [f"{guess.name:<16} {_group(guess.best, adoption.graph)}" for guess in adoption.guesses]
+
+
+def other_places(adoption: Adoption) -> list[str]:
+    """Where a value could go as well, a line each."""
+    return [
+        f"{guess.name} could also go to: {_group(other, adoption.graph)}"
+        for guess in adoption.guesses
+        for other in guess.others
+    ]
 
 
 def _group(group: Group, graph: Nodes) -> str:

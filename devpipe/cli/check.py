@@ -61,24 +61,25 @@ class Checked:
             f"{len(names)} usable {kind}: {', '.join(names) or 'none'}"
             for kind, names in self.usable.items()
         ]
-        for name, health in self.backends.items():
-            state = "ready" if health.ready else "NOT READY"
-            lines.append(
-                f"backend {name}: {state} "
-                + " ".join(
-                    filter(None, [health.detail, health.version, _some(health.models), health.hint])
-                )
-            )
-        reasons = dict.fromkeys(reason for some in self.unready.values() for reason in some)
-        for reason in reasons:
-            lines.append(
-                "NOT READY"
-                f" {', '.join(name for name, some in self.unready.items() if reason in some)}:"
-                f" {reason}"
-            )
+        lines += [_backend_line(name, health) for name, health in self.backends.items()]
+        lines += self._unready_lines()
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults] or ["no faults in the files"]
         return "\n".join(line.rstrip() for line in lines)
+
+    def _unready_lines(self) -> list[str]:
+        """A line for each reason, with all outputs that it holds up."""
+        outputs: dict[str, list[str]] = {}
+        for name, reasons in self.unready.items():
+            for reason in dict.fromkeys(reasons):
+                outputs.setdefault(reason, []).append(name)
+        return [f"NOT READY {', '.join(names)}: {reason}" for reason, names in outputs.items()]
+
+
+def _backend_line(name: str, health: Health) -> str:
+    state = "ready" if health.ready else "NOT READY"
+    known = [health.detail, health.version, _some(health.models), health.hint]
+    return f"backend {name}: {state} {' '.join(filter(None, known))}"
 
 
 async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> Checked:
@@ -88,10 +89,12 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
     `object_info`: what a ComfyUI server said of its nodes; graphs are then checked against it, and
     no server is asked.
     """
+    faults: tuple[Fault, ...] = ()
     try:
-        settings, faults = Settings.load(home), tuple[Fault, ...]()
+        settings = Settings.load(home)
     except ConfigError as error:
-        settings, faults = Settings(home, home / "recordings", environment=os.environ), error.faults
+        settings = Settings(home, home / "recordings", environment=os.environ)
+        faults = error.faults
     backends = Backends(settings)
     names = backends.names()
     looking = asyncio.create_task(asyncio.to_thread(_catalogue, home))
@@ -131,9 +134,11 @@ def _catalogue(home: Path) -> tuple[Catalogue, list[Fault]]:
 
 def _some(models: Sequence[str]) -> str:
     """The first models by name, and how many more there are."""
+    if not models:
+        return ""
     shown = ", ".join(models[:SHOWN_MODELS])
     more = len(models) - SHOWN_MODELS
-    return f"models: {shown}" + (f" and {more} more." if more > 0 else ".") if models else ""
+    return f"models: {shown} and {more} more." if more > 0 else f"models: {shown}."
 
 
 async def _health(backends: Backends, name: str) -> Health:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import sys
-import unicodedata
 from pathlib import Path
 from typing import TextIO
 
+from devpipe.cli.printing import plain, say
 from devpipe.engine.events import LiveEvent
 from devpipe.record.events import (
     ArtifactWritten,
     AttemptFinished,
+    Event,
     Progressed,
     Queued,
     Recorded,
@@ -32,49 +32,6 @@ from devpipe.values import STAGES
 _INDENT = " " * 17
 
 
-def plain(text: str) -> str:
-    """The text without characters that steer a terminal."""
-    return "".join(
-        (
-            c
-            if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") or c in "\u200c\u200d"
-            else "\ufffd"
-        )
-        for c in text
-    )
-
-
-def say(text: str, *, out: TextIO | None = None, end: str = "\n") -> None:
-    """Print. Where nobody reads any more (`| head`), print to nowhere: the work goes on."""
-    stream = out or sys.stdout
-    try:
-        print(text, file=stream, end=end, flush=True)
-    except BrokenPipeError:
-        nowhere(stream)
-
-
-def nowhere(stream: TextIO) -> None:
-    """Send what is still in the stream, and all that comes, to /dev/null."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
-
-
-def say_json(value: object) -> None:
-    """Print one JSON value, in ASCII where the stream knows no more."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        text = json.dumps(value, default=str)
-    say(text)
-
-
-def complain(text: str) -> None:
-    """One message for people."""
-    say(f"devpipe: {plain(text).strip()}", out=sys.stderr)
-
-
 _Place = tuple[str, str, str, int]  # stage, part, step and iteration: which text of a run is meant
 
 
@@ -85,6 +42,72 @@ def _place(event: TextWritten | TextStreamed) -> _Place:
 def _name(event: TextWritten | TextStreamed) -> str:
     number = f"{event.iteration + 1}. " if event.iteration else ""
     return number + (f"{event.part}: " if event.part != "prompt" else "")
+
+
+def _meanwhile(event: Progressed | Queued) -> str:
+    """What is said while a person waits, and then written over."""
+    if isinstance(event, Progressed):
+        return f"{event.step} of {event.steps} {event.message}"
+    waiting = f"waiting: {event.position} before this one"
+    return waiting if event.seconds is None else f"{waiting}, about {event.seconds:.0f} s"
+
+
+def _line_about(event: Event, folder: Path) -> str:
+    """The line about an event other than a text; nothing for what people need not see."""
+    match event:
+        case StageStarted(stage=stage):
+            return f"{STAGES.index(stage) + 1} {stage}"
+        case StageReused(stage=stage, run_id=run_id):
+            return f"{STAGES.index(stage) + 1} {stage:<14} reused from {run_id}"
+        case VerdictGiven():
+            return _verdict(event)
+        case AttemptFinished(stage="generation"):
+            return _attempt(event)
+        case ArtifactWritten():
+            return _file(event, folder)
+        case StageFinished(outcome="blocked"):
+            return f"{_INDENT}blocked: {event.reason}"
+        case Warned(message=message):
+            return f"{_INDENT}note: {message}"
+    return _line_about_run(event, folder)
+
+
+def _line_about_run(event: Event, folder: Path) -> str:
+    match event:
+        case RunStarted():
+            return (
+                f"{event.pipeline} > {event.output}   safety {event.safety}, text seed"
+                f" {event.text_seed}, run {event.run_id}"
+            )
+        case RunResumed(cut_bytes=0):
+            return "resumed"
+        case RunResumed(cut_bytes=cut):
+            return f"resumed; a torn tail of {cut} bytes was cut off"
+        case RunFinished():
+            return f"{event.outcome} in {event.seconds:.2f} s   recording {folder}\n"
+    return ""
+
+
+def _verdict(event: VerdictGiven) -> str:
+    decision = "allowed" if event.allowed else f"blocked ({', '.join(event.categories)})"
+    line = f"{_INDENT}{decision} by {event.method} at level {event.level}"
+    return f"{line}\n{_INDENT}{event.cause}" if event.cause else line
+
+
+def _attempt(event: AttemptFinished) -> str:
+    problem = f": {event.error.message}" if event.error else ""
+    made_by = f"{event.backend}/{event.model}"
+    return f"{_INDENT}{made_by} {event.outcome} in {event.seconds:.2f} s{problem}"
+
+
+def _file(event: ArtifactWritten, folder: Path) -> str:
+    size = ""
+    if event.width:
+        size = f"{event.width} x {event.height}, "
+    elif event.seconds:
+        size = f"{event.seconds:.1f} s, "
+    kilobytes = math.ceil(event.bytes / 1000)
+    return f"{_INDENT}{folder / event.path}  ({size}{kilobytes} kB)"
 
 
 class Screen:
@@ -98,65 +121,27 @@ class Screen:
         self.folder = folder
         self.out = out or sys.stdout
         self.live = self.out.isatty()
-        self.failed: OSError | None = (
-            None  # the output could not be written: the run goes on, unseen
-        )
+        # why the output could not be written: the run goes on, unseen
+        self.failed: OSError | None = None
         self._growing: _Place | None = None  # the text on the line that has no end yet
         self._grown: dict[_Place, str] = {}
-        self._shown: dict[
-            tuple[str, str], tuple[_Place, str]
-        ] = {}  # the latest text of each stage and part, and where it was made
+        # the latest text of each stage and part, and where it was made
+        self._shown: dict[tuple[str, str], tuple[_Place, str]] = {}
 
     def __call__(self, event: LiveEvent) -> None:
         event = event.event if isinstance(event, Recorded) else event
         match event:
             case TextStreamed():
                 self._grow(event)
-            case Progressed(step=step, steps=steps, message=message) if self.live:
-                self._fleeting(f"{step} of {steps} {message}")
-            case Queued(position=position, seconds=seconds) if self.live:
-                self._fleeting(
-                    f"waiting: {position} before this one"
-                    + (f", about {seconds:.0f} s" if seconds is not None else "")
-                )
-            case RunStarted():
-                self._line(
-                    f"{event.pipeline} > {event.output}   safety {event.safety}, text seed"
-                    f" {event.text_seed}, run {event.run_id}"
-                )
-            case RunResumed(cut_bytes=cut):
-                self._line(f"resumed{f'; a torn tail of {cut} bytes was cut off' if cut else ''}")
-            case StageStarted(stage=stage):
-                self._line(f"{STAGES.index(stage) + 1} {stage}")
-            case StageReused(stage=stage, run_id=run_id):
-                self._line(f"{STAGES.index(stage) + 1} {stage:<14} reused from {run_id}")
             case TextWritten():
                 self._text(event)
-            case VerdictGiven():
-                self._verdict(event)
-            case AttemptFinished(stage="generation"):
-                problem = f": {event.error.message}" if event.error else ""
-                self._line(
-                    f"{_INDENT}{event.backend}/{event.model} {event.outcome} in {event.seconds:.2f}"
-                    f" s{problem}"
-                )
-            case ArtifactWritten():
-                size = (
-                    f"{event.width} x {event.height}, "
-                    if event.width
-                    else f"{event.seconds:.1f} s, "
-                    if event.seconds
-                    else ""
-                )
-                self._line(
-                    f"{_INDENT}{self.folder / event.path}  ({size}{-(-event.bytes // 1000)} kB)"
-                )
-            case StageFinished(outcome="blocked"):
-                self._line(f"{_INDENT}blocked: {event.reason}")
-            case Warned(message=message):
-                self._line(f"{_INDENT}note: {message}")
-            case RunFinished():
-                self._line(f"{event.outcome} in {event.seconds:.2f} s   recording {self.folder}\n")
+            case Progressed() | Queued():
+                if self.live:
+                    self._fleeting(_meanwhile(event))
+            case _:
+                line = _line_about(event, self.folder)
+                if line:
+                    self._line(line)
 
     def _fleeting(self, text: str) -> None:
         """A line that the next one is written over."""
@@ -165,11 +150,10 @@ class Screen:
 
     def _text(self, event: TextWritten) -> None:
         """A text that is written; where it has been seen growing, only what is now known of it."""
-        place, tag = _place(event), "partial" if event.partial else event.language or "?"
-        grown, (made, shown) = (
-            self._grown.pop(place, None),
-            self._shown.get((event.stage, event.part), (place, None)),
-        )
+        place = _place(event)
+        tag = "partial" if event.partial else event.language or "?"
+        grown = self._grown.pop(place, None)
+        made, shown = self._shown.get((event.stage, event.part), (place, None))
         self._shown[event.stage, event.part] = place, "" if event.partial else event.text
         if event.final and shown == event.text and (not event.step or made == place):
             return  # the step that made it has shown it
@@ -190,13 +174,6 @@ class Screen:
             self._say(self._clear + _INDENT + _name(event), end="")
         self._grown[place] += event.text
         self._say(plain(event.text).replace("\n", "\n" + _INDENT), end="")
-
-    def _verdict(self, event: VerdictGiven) -> None:
-        word = "allowed" if event.allowed else f"blocked ({', '.join(event.categories)})"
-        self._line(
-            f"{_INDENT}{word} by {event.method} at level {event.level}"
-            + (f"\n{_INDENT}{event.cause}" if event.cause else "")
-        )
 
     @property
     def _clear(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -59,6 +58,8 @@ class Stops:
         """The result of the work; KeyboardInterrupt where a signal cancelled it, once it
         has ended.
         """
+
+        import asyncio  # a third of the time that a help text takes
 
         async def guarded() -> T:
             loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)

@@ -123,7 +123,7 @@ def _by_rules(
         return _Found(
             False,
             categories=categories,
-            reason=shipped_rules().reason(hard[0].category, language),
+            reason=sentence(hard[0].category, language),
             cause=f"Listed terms: {listed}",
         )
     if alone and needs_judge and is_strict(level):
@@ -197,7 +197,7 @@ class _Judging:
         return _Found(
             False,
             categories=named,
-            reason=self._reason(named[0]),
+            reason=sentence(named[0], self.language),
             cause=f"The judge said: {', '.join(named)}",
             **by,
         )
@@ -213,13 +213,6 @@ class _Judging:
         if time.monotonic() > until:
             raise TimeoutError
         return answer
-
-    def _reason(self, category: str) -> str:
-        """The rules' own sentence for a category, where they have one."""
-        try:
-            return shipped_rules().reason(category, self.language)
-        except KeyError:
-            return sentence(category, self.language)
 
     def _unasked(self, category: str, cause: str, reason: str) -> _Found:
         return _Found(

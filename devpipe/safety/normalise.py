@@ -11,7 +11,8 @@ import html
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,13 +21,6 @@ from urllib.parse import unquote
 VERSION = "normalise-2"
 REACH = 25  # words to either side that may tell how a word is meant
 
-# By the Latin letter those of other scripts that are drawn like it (from the shapes in the Unicode
-# charts); letters drawn of signs;
-# letters turned by half.
-_LOOKALIKES = json.loads(Path(__file__).with_name("lookalikes.json").read_text("utf-8"))
-_LATIN: dict[str, str] = {
-    look: letter for letter, looks in _LOOKALIKES["letters"].items() for look in looks
-}
 _NAMED = re.compile(
     r"(?:LATIN|REGIONAL|NEGATIVE|SQUARED|CIRCLED).* (?:LETTER|LIGATURE|SYMBOL) (?:[A-Z]{4,}"
     r" )*([A-Z])(?: WITH .*)?"
@@ -67,10 +61,27 @@ _DOTS = re.compile(r"(?:[.-]{1,4}[ /\n]{1,3}){2,}[.-]{1,4}")
 _BASE = re.compile(r"[A-Za-z0-9+/_-]{6,}={0,6}")
 _OPAQUE = re.compile(r"(?<![\w./:#?&=%-])[A-Za-z0-9+/]{20,}={0,2}(?![\w./:])")
 
-_FLIPPED = str.maketrans(*_LOOKALIKES["flipped"])
 _ALIKE = str.maketrans("czv", "ksu")
 _TURNED = re.compile("[ɐɔǝɟƃɥᴉɾʞןʅɯɹʇʌʍʎ]")
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,80}>|<!--[^<>]{0,80}-->")
+
+
+@dataclass(frozen=True, slots=True)
+class Lookalikes:
+    """Signs that are read as Latin letters though they are none."""
+
+    letters: Mapping[str, str]  # of other scripts, by their shapes in the Unicode charts
+    drawn: Sequence[tuple[str, str]]  # of several signs, such as |_ for l
+    flipped: Mapping[int, int]  # turned by half
+
+
+@lru_cache(maxsize=1)
+def lookalikes() -> Lookalikes:
+    """The lookalikes of lookalikes.json."""
+    raw = json.loads(Path(__file__).with_name("lookalikes.json").read_text("utf-8"))
+    letters = {look: letter for letter, looks in raw["letters"].items() for look in looks}
+    drawn = [(signs, letter) for signs, letter in raw["drawn"]]
+    return Lookalikes(letters, drawn, str.maketrans(*raw["flipped"]))
 
 
 class _Folds(dict[int, str]):
@@ -94,7 +105,7 @@ def _latin(char: str) -> str:
         return ""
     if char.isascii():
         return char
-    if letter := _LATIN.get(char):
+    if letter := lookalikes().letters.get(char):
         return letter
     named = _NAMED.fullmatch(unicodedata.name(char, ""))
     return named[1] if named else char
@@ -166,7 +177,7 @@ def _unleet(chunk: str, table: dict[int, int | str]) -> str:
         table is not _MAPS[2] and len(chunk) > 1 and chunk.strip(_EDGES).isdigit()
     ):
         return chunk if chunk.isalpha() else ""
-    for drawn, letter in _LOOKALIKES["drawn"] if not chunk.isalnum() else ():
+    for drawn, letter in lookalikes().drawn if not chunk.isalnum() else ():
         chunk = chunk.replace(drawn, letter)
     chunk = chunk.rstrip(_EDGES if table is not _MAPS[2] else ".,;:?") if len(chunk) > 1 else chunk
     return _NOT_LETTERS.sub("", chunk.lstrip("\"'").translate(table))
@@ -226,7 +237,7 @@ def decoded(text: str) -> Iterator[str]:
         selected = bytes(_selector(ord(c)) for c in text if _selector(ord(c)) >= 0)
         yield selected.decode("utf-8", "ignore")
         if _TURNED.search(text):
-            yield text.translate(_FLIPPED)[::-1]
+            yield text.translate(lookalikes().flipped)[::-1]
     if "<" in text or "-\n" in text:
         yield _TAG.sub("", text).replace("-\n", "")
     if "&" in text:

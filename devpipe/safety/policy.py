@@ -1,12 +1,11 @@
-"""What a judge is told at each level, and what a person reads when something else than a listed
-word stopped a text.
-"""
+"""What a judge is told at each level, and what a person reads when a text was stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
+from devpipe.text.messages import message
 from devpipe.values import LEVELS, Level, canonical_sha256
 
 # raise it where the way of asking or reading changes; changed texts change the hash by themselves
@@ -53,60 +52,13 @@ UNSAFE: Mapping[
     ),
 }
 
-SENTENCES: Mapping[str, Mapping[str, str]] = {
-    "unchecked": {
-        "en": (
-            "I cannot check this right now, and nothing is made here unchecked. "
-            "It is not your fault: try again soon, or ask your teacher."
-        ),
-        "de": (
-            "Das kann ich gerade nicht prüfen, und ungeprüft entsteht hier nichts. "
-            "Es liegt nicht an dir: Versuche es bald noch einmal oder frage deine Lehrkraft."
-        ),
-    },
-    "no_judge": {
-        "en": "This output needs somebody who checks the text first. Please ask your teacher.",
-        "de": "Für diese Ausgabe muss erst jemand den Text prüfen. Bitte frage deine Lehrkraft.",
-    },
-    "too_long": {
-        "en": (
-            "The text is longer than I can check in one piece. Which part matters most? Tell it in"
-            " fewer words."
-        ),
-        "de": (
-            "Der Text ist länger, als ich ihn am Stück prüfen kann. Welcher Teil ist der"
-            " wichtigste? Erzähle ihn mit weniger Worten."
-        ),
-    },
-    "injection": {
-        "en": (
-            "Part of this text speaks to the check instead of the picture. The check decides by"
-            " itself, so that it is fair to all. What should be seen?"
-        ),
-        "de": (
-            "Ein Teil des Textes spricht mit der Prüfung statt vom Bild. Sie entscheidet selbst,"
-            " damit sie für alle gleich gilt. Was soll zu sehen sein?"
-        ),
-    },
-    "other": {
-        "en": (
-            "A picture of this could hurt or endanger somebody, so it is not made here. Try to say"
-            " what it is about in another way."
-        ),
-        "de": (
-            "Ein Bild davon könnte jemanden verletzen oder gefährden, darum entsteht es hier nicht."
-            " Versuche, anders zu sagen, worum es geht."
-        ),
-    },
-}
 
-
-def sentence(key: str, language: str) -> str:
-    """The sentence for the person, in German or else in English; the general one for what has none
-    of its own.
-    """
-    texts = SENTENCES.get(key, SENTENCES["other"])
-    return texts.get(language, texts["en"])
+def sentence(category: str, language: str) -> str:
+    """The sentence for a person whose text was stopped; a general one where there is no own."""
+    try:
+        return message(f"refusal.{category}", language)
+    except KeyError:
+        return message("refusal.other", language)
 
 
 def policy_text(level: Level, focus: Iterable[str] = ()) -> str:

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from devpipe.errors import UsageError
 from devpipe.safety import normalise
+from devpipe.text.messages import message
 from devpipe.values import LEVELS, Level, canonical_sha256
 
 VERSION = "rules-3"  # of what this file does with the lists
@@ -66,12 +67,9 @@ class Group(BaseModel):
 
 
 class Category(BaseModel):
-    """Terms of one kind, the sentence a child reads, and the words beside which a soft term means
-    something else.
-    """
+    """Terms of one kind, and the words beside which a soft term means something else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    reason: str = Field(min_length=1)
     context: tuple[str, ...] = ()
     before: tuple[str, ...] = ()  # only right before the term
     after: tuple[str, ...] = ()
@@ -175,6 +173,7 @@ class Rules:
     def load(cls, folder: Path = TERMS) -> Rules:
         """Raises UsageError where a list is missing or broken: without lists nothing may start."""
         try:
+            normalise.lookalikes()
             raw = {
                 name: json.loads((folder / f"{name}.json").read_text("utf-8"))
                 for name in (*LANGUAGES, "innocent", "personal")
@@ -190,6 +189,7 @@ class Rules:
             ]
             if not (innocent and personal):
                 raise ValueError("a list is empty")
+            policy = _policy(raw)
         except (OSError, ValueError, LookupError, TypeError, RecursionError, re.error) as error:
             raise UsageError(
                 f"A safety term list cannot be read: {(str(error).splitlines() or ['empty'])[0]}.",
@@ -199,7 +199,7 @@ class Rules:
             lists,
             frozenset(innocent.split()),
             personal,
-            f"rules-{canonical_sha256([raw, VERSION, normalise.VERSION])[:12]}",
+            policy,
         )
         for entry in _entries(lists):
             rules._add(entry)
@@ -269,12 +269,6 @@ class Rules:
         strictness = LEVELS.index(level)
         found = dict.fromkeys(hit for hit, loosest in known if strictness <= loosest)
         return sorted(found, key=lambda hit: not hit.hard)
-
-    def reason(self, category: str, language: str) -> str:
-        """The sentence for the person in front of the screen, in their language (English where we
-        have no other).
-        """
-        return self.lists[language if language in self.lists else "en"].categories[category].reason
 
     def _hits(self, text: str, depth: int) -> Iterator[tuple[Hit, int]]:
         folded = normalise.fold(text)
@@ -576,6 +570,22 @@ def _matching(lists: Mapping[str, TermList]) -> None:
         raise ValueError(f"the list of another language stands under {wrong}")
     if len({frozenset(terms.categories) for terms in lists.values()}) > 1:
         raise ValueError("the lists know different categories")
+
+
+def _policy(raw: Mapping[str, Any]) -> str:
+    """The hash of all that decides, and of what a person is then told.
+
+    The sentences count as they did when they stood in the lists, so that verdicts of that time stay
+    valid. Raises LookupError for a category without one: nobody is refused without a word.
+    """
+    lists = dict(raw)
+    for language in LANGUAGES:
+        categories = {
+            name: {**category, "reason": message(f"refusal.{name}", language)}
+            for name, category in raw[language]["categories"].items()
+        }
+        lists[language] = {**raw[language], "categories": categories}
+    return f"rules-{canonical_sha256([lists, VERSION, normalise.VERSION])[:12]}"
 
 
 def _pattern(what: str, pattern: str, example: str) -> re.Pattern[str]:

@@ -9,10 +9,10 @@ import contextlib
 import difflib
 import hashlib
 import html
-import json
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -23,47 +23,50 @@ from devpipe.record.events import ArtifactWritten, VerdictGiven
 from devpipe.record.files import replacing
 from devpipe.record.reader import DERIVED, Recording
 from devpipe.record.summary import RunSummary, StageSummary
+from devpipe.text.messages import message
 
 Change = Literal["same", "gone", "new"]
 
 EMBEDDED = (
     1_000_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
 )
-_BESIDE = Path(__file__).parent
-STYLE = f"<style>\n{(_BESIDE / 'style.css').read_text('utf-8')}</style>"
-WORDS: dict[str, dict[str, str]] = json.loads((_BESIDE / "words.json").read_text("utf-8"))
+
+
+@lru_cache(maxsize=1)
+def style() -> str:
+    """The style element that our HTML needs once on a page."""
+    rules = Path(__file__).with_name("style.css").read_text("utf-8")
+    return f"<style>\n{rules}</style>"
 
 
 def run_html(summary: RunSummary, folder: Path) -> str:
     """The four stages with their texts and verdicts, what came of them, and the pictures as
-    thumbnails.
+    thumbnails, in the language of the input.
     """
-    words = words_of(next(iter(summary.stages["input"].languages.values()), "en"))
+    language = next(iter(summary.stages["input"].languages.values()), "en")
     stages = "".join(
-        _stage(summary, stage, words)
+        _stage(summary, stage, language)
         for stage in summary.stages.values()
         if stage.outcome or stage.texts
     )
-    shown = "".join(f"<div>{media_html(folder, one, words)}</div>" for one in summary.artifacts)
+    shown = "".join(f"<div>{media_html(folder, one, language)}</div>" for one in summary.artifacts)
     return (
-        f'{STYLE}<div class="devpipe">{_title(summary, folder, words)}<div'
+        f'{style()}<div class="devpipe">{_title(summary, folder, language)}<div'
         f' class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
     )
 
 
-def words_of(language: object) -> dict[str, str]:
-    """Our words in that language, else in English."""
-    return WORDS["de" if str(language).startswith("de") else "en"]
-
-
-def _title(summary: RunSummary, folder: Path, words: dict[str, str]) -> str:
+def _title(summary: RunSummary, folder: Path, language: str) -> str:
     started = summary.started
-    cost = words["unknown"] if summary.cost_usd is None else f"{summary.cost_usd:.4f} USD"
+    if summary.cost_usd is None:
+        cost = message("page.unknown", language)
+    else:
+        cost = f"{summary.cost_usd:.4f} USD"
     facts = [
-        words[summary.outcome or _state(folder)],
-        f"{words['seed']} {summary.seed if summary.seed is not None else '-'}",
-        f"{words['text_seed']} {started.text_seed if started else '-'}",
-        f"{words['cost']} {cost} ({summary.cost_source})",
+        message(f"page.state.{summary.outcome or _state(folder)}", language),
+        f"{message('page.seed', language)} {summary.seed if summary.seed is not None else '-'}",
+        f"{message('page.text_seed', language)} {started.text_seed if started else '-'}",
+        f"{message('page.cost', language)} {cost} ({summary.cost_source})",
         f"{summary.duration_s:.1f} s",
         started.run_id if started else "",
     ]
@@ -84,23 +87,21 @@ def _state(folder: Path) -> str:
         return "damaged"
 
 
-def _stage(summary: RunSummary, stage: StageSummary, words: dict[str, str]) -> str:
-    notes = [
-        words.get(stage.outcome, stage.outcome),
-        f"{stage.seconds:.2f} s" if stage.outcome else "",
-    ]
+def _stage(summary: RunSummary, stage: StageSummary, language: str) -> str:
+    notes = []
+    if stage.outcome:
+        notes += [message(f"page.state.{stage.outcome}", language), f"{stage.seconds:.2f} s"]
     if stage.reused_from:
-        notes.append(f"{words['reused']} {stage.reused_from}")
+        notes.append(f"{message('page.reused', language)} {stage.reused_from}")
     attempts = summary.media_attempts if stage.stage == "generation" else []
     notes += [f"{one.started.backend} {one.started.model}" for one in attempts]
     texts = "".join(
         f"<dd{_marks(stage.languages.get(part, ''))}>{_text(summary, stage, part)}</dd>"
         for part in stage.texts
     )
-    title = (
-        f"{h(words[stage.stage])} <small>{h(' · '.join(note for note in notes if note))}</small>"
-    )
-    return f"<dt>{title}</dt>{texts}{_steps(stage, words)}{_verdict(stage.verdict, words)}"
+    name = h(message(f"page.stage.{stage.stage}", language))
+    title = f"{name} <small>{h(' · '.join(note for note in notes if note))}</small>"
+    return f"<dt>{title}</dt>{texts}{_steps(stage, language)}{_verdict(stage.verdict, language)}"
 
 
 def _text(summary: RunSummary, stage: StageSummary, part: str) -> str:
@@ -115,36 +116,36 @@ def _text(summary: RunSummary, stage: StageSummary, part: str) -> str:
     )
 
 
-def _steps(stage: StageSummary, words: dict[str, str]) -> str:
+def _steps(stage: StageSummary, language: str) -> str:
     between = [one for one in stage.written if not one.final]
     if not between:
         return ""
     items = "".join(f"<li{_marks(one.language)}>{h(one.text)}</li>" for one in stage.written)
     return (
-        f"<dd><details><summary>{h(words['steps'])}:"
+        f"<dd><details><summary>{h(message('page.steps', language))}:"
         f" {len(stage.written)}</summary><ol>{items}</ol></details></dd>"
     )
 
 
-def _verdict(verdict: VerdictGiven | None, words: dict[str, str]) -> str:
+def _verdict(verdict: VerdictGiven | None, language: str) -> str:
     if verdict is None:
         return ""
-    said = (
-        f"{words['allowed' if verdict.allowed else 'blocked']} · {verdict.level} · {verdict.method}"
-    )
+    decision = message("page.allowed" if verdict.allowed else "page.state.blocked", language)
+    said = f"{decision} · {verdict.level} · {verdict.method}"
     if verdict.allowed:
         return f"<dd><small>✓ {h(said)}</small></dd>"
     cause = h(": ".join(filter(None, [", ".join(verdict.categories), verdict.cause])))
-    folded = (
-        f"<details><summary>{h(words['for adults'])}</summary>{cause}</details>" if cause else ""
-    )
+    folded = ""
+    if cause:
+        summary = h(message("page.for_adults", language))
+        folded = f"<details><summary>{summary}</summary>{cause}</details>"
     return f'<dd class="tile"><p>{h(verdict.reason)}</p><small>✗ {h(said)}</small>{folded}</dd>'
 
 
 def media_html(
     folder: Path,
     artifact: ArtifactWritten,
-    words: dict[str, str],
+    language: str,
     *,
     name: str = "",
     near: Path | None = None,
@@ -157,14 +158,15 @@ def media_html(
     default: in Jupyter that of the notebook.
     """
     path = os.path.relpath(folder / Path(artifact.path).name, near or Path.cwd())
-    alt = artifact.alt or words["picture"]
+    alt = artifact.alt or message("page.picture", language)
     link = f'<a href="{h(quote(path))}">{h(name or path)}</a>'
     kind = artifact.media_type.partition("/")[0]
     if kind in ("video", "audio") and artifact.bytes > limit:
         return f"<figure><p>{h(alt)}</p><figcaption>{link}</figcaption></figure>"
     data = shown_bytes(folder, artifact, limit=limit)
     if data is None:
-        return f'<p class="tile" role="note">{h(artifact.path)} {h(words["missing"])}.</p>'
+        missing = h(message("page.missing", language))
+        return f'<p class="tile" role="note">{h(artifact.path)} {missing}.</p>'
     if kind == "image":
         shown = f'<img alt="{h(alt)}" src="{data_uri("image/webp", data)}">'
     elif kind in ("video", "audio") and re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):

@@ -10,9 +10,9 @@ import ipywidgets as ui
 
 from devpipe.engine.engine import Engine
 from devpipe.record.reader import Recording, Recordings
+from devpipe.text.messages import message, page_language
 from devpipe.widgets.follow import guarded
 from devpipe.widgets.run_panel import RunPanel
-from devpipe.widgets.words import words
 
 COUNT = 200
 
@@ -27,7 +27,7 @@ class RecordingsBrowser:
             options=options(self.recordings, COUNT),
             index=None,
             rows=12,
-            description=words(language)("runs"),
+            description=message("browser.runs", page_language(language)),
         )
         self.list.add_class("dp-runs")
         self.list.observe(guarded(self._chosen, self.panel.alert), "value")

@@ -17,11 +17,11 @@ from devpipe.engine.run import OpenRun, Run
 from devpipe.errors import UsageError
 from devpipe.media import provenance
 from devpipe.record.reader import Recording, Recordings
+from devpipe.text.messages import message, page_language
 from devpipe.widgets.browser import options
 from devpipe.widgets.follow import guarded
 from devpipe.widgets.form import Filled, Form
 from devpipe.widgets.run_panel import RunPanel
-from devpipe.widgets.words import words
 
 EARLIER_RUNS = 30
 PARTS = ("prompt", "prompt_2")
@@ -40,16 +40,14 @@ class Dashboard:
 
     def __init__(self, engine: Engine | None = None, *, language: str = "") -> None:
         self.engine: Engine = engine or Engine()
-        self.say = words(language)
+        self.language = page_language(language)
         for other in [
             one for one in self._open if one.engine.settings.home == self.engine.settings.home
         ]:
             other.close()
         self._open.add(self)
-        self.form, self.panel = (
-            Form(self.engine.catalogue, language=language),
-            RunPanel(language=language),
-        )
+        self.form = Form(self.engine.catalogue, language=self.language)
+        self.panel = RunPanel(language=self.language)
         self.run: Run | None = None  # the latest one started here
         self.shown: Run | Recording | None = None
         self._from_picture: dict[str, str] = {}
@@ -62,22 +60,21 @@ class Dashboard:
         }
         self.buttons = {name: self._button(name, act) for name, act in acts.items()}
         self.buttons["run"].button_style = "primary"
-        self.stepwise = ui.Checkbox(description=self.say("steps"), indent=False).add_class(
-            "dp-steps"
+        self.stepwise = ui.Checkbox(
+            description=message("dashboard.steps", self.language), indent=False
+        ).add_class("dp-steps")
+        self.edits = {part: self._editor(part) for part in PARTS}
+        invitation = ui.HTML(f"<p>{message('dashboard.yours', self.language)}</p>")
+        self.turn = ui.VBox([invitation, *self.edits.values(), self.buttons["go_on"]]).add_class(
+            "dp-turn"
         )
-        self.edits = {
-            part: ui.Textarea(rows=4, description=self.say(part.replace("prompt", "edit")))
-            for part in PARTS
-        }
-        for part, area in self.edits.items():
-            area.add_class("dp-" + part.replace("prompt", "edit").replace("_", "-"))
-        self.turn = ui.VBox(
-            [ui.HTML(f"<p>{self.say('yours')}</p>"), *self.edits.values(), self.buttons["go_on"]]
-        ).add_class("dp-turn")
         self.panel.stages.children += (self.turn,)
-        self.history = ui.Dropdown(description=self.say("history")).add_class("dp-history")
+        self.history = ui.Dropdown(
+            description=message("dashboard.history", self.language)
+        ).add_class("dp-history")
         self.picture = ui.FileUpload(
-            description=self.say("restore"), accept="image/*,video/mp4,audio/wav"
+            description=message("dashboard.restore", self.language),
+            accept="image/*,video/mp4,audio/wav",
         ).add_class("dp-restore")
         self.widget = self._laid_out()
         self._list_history()
@@ -107,7 +104,7 @@ class Dashboard:
     # Building.
 
     def _button(self, name: str, act: Callable[[], None]) -> Any:
-        button = ui.Button(description=self.say(name))
+        button = ui.Button(description=message(f"dashboard.{name}", self.language))
         button.on_click(self._guarded(lambda _: act()))
         classes = {
             "again_same": "dp-regenerate-same",
@@ -115,6 +112,12 @@ class Dashboard:
             "go_on": "dp-go-on",
         }
         return button.add_class(classes.get(name, f"dp-{name}"))
+
+    def _editor(self, part: str) -> Any:
+        """Where the person rewords a text between the stages."""
+        name = part.replace("prompt", "edit")
+        area = ui.Textarea(rows=4, description=message(f"dashboard.{name}", self.language))
+        return area.add_class("dp-" + name.replace("_", "-"))
 
     def _guarded(self, callback: Callable[[Any], object]) -> Callable[[Any], None]:
         """A callback of a person's act: what the last one went wrong with is off the page first."""
@@ -130,11 +133,9 @@ class Dashboard:
         widget.observe(lambda change: act(change["new"]) if change["new"] else None, "value")
 
     def _laid_out(self) -> Any:
-        safety = (
-            '<p class="dp-safety"'
-            f' title="{self.say("safety_where")}">'
-            f"{self.say('safety', self.engine.settings.safety)}</p>"
-        )
+        level = message("dashboard.safety", self.language, level=self.engine.settings.safety)
+        where = message("dashboard.safety_where", self.language)
+        safety = f'<p class="dp-safety" title="{where}">{level}</p>'
         pressed = ui.HBox([self.buttons["run"], self.buttons["stop"]]).add_class("dp-buttons")
         again = ui.HBox([self.buttons["again_same"], self.buttons["again_new"]]).add_class(
             "dp-buttons"
@@ -227,7 +228,7 @@ class Dashboard:
             ) from error
         self.form.fill(asked)
         self._from_picture = asked.texts
-        self.panel.tell(self.say("restored"))
+        self.panel.tell(message("dashboard.restored", self.language))
 
     # What follows from it, partly in the engine's thread.
 
@@ -289,13 +290,15 @@ class Dashboard:
         done = sum(bool(stage.outcome) for stage in stages.values())
         self.turn.layout.order = str(done)  # below the card of that stage
         self._settle(turn=bool(texts))
-        self.panel.tell(self.say("your_turn", done))
+        self.panel.tell(message("dashboard.your_turn", self.language, number=done))
 
     def _ended(self, run: Run) -> None:
         if run is self.run:
-            self.form.seed.placeholder = (
-                self.say("seed_drawn", run.seed) if run.seed else self.say("seed_hint")
-            )
+            if run.seed:
+                hint = message("form.seed_drawn", self.language, seed=run.seed)
+            else:
+                hint = message("form.seed_hint", self.language)
+            self.form.seed.placeholder = hint
             self._list_history()
             self._settle()
 
@@ -318,7 +321,7 @@ class Dashboard:
 
     def _list_history(self) -> None:
         self.history.options = [
-            (self.say("choose"), ""),
+            (message("dashboard.choose", self.language), ""),
             *options(Recordings(self.engine.settings.recordings), EARLIER_RUNS),
         ]
         self.history.index = 0

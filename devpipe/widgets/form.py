@@ -14,8 +14,8 @@ from devpipe.config.catalogue import Catalogue
 from devpipe.config.models import Parameter
 from devpipe.record.summary import RunSummary
 from devpipe.show.html import h
+from devpipe.text.messages import message, page_language
 from devpipe.values import Scalar, seed_in_range
-from devpipe.widgets.words import words
 
 PICTURES = ("image", "mask", "control")
 FIRST = {"pipeline": "dada", "output": "sketch"}  # chosen until somebody chooses
@@ -49,43 +49,48 @@ class Form:
     """The controls, those in sight that the chosen pipeline and output need."""
 
     def __init__(self, catalogue: Catalogue, *, language: str = "") -> None:
-        self.say = say = words(language)
-        self._catalogue, self._language = catalogue, "de" if say("stop") == "Stopp" else "en"
+        self._catalogue = catalogue
+        self.language = page_language(language)
         self.texts = {name: self._textarea(name) for name in ("prompt", "prompt_2")}
         self.texts["prompt"].rows = 4
         self.instruction = self._textarea("instruction")
         self.pipeline = self._choice("pipeline", catalogue.interceptions)
         self.output = self._choice("output", catalogue.outputs)
         self.about = {name: ui.HTML().add_class("dp-about") for name in ("pipeline", "output")}
-        self.seed = ui.Text(description=say("seed"), placeholder=say("seed_hint")).add_class(
-            "dp-seed"
-        )
-        self.uploads = {
-            name: (
-                ui.FileUpload(
-                    accept="image/png,image/jpeg,image/webp", description=say(name)
-                ).add_class(f"dp-{name}")
-            )
-            for name in PICTURES
-        }
+        self.seed = ui.Text(
+            description=message("form.seed", self.language),
+            placeholder=message("form.seed_hint", self.language),
+        ).add_class("dp-seed")
+        self.uploads = {name: self._upload(name) for name in PICTURES}
         self._controls: dict[str, dict[str, Any]] = {}  # by output: made once, kept
         self.settings = ui.Accordion(
-            [ui.VBox().add_class("dp-settings")], titles=(say("settings"),)
+            [ui.VBox().add_class("dp-settings")],
+            titles=(message("form.settings", self.language),),
         )
         self.pipeline.observe(lambda _: self._fit(), "value")
         self.output.observe(lambda _: self._fit(), "value")
         self._fit()
 
     def _textarea(self, name: str) -> Any:
-        area = ui.Textarea(description=self.say(name), placeholder=self.say(f"{name}_hint"), rows=2)
+        area = ui.Textarea(
+            description=message(f"form.{name}", self.language),
+            placeholder=message(f"form.{name}_hint", self.language),
+            rows=2,
+        )
         return area.add_class("dp-" + name.replace("_", "-"))
 
-    def _choice(self, name: str, entries: Mapping[str, Any]) -> Any:
-        options = sorted((entry.title.in_(self._language), key) for key, entry in entries.items())
-        first = FIRST[name] if FIRST[name] in entries else options[0][1]
-        return ui.Dropdown(description=self.say(name), options=options, value=first).add_class(
-            f"dp-{name}"
+    def _upload(self, name: str) -> Any:
+        upload = ui.FileUpload(
+            accept="image/png,image/jpeg,image/webp",
+            description=message(f"form.{name}", self.language),
         )
+        return upload.add_class(f"dp-{name}")
+
+    def _choice(self, name: str, entries: Mapping[str, Any]) -> Any:
+        options = sorted((entry.title.in_(self.language), key) for key, entry in entries.items())
+        first = FIRST[name] if FIRST[name] in entries else options[0][1]
+        label = message(f"form.{name}", self.language)
+        return ui.Dropdown(description=label, options=options, value=first).add_class(f"dp-{name}")
 
     @property
     def rows(self) -> list[Any]:
@@ -110,7 +115,7 @@ class Form:
             self._catalogue.required_images(output),
         )
         for entry, name in ((pipeline, "pipeline"), (output, "output")):
-            self.about[name].value = f"<p>{h(entry.description.in_(self._language))}</p>"
+            self.about[name].value = f"<p>{h(entry.description.in_(self.language))}</p>"
         shown = {
             self.instruction: pipeline.user_instruction,
             self.texts["prompt_2"]: "prompt_2" in media.texts,
@@ -128,10 +133,10 @@ class Form:
         self.settings.children[0].children = tuple(self._controls[output.name].values())
 
     def _control(self, name: str, parameter: Parameter) -> Any:
-        title = parameter.title.in_(self._language) if parameter.title else name
+        title = parameter.title.in_(self.language) if parameter.title else name
         told = {
             "description": title,
-            "tooltip": parameter.description.in_(self._language),
+            "tooltip": parameter.description.in_(self.language),
             "value": parameter.default,
         }
         if parameter.choices:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,13 @@ from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.show import html as show
 from devpipe.show.html import h
+from devpipe.text.messages import message, page_language
 from devpipe.values import STAGES, Stage
 from devpipe.widgets.follow import alert_html, follow, guarded
-from devpipe.widgets.words import words
 
 SHOWN_SIDE = 640  # pixels: enough to be projected, about 30 kB on the wire
 LARGEST_INLINE = 4_000_000  # bytes of a film or sound that is shown in place
 BETWEEN_REPAINTS_S = 0.05  # a model may stream a hundred pieces a second
-STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
 class RunPanel:
@@ -35,7 +35,7 @@ class RunPanel:
     """
 
     def __init__(self, run: Run | Recording | None = None, *, language: str = "") -> None:
-        self.say = words(language)
+        self.language = page_language(language)
         self.alert = ui.HTML()
         self.status = ui.HTML().add_class("dp-status")
         self.cards = {stage: ui.HTML().add_class(f"dp-stage-{stage}") for stage in STAGES}
@@ -45,7 +45,7 @@ class RunPanel:
         made = ui.VBox([self.cards["generation"]]).add_class("dp-made")
         columns = ui.Box([self.stages, made]).add_class("dp-columns")
         self.widget = ui.VBox(
-            [ui.HTML(f"<style>{STYLE}</style>"), self.status, self.alert, columns]
+            [ui.HTML(f"<style>{_style()}</style>"), self.status, self.alert, columns]
         ).add_class("dp-panel")
         self._unfollow: Callable[[], None] = lambda: None
         self.run: Run | Recording | None = None
@@ -66,8 +66,8 @@ class RunPanel:
         self._unfollow = follow(
             run, lambda summary, event: self._take(run, summary, event), alert=self.alert
         )
-        if isinstance(run, Recording) and not run.finished:
-            self.tell(self.say(run.state))
+        if isinstance(run, Recording) and run.summary.finished is None:
+            self.tell(message(f"panel.state.{run.state}", self.language))
 
     def clear(self) -> None:
         """As if nothing had happened yet."""
@@ -80,7 +80,7 @@ class RunPanel:
         self._repainted = 0.0
         self._due: object | None = None  # the repaint that is waited for
         self.alert.value = ""
-        self.tell(self.say("idle"))
+        self.tell(message("panel.idle", self.language))
         for stage in STAGES:
             self._paint(RunSummary(), stage, "")
 
@@ -163,7 +163,8 @@ class RunPanel:
 
     def _finish(self, summary: RunSummary) -> None:
         assert summary.finished is not None
-        self.tell(self.say(summary.finished.outcome, f"{summary.duration_s:.1f}"))
+        outcome, seconds = summary.finished.outcome, f"{summary.duration_s:.1f}"
+        self.tell(message(f"panel.state.{outcome}", self.language, seconds=seconds))
         for stage in STAGES:
             self._paint(
                 summary,
@@ -185,68 +186,72 @@ class RunPanel:
             if stage == "generation"
             else self._texts(told) + self._verdict(told)
         )
-        title = self.say(stage) + (
-            f" · {h(summary.started.pipeline)}"
-            if stage == "interception" and summary.started
-            else ""
-        )
+        name = message(f"panel.stage.{stage}", self.language)
+        title = name
+        if stage == "interception" and summary.started:
+            title += f" · {h(summary.started.pipeline)}"
         self.cards[stage].value = (
             f'<section class="dp-card dp-is-{state or "waiting"}" aria-label="{number}.'
-            f' {h(self.say(stage))}"><h3><span'
+            f' {h(name)}"><h3><span'
             f' class="dp-number">{number}</span>{title}</h3>{inside}</section>'
         )
         if state == "running":
-            self.tell(self.say("at", number, self.say(f"doing_{stage}")) + self._how_far(stage))
+            doing = message(f"panel.doing.{stage}", self.language)
+            at = message("panel.at", self.language, number=number, doing=doing)
+            self.tell(at + self._how_far(stage))
 
     def _how_far(self, stage: Stage) -> str:
         match self._progress:
-            case events.Progressed(stage=where, step=step, steps=steps, message=message) if (
+            case events.Progressed(stage=where, step=step, steps=steps, message=note) if (
                 where == stage and steps > 1
             ):
-                return f" {self.say('progress', step, steps)} {message}".rstrip()
+                progress = message("panel.progress", self.language, step=step, steps=steps)
+                return f" {progress} {note}".rstrip()
             case events.Queued(stage=where, position=position, seconds=seconds) if where == stage:
-                return " " + (
-                    self.say("queued", position)
-                    if seconds is None
-                    else self.say("queued_s", position, f"{seconds:.0f}")
+                if seconds is None:
+                    return " " + message("panel.queued", self.language, runs=position)
+                about = f"{seconds:.0f}"
+                return " " + message(
+                    "panel.queued_seconds", self.language, runs=position, seconds=about
                 )
         return ""
 
     def _texts(self, told: StageSummary) -> str:
         if not told.texts:
-            streamed = self._streamed.get(told.stage, "")
-            cut = [text.text for text in told.written if text.partial and not streamed]
-            note = f'<p class="dp-note">{self.say("partial")}</p>' if cut else ""
-            return (
-                f'<p class="dp-text dp-streaming" dir="auto">{h(streamed or cut[-1])}</p>{note}'
-                if streamed or cut
-                else ""
-            )
-        last = {text.part: text for text in told.written if text.final}
-        shown = [
+            return self._unfinished(told)
+        texts = "".join(
             f'<p class="dp-text" dir="auto" lang="{h(told.languages[part])}">{h(text)}</p>'
             for part, text in told.texts.items()
-        ]
-        own = any(text.step == "edit" for text in last.values())
-        notes = [self.say("reused")] if told.reused_from else []
-        notes += [self.say("by_user")] if own else []
-        between = [text for text in told.written if text is not last.get(text.part)]
-        return (
-            "".join(shown)
-            + "".join(f'<p class="dp-note">{note}</p>' for note in notes)
-            + self._versions(between)
         )
+        last = {text.part: text for text in told.written if text.final}
+        notes = []
+        if told.reused_from:
+            notes.append(message("panel.reused", self.language))
+        if any(text.step == "edit" for text in last.values()):
+            notes.append(message("panel.by_user", self.language))
+        between = [text for text in told.written if text is not last.get(text.part)]
+        return texts + "".join(map(_note, notes)) + self._versions(between)
+
+    def _unfinished(self, told: StageSummary) -> str:
+        """The text that is being written, or what was written of one before it was cut off."""
+        streamed = self._streamed.get(told.stage, "")
+        if streamed:
+            return _streaming(streamed)
+        cut = [text.text for text in told.written if text.partial]
+        if cut:
+            return _streaming(cut[-1]) + _note(message("panel.partial", self.language))
+        return ""
 
     def _versions(self, between: list[events.TextWritten]) -> str:
         if not between:
             return ""
-        note = f' <span class="dp-note">({self.say("partial")})</span>'
+        note = f' <span class="dp-note">({message("panel.partial", self.language)})</span>'
         items = "".join(
             '<li dir="auto"'
             f' lang="{h(text.language)}">{h(text.text)}{note if text.partial else ""}</li>'
             for text in between
         )
-        title = self.say("steps_made", len(between))
+        title = message("panel.steps_made", self.language, count=len(between))
         return f"<details><summary>{title}</summary><ol>{items}</ol></details>"
 
     def _verdict(self, told: StageSummary) -> str:
@@ -254,48 +259,59 @@ class RunPanel:
         if verdict is None or (verdict.allowed and told.stage != "pre_output"):
             return ""
         if verdict.allowed:
-            return (
-                '<p class="dp-allowed">✓'
-                f" {self.say('allowed', verdict.level, h(verdict.method))}</p>"
+            allowed = message(
+                "panel.allowed", self.language, level=verdict.level, method=h(verdict.method)
             )
-        cause = (
-            f"<details><summary>{self.say('for_adults')}</summary><p>{h(verdict.cause)}</p></details>"
-            if verdict.cause
-            else ""
-        )
+            return f'<p class="dp-allowed">✓ {allowed}</p>'
+        cause = ""
+        if verdict.cause:
+            title = message("panel.for_adults", self.language)
+            cause = f"<details><summary>{title}</summary><p>{h(verdict.cause)}</p></details>"
         return f'<p class="dp-blocked">✗ {h(verdict.reason)}</p>{cause}'
 
     def _made(self, summary: RunSummary, state: str) -> str:
         if summary.artifacts and self.run is not None:
             note = f"{summary.started.output} · Seed {summary.seed}" if summary.started else ""
             figures = "".join(
-                media_html(self.run.folder, artifact) for artifact in summary.artifacts
+                media_html(self.run.folder, artifact, self.language)
+                for artifact in summary.artifacts
             )
             return f'<div class="dp-picture"><p class="dp-note">{h(note)}</p>{figures}</div>'
         reason = summary.stages["generation"].reason
+        nothing_yet = message("panel.no_picture", self.language)
         if state != "running":
-            return (
-                "<div"
-                f' class="dp-empty"><p>{h(reason) if reason else self.say("no_picture")}</p></div>'
-            )
+            return f'<div class="dp-empty"><p>{h(reason) if reason else nothing_yet}</p></div>'
         at = self._progress if isinstance(self._progress, events.Progressed) else None
         bar = (
-            f'<progress aria-label="{self.say("generation")}"'
+            f'<progress aria-label="{message("panel.stage.generation", self.language)}"'
             f" {f'value={at.step} max={at.steps}' if at else ''}></progress>"
         )
         seen = self._preview
         before = (
             f'<img alt="" src="{show.data_uri(seen.media_type, seen.data)}">'
             if seen
-            else f"<p>{self.say('no_picture')}</p>"
+            else f"<p>{nothing_yet}</p>"
         )
         return f'<div class="dp-empty">{before}{bar}</div>'
 
 
-def media_html(folder: Path, artifact: events.ArtifactWritten) -> str:
+@lru_cache(maxsize=1)
+def _style() -> str:
+    return Path(__file__).with_name("style.css").read_text("utf-8")
+
+
+def _streaming(text: str) -> str:
+    return f'<p class="dp-text dp-streaming" dir="auto">{h(text)}</p>'
+
+
+def _note(sentence: str) -> str:
+    return f'<p class="dp-note">{sentence}</p>'
+
+
+def media_html(folder: Path, artifact: events.ArtifactWritten, language: str) -> str:
     """A file that a run made, to be seen or heard, with its alternative text and where it lies."""
     if not artifact.media_type.startswith("image/") or artifact.seconds is not None:
-        return show.media_html(folder, artifact, show.words_of(""), limit=LARGEST_INLINE)
+        return show.media_html(folder, artifact, language, limit=LARGEST_INLINE)
     alt, path = h(artifact.alt), h(Path(*folder.parts[-3:], artifact.path))
     try:
         image = decode(Recording(folder).read(artifact.path), error=DevpipeError)

@@ -1,0 +1,34 @@
+"""`devpipe init DIR`: a new workspace."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from devpipe.cli.exits import EXIT_COMPLETED
+from devpipe.cli.parser import Arguments
+from devpipe.cli.printing import say, say_json
+
+HELP = "Make a workspace: pipelines, output configs, notebooks, settings."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where."""
+    parser.add_argument("dir", metavar="DIR")
+
+
+def execute(arguments: Arguments) -> int:
+    """The workspace, and what to do in it."""
+    from devpipe.config.workspace import create
+
+    made = create(Path(arguments.dir))
+    if arguments.json:
+        say_json({"home": str(made)})
+    else:
+        say(
+            f"{made} is a workspace now. Next:\n"
+            f"  cd {shlex.quote(arguments.dir)}\n"
+            '  devpipe run "a cat in the rain" -p dada'
+        )
+    return EXIT_COMPLETED

@@ -1,0 +1,37 @@
+"""`devpipe show RUN`: a recording, as it was shown when it happened."""
+
+from __future__ import annotations
+
+import argparse
+
+from devpipe.cli.exits import EXIT_COMPLETED
+from devpipe.cli.parser import Arguments
+from devpipe.cli.printing import complain, say_json
+from devpipe.cli.workspace import how_to_go_on, recordings_of
+
+HELP = "Show a recording."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which recording."""
+    parser.add_argument("run", metavar="RUN", help="id of a run, or its beginning or end")
+
+
+def execute(arguments: Arguments) -> int:
+    """Its events, then what is odd about it."""
+    from devpipe.cli.screen import Screen
+
+    recording = recordings_of(arguments).find(arguments.run)
+    if arguments.json:
+        say_json(recording.summary.to_json(str(recording.folder)) | {"run_id": recording.id})
+    else:
+        screen = Screen(recording.folder)
+        for recorded in recording.events:
+            screen(recorded)
+    if recording.damage:
+        complain(recording.damage)
+    for note in recording.notes:
+        complain(note)
+    if not recording.finished:
+        complain(f"{recording.id} is {recording.state}{how_to_go_on(recording)}.")
+    return EXIT_COMPLETED
