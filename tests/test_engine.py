@@ -1098,3 +1098,12 @@ async def test_cancelling_who_iterates_cancels_the_run(tmp_path: Path) -> None:
         await iterating
     assert (await run).outcome == "cancelled" and run.recording.state == "cancelled"
     engine.close()
+
+
+async def test_a_run_with_own_wording_is_replayed_with_all_its_texts(engine: Engine) -> None:
+    """Also where the text it replaces was taken over from another run."""
+    source = await engine.run(PROMPT, pipeline="dada", text_seed=3, **SMALL)
+    edited = await engine.regenerate(source.id, text="Drei rote Kreise tanzen.", seed=5)
+    for run in (source, edited):
+        replay = await engine.replay(run.id)
+        assert replay.equal, replay.differences

@@ -325,16 +325,13 @@ class RequestBuilder:
         summary = source.summary
         request = self._recorded(source)
         _require_texts(request, source)
-        edited: Mapping[str, str] = {}
-        if started.first_stage in ("input", "interception"):
-            edited = own_wording(summary)
         return replace(
             request,
             parent=source.id,
             relation="replayed",
             first_stage=started.first_stage,
             source=summary if started.first_stage != "input" else None,
-            edited=edited,
+            edited=own_wording(summary),
         )
 
     def fingerprint(self, source: Recording) -> Fingerprint:

@@ -32,6 +32,7 @@ from devpipe.record.events import (
     StageFinished,
     StageReused,
     StageStarted,
+    TextWritten,
     VerdictGiven,
     Warned,
     problem_of,
@@ -347,6 +348,11 @@ class RunSession:
             told = source.stages[stage]
             await self._inherit_stage(stage, told, source.started.run_id)
             self.texts = Texts(told.texts, told.languages)
+            if stage == "interception" and _edits_again(self.request):
+                texts = _final_texts(told, before_edit=True).values()
+                self.texts = Texts(
+                    {one.part: one.text for one in texts}, {one.part: one.language for one in texts}
+                )
             self.original = self.original or self.texts
             if told.outcome == "blocked":
                 await self.finish("blocked")
@@ -356,19 +362,19 @@ class RunSession:
 
     async def _inherit_stage(self, stage: Stage, told: StageSummary, run_id: str) -> None:
         self.journal.add(StageReused(stage=stage, run_id=run_id))
-        for part, text in told.texts.items():
-            written = next(one for one in reversed(told.written) if one.final and one.part == part)
+        rewrites = stage == "interception" and _edits_again(self.request)
+        for written in _final_texts(told, before_edit=rewrites).values():
             final = await final_text(
                 self.journal,
                 stage,
-                part,
-                text,
+                written.part,
+                written.text,
                 written.language,
                 by=written.by,
                 step=written.step,
             )
             self.journal.add(final)
-        if told.verdict is not None:
+        if told.verdict is not None and not rewrites:
             source = told.verdict.source or run_id
             self.journal.add(told.verdict.model_copy(update={"source": source}))
         finished = {
@@ -404,6 +410,20 @@ class RunSession:
         problem = problem_of(error) if error else None
         await self.journal.finish(RunFinished(outcome=outcome, error=problem, seconds=seconds))
         self.interception_done.set()
+
+
+def _edits_again(request: RunRequest) -> bool:
+    """Whether the person's own wording is put in the place of a text that is taken over."""
+    return request.relation == "replayed" and bool(request.edited)
+
+
+def _final_texts(told: StageSummary, *, before_edit: bool) -> dict[str, TextWritten]:
+    """The resulting texts of a stage by part; those from before the person's edit, if asked for."""
+    return {
+        text.part: text
+        for text in told.written
+        if text.final and not (before_edit and text.step == "edit")
+    }
 
 
 @dataclass
