@@ -1,4 +1,7 @@
-"""docs/architecture.md is true of the code: what it names exists, and its drawing is the rooms'."""
+"""docs/architecture.md is true of the code: what it names exists, and its drawing is the rooms'.
+
+CONTRIBUTING.md names nothing that is not there either.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from engines import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
 PACKAGE = REPOSITORY / "devpipe"
-NAMED = re.findall(r"`([\w/]+\.py):([\w.]+)`", PAGE)
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8")
+NAMED = re.findall(r"`([\w/]+\.py):([\w.]+)`", PAGE + CONTRIBUTING)
 LINTER = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]
 
 
@@ -45,6 +49,15 @@ def _defined(body: list[ast.stmt], around: str = "") -> list[str]:
 def test_what_the_page_names_is_there(path: str, name: str) -> None:
     """Each `file:name` leads to a definition."""
     assert name in names(path)
+
+
+@pytest.mark.parametrize("page", [PAGE, CONTRIBUTING], ids=["architecture", "contributing"])
+def test_the_files_it_names_are_there(page: str) -> None:
+    """Seen from devpipe/, or from the repository."""
+    files = set(re.findall(r"`([\w/]+\.(?:py|json|md|toml))\b", page)) - {"run.json"}
+    assert len(files) > 8
+    for file in files:
+        assert (PACKAGE / file).exists() or (REPOSITORY / file).exists(), file
 
 
 def test_the_walk_meets_no_stop_twice() -> None:
