@@ -12,7 +12,7 @@ PYTEST = $(VENV)/bin/python -m pytest
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
 export PIP_USER := 0
 
-.PHONY: help run test test-local test-faults test-browser lint format lab lock install kernels clean
+.PHONY: help run test test-local test-faults test-browser lint size format lab lock install kernels clean
 
 help:
 	@echo "make run           install, then one German and one English prompt through all four stages"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-faults   kills, full disks and other faults, many times over"
 	@echo "make test-browser  the notebooks in a real page (needs chromium)"
 	@echo "make lint          ruff, mypy and import rules;   make format  lets ruff mend what it can"
+	@echo "make size          how many statements the small engine has, of those it may have"
 	@echo "make lock          resolve the dependencies again (UPGRADE=1: to their newest versions)"
 	@echo "make clean         delete what make installed and built; recordings stay"
 
@@ -50,6 +51,9 @@ lint: install
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache --no-logo
+
+size: install
+	@$(VENV)/bin/python benchmarks/size.py
 
 format: install
 	@$(VENV)/bin/ruff check --fix

@@ -42,6 +42,7 @@ FOREIGN = re.compile(r"PIP_\w+|MAKE\w*|MFLAGS|PYTHON\w*|VENV|VIRTUAL_ENV")
 PIP = Path(str(pip.__file__)).parent
 PATIENCE_S = 600
 TAG = "py3-none-any"
+NAME = "devpipe-lab"
 PYTHON = """#!/bin/sh
 # This Python; an environment that it makes has our pip, where ensurepip would take five seconds to unpack another.
 if [ "$1 $2" = "-m venv" ]; then shift 2; set -- -c "$MAKE_VENV" "$@"; fi
@@ -145,7 +146,7 @@ class Clone:
     ) -> None:
         self.folder, self.index = folder, index
         self.folder.mkdir()
-        wheel = toy_wheel(self.folder, "devpipe", "1", project)
+        wheel = toy_wheel(self.folder, NAME, "1", project)
         (self.folder / "backend.py").write_text(BACKEND.format(wheel=wheel.name))
         (self.folder / "pyproject.toml").write_text(TOY_PROJECT)
         (self.folder / "hatch_build.py").touch()
@@ -198,7 +199,7 @@ def clone(tmp_path: Path, index: tuple[Path, str]) -> Iterator[Callable[..., Clo
     folder = tmp_path / "a clone"  # people have folders with a space
 
     def make(**other: Any) -> Clone:
-        usual = {"makefile": MAKEFILE.read_text(), "lock": index[1], "project": metadata("devpipe")}
+        usual = {"makefile": MAKEFILE.read_text(), "lock": index[1], "project": metadata(NAME)}
         return Clone(folder, index=index[0], **usual | other)
 
     yield make
@@ -213,7 +214,7 @@ def test_make_installs_the_locked_versions_beside_newer_ones(clone: Callable[...
     locked_here = {
         canonicalize_name(pin.name): version_of(pin) for pin in locked(LOCK) if here(pin)
     }
-    assert made.installed == locked_here | {"devpipe": "1"}
+    assert made.installed == locked_here | {NAME: "1"}
 
 
 @pytest.mark.skipif(

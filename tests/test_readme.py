@@ -17,12 +17,16 @@ import pytest
 import yaml
 from engines import REPOSITORY, engine_in
 
-from devpipe import Engine, Settings
+from devpipe import Engine, Run, Settings
 from devpipe.analysis import columns
 from devpipe.analysis.index import frame_of
+from devpipe.backends.base import Emit
 from devpipe.batch.plan import Plan
 from devpipe.cli import main
 from devpipe.config.backends import BACKENDS
+from devpipe.errors import Unavailable
+from devpipe.record.events import Warned
+from devpipe.values import MediaRequest, MediaResult
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
@@ -85,28 +89,65 @@ def test_a_backend_example_keeps_the_contract(
     assert len(checks) > 5
 
 
+def written(name: str) -> type:
+    """The class of a README's example."""
+    names: dict[str, type] = {}
+    exec(compile(block(f"class {name}("), "README.md", "exec"), names)
+    return names[name]
+
+
+def card_run(home: Path, card: type, wrappers: tuple[type, ...] = ()) -> Run:
+    """A run to the output config that the README describes in two lines, made by this backend."""
+    sketch = REPOSITORY / "output_configs/sketch.json"
+    config = json.loads(sketch.read_bytes()) | {"name": "card"}
+    for said in ('"medium": "image", "backend": "card", "model": "card"', '"fallback": ["sketch"]'):
+        assert f"`{said}`" in README
+        config |= json.loads(f"{{{said}}}")
+    shutil.copytree(REPOSITORY / "pipelines", home / "pipelines")
+    (home / "output_configs").mkdir()
+    (home / "output_configs/card.json").write_text(json.dumps(config))
+    shutil.copy(sketch, home / "output_configs")
+    settings = Settings.load(home, {}, backends=["card", "procedural"])
+    engine = Engine(settings=settings, backends={"card": card(settings)}, wrappers=wrappers)
+    run = engine.start("a cat", output="card", seed=7, width=64, height=64).wait()
+    engine.close()
+    assert run.outcome == "completed"
+    return run
+
+
+def warnings(run: Run) -> list[str]:
+    return [one.event.message for one in run.events if isinstance(one.event, Warned)]
+
+
 def test_the_media_backend_draws_an_output(tmp_path: Path) -> None:
     """With the output config's line that the README names, a run ends with its picture."""
-    names: dict[str, type] = {}
-    exec(compile(block("class Card("), "README.md", "exec"), names)
-    line = re.search(r'`("medium": "image", "backend": "card", "model": "card")`', README)
-    assert line
-    shutil.copytree(REPOSITORY / "pipelines", tmp_path / "pipelines")
-    config = (
-        json.loads((REPOSITORY / "output_configs/sketch.json").read_bytes())
-        | json.loads(f"{{{line[1]}}}")
-        | {"name": "card"}
-    )
-    (tmp_path / "output_configs").mkdir()
-    (tmp_path / "output_configs/card.json").write_text(json.dumps(config))
-    settings = Settings.load(tmp_path, {}, backends=["card", "procedural"])
-    engine = Engine(settings=settings, backends={"card": names["Card"](settings)})
-    run = engine.start("a cat", output="card", seed=7).wait()
-    engine.close()
-    assert (
-        run.outcome == "completed"
-        and run.recording.summary.artifacts[0].alt == "A card in #000007 for: a cat"
-    )
+    run = card_run(tmp_path, written("Card"))
+    assert [one.alt for one in run.artifacts] == ["A card in #000007 for: a cat"]
+    assert warnings(run) == []
+
+
+def test_a_sketch_stands_in_for_the_media_backend(tmp_path: Path) -> None:
+    """Where it cannot be reached, and the recording says so."""
+
+    class Down(written("Card")):  # type: ignore[misc]
+        async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
+            raise Unavailable("The card is out of ink.", hint="Fill it up.")
+
+    run = card_run(tmp_path, Down)
+    assert len(run.artifacts) == 1
+    assert warnings(run) == ["procedural/sketch stands in for card/card: The card is out of ink."]
+
+
+def test_the_wrapping_backend_is_around_each(tmp_path: Path) -> None:
+    """As one of an engine's wrappers it sees what is made, and what it notes is recorded."""
+
+    class Impatient(written("Noticed")):  # type: ignore[misc]
+        slow_s = -1.0
+
+    assert warnings(card_run(tmp_path / "slow", written("Card"), (Impatient,))) == [
+        "card/card took 0 s."
+    ]
+    assert warnings(card_run(tmp_path / "quick", written("Card"), (written("Noticed"),))) == []
 
 
 def test_the_column_is_a_column(tmp_path: Path) -> None:
@@ -169,7 +210,9 @@ def test_the_tree_names_every_folder_and_module() -> None:
     assert names - {"defaults"} <= set(re.findall(r"\w+", tree))
 
 
-def test_its_pictures_exist() -> None:
-    """Relative links lead somewhere."""
-    for link in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+def test_its_links_lead_somewhere() -> None:
+    """Pictures and pages of ours exist."""
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(links) > 1
+    for link in links:
         assert (REPOSITORY / link).is_file(), link

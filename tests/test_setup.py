@@ -108,6 +108,21 @@ def test_every_extra_is_locked_or_known() -> None:
     assert set(project()["optional-dependencies"]) == LOCKED_EXTRAS | {"dask", "local"}
 
 
+def test_people_are_told_to_install_our_package() -> None:
+    """Hints and pages name devpipe-lab with an extra that it has: `devpipe` on PyPI is somebody
+    else's.
+    """
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    told = [
+        (path.name, *found)
+        for path in (*MODULES, *pages)
+        for found in re.findall(r"(devpipe[\w-]*)\[(\w+)\]", path.read_text("utf-8"))
+    ]
+    extras = {*project()["optional-dependencies"], "shout"}  # of the README's example
+    assert len(told) > 8
+    assert [one for one in told if one[1] != project()["name"] or one[2] not in extras] == []
+
+
 def test_python_3_11_everywhere() -> None:
     """pip and conda both ask for Python 3.11 or newer."""
     assert project()["requires-python"] == ">=3.11"

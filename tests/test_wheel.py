@@ -1,4 +1,4 @@
-"""What people get from `pip install devpipe`, without the repository."""
+"""What people get from the wheel, without the repository; and from the tree alone, uninstalled."""
 
 from __future__ import annotations
 
@@ -8,17 +8,28 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from devpipe import __version__
+from devpipe.record.events import RunStarted
+from devpipe.record.reader import Recording
+
 ROOT = Path(__file__).parents[1]
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> str:
+def run(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """The standard output of a command; fails with everything it printed."""
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+        command,
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -41,7 +52,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         ROOT,
     )
-    return next(folder.glob("devpipe-*.whl"))
+    return next(folder.glob("devpipe_lab-*.whl"))
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +126,32 @@ def test_installed_wheel_runs_without_the_repository(installed: Path, tmp_path: 
     assert Path(lab, answer["recording"]).is_relative_to(lab / "recordings")
     assert len(answer["artifacts"]) == 1
     run(installed / "devpipe", "verify", answer["run_id"], cwd=lab)
+
+
+@pytest.fixture
+def uninstalled(tmp_path: Path) -> dict[str, str]:
+    """An environment that finds this tree and our dependencies, and no distribution of ours."""
+    dependencies = tmp_path / "dependencies"
+    dependencies.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "devpipe" not in path.name:
+            (dependencies / path.name).symlink_to(path)
+    search = os.pathsep.join(map(str, (ROOT, dependencies)))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DEVPIPE_")}
+    return {**kept, "PYTHONPATH": search, "DEVPIPE_RECORDINGS": str(tmp_path / "recordings")}
+
+
+def test_an_uninstalled_tree_runs(uninstalled: dict[str, str], tmp_path: Path) -> None:
+    """On PYTHONPATH alone it says its version and makes a run, whose recording names it."""
+    python = (sys.executable, "-S")  # -S: no site-packages, so no editable install either
+    ask = "import importlib.metadata as m; print([d.name for d in m.distributions()])"
+    found = run(*python, "-c", ask, env=uninstalled, cwd=tmp_path)
+    assert "pydantic" in found and "devpipe" not in found
+    devpipe = (*python, "-m", "devpipe")
+    assert run(*devpipe, "--version", env=uninstalled, cwd=tmp_path).split()[-1] == __version__
+    told = run(*devpipe, "run", "a red circle", "--seed", "7", "--json", env=uninstalled, cwd=ROOT)
+    answer = json.loads(told)
+    assert answer["outcome"] == "completed"
+    started = Recording(Path(ROOT, answer["recording"])).beginning
+    assert isinstance(started, RunStarted)
+    assert started.software["devpipe"] == __version__

@@ -25,7 +25,7 @@ def test_check_says_what_to_install(tmp_path: Path) -> None:
     health = asyncio.run(open_backend("transformers", settings_for_tests(tmp_path)).check())
     assert (
         not health.ready
-        and 'pip install "devpipe[local]"' in health.hint
+        and 'pip install "devpipe-lab[local]"' in health.hint
         and "not installed" in health.detail
     )
 
@@ -35,7 +35,7 @@ def test_asking_for_a_text_says_what_to_install(tmp_path: Path, model: str) -> N
     """Unavailable, so that the next model of a chain is asked; its digest is unknown."""
     (tmp_path / "folder").mkdir()
     backend = open_backend("transformers", settings_for_tests(tmp_path))
-    with pytest.raises(Unavailable, match=r'pip install "devpipe\[local\]"'):
+    with pytest.raises(Unavailable, match=r'pip install "devpipe-lab\[local\]"'):
         asyncio.run(
             backend.write(TextRequest("interception", "x", model=model), lambda piece: None)
         )

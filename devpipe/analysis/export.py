@@ -46,7 +46,7 @@ def export(tables: Tables, out: Path, *, runs: Sequence[str] = ()) -> list[Path]
             write(tables, file, ids)
     except ImportError as exc:
         raise UsageError(
-            f"{out.suffix} needs {exc.name}.", hint="Install it: pip install 'devpipe[export]'."
+            f"{out.suffix} needs {exc.name}.", hint='Install it: pip install "devpipe-lab[export]".'
         ) from exc
     except OSError as exc:
         raise RecorderError(

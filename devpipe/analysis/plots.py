@@ -143,7 +143,7 @@ def _axes() -> Axes:
         from matplotlib import pyplot
     except ImportError as exc:
         raise UsageError(
-            "Plots need matplotlib.", hint="Install it: pip install 'devpipe[lab]'."
+            "Plots need matplotlib.", hint='Install it: pip install "devpipe-lab[lab]".'
         ) from exc
     ax: Axes = pyplot.subplots(layout="constrained")[1]
     return ax

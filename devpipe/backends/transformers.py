@@ -29,7 +29,7 @@ from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult, canoni
 if TYPE_CHECKING:
     from devpipe.config.settings import Settings
 
-INSTALL = 'Run `pip install "devpipe[local]"`.'
+INSTALL = 'Run `pip install "devpipe-lab[local]"`.'
 # a cancelled request waits for its thread, but not for a long first step: its end must be on disk
 # within 1 s
 LINGER_S = 0.5

@@ -23,7 +23,9 @@ class Entry:
 
 BACKENDS: Mapping[str, Entry] = {
     "procedural": Entry("devpipe.offline.backend:Procedural"),
-    "transformers": Entry("devpipe.backends.transformers:Transformers", install='"devpipe[local]"'),
+    "transformers": Entry(
+        "devpipe.backends.transformers:Transformers", install='"devpipe-lab[local]"'
+    ),
     "ollama": Entry("devpipe.backends.ollama:Ollama"),
     "openai_compatible": Entry("devpipe.backends.openai_compatible:OpenAICompatible"),
     "openrouter": Entry("devpipe.backends.openrouter:OpenRouter"),

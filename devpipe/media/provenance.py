@@ -255,7 +255,7 @@ def remuxer() -> Any:
     except ImportError as error:
         raise Unavailable(
             "Films and sounds without their makers' notes need PyAV.",
-            hint="Run `pip install devpipe[video]`.",
+            hint='Run `pip install "devpipe-lab[video]"`.',
         ) from error
     return av
 

@@ -27,5 +27,5 @@ def __getattr__(name: str) -> object:
             raise
         raise UsageError(
             "Widgets need ipywidgets, which is not installed.",
-            hint="Run `pip install devpipe[lab]`.",
+            hint='Run `pip install "devpipe-lab[lab]"`.',
         ) from error

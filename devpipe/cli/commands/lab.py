@@ -27,7 +27,7 @@ def execute(arguments: Arguments) -> int:
         import jupyterlab  # noqa: F401  # only to say what is missing
     except ImportError as error:
         raise UsageError(
-            "JupyterLab is not installed.", hint="Run `pip install devpipe[lab]`."
+            "JupyterLab is not installed.", hint='Run `pip install "devpipe-lab[lab]"`.'
         ) from error
     options = [
         f"--ServerApp.root_dir={place}",

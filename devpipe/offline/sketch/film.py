@@ -84,7 +84,8 @@ def film(
     """A film of the text that ends where it begins, as animated WEBP or as MP4 (H.264); `tell`
     hears of every frame.
 
-    MP4 needs `pip install devpipe[video]`, else Unavailable, and cuts odd sizes down to even ones.
+    MP4 needs `pip install "devpipe-lab[video]"`, else Unavailable, and cuts odd sizes down to
+    even ones.
     """
     reading = read(text, language)
     picture = draw(reading, seed=seed, width=width, height=height, style=style)
@@ -246,7 +247,8 @@ def _mp4(frames: Iterator[Image.Image], fps: int) -> bytes:
         import av
     except ImportError as error:
         raise Unavailable(
-            "MP4 needs PyAV.", hint="Run `pip install devpipe[video]`, or choose the format webp."
+            "MP4 needs PyAV.",
+            hint='Run `pip install "devpipe-lab[video]"`, or choose the format webp.',
         ) from error
     out, first = io.BytesIO(), next(frames)
     size = first.width // 2 * 2, first.height // 2 * 2  # yuv420p knows no odd sides
