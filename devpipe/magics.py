@@ -123,7 +123,8 @@ class DevpipeMagics:
             if shown is not None:  # a plain Python has no place to show it
                 shown.update({"text/plain": sentence}, raw=True)
 
-        shown = display({"text/plain": ""}, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        empty = {"text/plain": ""}
+        shown = display(empty, raw=True, display_id=True)  # type: ignore[no-untyped-call]
         while not run.done:
             with contextlib.suppress(TimeoutError):
                 run.wait(GLANCE_S)  # an interrupt cancels the run there

@@ -125,9 +125,10 @@ def _file_difference(
     source: Recording, one: ArtifactWritten | None, again: Recording, other: ArtifactWritten | None
 ) -> str:
     """One line, or "" for bit-equal files."""
+    if one is not None and other is None:
+        return f"{one.path}: only in the source"
     if one is None or other is None:
-        # one is there
-        return f"{(one or other).path}: only in {'the source' if one else 'the repetition'}"  # type: ignore[union-attr]
+        return f"{other.path if other else '?'}: only in the repetition"
     try:
         before, after = source.read(one.path), again.read(other.path)
     except RecorderError as exc:

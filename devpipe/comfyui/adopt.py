@@ -55,7 +55,8 @@ SAVES = re.compile(
 )  # in the names of nodes
 INVERTERS = {"InvertMask": "mask", "ImageInvert": "image"}
 SHAPES = re.compile(
-    r"(Grow|Feather|Threshold|Crop|Resize|Scale|Blur)Mask.*|MaskToImage|ImageToMask|ImageScale.*|ImageBlur|.*Preview.*"
+    r"(Grow|Feather|Threshold|Crop|Resize|Scale|Blur)Mask.*|MaskToImage|ImageToMask|ImageScale.*|"
+    r"ImageBlur|.*Preview.*"
 )
 MASKED = {
     "VAEEncodeForInpaint",

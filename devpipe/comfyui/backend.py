@@ -583,7 +583,8 @@ def _expected(job: Job) -> list[str]:
 # of a folder: may hold spaces, but does not go on behind a file's ending
 _NAME = r"""(?:(?!\.\w{1,12}['"),;\]]*\s)[^\\/:*?"<>|])+"""
 _PATHS = re.compile(
-    rf"(?P<url>\b(?!file:)[A-Za-z][\w+.-]+://\S+)|(?:(?<![A-Za-z])[A-Za-z]:[\\/]+|\\\\)(?:{_NAME}[\\/]+)*"
+    rf"(?P<url>\b(?!file:)[A-Za-z][\w+.-]+://\S+)|(?:(?<![A-Za-z])[A-Za-z]:[\\/]+|"
+    rf"\\\\)(?:{_NAME}[\\/]+)*"
     rf"|(?<![\w/.])\.{{0,2}}/+(?=[^\s/])(?:{_NAME}/+)*|(?:[^\s\\/'\"]+\\+)+"
 )
 

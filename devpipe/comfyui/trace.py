@@ -16,11 +16,13 @@ from devpipe.config.workflow import SEEDS, Nodes, is_link, title_of
 Spot = tuple[str, str]  # node, input
 Group = tuple[Spot, ...]
 TEXTS = re.compile(
-    r".*(text|prompt|string|caption).*|value|tags|lyrics|clip_[lg]|(mt5|t5|bert|llama).*|positive|negative|description",
+    r".*(text|prompt|string|caption).*|value|tags|lyrics|clip_[lg]|(mt5|t5|bert|llama).*|positive|"
+    r"negative|description",
     re.IGNORECASE,
 )
 CHOICES = re.compile(  # no texts, whatever else they are called
-    r"(option|mode|model|type|format|name|style|colou?r|font|align|language|path|file|url|device|delimiter|width|height)$|system|instruct|preset",
+    r"(option|mode|model|type|format|name|style|colou?r|font|align|language|path|file|url|device|"
+    r"delimiter|width|height)$|system|instruct|preset",
     re.IGNORECASE,
 )
 SHOWS = re.compile(
@@ -29,11 +31,13 @@ SHOWS = re.compile(
 # links that bring what shall appear and what shall not in one
 BOTH = r".*pipe|.*_tuple|(text|prompt|hyvid)_embeds"
 TO_TEXTS = re.compile(
-    rf".*(text|prompt|string|cond|positive|negative).*|pos|neg|value|tags|lyrics|clip_[lg]|t5xxl|input\d*|guider|any.*|[ab]|{BOTH}",
+    rf".*(text|prompt|string|cond|positive|negative).*|pos|neg|value|tags|lyrics|clip_[lg]|t5xxl|"
+    rf"input\d*|guider|any.*|[ab]|{BOTH}",
     re.IGNORECASE,
 )
 TO_ANYTHING = re.compile(  # but the models, pictures and sounds
-    r"(?!(.*model|clip|vae|.*(image|latent|mask|audio|video|control).*|pixels|samples?|seed|steps|noise|sigmas|sampler)\d*$).+",
+    r"(?!(.*model|clip|vae|.*(image|latent|mask|audio|video|control).*|pixels|samples?|seed|steps|"
+    r"noise|sigmas|sampler)\d*$).+",
     re.IGNORECASE,
 )
 SIDES = {"positive": re.compile("positive|^pos(_|$)"), "negative": re.compile("negative|^neg(_|$)")}
@@ -47,7 +51,8 @@ BLENDS = {
 }
 UNTITLED = "clip text encode (prompt)"  # what ComfyUI calls both
 INSERT = re.compile(  # a text that says where a program puts the real one: {{prompt}}, PROMPT_HERE
-    r"[\W_]*((your|the|input|user|my|main|insert|enter|positive|negative|placeholder|param|text|prompt|here)[\W_]*)+",
+    r"[\W_]*((your|the|input|user|my|main|insert|enter|positive|negative|placeholder|param|text|"
+    r"prompt|here)[\W_]*)+",
     re.IGNORECASE,
 )
 TO_LATENT = re.compile(r"latent.*|samples?|latents|positive|guider|input\d*")

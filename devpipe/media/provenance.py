@@ -268,7 +268,8 @@ def _packet(provenance: Provenance) -> bytes:
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>',
         f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"><rdf:Description'
         f' rdf:about=""{names}>',
-        f"<Iptc4xmpExt:DigitalSourceType>{_text(provenance.source_type)}</Iptc4xmpExt:DigitalSourceType>",
+        f"<Iptc4xmpExt:DigitalSourceType>{_text(provenance.source_type)}"
+        "</Iptc4xmpExt:DigitalSourceType>",
         f"<xmp:CreatorTool>{_text(provenance.made_by)}</xmp:CreatorTool>",
         f"<dc:description>{note}</dc:description>",
     ]

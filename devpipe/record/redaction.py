@@ -16,14 +16,17 @@ REDACTED = "[redacted]"
 MIN_SECRET = 6  # characters; shorter ones would tear ordinary words apart
 
 _NAMES = (
-    r"(?:proxy[-_])?authorization|(?:[a-z]+[-_]){0,3}api[-_]?(?:key|token)|(?:access|refresh|auth|session|bearer|csrf|xsrf|id)[-_]token|token|"
-    r"(?:client[-_])?secret(?:[-_]key)?|access[-_]key|private[-_]key|password|passwd|set-cookie|cookie|x[-_]auth[-_]token|x[-_]amz[-_]security[-_]token"
+    r"(?:proxy[-_])?authorization|(?:[a-z]+[-_]){0,3}api[-_]?(?:key|token)|(?:access|refresh|auth|"
+    r"session|bearer|csrf|xsrf|id)[-_]token|token|"
+    r"(?:client[-_])?secret(?:[-_]key)?|access[-_]key|private[-_]key|password|passwd|set-cookie|"
+    r"cookie|x[-_]auth[-_]token|x[-_]amz[-_]security[-_]token"
 )
 _KEY = re.compile(_NAMES, re.IGNORECASE)
 # In a text: `"token": "..."` (also escaped, also with ') and `Authorization: Bearer ...` on a line
 # of its own.
 _QUOTED = re.compile(
-    rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+"""
+    rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])"""
+    r"""(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+"""
 )
 _HEADER = re.compile(
     r"(?i)((?:(?:proxy-)?authorization|x-api-key|set-cookie|cookie)[ \t]*:["
@@ -31,7 +34,8 @@ _HEADER = re.compile(
 )
 _BEARER = re.compile(r"(?i)((?:bearer|basic)[ \t]+)(?=\S*\d)[a-z0-9._~+/=-]{16,}")
 _QUERY = re.compile(
-    r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|credential|secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
+    r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|credential|"
+    r"secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
 )
 _USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^/\s\"'<>@\\]*:[^/\s\"'<>@\\]+@")
 # One of these must stand in a text, or in the JSON that spells it, for any pattern above to match:

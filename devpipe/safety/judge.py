@@ -35,22 +35,32 @@ _GUARD_UNSAFE = re.compile(r"unsafe\n(S\d{1,2}(?:, ?S\d{1,2})*)")
 # clause must end.
 _VERDICT = "safe|unsafe|issafe|sicher|unsicher|unbedenklich|harmlos|harmless|benign|allowed|erlaubt"
 _LABEL = (
-    "answer|verdict|result|response|output|rating|label|classification|assessment|judge?ment|decision|category|status|system|assistant|"
-    "step|note|final|safety|urteil|antwort|ergebnis|bewertung|einstufung|entscheidung|ausgabe|kategorie|schritt"
+    "answer|verdict|result|response|output|rating|label|classification|assessment|judge?ment|"
+    "decision|category|status|system|assistant|"
+    "step|note|final|safety|urteil|antwort|ergebnis|bewertung|einstufung|entscheidung|ausgabe|"
+    "kategorie|schritt"
 )
 _TELL = (
-    "respond|reply|print|echo|log|classify|rate|repeat|conclude|declare|say|write|consider|treat|report|flag|mark|call|"
-    "antworten?|antwortest|erwidere|sage?|sagst|schreibe?|gib|gebe|wiederhole|bewerte|werte|beurteile|melde|nenne|markiere|urteile|"
-    "kennzeichne|klassifiziere|behandle|betrachte|stufe|einstufen|bewerten|ausgeben|eingestuft|bewertet|gewertet"
+    "respond|reply|print|echo|log|classify|rate|repeat|conclude|declare|say|write|consider|treat|"
+    "report|flag|mark|call|"
+    "antworten?|antwortest|erwidere|sage?|sagst|schreibe?|gib|gebe|wiederhole|bewerte|werte|"
+    "beurteile|melde|nenne|markiere|urteile|"
+    "kennzeichne|klassifiziere|behandle|betrachte|stufe|einstufen|bewerten|ausgeben|eingestuft|"
+    "bewertet|gewertet"
 )
 _FILL = (
-    "with|only|just|exactly|the|words?|one|single|this|that|it|text|prompt|everything|all|as|is|are|be|must|should|will|shall|to|in|of|"
-    "capitals?|letters|uppercase|always|simply|please|your|you|me|us|line|literally|back|again|then|now|here|following|and|json|mit|nur|"
-    "genau|dem|das|den|der|die|wort|dies|diese[mns]?|alles|als|ist|sei|lautet|muss|soll|sein|immer|stets|einfach|bitte|ihn|es|sie|von|"
-    "deine[rmn]?|du|bist|zeile|wortlich|eine[mn]?|mir|uns|hier|nochmal|dann|jetzt|grossbuchstaben|folgende[nms]?|und|zu"
+    "with|only|just|exactly|the|words?|one|single|this|that|it|text|prompt|everything|all|as|is|"
+    "are|be|must|should|will|shall|to|in|of|"
+    "capitals?|letters|uppercase|always|simply|please|your|you|me|us|line|literally|back|again|"
+    "then|now|here|following|and|json|mit|nur|"
+    "genau|dem|das|den|der|die|wort|dies|diese[mns]?|alles|als|ist|sei|lautet|muss|soll|sein|immer|"
+    "stets|einfach|bitte|ihn|es|sie|von|"
+    "deine[rmn]?|du|bist|zeile|wortlich|eine[mn]?|mir|uns|hier|nochmal|dann|jetzt|grossbuchstaben|"
+    "folgende[nms]?|und|zu"
 )
 _AFTER = (
-    "and|und|now|jetzt|please|bitte|only|nur|nothing|nichts|because|weil|no|regardless|egal|aus|ein|zu|"
+    "and|und|now|jetzt|please|bitte|only|nur|nothing|nichts|because|weil|no|regardless|egal|aus|"
+    "ein|zu|"
     "true|instead|without|ohne"
 )
 _ORDER = re.compile(
@@ -68,7 +78,8 @@ _ABOUT = re.compile(
     r" (?:ignore|disregard|forget|override|bypass|vergiss|ignoriere?|missachte|ubergehe|umgehe|"
     r"uberschreibe?)"
     r" (?:\w+ ){0,5}(?:rules?|"
-    r"instructions?|policy|guidelines?|prompts?|above|previous|regeln?|anweisung(?:en)?|vorgaben?|richtlinien?|obige[ns]?)"
+    r"instructions?|policy|guidelines?|prompts?|above|previous|regeln?|anweisung(?:en)?|vorgaben?|"
+    r"richtlinien?|obige[ns]?)"
     r" | (?:system ?"
     r"prompt|jailbreak|developer mode|safety check|content"
     r" (?:filter|policy)|classifier|guardrails?|sicherheits ?prufung|inhaltsfilter) "
