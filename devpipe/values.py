@@ -195,9 +195,13 @@ class MediaRequest:
 
         The same request under another seed is the same request.
         """
+        return self.sha256_of(self.described())
+
+    def sha256_of(self, described: Mapping[str, object]) -> str:
+        """The same, of a description that was made already."""
         if not self.fallback:
-            return canonical_sha256(self.described())
-        return canonical_sha256([one.described() for one in (self, *self.fallback)])
+            return canonical_sha256(described)
+        return canonical_sha256([described, *(one.described() for one in self.fallback)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +235,11 @@ def canonical_json(value: object) -> str:
 def canonical_sha256(value: object) -> str:
     """Hash of a JSON value in its one spelling."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def idempotency_key(*names: object) -> str:
+    """The name of one act of one run: equal for each try of it, also after a crash."""
+    return hashlib.sha256("\x1f".join(map(str, names)).encode()).hexdigest()
 
 
 def derived_seed(seed: int, *names: object) -> int:

@@ -60,14 +60,15 @@ class Attempts(Wrapping):
     async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
         """The inner files, with the number of the attempt that made them."""
         request = replace(request, request_id=request.request_id or str(uuid.uuid4()))
+        values = request.described()
         intent = Intent(
             "media",
             self.candidate.backend,
             request.model,
             request.seed,
-            {**request.described(), "seed": request.seed},
+            {**values, "seed": request.seed},
             request.request_id,
-            sha256=request.sha256(),
+            sha256=request.sha256_of(values),
             paid=self.inner.paid,
         )
         started = await self.journal.begin(intent)

@@ -80,11 +80,16 @@ def with_known_job(request: MediaRequest, seed: int, own: RunSummary) -> MediaRe
 
     So a resumed run finds the job that a dead process may have left at the backend.
     """
+    unfinished = {
+        (attempt.started.sha256, attempt.started.seed): attempt.started.request_id
+        for attempt in own.media_attempts
+        if attempt.finished is None
+    }
     fallback = tuple(with_known_job(one, seed, own) for one in request.fallback)
     request = replace(request, seed=seed, fallback=fallback)
-    sha256 = request.sha256()
-    for attempt in reversed(own.media_attempts):
-        started = attempt.started
-        if attempt.finished is None and (started.sha256, started.seed) == (sha256, seed):
-            return replace(request, request_id=started.request_id, sent_before=True)
-    return request
+    if not unfinished:
+        return request
+    request_id = unfinished.get((request.sha256(), seed))
+    if request_id is None:
+        return request
+    return replace(request, request_id=request_id, sent_before=True)

@@ -15,7 +15,7 @@ from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services
 from devpipe.stages.texts import Texts, final_text
 from devpipe.stages.translation import translated, translation_request
-from devpipe.values import Level, MediaRequest, Scalar, canonical_sha256
+from devpipe.values import Level, MediaRequest, Scalar, canonical_sha256, idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> Medi
         workflow=output.workflow(),
         boundary=request.boundary,
         level=request.level,
-        idempotency_key=canonical_sha256([request.run_id, output.name]),
+        idempotency_key=idempotency_key(request.run_id, output.name),
     )
 
 

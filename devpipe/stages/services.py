@@ -24,7 +24,7 @@ from devpipe.stages.journal import (
 from devpipe.stages.request import RunRequest
 from devpipe.text.chatter import without_chatter
 from devpipe.text.clean import visible
-from devpipe.values import Level, Stage, Task, TextRequest, TextResult, canonical_sha256
+from devpipe.values import Level, Stage, Task, TextRequest, TextResult, idempotency_key
 
 BY_PROCEDURE = "procedural"  # the backend whose texts are a procedure's, not a model's
 
@@ -83,7 +83,7 @@ class TextModels:
 
     def _key(self, request: TextRequest, where: Where) -> str:
         """Equal for each try of the same act of the same run, also after a crash."""
-        return canonical_sha256([self._run_id, *where, request.task, request.text, request.seed])
+        return idempotency_key(self._run_id, *where, request.task, request.text, request.seed)
 
     def _accepted(self, result: TextResult, request: TextRequest, where: Where) -> TextResult:
         """The answer, if it is one: whole, not empty, without control characters and chatter."""
