@@ -63,7 +63,7 @@ class Chained(Backend):
 
         async def ask(place: int) -> MediaResult:
             result = await self.links[place].backend.make(requests[place], emit)
-            return replace(result, place=place)
+            return replace(result, place=place) if place else result
 
         return await self._first(ask, request.boundary, request.deadline)
 

@@ -121,7 +121,7 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
 def _media_request(request: RunRequest, texts: Texts) -> MediaRequest:
     """What would be sent to the output's backend, and to each that stands in for it."""
     first, *others = [_for_output(request, output, texts) for output in request.outputs]
-    return replace(first, fallback=tuple(others))
+    return replace(first, fallback=tuple(others)) if others else first
 
 
 def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> MediaRequest:
