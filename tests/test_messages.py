@@ -104,7 +104,9 @@ def test_a_third_language_is_shown_where_it_has_a_sentence(tmp_path: Path) -> No
     """One line in the file, and that sentence is French; the others are said in English."""
     entry = ENTRIES["panel.progress"] | {"fr": "{step} sur {steps}"}
     file = tmp_path / "messages.json"
-    file.write_text(json.dumps(ENTRIES | {"panel.progress": entry}), encoding="utf-8")
+    idle = {"en": "Ready.", "de": "Bereit."}  # without French, whatever the shipped file says
+    changed = ENTRIES | {"panel.progress": entry, "panel.idle": idle}
+    file.write_text(json.dumps(changed), encoding="utf-8")
     messages = Messages.read(file)
     assert messages.message("panel.progress", "fr", step=4, steps=20) == "4 sur 20"
     assert messages.message("panel.progress", "fr-CA", step=4, steps=20) == "4 sur 20"

@@ -726,5 +726,5 @@ def test_without_ipywidgets_it_is_said_what_to_install(monkeypatch: pytest.Monke
     for name in [name for name in sys.modules if name.startswith("devpipe.widgets.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    with pytest.raises(UsageError, match=r"pip install devpipe\[lab\]"):
+    with pytest.raises(UsageError, match=r"pip install .*devpipe-lab\[lab\]"):
         _ = devpipe.widgets.Dashboard

@@ -159,6 +159,7 @@ class Journal(Protocol):
 class Wrapping(Backend):
     """A backend around another one: it passes on what it does not change.
 
+    One is made for each request: what it counts or remembers sits in an object that it is given.
     `candidate` is whom it wraps, under the name and model that the chain says. To add one: its
     class, and its place in `WRAPPERS` of `chain.py`.
     """
@@ -184,3 +185,7 @@ class Wrapping(Backend):
 
     async def check(self) -> Health:
         return await self.inner.check()
+
+
+# Makes the wrapper of one backend for one request: the class of a Wrapping, or a call like it.
+Wrapper = Callable[[Backend, Candidate, Journal], Backend]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from devpipe.backends.attempts import Attempts
-from devpipe.backends.base import Backend, Emit, Journal, Wrapping
+from devpipe.backends.base import Backend, Emit, Journal, Wrapper
 from devpipe.backends.registry import Backends
 from devpipe.backends.retrying import Retrying
 from devpipe.config.chains import Candidate, Chain, outside
@@ -20,7 +20,7 @@ from devpipe.errors import BackendError, RateLimited, Rejected, Unavailable
 from devpipe.values import Boundary, MediaRequest, MediaResult, TextRequest, TextResult
 
 # Around each backend of a chain, the innermost first. To count, cache or pay: a class of your own.
-WRAPPERS: tuple[type[Wrapping], ...] = (Attempts, Retrying)
+WRAPPERS: tuple[Wrapper, ...] = (Attempts, Retrying)
 
 Answer = TypeVar("Answer", TextResult, MediaResult)
 Tried = list[tuple[Candidate, BackendError]]

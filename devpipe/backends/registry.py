@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from devpipe.backends.base import Backend, Wrapping
+from devpipe.backends.base import Backend, Wrapper
 from devpipe.config.backends import BACKENDS, HERE, Entry, known
 from devpipe.errors import Unavailable, UnknownName
 
@@ -73,7 +73,7 @@ class Backends:
         self,
         settings: Settings,
         given: Mapping[str, Backend] | None = None,
-        wrappers: Sequence[type[Wrapping]] = (),
+        wrappers: Sequence[Wrapper] = (),
     ) -> None:
         self._settings = settings
         self._given = dict(given or {})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from devpipe.aio import CLOSING_S, await_elsewhere
-from devpipe.backends.base import Backend, Wrapping
+from devpipe.backends.base import Backend, Wrapper
 from devpipe.backends.registry import Backends
 from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.settings import Settings
@@ -69,7 +69,7 @@ class Engine:
         *,
         settings: Settings | None = None,
         backends: Mapping[str, Backend] | None = None,
-        wrappers: Sequence[type[Wrapping]] = (),
+        wrappers: Sequence[Wrapper] = (),
     ) -> None:
         self.settings = settings or Settings.load(Path(home) if home is not None else find_home())
         self.backends = Backends(self.settings, backends, wrappers)
