@@ -181,10 +181,15 @@ class RunSession:
         languages = dict(current.languages)
         for part, text in edited.items():
             language = languages.setdefault(part, self._person_language())
-            final = await final_text(
-                self.journal, "interception", part, text, language, by="user", step="edit"
+            written = TextWritten(
+                stage="interception",
+                part=part,
+                text=text,
+                language=language,
+                by="user",
+                step="edit",
             )
-            self.journal.add(final)
+            self.journal.add(await final_text(self.journal, written))
         self.texts = Texts({**current.by_part, **edited}, languages, current.spoken)
         self.journal.add(verdict)
         if verdict.allowed:
@@ -364,16 +369,9 @@ class RunSession:
         self.journal.add(StageReused(stage=stage, run_id=run_id))
         rewrites = stage == "interception" and _edits_again(self.request)
         for written in _final_texts(told, before_edit=rewrites).values():
-            final = await final_text(
-                self.journal,
-                stage,
-                written.part,
-                written.text,
-                written.language,
-                by=written.by,
-                step=written.step,
-            )
-            self.journal.add(final)
+            kept = {"text", "part", "stage", "language", "by", "step"}
+            again = TextWritten.model_validate(written.model_dump(include=kept))
+            self.journal.add(await final_text(self.journal, again))
         if told.verdict is not None and not rewrites:
             source = told.verdict.source or run_id
             self.journal.add(told.verdict.model_copy(update={"source": source}))

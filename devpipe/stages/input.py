@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from devpipe.record.events import VerdictGiven, Warned
+from devpipe.record.events import TextWritten, VerdictGiven, Warned
 from devpipe.stages.journal import Where
 from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services
@@ -32,15 +32,14 @@ async def run(
             services.journal.add(verdict)
             verdict = await _verdict(services, taken.by_part, taken)
     for part, text in taken.by_part.items():
-        final = await final_text(
-            services.journal,
-            "input",
-            part,
-            text,
-            taken.languages[part],
+        written = TextWritten(
+            stage="input",
+            part=part,
+            text=text,
+            language=taken.languages[part],
             by="user" if text == texts[part] else "model",
         )
-        services.journal.add(final)
+        services.journal.add(await final_text(services.journal, written))
     services.journal.add(verdict)
     return taken, verdict
 

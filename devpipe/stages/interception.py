@@ -11,7 +11,7 @@ from devpipe.record.events import TextWritten
 from devpipe.stages.journal import Where, add_partial
 from devpipe.stages.request import RunRequest
 from devpipe.stages.services import BY_PROCEDURE, Services
-from devpipe.stages.texts import Author, Texts, final_text
+from devpipe.stages.texts import Texts, final_text
 from devpipe.text.chatter import missing_words, read_parts
 from devpipe.values import TextRequest, TextResult, derived_seed
 
@@ -57,9 +57,10 @@ def _turns(steps: tuple[Step, ...]) -> list[_Turn]:
 
 async def _pass_on(services: Services, texts: Texts) -> None:
     for part, text in texts.by_part.items():
-        language = texts.languages[part]
-        final = await final_text(services.journal, "interception", part, text, language, by="rule")
-        services.journal.add(final)
+        written = TextWritten(
+            stage="interception", part=part, text=text, language=texts.languages[part], by="rule"
+        )
+        services.journal.add(await final_text(services.journal, written))
 
 
 async def _rewritten(request: RunRequest, services: Services, turn: _Turn, texts: Texts) -> Texts:
@@ -166,29 +167,16 @@ async def _written(
     services: Services, turn: _Turn, texts: Texts, part: str, result: TextResult
 ) -> TextWritten:
     """The event of one rewritten text."""
-    text = texts.by_part[part]
-    language = texts.languages[part]
-    step = turn.step.name
-    by: Author = "procedure" if result.backend == BY_PROCEDURE else "model"
-    if not turn.last:
-        return TextWritten(
-            stage="interception",
-            part=part,
-            text=text,
-            language=language,
-            step=step,
-            iteration=turn.iteration,
-            by=by,
-            raw=result.raw,
-        )
-    return await final_text(
-        services.journal,
-        "interception",
-        part,
-        text,
-        language,
-        by=by,
-        step=step,
+    written = TextWritten(
+        stage="interception",
+        part=part,
+        text=texts.by_part[part],
+        language=texts.languages[part],
+        step=turn.step.name,
         iteration=turn.iteration,
+        by="procedure" if result.backend == BY_PROCEDURE else "model",
         raw=result.raw,
     )
+    if not turn.last:
+        return written
+    return await final_text(services.journal, written)

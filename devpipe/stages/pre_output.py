@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from devpipe.config.models import OutputConfig
 from devpipe.errors import UsageError
-from devpipe.record.events import VerdictGiven, Warned
+from devpipe.record.events import TextWritten, VerdictGiven, Warned
 from devpipe.safety.check import is_strict
 from devpipe.safety.policy import NEGATIVE
 from devpipe.stages.journal import Where
@@ -59,10 +59,10 @@ async def run(
     for part, text in fitted.by_part.items():
         if text != texts.by_part.get(part):
             language = fitted.languages[part]
-            final = await final_text(
-                services.journal, "pre_output", part, text, language, by="rule"
+            written = TextWritten(
+                stage="pre_output", part=part, text=text, language=language, by="rule"
             )
-            services.journal.add(final)
+            services.journal.add(await final_text(services.journal, written))
     services.journal.add(verdict)
     return media_request, verdict
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from devpipe.record.events import TextWritten
 from devpipe.stages.journal import Journal
-from devpipe.values import Stage
-
-Author = Literal["user", "model", "procedure", "rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +23,9 @@ class Texts:
         return self.spoken or next(iter(self.languages.values()), "en")
 
 
-async def final_text(
-    journal: Journal,
-    stage: Stage,
-    part: str,
-    text: str,
-    language: str,
-    *,
-    by: Author,
-    step: str = "",
-    iteration: int = 0,
-    raw: str = "",
-) -> TextWritten:
-    """The event of a stage's resulting text; the text also lies in a file that a person opens."""
-    path = journal.file_name(stage if part == "prompt" else f"{stage}_{part}", "txt")
-    sha256 = await journal.write_text(path, text)
-    return TextWritten(
-        stage=stage,
-        part=part,
-        text=text,
-        final=True,
-        by=by,
-        language=language,
-        path=path,
-        sha256=sha256,
-        step=step,
-        iteration=iteration,
-        raw=raw,
-    )
+async def final_text(journal: Journal, text: TextWritten) -> TextWritten:
+    """The text as its stage's result; it also lies in a file that a person opens."""
+    kind = text.stage if text.part == "prompt" else f"{text.stage}_{text.part}"
+    path = journal.file_name(kind, "txt")
+    sha256 = await journal.write_text(path, text.text)
+    return text.model_copy(update={"final": True, "path": path, "sha256": sha256})
