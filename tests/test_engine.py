@@ -14,12 +14,13 @@ import pytest
 from engines import engine_in, settings_in, small_media, small_picture
 
 from devpipe import Engine, OpenRun, UsageError
+from devpipe.backends.base import Emit
 from devpipe.config.models import InterceptionPipeline, OutputConfig
 from devpipe.errors import CutOff, NotAllowed, RecorderError, Rejected, Unavailable, UnknownName
 from devpipe.record.events import AttemptStarted, RunStarted, StageReused, TextWritten, VerdictGiven
 from devpipe.record.reader import Recording
 from devpipe.testing import ScriptedBackend
-from devpipe.values import MediaResult, TextResult
+from devpipe.values import MediaRequest, MediaResult, TextResult
 
 SMALL = {"width": 64, "height": 64}
 PROMPT = "ein roter Kreis auf blauem Grund"
@@ -1107,3 +1108,36 @@ async def test_a_run_with_own_wording_is_replayed_with_all_its_texts(engine: Eng
     for run in (source, edited):
         replay = await engine.replay(run.id)
         assert replay.equal, replay.differences
+
+
+async def test_a_stopped_run_lets_no_other_step_in(tmp_path: Path) -> None:
+    """While its ending is written, a second step would ask, and pay, for what nobody keeps."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(ScriptedBackend):
+        async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
+            self.requests.append(request)
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:  # as one that tells its server to stop
+                await asyncio.to_thread(go_on.wait, 60)
+            raise AssertionError("nobody wakes it")
+
+    slow = Slow([small_media()])
+    engine = engine_in(tmp_path, backends={"procedural": slow})
+    run = engine.open(**SMALL)
+    await run.input(PROMPT)
+    await run.check()
+    making = asyncio.ensure_future(run.generate(seed=1))
+    assert await asyncio.to_thread(begun.wait, 60)
+    run.cancel()
+    engine.submit(asyncio.sleep(0)).result(60)  # the engine's thread has heard of it
+    with pytest.raises(UsageError, match="being stopped"):
+        await run.generate(seed=2)
+    go_on.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await making
+    assert len(slow.requests) == 1 and run.outcome == "cancelled"
+    assert run.recording.verify() == []
+    await asyncio.to_thread(engine.close)

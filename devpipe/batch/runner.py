@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from devpipe.backends.chain import opened
 from devpipe.batch.plan import Item, Plan
 from devpipe.config.chains import Chain
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
+from devpipe.values import LEVELS, Level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,10 +240,14 @@ class Batch:
         self.on_row = on_row
         self.report = Report(plan.batch, [Row(item) for item in plan.items()])
         self._cells = self._requested()
+        self._by_sha256: dict[str, list[_Cell]] = {}
+        for cell in self._cells:
+            self._by_sha256.setdefault(cell.sha256, []).append(cell)
         self._prices = {name: price(engine, name) for name in plan.outputs}
         self._budget = self._limit(budget_usd)
         self._spent = 0.0  # what is reserved counts as spent until the run tells its cost
-        self._text_sources: dict[str, str] = {}  # by the fingerprint of Stage 2: a run that has it
+        # By the fingerprint of Stage 2 and the level: a run that has that text.
+        self._text_sources: dict[tuple[str, str], str] = {}
         self._interrupted: dict[str, str] = {}  # by the cell's key: a run whose process died
         self._take_in_earlier_tries()
         self._groups = self._grouped()
@@ -317,41 +323,61 @@ class Batch:
     def _take_in_earlier_tries(self) -> None:
         """Give each cell the result that an earlier run has of it: by fingerprint, nothing else.
 
-        A result counts more than a later failure. What a run made of the same cell when it was
-        something else is said to be stale. Raises UsageError while another try goes on.
+        Each run serves one cell: the one it was made for, else another that is equal. A run at a
+        looser level than the cell's is no result of it. Raises UsageError while another try goes
+        on.
         """
         runs = self._recorded()
         if not runs:
             return
         weights = _Weights(self.engine, self._cells)
-        by_sha256: dict[str, list[_Cell]] = {}
-        by_key: dict[str, _Cell] = {}
-        for cell in self._cells:
-            by_sha256.setdefault(cell.sha256, []).append(cell)
-            by_key[cell.row.item.key] = cell
+        by_key = {cell.row.item.key: cell for cell in self._cells}
+        left = []
         for run in runs:
-            self._count_cost(run)
             named = by_key.get(run[f"labels.{LABEL}"])
-            equal = by_sha256.get(run["fingerprint"] or "", [])
-            cells = [cell for cell in equal if _is_named_alike(cell, run)]
-            unverified = False
-            if not cells and named is not None and not run["fingerprint"]:
-                unverified = self._equals_old_run(named, run["run_id"])
-                cells = [named] if unverified else []
-            if named is not None and not cells:
-                self._note_stale(named, run["run_id"])
-            for cell in cells:
-                self._take_in(cell, run, weights, unverified=unverified)
+            if named is None or not self._is_result(named, run):
+                left.append(run)
+                continue
+            self._take_in(named, run, weights)
+        for run in left:
+            self._offer(run, by_key.get(run[f"labels.{LABEL}"]), weights)
+        for run in runs:
+            if run["run_id"] not in self._interrupted.values():
+                self._count_cost(run)  # of a run that goes on, what it spends is counted then
             if run["text_fingerprint"]:
-                self._text_sources.setdefault(run["text_fingerprint"], run["run_id"])
+                source = (run["text_fingerprint"], run["safety"])
+                self._text_sources.setdefault(source, run["run_id"])
+
+    def _is_result(self, cell: _Cell, run: Mapping[Hashable, Any]) -> bool:
+        """Whether a run made what this cell would be made of, at no looser level."""
+        if _is_looser(run["safety"], cell.request.level):
+            return False
+        if run["fingerprint"]:
+            return bool(run["fingerprint"] == cell.sha256)
+        return self._equals_old_run(cell, run["run_id"])
+
+    def _offer(self, run: Mapping[Hashable, Any], named: _Cell | None, weights: _Weights) -> None:
+        """Let a run that its own cell has no use for serve an equal one that has no result."""
+        for cell in self._by_sha256.get(run["fingerprint"] or "", ()):
+            is_free = not cell.row.run_id and cell.row.item.key not in self._interrupted
+            if is_free and self._is_result(cell, run):
+                self._take_in(cell, run, weights)
+                return
+        if named is not None and not named.row.run_id:
+            self._note_stale(named, run)
 
     def _recorded(self) -> list[dict[Hashable, Any]]:
-        """All runs of this batch, oldest first, from the index beside the recordings."""
+        """All runs of this batch, oldest first, from the index beside the recordings.
+
+        Before there were fingerprints, a batch was named after its plan and a hash of its grid.
+        """
         runs = self.engine.recordings.runs()
         label = f"labels.{LABEL}"
         if label not in runs:
             return []
-        ours = runs.loc[runs["batch"] == self.plan.batch]
+        batch = runs["batch"].fillna("")
+        older = batch.str.fullmatch(rf"{re.escape(self.plan.name)}-[0-9a-f]{{8}}")
+        ours = runs.loc[(batch == self.plan.batch) | (older & runs["fingerprint"].isna())]
         ours = ours.loc[~ours["relation"].isin(["regenerated", "replayed"])]
         return ours.astype(object).where(ours.notna(), None).to_dict("records")
 
@@ -369,17 +395,19 @@ class Batch:
             return False
         return not cell.fingerprint.differences(recorded)
 
-    def _note_stale(self, cell: _Cell, run_id: str) -> None:
+    def _note_stale(self, cell: _Cell, run: Mapping[Hashable, Any]) -> None:
+        if _is_looser(run["safety"], cell.request.level):
+            cell.row.stale = "the safety level"
+            return
         try:
-            differences = cell.fingerprint.differences(self.engine.recorded_fingerprint(run_id))
+            recorded = self.engine.recorded_fingerprint(run["run_id"])
+            differences = cell.fingerprint.differences(recorded)
         except (UsageError, RecorderError):
             differences = {}
         names = [name for parts in differences.values() for name in parts]
         cell.row.stale = ", ".join(dict.fromkeys(names)) or "what it was made of"
 
-    def _take_in(
-        self, cell: _Cell, run: Mapping[Hashable, Any], weights: _Weights, *, unverified: bool
-    ) -> None:
+    def _take_in(self, cell: _Cell, run: Mapping[Hashable, Any], weights: _Weights) -> None:
         row = cell.row
         run_id = str(run["run_id"])
         if run["state"] == "running":
@@ -399,13 +427,13 @@ class Batch:
         row.outcome = str(run["state"])
         row.earlier = True
         row.stale = ""
-        row.unverified = unverified or match == "unverified"
+        row.unverified = match == "unverified" or not run["fingerprint"]
 
     def _grouped(self) -> dict[str, _Group]:
         """The cells without a result, by the interception that they share."""
         groups: dict[str, _Group] = {}
         for cell in self._cells:
-            source = self._text_sources.get(cell.text_sha256, "")
+            source = self._text_sources.get((cell.text_sha256, cell.request.level), "")
             group = groups.setdefault(cell.text_sha256, _Group(source=source))
             if not cell.row.earlier:
                 group.waiting.append(cell)
@@ -530,10 +558,9 @@ class _Weights:
         return str(match.value)
 
 
-def _is_named_alike(cell: _Cell, run: Mapping[Hashable, Any]) -> bool:
-    """Whether a run stands under this cell's names: an equal copy of a pipeline is a cell too."""
-    item = cell.row.item
-    return (item.pipeline, item.output) == (run["pipeline"], run["output"])
+def _is_looser(level: str, than: Level) -> bool:
+    """Whether a recorded level is looser than this one; one that nobody knows is."""
+    return level not in LEVELS or LEVELS.index(level) > LEVELS.index(than)
 
 
 def _has_texts(summary: RunSummary) -> bool:

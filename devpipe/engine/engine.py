@@ -24,6 +24,7 @@ from devpipe.engine.fingerprint import (
     Digests,
     Fingerprint,
     Match,
+    asked_others,
     chains_of,
     digests_of,
     fingerprint_of,
@@ -301,8 +302,11 @@ class Engine:
 
     def match_weights(self, request: RunRequest, run_id: str, today: Digests) -> Match:
         """Whether a recorded run met the weights that a request would meet today."""
+        summary = self._stored.find(run_id).summary
+        if asked_others(summary, self.settings.models):
+            return Match.STALE
         asked = models_asked(request, self.settings.models)
-        return match_digests(asked, digests_of(self._stored.find(run_id).summary), today)
+        return match_digests(asked, digests_of(summary), today)
 
     def digests(self, requests: Iterable[RunRequest]) -> Digests:
         """The weights that these requests would meet now, by backend and model.

@@ -15,6 +15,7 @@ from typing import Any
 
 from devpipe.config.chains import Chain
 from devpipe.config.models import InterceptionPipeline
+from devpipe.engine.lineage import own_wording
 from devpipe.record.summary import RunSummary
 from devpipe.stages.request import RunRequest
 from devpipe.values import STAGES, Stage, Task, canonical_sha256
@@ -74,10 +75,6 @@ class Fingerprint:
                 found[stage] = tuple(names)
         return found
 
-    def first_difference(self, other: Fingerprint) -> Stage | None:
-        """The first stage whose result would be made of something else."""
-        return next(iter(self.differences(other)), None)
-
     def without_models(self) -> Fingerprint:
         """The same, whoever would be asked: for a derived run, which reads what was recorded."""
         parts = {
@@ -109,7 +106,7 @@ def fingerprint_of(request: RunRequest, chains: Mapping[Task, str] | None) -> Fi
         {
             "input": {
                 "version": STAGE_VERSIONS["input"],
-                "texts": dict(request.texts),
+                "texts": dict(request.texts) or UNKNOWN,  # of an open run they come step by step
                 "instruction": request.instruction,
                 "translate": pipeline.translate,
                 "correct": pipeline.correct,
@@ -121,7 +118,7 @@ def fingerprint_of(request: RunRequest, chains: Mapping[Task, str] | None) -> Fi
                 "pipeline": pipeline.rewriting_sha256,
                 "text_seed": request.text_seed if pipeline.steps else 0,
                 "models": _rewriters(chains, pipeline),
-                "edited": dict(request.edited),
+                "edited": dict(request.edited) or _inherited_wording(request),
             },
             "pre_output": {
                 "version": STAGE_VERSIONS["pre_output"],
@@ -154,6 +151,14 @@ def recorded_chains(summary: RunSummary) -> Mapping[Task, str] | None:
     if started is None or not started.models:
         return None
     return {"judge": "", **{task: started.models.get(task, "") for task in _TASKS}}
+
+
+def _inherited_wording(request: RunRequest) -> dict[str, str]:
+    """The person's own wording that comes with the texts taken over from the source."""
+    source = request.source
+    if source is None or STAGES.index(request.first_stage) < 2:
+        return {}
+    return own_wording(source)
 
 
 def _readies(pipeline: InterceptionPipeline) -> bool:
@@ -201,6 +206,23 @@ def digests_of(summary: RunSummary) -> dict[tuple[str, str], str]:
         for attempt in summary.attempts.values()
         if attempt.finished is not None and attempt.finished.outcome == "completed"
     }
+
+
+def asked_others(summary: RunSummary, chains: Mapping[Task, str]) -> bool:
+    """Whether a text of a recorded run was written by one whom these chains do not name.
+
+    So it is where a run was resumed by hand while another model was set.
+    """
+    for attempt in summary.attempts.values():
+        started = attempt.started
+        if started.task == "media" or started.task == "judge" or attempt.finished is None:
+            continue
+        candidates = Chain.read(chains[started.task]).candidates
+        named = {(one.backend, one.model) for one in candidates}
+        written = attempt.finished.outcome == "completed"
+        if written and (started.backend, started.model) not in named:
+            return True
+    return False
 
 
 def match_digests(asked: Iterable[tuple[str, str]], recorded: Digests, today: Digests) -> Match:

@@ -93,3 +93,11 @@ def with_known_job(request: MediaRequest, seed: int, own: RunSummary) -> MediaRe
     if request_id is None:
         return request
     return replace(request, request_id=request_id, sent_before=True)
+
+
+def own_wording(summary: RunSummary) -> dict[str, str]:
+    """The texts that a person put in Stage 2's place and that stand there at the end, by part."""
+    last = {text.part: text for text in summary.stages["interception"].written if text.final}
+    return {
+        part: text.text for part, text in last.items() if text.step == "edit" and text.by == "user"
+    }

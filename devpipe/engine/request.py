@@ -22,10 +22,11 @@ from devpipe.engine.fingerprint import (
     fingerprint_of,
     recorded_chains,
 )
+from devpipe.engine.lineage import own_wording
 from devpipe.errors import Parked, UnknownName, UsageError
 from devpipe.record.events import RunStarted
 from devpipe.record.reader import Recording, Recordings
-from devpipe.record.summary import RunSummary
+from devpipe.record.summary import Attempt, RunSummary
 from devpipe.stages.request import RunRequest
 from devpipe.text.clean import clean
 from devpipe.values import LEVELS, STAGES, Level, Stage, draw_seed
@@ -288,7 +289,7 @@ class RequestBuilder:
         request = self.replayed(source)
         summary = source.summary
         for attempt in summary.attempts.values():
-            if attempt.started.paid and attempt.finished is None:
+            if attempt.started.paid and _would_be_repeated(attempt, summary):
                 raise Parked(
                     f"Run {source.id} died while a paid request was under way: it may have been"
                     " charged.",
@@ -394,7 +395,7 @@ def _kept_options(
         "labels": recorded.labels,
         "batch": recorded.batch,
     }
-    if configs.pipeline.name == recorded.pipeline.name:
+    if configs.pipeline.user_instruction:
         kept["instruction"] = recorded.instruction
     parameters = RunArguments.read({"parameters": given.get("parameters")}).parameters
     if configs.output.name == recorded.output.name:
@@ -493,13 +494,11 @@ def _require_texts(recorded: RunRequest, source: Recording) -> None:
         raise UsageError(f"Run {source.id} ended before it had a text.", hint="Start another one.")
 
 
-def own_wording(summary: RunSummary) -> dict[str, str]:
-    """The texts a person put in Stage 2's place, by part."""
-    return {
-        text.part: text.text
-        for text in summary.stages["interception"].written
-        if text.step == "edit" and text.by == "user"
-    }
+def _would_be_repeated(attempt: Attempt, summary: RunSummary) -> bool:
+    """Whether a resumed run would ask again for what may have been done, and charged, already."""
+    if summary.stages[attempt.started.stage].outcome == "completed":
+        return False
+    return attempt.finished is None or attempt.finished.outcome in ("failed", "cancelled")
 
 
 def _parent_needed(source: Recording, recordings: Recordings) -> RunSummary | None:

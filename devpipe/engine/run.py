@@ -335,10 +335,15 @@ class OpenRun(Run):
             raise UsageError(
                 f"A step of run {self.id} is under way.", hint="Await it before the next one."
             )
+        if self._state is RunState.STOPPING:
+            raise UsageError(
+                f"Run {self.id} is being stopped.", hint="Open another one: `engine.open(...)`."
+            )
 
         async def step() -> None:
-            if self._closing is not None:  # stopped before this step began
-                await asyncio.wait({self._closing})
+            if self._state is not RunState.ACTING:  # stopped before this step began
+                if self._closing is not None:
+                    await asyncio.wait({self._closing})
                 raise asyncio.CancelledError
             if not self._session.opened:
                 await self._session.open()

@@ -1,3 +1,1 @@
-"""What are the four acts? Each takes values, asks backends through its context, returns values;
-events tell the rest.
-"""
+"""What are the four acts? Each takes values, asks by its services, returns values; events tell."""

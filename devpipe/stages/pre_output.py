@@ -44,7 +44,12 @@ async def run(
     missing = services.media.missing
     if missing is not None:
         raise missing
-    fitted = before.texts or fit(texts, request.media_pipeline.texts, original)
+    fitted = fit(texts, request.media_pipeline.texts, original)
+    if before.texts is not None:  # a recording keeps of these only what Stage 3 changed
+        fitted = Texts(
+            {**fitted.by_part, **before.texts.by_part},
+            {**fitted.languages, **before.texts.languages},
+        )
     if before.texts is None and _needs_translation(request, services, fitted):
         sha256 = canonical_sha256(dict(fitted.by_part))
         verdict = await services.safety.verdict(
