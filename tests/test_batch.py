@@ -613,6 +613,20 @@ async def test_a_paid_request_whose_fate_is_unknown_is_never_sent_again(
     )
 
 
+async def test_an_interrupted_run_takes_its_price_once(scripted: Callable[..., Engine]) -> None:
+    """What it spends is counted when it goes on: a budget of one picture makes one picture."""
+    plan = {"name": "one", "prompts": ["a cat"], "pipelines": ["dada"]}
+    made = await scripted(media=ScriptedBackend([small_media()])).batch(plan)
+    folder = scripted().recordings.find(made.rows[0].run_id).folder
+    events = folder / "events.jsonl"
+    lines = events.read_bytes().splitlines(keepends=True)
+    kept = next(n for n, line in enumerate(lines) if b'"stage":"interception"' in line)
+    events.write_bytes(b"".join(lines[:kept]))
+    media = Paid([paid_media(1.0)])
+    report = await priced(scripted(media=media), 1.0).batch(plan, budget_usd=1)
+    assert report.complete and report.spent_usd == 1.0 and len(media.requests) == 1
+
+
 async def test_a_fault_in_one_cell_leaves_the_others_theirs(
     scripted: Callable[..., Engine],
 ) -> None:

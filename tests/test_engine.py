@@ -7,8 +7,9 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engines import engine_in, settings_in, small_media, small_picture
@@ -1141,3 +1142,57 @@ async def test_a_stopped_run_lets_no_other_step_in(tmp_path: Path) -> None:
     assert len(slow.requests) == 1 and run.outcome == "cancelled"
     assert run.recording.verify() == []
     await asyncio.to_thread(engine.close)
+
+
+EVERYTHING_WRONG: dict[str, Any] = {
+    "seed": True,
+    "labels": [1],
+    "safety": "bogus",
+    "parameters": {"width": -1},
+    "nonsense": 1,
+}
+
+
+def test_every_fault_of_a_call_is_named_at_once(engine: Engine) -> None:
+    """Whatever is wrong beside it: types, names, values, in one error of one line each."""
+    with pytest.raises(UsageError) as caught:
+        engine.start(PROMPT, pipeline="dada", **EVERYTHING_WRONG)
+    for said in ("seed", "labels", "'bogus'", "width", "'nonsense'"):
+        assert said in str(caught.value), said
+    with pytest.raises(UsageError) as caught:
+        engine.start(PROMPT, pipeline="nada", output=["nope", "sketch", "nay"], **EVERYTHING_WRONG)
+    for said in ("'nada'", "'nope'", "'nay'", "seed", "labels", "'bogus'"):
+        assert said in str(caught.value), said
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda engine: engine.start("x", output=3),
+        lambda engine: engine.start("x", output={"sketch": 1}),
+        lambda engine: engine.start({1: "x"}),
+        lambda engine: engine.start("x", parameters=3),
+    ],
+)
+def test_what_is_of_another_kind_is_said_in_one_line(
+    engine: Engine, call: Callable[[Engine], object]
+) -> None:
+    """No traceback of Python's own."""
+    with pytest.raises(UsageError) as caught:
+        call(engine)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_step_that_gets_no_text_says_so(engine: Engine) -> None:
+    """And leaves the run open."""
+    run = engine.open(**SMALL)
+    for wrong in (None, 3, {}):
+        with pytest.raises(UsageError):
+            await run.input(wrong)  # type: ignore[arg-type]
+    await run.input(PROMPT)
+    for wrong in (3, [1], b"x"):
+        with pytest.raises(UsageError):
+            await run.check(wrong)  # type: ignore[arg-type]
+    await run.check()
+    assert run.outcome is None
+    await run.close()

@@ -125,16 +125,16 @@ class RunArguments(BaseModel):
     parameters: Annotated[dict[str, Any], _as_fault(_table("parameters"))] = {}
 
     @classmethod
-    def read(cls, options: Mapping[str, Any]) -> Self:
-        """The arguments of a call. Raises UsageError with everything that is wrong in them."""
+    def read(cls, options: Mapping[str, Any], faults: Faults) -> Self:
+        """The arguments of a call, without those that are wrong: these go to the faults."""
+        given = dict(options)
         try:
-            return cls.model_validate(dict(options))
+            return cls.model_validate(given)
         except ValidationError as error:
-            faults = Faults()
             for detail in error.errors():
                 faults.add(_usage_error(detail))
-            faults.raise_any()
-            raise
+                given.pop(str(detail["loc"][0]), None)
+            return cls.model_validate(given)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -174,10 +174,14 @@ class Faults:
             return None
 
     def raise_any(self) -> None:
-        """Raise what was found: one fault as it is, several as one UsageError that names all."""
-        if len(self._found) == 1:
-            raise self._found[0]
+        """Raise what was found, if anything was."""
         if self._found:
-            lines = "".join(f"\n  {fault}" for fault in self._found)
-            hint = "\nMend them all, then try again."
-            raise UsageError(f"{len(self._found)} things are wrong:{lines}", hint=hint)
+            raise self.error()
+
+    def error(self) -> UsageError:
+        """One fault as it is, several as one UsageError that names all."""
+        if len(self._found) == 1:
+            return self._found[0]
+        lines = "".join(f"\n  {fault}" for fault in self._found)
+        hint = "\nMend them all, then try again."
+        return UsageError(f"{len(self._found)} things are wrong:{lines}", hint=hint)

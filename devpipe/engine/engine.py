@@ -155,15 +155,9 @@ class Engine:
 
         Raises UsageError (ConfigError, UnknownName) with all that is wrong, before anything starts.
         """
-        names = [output] if isinstance(output, str) else list(output)
         if prompt is None:
             raise UsageError("There is no prompt.", hint="Give a text.")
-        if not names:
-            raise UsageError(
-                "There is no output.", hint="Name at least one: `devpipe list outputs`."
-            )
-        requests = [self._requests.request(prompt, pipeline, name, options) for name in names]
-        first, *others = requests
+        first, *others = self._requests.requests(prompt, pipeline, output, options)
         session, leader = self._new_run(first)
         leader.launch(session.open, session.run_to_end)
         if isinstance(output, str):

@@ -71,12 +71,32 @@ class RequestBuilder:
         Raises UsageError (ConfigError, UnknownName) with everything that is wrong.
         """
         faults = Faults()
-        arguments = faults.attempt(RunArguments.read, options)
+        arguments = RunArguments.read(options, faults)
         configs = self._configs(pipeline, output, faults)
-        if arguments is None or configs is None:
-            faults.raise_any()
-            raise AssertionError("one of them was wrong")
+        if configs is None:
+            faults.attempt(self.level, arguments.safety)
+            raise faults.error()
         return self._request(prompt, configs, arguments, faults)
+
+    def requests(
+        self, prompt: Prompt, pipeline: str, output: object, options: Mapping[str, Any]
+    ) -> list[RunRequest]:
+        """One request for each output. Raises UsageError with what is wrong with any of them."""
+        names = [output] if isinstance(output, str) else output
+        if not isinstance(names, list | tuple):
+            kind = type(output).__name__
+            raise UsageError(
+                f"output is {str(output)[:40]!r}, a {kind}.",
+                hint="Give a name, or a list of names.",
+            )
+        if not names:
+            raise UsageError(
+                "There is no output.", hint="Name at least one: `devpipe list outputs`."
+            )
+        faults = Faults()
+        found = [faults.attempt(self.request, prompt, pipeline, name, options) for name in names]
+        faults.raise_any()
+        return [request for request in found if request is not None]
 
     def _configs(self, pipeline: object, output: object, faults: Faults) -> Configs | None:
         """Today's files of these names; None where something is wrong with them."""
@@ -167,19 +187,16 @@ class RequestBuilder:
         faults = Faults()
         configs, notes = self._derived_configs(source, recorded, given, today, faults)
         if configs is None:
-            faults.raise_any()
-            raise AssertionError("one of them was wrong")
+            faults.attempt(self.level, given.get("safety"))
+            raise faults.error()
         prompt = given.pop("prompt", None)
         if prompt is None:
             _require_texts(recorded, source)
             taken = configs.media_pipeline.texts
             prompt = {name: text for name, text in recorded.texts.items() if name in taken}
-        options = _kept_options(recorded, configs, given)
+        options = _kept_options(recorded, configs, given, faults)
         options.setdefault("safety", self._stricter(_started(source).safety))
-        arguments = faults.attempt(RunArguments.read, options)
-        if arguments is None:
-            faults.raise_any()
-            raise AssertionError("one of them was wrong")
+        arguments = RunArguments.read(options, faults)
         request = self._request(prompt, configs, arguments, faults)
         return self._derived(request, source, recorded, wording, today=today, notes=notes)
 
@@ -384,7 +401,7 @@ def _changed_since(file: str) -> str:
 
 
 def _kept_options(
-    recorded: RunRequest, configs: Configs, given: Mapping[str, Any]
+    recorded: RunRequest, configs: Configs, given: Mapping[str, Any], faults: Faults
 ) -> dict[str, Any]:
     """What a new request takes over from a recorded one, and what is given instead.
 
@@ -397,7 +414,7 @@ def _kept_options(
     }
     if configs.pipeline.user_instruction:
         kept["instruction"] = recorded.instruction
-    parameters = RunArguments.read({"parameters": given.get("parameters")}).parameters
+    parameters = RunArguments.read({"parameters": given.get("parameters")}, faults).parameters
     if configs.output.name == recorded.output.name:
         parameters = {**recorded.asked, **parameters}
     taken = {*configs.needed_images, *configs.optional_images}
@@ -425,8 +442,8 @@ def texts_of(
     """
     if prompt is None:
         return {}
-    texts: dict[str, Any] = dict(prompt) if isinstance(prompt, Mapping) else {"prompt": prompt}
-    for name in texts:
+    texts: dict[Any, Any] = dict(prompt) if isinstance(prompt, Mapping) else {"prompt": prompt}
+    for name in map(str, texts):
         if name not in media_pipeline.texts:
             raise UnknownName(f"text of {media_pipeline.name}", name, media_pipeline.texts)
     if "prompt" not in texts and not partly:

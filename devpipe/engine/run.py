@@ -22,6 +22,7 @@ from devpipe.record.events import ArtifactWritten, Problem, Recorded, VerdictGiv
 from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary
 from devpipe.stages.services import Refused
+from devpipe.text.clean import clean
 from devpipe.values import Outcome, seed_in_range
 
 
@@ -294,6 +295,8 @@ class OpenRun(Run):
     async def input(self, prompt: str | Mapping[str, str]) -> OpenRun:
         """Stage 1 on this text, or on several by their input names."""
         texts = texts_of(prompt, self._session.request.media_pipeline)
+        if not texts:
+            raise UsageError("There is no prompt.", hint="Give a text.")
         return await self._act(lambda: self._session.input(texts))
 
     async def intercept(self) -> OpenRun:
@@ -363,6 +366,6 @@ def _worded(text: str | Mapping[str, str] | None) -> dict[str, str]:
     """The person's own wording by part."""
     if text is None:
         return {}
-    if isinstance(text, str):
-        return {"prompt": text}
-    return dict(text)
+    if isinstance(text, Mapping):
+        return {str(part): clean(words, what=f"text {part}") for part, words in text.items()}
+    return {"prompt": clean(text, what="text")}
