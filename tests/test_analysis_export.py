@@ -152,6 +152,6 @@ def test_what_cannot_be_written_says_what_to_do(
     for name, suffix in (("openpyxl.cell.cell", "xlsx"), ("pyarrow", "parquet")):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, name, None)
-            with pytest.raises(UsageError, match=r"pip install 'devpipe\[export\]'"):
+            with pytest.raises(UsageError, match=r'pip install "devpipe-lab\[export\]"'):
                 export(tables, tmp_path / f"runs.{suffix}")
     assert [entry.name for entry in tmp_path.iterdir()] == ["recordings"]

@@ -81,12 +81,14 @@ async def test_a_judge_that_is_down_is_told_apart(tmp_path: Path) -> None:
 async def test_no_more_texts_are_asked_at_once_than_said(tmp_path: Path) -> None:
     """A local model is not asked for a thousand answers at a time."""
     under_way, most = 0, 0
+    three = asyncio.Barrier(3)
 
     async def counted(_: object) -> str:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            await three.wait()
         under_way -= 1
         return "SAFE"
 

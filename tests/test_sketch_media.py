@@ -276,7 +276,7 @@ def test_every_frame_is_told() -> None:
 
 def test_mp4_without_pyav_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(Unavailable, match=r"pip install devpipe\[video\]"):
+    with pytest.raises(Unavailable, match=r'pip install "devpipe-lab\[video\]"'):
         rolled(CIRCLE, "mp4")
 
 
