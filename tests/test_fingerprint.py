@@ -482,3 +482,19 @@ async def test_a_second_text_is_kept_where_stage_3_changed_only_one(workshop: Wo
     again = await engine.regenerate(run.id, seed=2)
     sent = [one.summary.media_attempts[-1].started.request["texts"] for one in (run, again)]
     assert again.outcome == "completed" and sent[0] == sent[1] and len(sent[1]) == 2
+
+
+async def test_a_person_is_answered_in_their_language_also_in_a_derived_run(
+    workshop: Workshop,
+) -> None:
+    """Stage 1 translated what they wrote; a refusal is still said in the words they speak."""
+    workshop.edit(workshop.pipeline, lambda config: config.update(translate=True))
+    engine = workshop.engine(models={"translate": "near/x"}, near=Written("A house by the lake."))
+    german = "Das alte Haus steht am Ufer des Sees und wartet auf den Regen."
+    run = await engine.run(german, pipeline="meins", seed=1, text_seed=1, **SMALL)
+    assert run.texts["input"] == {"prompt": "A house by the lake."}
+    again = await engine.regenerate(run.id, text="ein Hakenkreuz auf einer Fahne")
+    blocked = workshop.engine()
+    alone = await blocked.run("Das ist ein Hakenkreuz auf einer Fahne.", **SMALL)
+    assert again.outcome == alone.outcome == "blocked"
+    assert again.verdicts[-1].reason == alone.verdicts[-1].reason

@@ -64,9 +64,9 @@ def _not_inherited(request: RunRequest) -> Remaining:
 
 def _before(source: RunSummary) -> Before:
     """Stage 3 of another run: its texts as fitted, its verdict with the run it was given in."""
-    told = source.stages["pre_output"]
-    texts = Texts(told.texts, told.languages) if told.texts else None
-    return Before(texts, _from_source(told.verdict, source))
+    recorded = source.stages["pre_output"]
+    texts = Texts(recorded.texts, recorded.languages) if recorded.texts else None
+    return Before(texts, _from_source(recorded.verdict, source))
 
 
 def _from_source(verdict: VerdictGiven | None, source: RunSummary) -> VerdictGiven | None:

@@ -344,9 +344,11 @@ class OpenRun(Run):
             )
 
         async def step() -> None:
-            if self._state is not RunState.ACTING:  # stopped before this step began
-                if self._closing is not None:
-                    await asyncio.wait({self._closing})
+            # Stopped before this step began: by a thread that came first, or while it waited.
+            if self._closing is not None:
+                await asyncio.wait({self._closing})
+                raise asyncio.CancelledError
+            if self._state is RunState.STOPPING:
                 raise asyncio.CancelledError
             if not self._session.opened:
                 await self._session.open()

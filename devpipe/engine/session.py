@@ -280,8 +280,9 @@ class RunSession:
         if plan.blocked:
             await self.finish("blocked")
             return
-        self._take_up()
-        if not await self._inherit(plan):
+        spoken = await self._spoken()
+        self._take_up(spoken)
+        if not await self._inherit(plan, spoken):
             return
         for stage in plan.acts:
             if not await self._act(stage, plan):
@@ -308,26 +309,34 @@ class RunSession:
             return plan
         return plan.from_the_start()
 
-    async def _verdict_still_holds(self, told: StageSummary) -> bool:
+    async def _verdict_still_holds(self, recorded: StageSummary) -> bool:
         """Whether Stage 1's verdict is valid under today's level, rules and judge.
 
         No text model sees texts that were checked at a looser level or by older lists.
         """
         for instruction in dict.fromkeys(("", self.request.instruction)):
-            sha256 = canonical_sha256(input_stage.checked(told.texts, instruction))
-            if await self.services.safety.verdict_still_holds(told.verdict, sha256):
+            sha256 = canonical_sha256(input_stage.checked(recorded.texts, instruction))
+            if await self.services.safety.verdict_still_holds(recorded.verdict, sha256):
                 return True
         return False
 
-    def _take_up(self) -> None:
+    async def _spoken(self) -> str:
+        """The person's language, where Stage 1 may have translated what they wrote."""
+        texts = self.request.texts
+        if not self.request.pipeline.translate or not texts:
+            return ""
+        languages = await input_stage.languages_of(texts)
+        return next(iter(languages.values()))
+
+    def _take_up(self, spoken: str) -> None:
         """The texts that this recording holds already."""
-        told_input = self.summary.stages["input"]
-        told_interception = self.summary.stages["interception"]
-        if told_input.outcome == "completed":
-            self.original = Texts(told_input.texts, told_input.languages)
+        recorded_input = self.summary.stages["input"]
+        recorded_interception = self.summary.stages["interception"]
+        if recorded_input.outcome == "completed":
+            self.original = Texts(recorded_input.texts, recorded_input.languages, spoken)
             self.texts = self.original
-        if told_interception.outcome == "completed":
-            self.texts = Texts(told_interception.texts, told_interception.languages)
+        if recorded_interception.outcome == "completed":
+            self.texts = Texts(recorded_interception.texts, recorded_interception.languages, spoken)
 
     async def _act(self, stage: Stage, plan: Remaining) -> bool:
         """One stage of the whole way. False: the run is over."""
@@ -344,41 +353,41 @@ class RunSession:
         await self.generate()
         return True
 
-    async def _inherit(self, plan: Remaining) -> bool:
+    async def _inherit(self, plan: Remaining, spoken: str) -> bool:
         """Take texts and verdicts over into this recording. False: the source was blocked there."""
         source = self.request.source
         if source is None or source.started is None or not plan.inherited:
             return True
         for stage in plan.inherited:
-            told = source.stages[stage]
-            await self._inherit_stage(stage, told, source.started.run_id)
-            self.texts = Texts(told.texts, told.languages)
+            recorded = source.stages[stage]
+            await self._inherit_stage(stage, recorded, source.started.run_id)
+            self.texts = Texts(recorded.texts, recorded.languages, spoken)
             if stage == "interception" and _edits_again(self.request):
-                texts = _final_texts(told, before_edit=True).values()
-                self.texts = Texts(
-                    {one.part: one.text for one in texts}, {one.part: one.language for one in texts}
-                )
+                texts = _final_texts(recorded, before_edit=True).values()
+                by_part = {one.part: one.text for one in texts}
+                languages = {one.part: one.language for one in texts}
+                self.texts = Texts(by_part, languages, spoken)
             self.original = self.original or self.texts
-            if told.outcome == "blocked":
+            if recorded.outcome == "blocked":
                 await self.finish("blocked")
                 return False
         await self.journal.commit()
         return True
 
-    async def _inherit_stage(self, stage: Stage, told: StageSummary, run_id: str) -> None:
+    async def _inherit_stage(self, stage: Stage, recorded: StageSummary, run_id: str) -> None:
         self.journal.add(StageReused(stage=stage, run_id=run_id))
         rewrites = stage == "interception" and _edits_again(self.request)
-        for written in _final_texts(told, before_edit=rewrites).values():
+        for written in _final_texts(recorded, before_edit=rewrites).values():
             kept = {"text", "part", "stage", "language", "by", "step"}
             again = TextWritten.model_validate(written.model_dump(include=kept))
             self.journal.add(await final_text(self.journal, again))
-        if told.verdict is not None and not rewrites:
-            source = told.verdict.source or run_id
-            self.journal.add(told.verdict.model_copy(update={"source": source}))
+        if recorded.verdict is not None and not rewrites:
+            source = recorded.verdict.source or run_id
+            self.journal.add(recorded.verdict.model_copy(update={"source": source}))
         finished = {
             "stage": stage,
-            "outcome": told.outcome or "completed",
-            "reason": told.reason,
+            "outcome": recorded.outcome or "completed",
+            "reason": recorded.reason,
         }
         self.journal.add(StageFinished.model_validate(finished))
 
@@ -415,11 +424,11 @@ def _edits_again(request: RunRequest) -> bool:
     return request.relation == "replayed" and bool(request.edited)
 
 
-def _final_texts(told: StageSummary, *, before_edit: bool) -> dict[str, TextWritten]:
+def _final_texts(recorded: StageSummary, *, before_edit: bool) -> dict[str, TextWritten]:
     """The resulting texts of a stage by part; those from before the person's edit, if asked for."""
     return {
         text.part: text
-        for text in told.written
+        for text in recorded.written
         if text.final and not (before_edit and text.step == "edit")
     }
 

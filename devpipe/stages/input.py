@@ -19,9 +19,7 @@ async def run(
     request: RunRequest, services: Services, texts: Mapping[str, str]
 ) -> tuple[Texts, VerdictGiven]:
     """The texts as they go on, and the verdict on them and on the person's own instruction."""
-    if not is_loaded():
-        await asyncio.to_thread(load)
-    languages = {part: detect(text) for part, text in texts.items()}
+    languages = await languages_of(texts)
     taken = Texts(dict(texts), languages, spoken=next(iter(languages.values())))
     verdict = await _verdict(services, checked(texts, request.instruction), taken)
     pipeline = request.pipeline
@@ -42,6 +40,13 @@ async def run(
         services.journal.add(await final_text(services.journal, written))
     services.journal.add(verdict)
     return taken, verdict
+
+
+async def languages_of(texts: Mapping[str, str]) -> dict[str, str]:
+    """The language of each text as it was written."""
+    if not is_loaded():
+        await asyncio.to_thread(load)
+    return {part: detect(text) for part, text in texts.items()}
 
 
 def checked(texts: Mapping[str, str], instruction: str) -> dict[str, str]:
