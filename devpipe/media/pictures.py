@@ -57,6 +57,13 @@ def decode(
     return _pixels(image, what=what, error=error)
 
 
+def decode_first(
+    data: bytes, *, what: str = "picture", error: type[DevpipeError] = UsageError
+) -> Image.Image:
+    """The pixels of a picture, of an animated one those of its first frame; else as `decode`."""
+    return _pixels(_open(data, what=what, error=error), what=what, error=error)
+
+
 def _open(data: bytes, *, what: str, error: type[DevpipeError]) -> Image.Image:
     width, height = size_of(data)
     if not width or not height:
