@@ -12,6 +12,7 @@ from devpipe.engine.engine import Engine
 from devpipe.record.reader import Recording, Recordings
 from devpipe.text.messages import message, page_language
 from devpipe.widgets.follow import guarded
+from devpipe.widgets.page_guard import GUARDED
 from devpipe.widgets.run_panel import RunPanel
 
 COUNT = 200
@@ -21,7 +22,7 @@ class RecordingsBrowser:
     """A list of the latest runs; the chosen one is shown below it."""
 
     def __init__(self, engine: Engine, *, language: str = "") -> None:
-        self.recordings = Recordings(engine.settings.recordings)
+        self.recordings: Recordings = engine.recordings  # in a shared page the visitor's own
         self.panel = RunPanel(language=language)
         self.list = ui.Select(
             options=options(self.recordings, COUNT),
@@ -30,8 +31,9 @@ class RecordingsBrowser:
             description=message("browser.runs", page_language(language)),
         )
         self.list.add_class("dp-runs")
-        self.list.observe(guarded(self._chosen, self.panel.alert), "value")
-        self.widget = ui.VBox([self.list, self.panel.widget]).add_class("dp-browser")
+        self.list.observe(guarded(self._chosen, self.panel.alert, language), "value")
+        self.widget = ui.VBox([self.list, self.panel.widget])
+        self.widget.add_class("dp-browser").add_class(GUARDED)
 
     def __repr__(self) -> str:
         return f"RecordingsBrowser({len(self.list.options)} runs)"
