@@ -82,6 +82,7 @@ class Engine:
         ]
         self._catalogue: tuple[object, Catalogue] | None = None
         self._unfinished: dict[str, Run] = {}
+        self._own: set[str] = set()  # the ids of all runs that began here
         atexit.register(_close_at_exit, weakref.ref(self))
 
     def __repr__(self) -> str:
@@ -104,10 +105,12 @@ class Engine:
     def recordings(self) -> Tables:
         """All recordings of the workspace: `.find(run_id)`, and pandas tables `.runs()`,
         `.stages()`, `.events()`, ...
-        """
-        from devpipe.analysis.tables import Tables
 
-        return Tables(self.settings.recordings)
+        In a page that others visit, too (Voila), only those of this engine's own runs.
+        """
+        from devpipe.analysis.tables import recordings_for
+
+        return recordings_for(self.settings.recordings, self._own, self.settings.environment)
 
     @property
     def _stored(self) -> Recordings:
@@ -401,6 +404,7 @@ class Engine:
     def _known(self, run: AnyRun) -> AnyRun:
         """Remember a run until it ends, so that closing the engine ends it."""
         self._unfinished[run.id] = run
+        self._own.add(run.id)
         run.when_ended(lambda: self._unfinished.pop(run.id, None))
         return run
 
