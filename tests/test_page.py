@@ -196,7 +196,7 @@ def test_an_output_that_cannot_run_is_marked_when_the_page_opens(
     studio.ready = True
     click(dash, "run")
     assert dash.run and dash.run.outcome == "completed" and len(writer.requests) == 1
-    assert labels(dash)["poster"] == "Skizze" or "nicht bereit" not in labels(dash)["poster"]
+    assert "nicht bereit" not in labels(dash)["poster"]
 
 
 def test_a_server_that_went_away_meanwhile_costs_nothing(start: Callable[..., Engine]) -> None:
@@ -249,6 +249,18 @@ def test_showing_the_dashboard_looks_around(start: Callable[..., Engine], home: 
     dash._repr_mimebundle_()
     until(dash.form.output, "options", lambda shown: "nicht bereit" in str(shown))
     assert studio.looked == 1 and labels(dash)["poster"].endswith("nicht bereit")
+
+
+def test_marking_outputs_is_nobodys_act(start: Callable[..., Engine]) -> None:
+    """What a person was just told stays in sight while labels change, and their choice, too."""
+    dash = german(start())
+    dash.form.output.value = "sketch_video"
+    dash.buttons["run"].click()
+    told = dash.panel.alert.value
+    assert "leer" in told
+    dash.form.mark_unready({"poster": ["away"], "sketch": ["gone"]})
+    assert dash.panel.alert.value == told and dash.form.output.value == "sketch_video"
+    assert set(dash.form._controls) == {"sketch", "sketch_video"}
 
 
 # What went wrong.
@@ -309,6 +321,20 @@ def test_an_interrupted_run_has_nothing_under_way(start: Callable[..., Engine]) 
         shown = "".join(card.value for card in panel.cards.values())
         assert "dp-is-running" not in shown and "<progress" not in shown
         assert "Unterbrochen" in panel.status.value
+
+
+def test_a_run_under_way_is_shown_with_the_time(start: Callable[..., Engine]) -> None:
+    """What a cell shows stays as it is: "running" alone would be said for ever."""
+    begun = threading.Event()
+
+    async def never(_: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    run = start(ScriptedBackend([never])).start("ein roter Kreis", output="poster")
+    assert begun.wait(30)
+    assert re.search(r"läuft \(um \d\d:\d\d:\d\d; noch einmal", run_html(run.summary, run.folder))
+    run.cancel()
 
 
 # Visitors.

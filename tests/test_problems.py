@@ -15,7 +15,7 @@ from devpipe.config import workspace
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.media.pictures import decode, encode_png
 from devpipe.offline.sketch import compose
-from devpipe.show.problems import PROBLEMS, said
+from devpipe.show.problems import PROBLEMS, page_problem
 from devpipe.testing import settings_for_tests
 from devpipe.text.clean import clean
 from devpipe.values import seed_in_range
@@ -38,7 +38,7 @@ def test_each_error_is_said_in_english_and_german_in_the_words_of_the_page(name:
     """Its example becomes its own sentence, whole, and nothing is left for an adult."""
     entry = KNOWN[name]
     for language in ("en", "de"):
-        problem = said(UsageError(entry["example"]), language)
+        problem = page_problem(UsageError(entry["example"]), language)
         (sentence,) = problem.sentences
         assert problem.details == "" and "{" not in sentence
         assert not any(words in sentence for words in SHELL), sentence
@@ -88,7 +88,7 @@ def test_the_sentences_meet_the_errors_as_they_are_raised_today(engine: Engine) 
     """Who rewords an error in the code hears of it here, not a child at a page."""
     for name, act in acts(engine).items():
         error = raised(act)
-        problem = said(error, "de")
+        problem = page_problem(error, "de")
         begin = KNOWN[name]["de"].partition("{")[0]
         assert problem.sentences[0].startswith(begin), f"{name}: {error}"
         assert problem.details == "", f"{name}: {error}"
@@ -99,10 +99,10 @@ def test_several_faults_are_said_each_for_itself(engine: Engine) -> None:
     both = raised(
         lambda: engine.request("", pipeline="dada", output="sketch", text_seed="x", seed=0)
     )
-    sentences = said(both, "de").sentences
-    assert len(sentences) == 3 and said(both, "de").details == ""
+    sentences = page_problem(both, "de").sentences
+    assert len(sentences) == 3 and page_problem(both, "de").details == ""
     one = raised(lambda: engine.request("", pipeline="dada", output="sketch", safety="everything"))
-    told = said(one, "de")
+    told = page_problem(one, "de")
     assert len(told.sentences) == 2 and "everything" in told.details
     assert "everything" not in " ".join(told.sentences)
 
@@ -117,8 +117,8 @@ def test_of_every_error_a_page_says_what_kind_of_thing_happened(
     """
     made = error.__new__(error)
     DevpipeError.__init__(made, "COMFYUI_URL is wrong.", hint="Run `devpipe check`.")
-    live = said(made, language)
-    kept = said(
+    live = page_problem(made, language)
+    kept = page_problem(
         DevpipeError("COMFYUI_URL is wrong.", hint="Run `devpipe check`."),
         language,
         kind=error.__name__,
@@ -139,12 +139,12 @@ def test_kinds_are_told_apart() -> None:
         "RecorderFull",
         "KeyError",
     )
-    told = [said(DevpipeError("x"), "de", kind=name).sentences for name in names]
+    told = [page_problem(DevpipeError("x"), "de", kind=name).sentences for name in names]
     assert len(set(told)) == len(names)
     assert "devpipe" in told[-1][0]
 
 
 def test_a_sentence_about_something_else_is_not_taken_for_a_control() -> None:
     """Only what the page has is named: another thing that is empty gets the general sentence."""
-    problem = said(UsageError("The judge's answer is empty."), "de")
+    problem = page_problem(UsageError("The judge's answer is empty."), "de")
     assert problem.details and "judge" not in problem.sentences[0]

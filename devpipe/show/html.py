@@ -11,6 +11,7 @@ import hashlib
 import html
 import os
 import re
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from devpipe.record.files import replacing
 from devpipe.record.reader import DERIVED, Recording
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.show.host import is_shared_page, served_folder
-from devpipe.show.problems import Said, said
+from devpipe.show.problems import PageProblem, page_problem
 from devpipe.text.messages import message
 
 Change = Literal["same", "gone", "new"]
@@ -73,7 +74,7 @@ def _title(summary: RunSummary, folder: Path, language: str) -> str:
     else:
         cost = f"{summary.cost_usd:.4f} USD"
     facts = [
-        message(f"page.state.{summary.outcome or _state(folder)}", language),
+        _state(summary, folder, language),
         f"{message('page.seed', language)} {summary.seed if summary.seed is not None else '-'}",
         f"{message('page.text_seed', language)} {started.text_seed if started else '-'}",
         f"{message('page.cost', language)} {cost} ({summary.cost_source})",
@@ -90,11 +91,11 @@ def _title(summary: RunSummary, folder: Path, language: str) -> str:
 def _error(error: Problem | None, language: str) -> str:
     if error is None:
         return ""
-    problem = said(DevpipeError(error.message, hint=error.hint), language, kind=error.type)
+    problem = page_problem(DevpipeError(error.message, hint=error.hint), language, kind=error.type)
     return f'<div class="tile" role="note">{problem_html(problem, language)}</div>'
 
 
-def problem_html(problem: Said, language: str) -> str:
+def problem_html(problem: PageProblem, language: str) -> str:
     """What went wrong in a page's words; the exact ones are folded, for an adult."""
     sentences = "".join(f"<p>{h(sentence)}</p>" for sentence in problem.sentences)
     if not problem.details:
@@ -111,12 +112,19 @@ def fold(title: str, inside: str) -> str:
     return f"<details>{summary}{inside}</details>"
 
 
-def _state(folder: Path) -> str:
-    """Of a run without an ending."""
+def _state(summary: RunSummary, folder: Path, language: str) -> str:
+    """How the run ended; of one that is under way, when it was looked at: this page stays so."""
+    if summary.outcome:
+        return message(f"page.state.{summary.outcome}", language)
     try:
-        return Recording(folder).state
+        state: str = Recording(folder).state
     except RecorderError:
-        return "damaged"
+        state = "damaged"
+    shown = message(f"page.state.{state}", language)
+    if state != "running":
+        return shown
+    now = time.strftime("%H:%M:%S")
+    return message("page.as_of", language, state=shown, time=now)
 
 
 def _stage(summary: RunSummary, stage: StageSummary, language: str) -> str:

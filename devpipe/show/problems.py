@@ -46,7 +46,7 @@ KINDS = {  # the most special first: what a page says of an error that nobody th
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class PageProblem:
     """An error as a page says it: its sentences, and the exact words for an adult."""
 
     sentences: tuple[str, ...]
@@ -77,17 +77,17 @@ def fault(language: str) -> str:
     return _problems().kinds.message("fault", language)
 
 
-def said(error: DevpipeError, language: str, *, kind: str = "") -> Said:
+def page_problem(error: DevpipeError, language: str, *, kind: str = "") -> PageProblem:
     """An error in the page's words; `kind` is the class's name where only a recording knows it."""
     whole = str(error)
     problems = _problems()
     known = [problems.say(one, language) for one in _several(whole)]
     if all(known):
-        return Said(tuple(dict.fromkeys(known)))
+        return PageProblem(tuple(dict.fromkeys(known)))
     sentences = [sentence for sentence in known if sentence]
     name = kind or type(error).__name__
     general = problems.kinds.message(_kind(name), language)
-    return Said((*sentences, general), whole)
+    return PageProblem((*sentences, general), whole)
 
 
 def _several(error: str) -> Iterator[str]:

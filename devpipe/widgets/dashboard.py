@@ -21,7 +21,7 @@ from devpipe.media import provenance
 from devpipe.record.reader import Recording
 from devpipe.text.messages import message, page_language
 from devpipe.widgets.browser import options
-from devpipe.widgets.follow import Told, guarded
+from devpipe.widgets.follow import PageError, guarded
 from devpipe.widgets.form import Filled, Form
 from devpipe.widgets.page_guard import GUARDED
 from devpipe.widgets.readiness import find_unreachable, find_unready
@@ -140,24 +140,29 @@ class Dashboard:
 
         def fresh(given: Any) -> None:
             self.panel.alert.value = ""
-            with self._calling_earlier():
+            with self._marking_earlier():
                 callback(given)
 
         return guarded(fresh, self.panel.alert, self.language)
 
     @contextmanager
-    def _calling_earlier(self) -> Iterator[None]:
+    def _marking_earlier(self) -> Iterator[None]:
         """Where an act goes wrong, what is shown is no longer called its result."""
         try:
             yield
         except Exception:  # any: it is raised again
             if not self._busy:
-                self.panel.call_earlier()
+                self.panel.mark_earlier()
             raise
 
     def _observe(self, widget: Any, callback: Callable[[Any], object]) -> None:
-        act = self._guarded(callback)  # an emptied control is nobody's act
-        widget.observe(lambda change: act(change["new"]) if change["new"] else None, "value")
+        act = self._guarded(callback)
+
+        def changed(change: Any) -> None:
+            if change["new"] and not self.form.relabelling:  # else it is nobody's act
+                act(change["new"])
+
+        widget.observe(changed, "value")
 
     def _laid_out(self) -> Any:
         level = message("dashboard.safety", self.language, level=self.engine.settings.safety)
@@ -215,12 +220,12 @@ class Dashboard:
         self._settle()
 
         def looked(found: Future[Sequence[str]]) -> None:
-            self._looking = None
-            with self._calling_earlier():
+            with self._marking_earlier():
                 try:
                     self._refuse(output, found)
                     begin()
-                finally:
+                finally:  # until here nobody can press Run a second time
+                    self._looking = None
                     self._settle()
 
         looking.add_done_callback(guarded(looked, self.panel.alert, self.language))
@@ -242,12 +247,12 @@ class Dashboard:
     def _refuse(self, output: str, found: Future[Sequence[str]]) -> None:
         """Raise what keeps an output from being made; nothing where it can be."""
         if found.cancelled():
-            raise Told(message("panel.state.cancelled", self.language))
+            raise PageError(message("panel.state.cancelled", self.language))
         reasons = found.result()
         self.form.mark_unready({**self.form.reasons, output: reasons})
         if reasons:
             cannot = message("form.cannot_be_made", self.language)
-            raise Told(cannot, details=" ".join(reasons))
+            raise PageError(cannot, details=" ".join(reasons))
 
     def _stop(self) -> None:
         if self._looking is not None:
@@ -300,11 +305,11 @@ class Dashboard:
         self.picture.value = ()
         found = provenance.read(data)
         if found is None or found.request is None:
-            raise Told(message("dashboard.no_request", self.language))
+            raise PageError(message("dashboard.no_request", self.language))
         try:
             asked = Filled.model_validate(found.request)
         except ValidationError as error:
-            raise Told(message("dashboard.strange_request", self.language)) from error
+            raise PageError(message("dashboard.strange_request", self.language)) from error
         self.form.fill(asked)
         self._from_picture = asked.texts
         self.panel.tell(message("dashboard.restored", self.language))
@@ -402,7 +407,8 @@ class Dashboard:
     def _list_history(self) -> None:
         self.history.options = [
             (message("dashboard.choose", self.language), ""),
-            *options(self.engine.recordings, EARLIER_RUNS),  # in a shared page, the visitor's own
+            # in a shared page, the visitor's own
+            *options(self.engine.recordings, EARLIER_RUNS, self.language),
         ]
         self.history.index = 0
 

@@ -23,7 +23,7 @@ from devpipe.record.events import Event, Recorded
 from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary
 from devpipe.show.html import fold, h, problem_html
-from devpipe.show.problems import Said, fault, said
+from devpipe.show.problems import PageProblem, fault, page_problem
 from devpipe.text.messages import message, page_language
 
 P = ParamSpec("P")
@@ -31,7 +31,7 @@ OnEvent = Callable[[RunSummary, Event], object]
 Alert = Any  # an ipywidgets.HTML
 
 
-class Told(DevpipeError):
+class PageError(DevpipeError):
     """An error that is raised in the page's own words; `details` is for an adult."""
 
     def __init__(self, sentence: str, *, details: str = "") -> None:
@@ -46,10 +46,10 @@ def alert_html(error: BaseException, language: str = "", *, kind: str = "") -> s
     it happened. `kind`: the name of the error's class, where only a recording knows it.
     """
     spoken = page_language(language)
-    if isinstance(error, Told):
-        inside = problem_html(Said((error.message,), error.details), spoken)
+    if isinstance(error, PageError):
+        inside = problem_html(PageProblem((error.message,), error.details), spoken)
     elif isinstance(error, DevpipeError):
-        inside = problem_html(said(error, spoken, kind=kind), spoken)
+        inside = problem_html(page_problem(error, spoken, kind=kind), spoken)
     else:
         where = "".join(traceback.format_exception(error))
         exact = f"<p>{h(type(error).__name__)}: {h(error)}</p><pre>{h(where)}</pre>"

@@ -93,7 +93,7 @@ class Form:
         self._controls: dict[str, dict[str, Any]] = {}  # by output: made once, kept
         self.settings = Folded(message("form.settings", self.language))
         self.reasons: Mapping[str, Sequence[str]] = {}  # by output: why it cannot be made now
-        self._relabelling = False
+        self.relabelling = False
         self.pipeline.observe(lambda _: self._fit(), "value")
         self.output.observe(lambda _: self._fit(), "value")
         self._fit()
@@ -140,7 +140,7 @@ class Form:
 
     def _fit(self) -> None:
         """Show what the choice needs, hide the rest."""
-        if self._relabelling:
+        if self.relabelling:
             return
         pipeline, output = (
             self._catalogue.interception(self.pipeline.value),
@@ -215,11 +215,11 @@ class Form:
     @contextmanager
     def _choosing_nothing(self) -> Iterator[None]:
         """While a list's labels change its choice jumps: nobody chose that."""
-        self._relabelling = True
+        self.relabelling = True
         try:
             yield
         finally:
-            self._relabelling = False
+            self.relabelling = False
 
     def _control(self, name: str, parameter: Parameter) -> Any:
         title = parameter.title.in_(self.language) if parameter.title else name

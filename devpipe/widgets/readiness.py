@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from devpipe.backends.base import Health
 from devpipe.cli.check import health_of, missing_judge
-from devpipe.comfyui.doctor import unready
+from devpipe.comfyui.doctor import UNTOLD, unready
 from devpipe.config.models import OutputConfig
 from devpipe.engine.engine import Engine
 
@@ -27,11 +27,8 @@ async def find_unready(engine: Engine, outputs: Iterable[str] = ()) -> Reasons:
     named = list(outputs) or list(catalogue.outputs)
     wanted = _with_fallbacks(named, catalogue.outputs)
     health = await _healths(engine, wanted.values())
-    found: dict[str, list[str]] = {}
-    for name, reasons in (
-        await unready(replace(catalogue, outputs=wanted), engine.backends, health)
-    ).items():
-        found[name] = list(reasons)
+    told = await unready(replace(catalogue, outputs=wanted), engine.backends, health)
+    found = {name: _certain(reasons) for name, reasons in told.items() if _certain(reasons)}
     found |= _without_server(engine, wanted, health)
     return _not_stood_in(named, found, wanted)
 
@@ -42,6 +39,11 @@ async def find_unreachable(engine: Engine, output: str) -> Sequence[str]:
     health = await _healths(engine, wanted.values())
     found = _without_server(engine, wanted, health)
     return _not_stood_in([output], found, wanted).get(output, ())
+
+
+def _certain(reasons: Sequence[str]) -> list[str]:
+    """Without what a server did not say: that keeps nobody from trying."""
+    return [reason for reason in reasons if not reason.startswith(UNTOLD)]
 
 
 def _with_fallbacks(

@@ -75,7 +75,7 @@ class RunPanel:
             language=self.language,
         )
         if isinstance(run, Recording) and run.summary.finished is None:
-            self._stand_still(run)
+            self._show_unfinished(run)
 
     def clear(self) -> None:
         """As if nothing had happened yet."""
@@ -93,7 +93,7 @@ class RunPanel:
         for stage in STAGES:
             self._paint(RunSummary(), stage, "")
 
-    def call_earlier(self) -> None:
+    def mark_earlier(self) -> None:
         """What is shown is the run before: what was asked for after it was not started."""
         if self.run is None:
             self.tell(message("dashboard.not_started", self.language))
@@ -101,7 +101,7 @@ class RunPanel:
         self.widget.add_class(EARLIER)
         self.tell(message("dashboard.not_started_shown", self.language))
 
-    def _stand_still(self, recording: Recording) -> None:
+    def _show_unfinished(self, recording: Recording) -> None:
         """A run without an ending, as it was left: nothing of it is under way here."""
         for stage in STAGES:
             if not recording.summary.stages[stage].outcome:

@@ -248,6 +248,7 @@ def test_a_run_by_keyboard_alone(page: Page, servers: dict[str, Server], mode: s
     dash.button("Run").focus()
     page.keyboard.press("Enter")
     dash.made()
+    expect(dash.button("Run")).to_be_focused()  # though it was disabled in between
     shot(page, f"keyboard-{mode}")
     dash.button("Again, new seed").focus()
     page.keyboard.press("Space")
@@ -413,6 +414,20 @@ def test_every_link_of_a_page_leads_somewhere_in_voila(
     assert saved in files
 
 
+@pytest.mark.parametrize("name", ["00_start", "02_compare", "03_recordings"])
+def test_no_link_of_our_notebooks_is_dead_in_voila(
+    page: Page, servers: dict[str, Server], name: str
+) -> None:
+    server = servers["voila"].start()
+    server.open(page, f"{name}.ipynb")
+    expect(page.locator(".devpipe img").first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    links = page.locator("a[href]").evaluate_all("all => all.map(e => [e.href, e.download])")
+    assert len(links) > 1
+    for href, download in links:
+        assert download or page.request.get(href).ok, href
+
+
 def test_every_file_link_leads_somewhere_in_lab(page: Page, servers: dict[str, Server]) -> None:
     open_page(page, servers["lab"], "links.ipynb", SHOWN.format(pipeline="dada"))
     link = page.locator(".devpipe a").first
@@ -523,6 +538,14 @@ def test_every_text_can_be_read(
         folded.click()
     assert faint(panel) == []
     shot(page, f"blocked-{mode}-{theme}")
+    dash.write("Dein Text", "ein Wald")
+    page.get_by_role("checkbox", name="Schritt für Schritt").check()
+    dash.button("Los").click()
+    expect(dash.button("Weiter")).to_be_enabled()
+    assert faint(panel) == []
+    dash.button("Stopp").click()
+    expect(dash.status).to_have_text("Angehalten.")
+    assert faint(panel) == []
 
 
 @both

@@ -24,6 +24,8 @@ _HERE = Path(__file__).parent
 class PageGuard(anywidget.AnyWidget):
     """Unseen while all is well. Keys: Escape, Ctrl and Meta pass, all others stay in the page.
 
+    The focus comes back to a button that was disabled while its work was under way.
+
     `lost` is said in the place of everything else once the page has no kernel any more.
     """
 

@@ -18,6 +18,32 @@ function passes(event) {
   return event.key === "Escape" || event.ctrlKey || event.metaKey;
 }
 
+// A button that is pressed is disabled while its work is under way, and loses the focus to nobody:
+// whoever has no mouse would have to walk there again. It comes back with the button.
+function keepFocus(el) {
+  let last = null;
+  let waiting = null;
+  const look = () => {
+    const adrift = document.activeElement === document.body;
+    if (last?.disabled && (adrift || document.activeElement === last)) waiting = last;
+    if (waiting === null || waiting.disabled) return;
+    if (adrift && waiting.isConnected) waiting.focus({ preventScroll: true });
+    waiting = null;
+  };
+  const observer = new MutationObserver(look);
+  const follow = (event) => {
+    const root = rootOf(el);
+    if (!root?.contains(event.target)) return;
+    if (last === null) observer.observe(root, { subtree: true, attributeFilter: ["disabled"] });
+    last = event.target;
+  };
+  window.addEventListener("focusin", follow, true);
+  return () => {
+    window.removeEventListener("focusin", follow, true);
+    observer.disconnect();
+  };
+}
+
 function render({ model, el }) {
   // On `window`, while the event is on its way down: JupyterLab listens at the document.
   // The key itself goes on to its control, also to those of ours that listen for it.
@@ -25,6 +51,7 @@ function render({ model, el }) {
     if (rootOf(el)?.contains(event.target)) event.target.toggleAttribute(SUPPRESSED, !passes(event));
   };
   window.addEventListener("keydown", decide, true);
+  const letFocusGo = keepFocus(el);
 
   const alert = document.createElement("div");
   alert.setAttribute("role", "alert");
@@ -49,6 +76,7 @@ function render({ model, el }) {
 
   return () => {
     window.removeEventListener("keydown", decide, true);
+    letFocusGo();
     model.off("comm_live_update", look);
     kernel?.statusChanged?.disconnect(hear);
     kernel?.connectionStatusChanged?.disconnect(hear);
