@@ -156,13 +156,8 @@ class Dashboard:
             raise
 
     def _observe(self, widget: Any, callback: Callable[[Any], object]) -> None:
-        act = self._guarded(callback)
-
-        def changed(change: Any) -> None:
-            if change["new"] and not self.form.relabelling:  # else it is nobody's act
-                act(change["new"])
-
-        widget.observe(changed, "value")
+        act = self._guarded(callback)  # an emptied control is nobody's act
+        widget.observe(lambda change: act(change["new"]) if change["new"] else None, "value")
 
     def _laid_out(self) -> Any:
         level = message("dashboard.safety", self.language, level=self.engine.settings.safety)

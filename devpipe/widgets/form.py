@@ -4,8 +4,7 @@ settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as ui
@@ -48,6 +47,18 @@ class Filled(BaseModel):
             )
             | {"texts": texts, "seed": summary.seed}
         )
+
+
+class Choice(ui.Dropdown):  # type: ignore[misc]
+    """A list whose labels may change while somebody chooses from it."""
+
+    def relabel(self, labels: Sequence[str]) -> None:
+        """Show these labels for the same options.
+
+        Given anew as `options`, they would first choose the first one, and then again what was
+        chosen: whoever presses an arrow key at that moment would lose their choice.
+        """
+        self.set_trait("_options_labels", tuple(labels))
 
 
 class Folded:
@@ -93,7 +104,6 @@ class Form:
         self._controls: dict[str, dict[str, Any]] = {}  # by output: made once, kept
         self.settings = Folded(message("form.settings", self.language))
         self.reasons: Mapping[str, Sequence[str]] = {}  # by output: why it cannot be made now
-        self.relabelling = False
         self.pipeline.observe(lambda _: self._fit(), "value")
         self.output.observe(lambda _: self._fit(), "value")
         self._fit()
@@ -124,7 +134,7 @@ class Form:
         options = sorted((entry.title.in_(self.language), key) for key, entry in entries.items())
         first = FIRST[name] if FIRST[name] in entries else options[0][1]
         label = message(f"form.{name}", self.language)
-        return ui.Dropdown(description=label, options=options, value=first).add_class(f"dp-{name}")
+        return Choice(description=label, options=options, value=first).add_class(f"dp-{name}")
 
     @property
     def rows(self) -> list[Any]:
@@ -140,8 +150,6 @@ class Form:
 
     def _fit(self) -> None:
         """Show what the choice needs, hide the rest."""
-        if self.relabelling:
-            return
         pipeline, output = (
             self._catalogue.interception(self.pipeline.value),
             self._catalogue.output(self.output.value),
@@ -183,11 +191,7 @@ class Form:
         """Let the outputs that cannot be made now look otherwise than the others, and say why."""
         self.reasons = {name: why for name, why in reasons.items() if why}
         chosen = self.output.value
-        options = [(self._label(name), name) for _, name in self.output.options]
-        if options != list(self.output.options):
-            with self.output.hold_sync(), self._choosing_nothing():
-                self.output.options = options
-                self.output.value = chosen
+        self.output.relabel([self._label(name) for _, name in self.output.options])
         self.about["output"].value = self._about_output(self._catalogue.output(chosen))
 
     def tell_seeds(self, summary: RunSummary) -> None:
@@ -211,15 +215,6 @@ class Form:
         if output not in self.reasons:
             return title
         return message("form.not_ready", self.language, output=title)
-
-    @contextmanager
-    def _choosing_nothing(self) -> Iterator[None]:
-        """While a list's labels change its choice jumps: nobody chose that."""
-        self.relabelling = True
-        try:
-            yield
-        finally:
-            self.relabelling = False
 
     def _control(self, name: str, parameter: Parameter) -> Any:
         title = parameter.title.in_(self.language) if parameter.title else name

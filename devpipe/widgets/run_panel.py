@@ -283,14 +283,21 @@ class RunPanel:
         if verdict is None or (verdict.allowed and told.stage != "pre_output"):
             return ""
         if verdict.allowed:
-            allowed = message(
-                "panel.allowed", self.language, level=verdict.level, method=h(verdict.method)
-            )
+            by = h(self._checked_by(verdict.method))
+            allowed = message("panel.allowed", self.language, level=verdict.level, method=by)
             return f'<p class="dp-allowed">✓ {allowed}</p>'
         cause = ""
         if verdict.cause:
             cause = fold(message("panel.for_adults", self.language), f"<p>{h(verdict.cause)}</p>")
         return f'<p class="dp-blocked">✗ {h(verdict.reason)}</p>{cause}'
+
+    def _checked_by(self, method: str) -> str:
+        """Who gave a verdict, in the page's language: `rules+judge`."""
+        names = {
+            "rules": message("panel.by_rules", self.language),
+            "judge": message("panel.by_judge", self.language),
+        }
+        return " + ".join(names.get(one, one) for one in method.split("+"))
 
     def _made(self, summary: RunSummary, state: str) -> str:
         if summary.artifacts and self.run is not None:
