@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -36,9 +36,7 @@ from devpipe.record.events import (
     TextWritten,
 )
 from devpipe.record.files import is_locked, is_open_to_others, open_to_read
-
-if TYPE_CHECKING:
-    from devpipe.record.summary import RunSummary
+from devpipe.record.summary import RunSummary
 
 EVENTS, SUMMARY, SUMMARY_PART = "events.jsonl", "run.json", ".run.json.part"
 DERIVED = ".index"  # the folder beside the days for what is made from recordings: safe to delete
@@ -89,11 +87,9 @@ def _event(line: bytes, *, version: int, kind: str) -> Event:
         return EVENT.validate_json(line)
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_input=False)[0]
-        parts = [kind if version == SCHEMA_VERSION else f"{kind} of schema version {version}"]
-        if error["loc"]:
-            parts.append(".".join(map(str, error["loc"])))
-        parts.append(error["msg"])
-        return UnknownEvent(type=kind, why=": ".join(parts))
+        what = kind if version == SCHEMA_VERSION else f"{kind} of schema version {version}"
+        field = ".".join(map(str, error["loc"]))
+        return UnknownEvent(type=kind, why=": ".join(filter(None, (what, field, error["msg"]))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +111,10 @@ class Prefix:
         `at`).
         """
         last = self.rest[-1].at if self.rest else ""
-        for recorded in self.rest:
-            was_synced = recorded.event.durable and recorded.at != last
-            if was_synced or _is_ending(recorded.event):
-                return False
-        return True
+        return not any(
+            _is_ending(recorded.event) or (recorded.event.durable and recorded.at != last)
+            for recorded in self.rest
+        )
 
 
 def read_prefix(data: bytes) -> Prefix:
@@ -192,11 +187,11 @@ class Recording:
     @property
     def notes(self) -> tuple[str, ...]:
         """One sentence for each whole line that was skipped."""
-        notes = []
-        for recorded in self._prefix.lines:
-            if isinstance(recorded.event, UnknownEvent):
-                notes.append(f"line {recorded.seq + 1}: skipped: {recorded.event.why}")
-        return tuple(notes)
+        return tuple(
+            f"line {recorded.seq + 1}: skipped: {recorded.event.why}"
+            for recorded in self._prefix.lines
+            if isinstance(recorded.event, UnknownEvent)
+        )
 
     @property
     def beginning(self) -> RunStarted | UnknownEvent | None:
@@ -230,8 +225,6 @@ class Recording:
     @cached_property
     def summary(self) -> RunSummary:
         """The run folded into one value, by the same fold that follows it live."""
-        from devpipe.record.summary import RunSummary  # the fold is of use to those who ask for it
-
         return RunSummary.of(self.events)
 
     @cached_property
@@ -283,18 +276,19 @@ class Recording:
         What a dead writer left after its last acknowledged event, a torn tail or a file without
         event, is not wrong: `resume` clears it.
         """
-        problems = []
+        return list(self._problems())
+
+    def _problems(self) -> Iterator[str]:
         if self.damage and not self._ends_open:
-            problems.append(f"{EVENTS}: {self.damage}")
+            yield f"{EVENTS}: {self.damage}"
         if not self.folder.is_dir():
-            return problems
-        if self._unborn:
-            return self._strangers()
-        problems += self._wrong_order()
-        problems += self._wrong_files()
-        problems += self._wrong_summary()
-        problems += self._strangers()
-        return problems
+            return
+        if not self._unborn:
+            yield from self._wrong_order()
+            yield from self._wrong_files()
+            if os.path.lexists(self.folder / SUMMARY) and not self._summary_agrees():
+                yield f"{SUMMARY}: is not what the events say. It is derived from them: delete it."
+        yield from self._strangers()
 
     @property
     def _ends_open(self) -> bool:
@@ -309,31 +303,22 @@ class Recording:
         nothing_whole = not self._prefix.lines and self._ends_open
         return not left or (nothing_whole and SUMMARY not in left)
 
-    def _wrong_order(self) -> list[str]:
+    def _wrong_order(self) -> Iterator[str]:
         """What is wrong with the two ends of the run."""
-        problems = []
         if self.beginning is None:
-            problems.append(f"{EVENTS}: does not begin with run_started")
+            yield f"{EVENTS}: does not begin with run_started"
         elif isinstance(self.beginning, RunStarted) and self.beginning.run_id != self.id:
-            problems.append(f"{EVENTS}: is of run {self.beginning.run_id}")
+            yield f"{EVENTS}: is of run {self.beginning.run_id}"
         for recorded in self.events[:-1]:
             if isinstance(recorded.event, RunFinished):
-                problems.append(f"{EVENTS}: goes on after the end of the run")
-        return problems
+                yield f"{EVENTS}: goes on after the end of the run"
 
-    def _wrong_files(self) -> list[str]:
-        problems = []
+    def _wrong_files(self) -> Iterator[str]:
         for name in self.files:
             try:
                 self.read(name)
             except RecorderError as exc:
-                problems.append(str(exc))
-        return problems
-
-    def _wrong_summary(self) -> list[str]:
-        if not os.path.lexists(self.folder / SUMMARY) or self._summary_agrees():
-            return []
-        return [f"{SUMMARY}: is not what the events say. It is derived from them: delete it."]
+                yield str(exc)
 
     def _summary_agrees(self) -> bool:
         """Whether run.json says what the events say, as far as this version understands both."""
@@ -346,19 +331,17 @@ class Recording:
         now = json.loads(json.dumps(self.summary.to_json()))
         return self.finished and _agree(now, written)
 
-    def _strangers(self) -> list[str]:
+    def _strangers(self) -> Iterator[str]:
         """Files nobody named, and modes that let others read."""
-        problems = []
         if is_open_to_others(self.folder.stat()):
-            problems.append("the folder can be read by others")
+            yield "the folder can be read by others"
         expected = {*self.files, EVENTS, SUMMARY, SUMMARY_PART}
         for entry in os.scandir(self.folder):
             if entry.name not in expected:
                 if not self._ends_open:
-                    problems.append(f"{entry.name}: no event names it")
+                    yield f"{entry.name}: no event names it"
             elif is_open_to_others(entry.stat(follow_symlinks=False)):
-                problems.append(f"{entry.name}: can be read by others")
-        return problems
+                yield f"{entry.name}: can be read by others"
 
 
 def _agree(now: object, written: object) -> bool:
@@ -383,9 +366,8 @@ class Recordings:
 
     def ids(self) -> list[str]:
         """The ids of all runs, newest first."""
-        ids = []
-        for day in _folders(self.root, _DATE):
-            ids += _folders(self.root / day, _RUN_ID)
+        days = _folders(self.root, _DATE)
+        ids = (run_id for day in days for run_id in _folders(self.root / day, _RUN_ID))
         return sorted(ids, reverse=True)
 
     def __iter__(self) -> Iterator[Recording]:
@@ -396,9 +378,7 @@ class Recordings:
         if _RUN_ID.fullmatch(name) and _is_folder(run_folder(self.root, name)):
             return Recording(run_folder(self.root, name))
         ids = self.ids()
-        matching = []
-        if name:
-            matching = [id_ for id_ in ids if id_.startswith(name) or id_.endswith(name)]
+        matching = [id_ for id_ in ids if name and (id_.startswith(name) or id_.endswith(name))]
         if len(matching) > 1:
             raise UsageError(
                 f"{len(matching)} runs are called {name!r}.",
@@ -481,12 +461,12 @@ def _typed(path: Path) -> Iterator[None]:
 def _folders(parent: Path, pattern: re.Pattern[str]) -> list[str]:
     if not parent.exists():
         return []
-    names = []
     with _typed(parent), os.scandir(parent) as entries:
-        for entry in entries:
-            if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-    return names
+        return [
+            entry.name
+            for entry in entries
+            if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+        ]
 
 
 def _is_folder(path: Path) -> bool:

@@ -176,18 +176,17 @@ class RunSummary:
     @property
     def cost_usd(self) -> float | None:
         """The sum over all attempts; None if one is unknown."""
-        costs = []
-        for attempt in self.attempts.values():
-            if attempt.cost_usd is None:
-                return None
-            costs.append(attempt.cost_usd)
-        return sum(costs)
+        told = [
+            attempt.cost_usd for attempt in self.attempts.values() if attempt.cost_usd is not None
+        ]
+        return sum(told) if len(told) == len(self.attempts) else None
 
     @property
     def cost_source(self) -> str:
-        sources = set()
-        for attempt in self.attempts.values():
-            sources.add(attempt.finished.cost_source if attempt.finished else "unknown")
+        sources = {
+            attempt.finished.cost_source if attempt.finished else "unknown"
+            for attempt in self.attempts.values()
+        }
         if "unknown" in sources:
             return "unknown"
         return "+".join(sorted(sources)) or "local"
@@ -237,12 +236,12 @@ class RunSummary:
         }
 
     def _artifacts_json(self, recording: str) -> list[dict[str, Any]]:
-        artifacts = []
-        for artifact in self.artifacts:
-            path = f"{recording}/{artifact.path}" if recording else artifact.path
-            fields = artifact.model_dump(include=_ARTIFACT_FIELDS, exclude_none=True)
-            artifacts.append({"path": path} | fields)
-        return artifacts
+        folder = f"{recording}/" if recording else ""
+        return [
+            {"path": folder + artifact.path}
+            | artifact.model_dump(include=_ARTIFACT_FIELDS, exclude_none=True)
+            for artifact in self.artifacts
+        ]
 
     def _stages_json(self) -> dict[str, Any]:
         stages = {name: stage.to_json() for name, stage in self.stages.items()}
