@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from devpipe.errors import (
     RecorderError,
@@ -104,8 +104,6 @@ class Recorder:
         self._busy = threading.Lock()
         self._pid = os.getpid()
         self._open: list[int] = []
-        # folders and texts whose bytes the next durable event makes durable too
-        self._unsynced: list[int] = []
         self._seq = 0
         self._size = 0
         self._finished = False
@@ -113,6 +111,7 @@ class Recorder:
         try:
             self._folder = self._keep(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
             day = self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))
+            # folders and texts whose bytes the next durable event makes durable too
             self._unsynced = [self._folder, day]
             events = os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
             self._events = self._keep(events)
@@ -376,7 +375,6 @@ class Recorder:
             with suppress(OSError):
                 os.close(fd)
         self._open = []
-        self._unsynced = []
 
     def _check(self) -> None:
         if os.getpid() != self._pid:
@@ -523,22 +521,14 @@ def _spelled(event: Event) -> tuple[Event, str]:
     """
     try:
         return event, event.model_dump_json()
-    except (PydanticSerializationError, UnicodeError):
-        event = EVENT.validate_python(_well_formed(event.model_dump()))
+    except (PydanticSerializationError, UnicodeError) as exc:
+        problem = exc
     try:
-        return event, event.model_dump_json()
-    except PydanticSerializationError as exc:
+        spelled = json.dumps(event.model_dump(), ensure_ascii=False, default=to_jsonable_python)
+    except (PydanticSerializationError, UnicodeError, TypeError):
         raise RecorderError(
-            f"{type(event).__name__} cannot be written as JSON: {exc}.",
+            f"{type(event).__name__} cannot be written as JSON: {problem}.",
             hint="Give it plain JSON values.",
-        ) from exc
-
-
-def _well_formed(value: object) -> object:
-    if isinstance(value, str):
-        return _encoded(value).decode()
-    if isinstance(value, dict):
-        return {_well_formed(key): _well_formed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_well_formed(item) for item in value]
-    return value
+        ) from problem
+    event = EVENT.validate_json(_encoded(spelled))
+    return event, event.model_dump_json()
