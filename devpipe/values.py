@@ -66,8 +66,30 @@ class Cost:
 LOCAL_COST = Cost(0.0, "local")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """How any request travels: it decides nothing of what is made, and is not compared."""
+
+    level: Level = field(default="kids", compare=False)  # of the run: strictest where nobody says
+    deadline: float | None = field(default=None, compare=False)  # time.monotonic(); None: none
+    # a UUID of this attempt, recorded before anything is sent: the vendor's name for the job
+    request_id: str = field(default="", compare=False)
+    idempotency_key: str = field(default="", compare=False)  # equal for each try of the same act
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What every answer says. A refusal is one: `refused` then holds the vendor's words."""
+
+    digest: str = ""  # of the model's weights or of the procedure's version
+    refused: str = ""
+    cost: Cost = Cost()
+    # the vendor's spelling of what was asked, without the texts
+    sent: Mapping[str, object] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
-class TextRequest:
+class TextRequest(Request):
     """One text asked of a text backend.
 
     `parts` names the parts to answer with (a semantic split); empty means one text.
@@ -88,31 +110,19 @@ class TextRequest:
     max_tokens: int | None = None  # of the answer
     # how far the text may travel; a backend further away raises Rejected before it sends anything
     boundary: Boundary = "world"
-    level: Level = field(default="kids", compare=False)  # of the run: strictest where nobody says
-    deadline: float | None = field(default=None, compare=False)  # time.monotonic(); None: none
-    request_id: str = field(default="", compare=False)  # a UUID of this attempt, recorded before
-    idempotency_key: str = field(default="", compare=False)  # equal for each try of the same act
 
 
 @dataclass(frozen=True, slots=True)
-class TextResult:
-    """What a text backend answered.
-
-    A refusal is a result: `refused` then holds the vendor's words.
-    """
+class TextResult(Result):
+    """What a text backend answered."""
 
     text: str
     parts: Mapping[str, str] = field(default_factory=dict)  # by the names of TextRequest.parts
     model: str = ""
-    digest: str = ""  # of the model's weights or of the procedure's version
     finish_reason: str = "stop"
-    refused: str = ""
     input_tokens: int | None = None
     output_tokens: int | None = None
-    cost: Cost = Cost()
     raw: str = ""  # the answer before our reading of it, where the two differ
-    # the vendor's spelling of what was asked, without the texts
-    sent: Mapping[str, object] = field(default_factory=dict)
     backend: str = ""  # who answered; filled in where the attempt is written down
 
 
@@ -146,7 +156,7 @@ class Workflow:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaRequest:
+class MediaRequest(Request):
     """One medium asked of a media backend, in our words.
 
     The verdict's hash covers every field that decides what is made, but the seed: those that only
@@ -167,11 +177,6 @@ class MediaRequest:
     fallback: tuple[MediaRequest, ...] = ()
     # how far texts and pictures may travel: nobody further away is asked
     boundary: Boundary = field(default="world", compare=False)
-    level: Level = field(default="kids", compare=False)  # of the run: strictest where nobody says
-    deadline: float | None = field(default=None, compare=False)  # time.monotonic(); None: none
-    # a UUID, recorded before anything is sent: the vendor's name for the job
-    request_id: str = field(default="", compare=False)
-    idempotency_key: str = field(default="", compare=False)  # equal for each try of the same act
     # a process that died may have sent it: the job may be there
     sent_before: bool = field(default=False, compare=False)
 
@@ -205,19 +210,11 @@ class MediaRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaResult:
-    """What a media backend made: all its files.
-
-    A refusal is a result: `refused` then holds the vendor's words.
-    """
+class MediaResult(Result):
+    """What a media backend made: all its files."""
 
     media: tuple[Media, ...]
     model: str = ""
-    digest: str = ""
-    refused: str = ""
-    # the vendor's spelling of what was asked
-    sent: Mapping[str, object] = field(default_factory=dict)
-    cost: Cost = Cost()
     queue_s: float | None = None
     compute_s: float | None = None
     # filled in around the backend: in which attempt, and by which link of the chain
