@@ -36,6 +36,7 @@ from test_graphs import CATALOGUE, OUTPUTS, PLANTED, graph, node_of
 from websockets.asyncio.client import connect
 
 from devpipe import Engine
+from devpipe.analysis.verify import verify
 from devpipe.backends.base import Health, Piece, Progress, Queued
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
@@ -551,7 +552,7 @@ async def sampled(engine: Engine, output: str, **how: Any) -> Run:
     run = engine.start("a red cat", output=output, seed=time.time_ns() % 2**31, **how)
     seen = [getattr(one, "event", one) for one in [one async for one in run]]
     engine.close()
-    assert (run.outcome, run.error) == ("completed", None) and run.recording.verify() == []
+    assert (run.outcome, run.error) == ("completed", None) and verify(run.recording) == []
     assert {
         (one.step, one.steps)
         for one in seen

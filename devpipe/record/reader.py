@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import stat
@@ -35,7 +34,7 @@ from devpipe.record.events import (
     RunStarted,
     TextWritten,
 )
-from devpipe.record.files import is_locked, is_open_to_others, open_to_read
+from devpipe.record.files import is_locked, open_to_read
 from devpipe.record.summary import RunSummary
 
 EVENTS, SUMMARY, SUMMARY_PART = "events.jsonl", "run.json", ".run.json.part"
@@ -162,16 +161,17 @@ class Recording:
         self.folder = folder
         self.id = folder.name
         if prefix:  # as its writer has read it
-            self._prefix = prefix
+            self.prefix = prefix
 
     def __repr__(self) -> str:
         damaged = ", damaged" if self.damage else ""
         return f"<Recording {self.id} {self.state}, {len(self.events)} events{damaged}>"
 
     @cached_property
-    def _prefix(self) -> Prefix:
+    def prefix(self) -> Prefix:
+        """The lines that can be believed, and what ended them."""
         try:
-            return read_prefix(_read(self.folder, EVENTS))
+            return read_prefix(read_file(self.folder, EVENTS))
         except RecordingDamaged as exc:
             return Prefix((), 0, exc.message)
 
@@ -181,7 +181,7 @@ class Recording:
 
         `notes` names the others.
         """
-        lines = self._prefix.lines
+        lines = self.prefix.lines
         return tuple(line for line in lines if not isinstance(line.event, UnknownEvent))
 
     @property
@@ -189,7 +189,7 @@ class Recording:
         """One sentence for each whole line that was skipped."""
         return tuple(
             f"line {recorded.seq + 1}: skipped: {recorded.event.why}"
-            for recorded in self._prefix.lines
+            for recorded in self.prefix.lines
             if isinstance(recorded.event, UnknownEvent)
         )
 
@@ -199,23 +199,23 @@ class Recording:
 
         Also one that only a later version can read.
         """
-        first = self._prefix.lines[0].event if self._prefix.lines else None
+        first = self.prefix.lines[0].event if self.prefix.lines else None
         return first if isinstance(first, RunStarted | UnknownEvent) else None
 
     @property
     def damage(self) -> str:
         """Empty, or where the valid part ends and why: "line 7: checksum"."""
-        return self._prefix.damage
+        return self.prefix.damage
 
     @property
     def finished(self) -> bool:
         """Whether it has its ending, known or not to this version."""
-        return any(_is_ending(recorded.event) for recorded in self._prefix.lines)
+        return any(_is_ending(recorded.event) for recorded in self.prefix.lines)
 
     @property
     def state(self) -> State:
         """How the run ended, or whether a process still writes it."""
-        for recorded in reversed(self._prefix.lines):
+        for recorded in reversed(self.prefix.lines):
             if isinstance(recorded.event, RunFinished):
                 return recorded.event.outcome
             if _is_ending(recorded.event):
@@ -259,7 +259,7 @@ class Recording:
         if name not in self.files:
             raise UnknownName(f"file of run {self.id}", name, self.files)
         sha256, size = self.files[name]
-        data = _read(self.folder, name)
+        data = read_file(self.folder, name)
         has_other_size = size is not None and len(data) != size
         if has_other_size or hashlib.sha256(data).hexdigest() != sha256:
             raise RecordingDamaged(
@@ -267,95 +267,6 @@ class Recording:
                 hint="Restore it from a backup.",
             )
         return data
-
-    def verify(self) -> list[str]:
-        """List everything that is wrong with the recording, each in a sentence.
-
-        Empty if every byte is as its events say.
-
-        What a dead writer left after its last acknowledged event, a torn tail or a file without
-        event, is not wrong: `resume` clears it.
-        """
-        return list(self._problems())
-
-    def _problems(self) -> Iterator[str]:
-        if self.damage and not self._ends_open:
-            yield f"{EVENTS}: {self.damage}"
-        if not self.folder.is_dir():
-            return
-        if not self._unborn:
-            yield from self._wrong_order()
-            yield from self._wrong_files()
-            if os.path.lexists(self.folder / SUMMARY) and not self._summary_agrees():
-                yield f"{SUMMARY}: is not what the events say. It is derived from them: delete it."
-        yield from self._strangers()
-
-    @property
-    def _ends_open(self) -> bool:
-        """Whether there is no ending, and at most a torn tail in its place."""
-        missing = self.damage and not self.damage.startswith("line ")
-        return not (self.finished or self._prefix.rest or missing)
-
-    @property
-    def _unborn(self) -> bool:
-        """Whether the writer died before its first event was acknowledged."""
-        left = {entry.name for entry in os.scandir(self.folder)}
-        nothing_whole = not self._prefix.lines and self._ends_open
-        return not left or (nothing_whole and SUMMARY not in left)
-
-    def _wrong_order(self) -> Iterator[str]:
-        """What is wrong with the two ends of the run."""
-        if self.beginning is None:
-            yield f"{EVENTS}: does not begin with run_started"
-        elif isinstance(self.beginning, RunStarted) and self.beginning.run_id != self.id:
-            yield f"{EVENTS}: is of run {self.beginning.run_id}"
-        for recorded in self.events[:-1]:
-            if isinstance(recorded.event, RunFinished):
-                yield f"{EVENTS}: goes on after the end of the run"
-
-    def _wrong_files(self) -> Iterator[str]:
-        for name in self.files:
-            try:
-                self.read(name)
-            except RecorderError as exc:
-                yield str(exc)
-
-    def _summary_agrees(self) -> bool:
-        """Whether run.json says what the events say, as far as this version understands both."""
-        try:
-            written = json.loads(_read(self.folder, SUMMARY))
-        except (RecorderError, ValueError):
-            return False
-        if self.notes:
-            return True  # who reads only some of the events cannot tell
-        now = json.loads(json.dumps(self.summary.to_json()))
-        return self.finished and _agree(now, written)
-
-    def _strangers(self) -> Iterator[str]:
-        """Files nobody named, and modes that let others read."""
-        if is_open_to_others(self.folder.stat()):
-            yield "the folder can be read by others"
-        expected = {*self.files, EVENTS, SUMMARY, SUMMARY_PART}
-        for entry in os.scandir(self.folder):
-            if entry.name not in expected:
-                if not self._ends_open:
-                    yield f"{entry.name}: no event names it"
-            elif is_open_to_others(entry.stat(follow_symlinks=False)):
-                yield f"{entry.name}: can be read by others"
-
-
-def _agree(now: object, written: object) -> bool:
-    """Whether two summaries agree; one of them may say more.
-
-    Fields are added in time: an older version wrote fewer than we know, a later one more.
-    """
-    if isinstance(now, dict) and isinstance(written, dict):
-        one_has_all = now.keys() <= written.keys() or written.keys() <= now.keys()
-        shared = now.keys() & written.keys()
-        return one_has_all and all(_agree(now[key], written[key]) for key in shared)
-    if isinstance(now, list) and isinstance(written, list):
-        return len(now) == len(written) and all(map(_agree, now, written))
-    return now == written
 
 
 class Recordings:
@@ -435,7 +346,8 @@ def _open(folder: Path, name: str) -> int:
     return fd
 
 
-def _read(folder: Path, name: str) -> bytes:
+def read_file(folder: Path, name: str) -> bytes:
+    """The bytes of a file of a recording, whatever they are. Raises RecorderError."""
     fd = _open(folder, name)
     with _typed(folder / name), open(fd, "rb") as file:
         if os.fstat(fd).st_size > MAX_FILE:
