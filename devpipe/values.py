@@ -9,20 +9,20 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from devpipe.errors import UsageError
 
 Stage = Literal["input", "interception", "pre_output", "generation"]
-STAGES: tuple[Stage, ...] = ("input", "interception", "pre_output", "generation")
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 Medium = Literal["text", "image", "video", "sound"]
 Outcome = Literal["completed", "blocked", "failed", "cancelled"]
 Task = Literal["translate", "interception", "judge", "split"]
 Level = Literal["kids", "youth", "adult", "research"]
-LEVELS: tuple[Level, ...] = ("kids", "youth", "adult", "research")
+LEVELS: tuple[Level, ...] = get_args(Level)  # the strictest first
 Boundary = Literal["local", "eu", "world"]
-BOUNDARIES: tuple[Boundary, ...] = ("local", "eu", "world")  # each allows those before it
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)  # each allows those before it
 
 Scalar = str | int | float | bool
 MAX_SEED = 2**31 - 1

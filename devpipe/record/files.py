@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from devpipe.errors import RecorderError
+
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened, and refused
 _TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | _NO_LINK | _NO_WAIT
@@ -27,36 +29,47 @@ def open_to_read(path: Path) -> int:
     return os.open(path, _TO_READ)
 
 
-def missing_to_write() -> list[str]:
-    """Name what this system lacks for a recording to be written."""
+def check_system() -> None:
+    """Raises RecorderError, naming it, where this system lacks what a recording is written with."""
     missing = [name for name in _NEEDED_TO_WRITE if not hasattr(os, name)]
     try:
         import fcntl  # noqa: F401  # only to see whether it is there
     except ImportError:
         missing.append("fcntl")
-    return missing
+    if missing:
+        raise RecorderError(
+            f"This system cannot write recordings: it has no {', '.join(missing)}.",
+            hint="They can be read here; run devpipe on Linux, macOS or WSL.",
+        )
 
 
 def lock_exclusive(fd: int) -> None:
     """Lock the file for this process; the kernel frees it with the process.
 
-    Raises BlockingIOError where another process has it. Only where `missing_to_write` is empty.
+    Raises BlockingIOError where another process has it. Only where `check_system` passes.
     """
     import fcntl
 
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def is_locked(fd: int) -> bool:
-    """Whether a process has the file. Where nobody can lock, nobody writes."""
+def is_locked(file: Path) -> bool:
+    """Whether a process has the file open for writing. Where nobody can lock, nobody writes.
+
+    The kernel says so, and forgets it with the process.
+    """
     try:
         import fcntl
-    except ImportError:
+
+        fd = open_to_read(file)
+    except (ImportError, OSError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
+    finally:
+        os.close(fd)
     return False
 
 

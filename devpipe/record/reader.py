@@ -220,7 +220,7 @@ class Recording:
                 return recorded.event.outcome
             if _is_ending(recorded.event):
                 return "unknown"
-        return "running" if is_being_written(self.folder) else "interrupted"
+        return "running" if is_locked(self.folder / EVENTS) else "interrupted"
 
     @cached_property
     def summary(self) -> RunSummary:
@@ -313,21 +313,6 @@ def run_folder(root: Path, run_id: str) -> Path:
 def is_file_name(name: str) -> bool:
     """Whether a file of a recording may be called so."""
     return _FILE_NAME.fullmatch(name) is not None and name not in (EVENTS, SUMMARY)
-
-
-def is_being_written(folder: Path) -> bool:
-    """Whether a process has the run open for writing.
-
-    The kernel says so, and forgets it with the process.
-    """
-    try:
-        events = open_to_read(folder / EVENTS)
-    except OSError:
-        return False
-    try:
-        return is_locked(events)
-    finally:
-        os.close(events)
 
 
 def _open(folder: Path, name: str) -> int:

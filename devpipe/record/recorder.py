@@ -49,8 +49,8 @@ from devpipe.record.events import (
 from devpipe.record.files import (
     SyncError,
     begin_to_write,
+    check_system,
     lock_exclusive,
-    missing_to_write,
     sync,
 )
 from devpipe.record.reader import (
@@ -133,7 +133,7 @@ class Recorder:
         other happen at once.
         """
         folder = run_folder(recordings, run_id)
-        _check_system()
+        check_system()
         with _typed(folder):
             _make_day(folder.parent)
             try:
@@ -154,7 +154,7 @@ class Recorder:
         Raises RunLocked if the run is being written, UsageError if it has its ending,
         RecordingDamaged if more than a tail is wrong.
         """
-        _check_system()
+        check_system()
         with _typed(folder):
             recorder = cls(folder, redact=redact, flags=os.O_RDWR | _NO_LINK, pool=pool)
             try:
@@ -429,15 +429,6 @@ def _typed(folder: Path) -> Iterator[None]:
             exc.errno or 0, "Check the disk, or set DEVPIPE_RECORDINGS to a folder on another."
         )
         raise RecorderError(f"The recording cannot be written: {said}", hint=hint) from exc
-
-
-def _check_system() -> None:
-    missing = missing_to_write()
-    if missing:
-        raise RecorderError(
-            f"This system cannot write recordings: it has no {', '.join(missing)}.",
-            hint="They can be read here; run devpipe on Linux, macOS or WSL.",
-        )
 
 
 def _make_day(day: Path) -> None:
