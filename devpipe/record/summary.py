@@ -87,10 +87,6 @@ class Attempt:
         """As the backend named it, else as it was asked for."""
         return self.finished.model if self.finished else self.started.model
 
-    @property
-    def cost_usd(self) -> float | None:
-        return self.finished.cost_usd if self.finished else None
-
     def to_json(self) -> dict[str, Any]:
         """Its part of the run's JSON."""
         finished = self.finished
@@ -177,7 +173,9 @@ class RunSummary:
     def cost_usd(self) -> float | None:
         """The sum over all attempts; None if one is unknown."""
         told = [
-            attempt.cost_usd for attempt in self.attempts.values() if attempt.cost_usd is not None
+            attempt.finished.cost_usd
+            for attempt in self.attempts.values()
+            if attempt.finished and attempt.finished.cost_usd is not None
         ]
         return sum(told) if len(told) == len(self.attempts) else None
 
