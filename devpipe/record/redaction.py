@@ -44,8 +44,8 @@ _NAMED = (  # what is found in a text by its name, and what stands there instead
     ),
     (  # in the query of a URL
         re.compile(
-            r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|credential|"
-            r"secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
+            r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|"
+            r"credential|secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
         ),
         rf"\1{REDACTED}",
     ),
