@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devpipe.cli.schemas import schemas
 from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.models import InterceptionPipeline, OutputConfig
-from devpipe.config.schemas import schemas
 from devpipe.config.strict_json import MAX_DEPTH, MAX_FILE_BYTES
 from devpipe.errors import ConfigError, UnknownName, UsageError
 
@@ -872,7 +872,7 @@ def test_a_snapshot_without_a_run_is_refused_in_one_line(workspace: Workspace) -
 
 
 def test_the_committed_schemas_are_those_of_the_models() -> None:
-    """Mend with `python -m devpipe.config.schemas`."""
+    """Mend with `python -m devpipe.cli.schemas`."""
     committed = {
         path.name: json.loads(path.read_bytes())
         for path in (ROOT / "schemas").glob("*.schema.json")

@@ -16,6 +16,7 @@ from engines import REPOSITORY, engine_in, small_media
 from devpipe.backends.base import Backend, Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
+from devpipe.cli.new_workspace import create
 from devpipe.comfyui import doctor
 from devpipe.comfyui.checker import filled, problems
 from devpipe.comfyui.doctor import saved_info, trial, unready
@@ -23,7 +24,6 @@ from devpipe.config.catalogue import load_catalogue
 from devpipe.config.models import OutputConfig
 from devpipe.config.settings import Settings
 from devpipe.config.workflow import shape_fault
-from devpipe.config.workspace import create
 from devpipe.errors import DevpipeError, Rejected, Unavailable, UsageError
 from devpipe.record.events import AttemptStarted, RunStarted
 from devpipe.testing import ScriptedBackend
