@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devpipe.cli.run_options import value_of
 from devpipe.cli.schemas import schemas
 from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.models import InterceptionPipeline, OutputConfig
@@ -739,7 +740,7 @@ def test_a_text_from_the_command_line_means_a_value(
     output: OutputConfig, name: str, text: str, value: object
 ) -> None:
     """By the declared type; what means nothing stays text, which `resolve` then refuses."""
-    parsed = output.parse(name, text)
+    parsed = value_of(output, name, text)
 
     assert (value, type(value)) == (parsed, type(parsed))
 

@@ -76,13 +76,6 @@ class Catalogue:
         """
         return output.images or self.media_pipeline(output.pipeline).images
 
-    def optional_images(self, output: OutputConfig) -> tuple[str, ...]:
-        """Name the pictures that a run to this output may bring besides.
-
-        A graph uses exactly those that it needs.
-        """
-        return () if output.nodes else self.media_pipeline(output.pipeline).optional_images
-
     def _refuse_broken(self, folder: str, name: str) -> None:
         file = f"{folder}/{name}.json"
         faults = [fault for fault in self.faults if fault.file == file]

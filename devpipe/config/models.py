@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import operator
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,8 +52,6 @@ from devpipe.values import (
 
 MAX_NUMBER = 2**63
 _ROUNDING = 1e-9  # of a number that is to be a multiple of another
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _CASTS: Mapping[str, type[Scalar]] = {
     "integer": int,
     "number": float,
@@ -353,19 +350,6 @@ class Parameter(Model):
         """
         return _CASTS[self.type](value)
 
-    def parse(self, text: str) -> Scalar:
-        """Read a value from a text of the command line.
-
-        A text that means none of this type stays as it is.
-        """
-        if self.type == "integer" and _INTEGER.fullmatch(text):
-            return int(text)
-        if self.type == "number" and _NUMBER.fullmatch(text):
-            return float(text)
-        if self.type == "boolean":
-            return {"true": True, "false": False}.get(text.lower(), text)
-        return text
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -559,11 +543,6 @@ class OutputConfig(Titled):
             takes = ", ".join(self.parameters) or "no parameters"
             raise UsageError(f"Output {self.name!r}: {said}{end}", hint=f"It takes: {takes}.")
         return values
-
-    def parse(self, name: str, text: str) -> Scalar:
-        """The value that a text from the command line means for this parameter."""
-        declared = self.parameters.get(name)
-        return declared.parse(text) if declared else text
 
     def _unknown(self, name: str) -> str:
         """What to say of a name that no parameter of this output has."""

@@ -253,18 +253,6 @@ class Settings:
         usable = [value for value in stripped if len(value) >= SHORTEST_SECRET]
         return tuple(sorted(usable, key=lambda value: (-len(value), value)))
 
-    def faults(self) -> list[Fault]:
-        """List variables that look like ours and that nothing reads."""
-        ours = {*VARIABLES, "DEVPIPE_HOME"}
-        for name in known():
-            ours |= {f"DEVPIPE_{name.upper()}_URL", f"DEVPIPE_{name.upper()}_REGION"}
-        faults = []
-        for name in sorted(self.environment):
-            if name.startswith("DEVPIPE_") and name not in ours:
-                message = f"is no variable of devpipe; {offer(name, ours)}"
-                faults.append(Fault("environment", name, message))
-        return faults
-
 
 def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
     try:

@@ -54,14 +54,6 @@ def title_of(node: Mapping[str, Any]) -> str:
     return str(title or node["class_type"])
 
 
-def is_link(value: object) -> bool:
-    """Whether an input comes from another node."""
-    if not isinstance(value, list) or len(value) != 2:
-        return False
-    node, slot = value
-    return isinstance(node, str) and type(slot) is int
-
-
 def binding_faults(
     bindings: Mapping[str, Sequence[Mapping[str, str]]],
     nodes: Nodes,
