@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from devpipe.config.backends import PROCEDURES, known
+from devpipe.config.backends import known
 from devpipe.config.faults import faults_of, json_path
 from devpipe.config.models import (
     InterceptionPipeline,
@@ -105,7 +105,6 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         names=frozenset(pipelines),
         media={},
         broken=frozenset(),
-        procedures=PROCEDURES,
         backends=sorted({*known(), *backends}),
         graphs=home / GRAPHS,
     )

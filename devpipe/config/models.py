@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
@@ -28,6 +28,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from devpipe.config.backends import PROCEDURES
 from devpipe.config.faults import excerpt, summary_of
 from devpipe.config.spelling import (
     GRAPH,
@@ -52,6 +53,7 @@ from devpipe.values import (
 
 MAX_NUMBER = 2**63
 _ROUNDING = 1e-9  # of a number that is to be a multiple of another
+_TYPES: Mapping[str, type] = {"integer": Integral, "number": Real, "string": str, "boolean": bool}
 _CASTS: Mapping[str, type[Scalar]] = {
     "integer": int,
     "number": float,
@@ -68,15 +70,25 @@ class Surroundings:
     names: frozenset[str]  # of all files in its folder
     media: Mapping[str, MediaPipeline]  # the usable ones
     broken: frozenset[str]  # pipelines with faults
-    procedures: Sequence[str]
     backends: Sequence[str]
     graphs: Path
 
 
-def _own_name(name: str, info: ValidationInfo) -> str:
-    around: Surroundings | None = info.context
-    if around is None or name == around.stem:
-        return name
+def _in_workspace(check: Callable[[Any, Surroundings], None]) -> AfterValidator:
+    """Check a file's value against what is around it; a recorded config has nothing around it."""
+
+    def checked(value: object, info: ValidationInfo) -> object:
+        if info.context:
+            check(value, info.context)
+        return value
+
+    return AfterValidator(checked)
+
+
+@_in_workspace
+def _own_name(name: str, around: Surroundings) -> None:
+    if name == around.stem:
+        return
     if name in around.names:
         problem = f"{name!r} is the name of {name}.json already"
     else:
@@ -92,18 +104,49 @@ def _own_spelling(name: str) -> str:
     return name
 
 
-def _procedure(name: str, info: ValidationInfo) -> str:
-    around: Surroundings | None = info.context
-    if around:
-        _check_known("procedure", name, around.procedures)
-    return name
+@_in_workspace
+def _procedure(name: str, around: Surroundings) -> None:
+    _check_known("procedure", name, PROCEDURES)
 
 
-def _backend(name: str, info: ValidationInfo) -> str:
-    around: Surroundings | None = info.context
-    if around:
-        _check_known("backend", name, around.backends)
-    return name
+@_in_workspace
+def _backend(name: str, around: Surroundings) -> None:
+    _check_known("backend", name, around.backends)
+
+
+@_in_workspace
+def _media_pipeline(name: str, around: Surroundings) -> None:
+    if name in around.media:
+        return
+    if name in around.broken:
+        problem = f"pipelines/{name}.json has faults"
+    else:
+        problem = f"{name!r} is no media pipeline"
+    raise ValueError(f"{problem}; {offer(name, around.media)}")
+
+
+@_in_workspace
+def _graph(name: str, around: Surroundings) -> None:
+    """Check that the graph is there, and one that a server would read."""
+    if not name:
+        return
+    present = sorted(path.name for path in around.graphs.glob("*.json"))
+    if name not in present:
+        raise ValueError(
+            f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"
+        )
+    nodes, faults = read_object(around.graphs / name, limit=MAX_GRAPH_BYTES)
+    if faults:
+        place, message = faults[0]
+        raise ValueError(f"the graph {name!r} is broken: {place}: {message}")
+    fault = shape_fault(nodes or {})
+    if fault:
+        raise ValueError(f"the graph {name!r} {fault}")
+
+
+@_in_workspace
+def _nodes(nodes: Mapping[str, Any], around: Surroundings) -> None:
+    raise ValueError("stands in a file of its own, which `graph` names. Delete it here.")
 
 
 def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
@@ -121,10 +164,13 @@ def _scalar(value: object) -> object:
 Text = Annotated[str, Field(pattern=r"\S")]
 Language = Annotated[str, Field(pattern=LANGUAGE)]
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
-OwnName = Annotated[Name, AfterValidator(_own_name)]
+OwnName = Annotated[Name, _own_name]
 ParameterName = Annotated[Name, AfterValidator(_own_spelling)]
-ProcedureName = Annotated[Name, AfterValidator(_procedure)]
-BackendName = Annotated[Name, AfterValidator(_backend)]
+ProcedureName = Annotated[Name, _procedure]
+BackendName = Annotated[Name, _backend]
+MediaPipelineName = Annotated[Name, _media_pipeline]
+GraphName = Annotated[str, Field(pattern=GRAPH), _graph]
+Nodes = Annotated[SkipJsonSchema[dict[str, Any]], _nodes]
 Value = Annotated[Scalar, BeforeValidator(_scalar)]
 Picture = Literal["image", "mask", "control"]
 OutputMedium = Literal["image", "video", "sound"]  # a text is no output: Stages 1 to 3 write it
@@ -253,14 +299,11 @@ class InterceptionPipeline(Titled):
     @field_validator("steps")
     @classmethod
     def _steps_fit(cls, steps: tuple[Step, ...], info: ValidationInfo) -> tuple[Step, ...]:
-        faults = []
         names = Counter(step.name for step in steps)
-        for name in sorted(names):
-            if names[name] > 1:
-                faults.append(f"two steps are named {name!r}")
-        for step in steps[:-1]:
-            if step.parts:
-                faults.append(f"step {step.name!r} answers in parts, which only the last may")
+        twice = sorted(name for name in names if names[name] > 1)
+        early = [step.name for step in steps[:-1] if step.parts]
+        faults = [f"two steps are named {name!r}" for name in twice]
+        faults += [f"step {name!r} answers in parts, which only the last may" for name in early]
         around: Surroundings | None = info.context
         if around and steps and steps[-1].parts:
             faults += _faults_of_parts(steps[-1], around.media)
@@ -330,18 +373,12 @@ class Parameter(Model):
     ) -> Scalar | tuple[Scalar, ...]:
         if "type" not in info.data:
             return value  # that is the fault
-        known = {name: info.data.get(name) for name in ("minimum", "maximum", "multiple_of")}
-        declared = Limits(info.data["type"], choices=info.data.get("choices", ()), **known)
+        declared = cls.model_construct(**info.data)
         for scalar in value if isinstance(value, tuple) else (value,):
             problem = declared.problem(scalar)
             if problem:
                 raise ValueError(f"{problem}, not {excerpt(scalar)}.")
         return value
-
-    def problem(self, value: Scalar) -> str:
-        """What is wrong with a value for this parameter; empty where nothing is."""
-        limits = Limits(self.type, self.minimum, self.maximum, self.multiple_of, self.choices)
-        return limits.problem(value)
 
     def cast(self, value: Scalar) -> Scalar:
         """Spell a value that has no problem in the one way of its type.
@@ -350,19 +387,8 @@ class Parameter(Model):
         """
         return _CASTS[self.type](value)
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the values of a parameter must be."""
-
-    type: ParameterType
-    minimum: float | None = None
-    maximum: float | None = None
-    multiple_of: float | None = None
-    choices: Sequence[Scalar] = ()
-
     def problem(self, value: Scalar) -> str:
-        """What is wrong with a value; empty where nothing is."""
+        """What is wrong with a value for this parameter; empty where nothing is."""
         if not _is_of_type(value, self.type):
             article = "an" if self.type == "integer" else "a"
             return f"must be {article} {self.type}"
@@ -389,14 +415,11 @@ class Limits:
 
 
 def _is_of_type(value: Scalar, type_: ParameterType) -> bool:
-    if type_ == "string":
-        return isinstance(value, str)
-    if type_ == "boolean":
-        return isinstance(value, bool)
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not isinstance(value, _TYPES[type_]):
         return False
-    is_sendable = abs(value) < MAX_NUMBER  # neither NaN nor infinity is
-    return is_sendable and (type_ == "number" or isinstance(value, Integral))
+    if isinstance(value, bool):
+        return type_ == "boolean"  # to Python it is a number, too
+    return isinstance(value, str) or abs(value) < MAX_NUMBER  # neither NaN nor infinity is
 
 
 class Bound(Model):
@@ -424,7 +447,9 @@ class ModelFile(Model):
 class OutputConfig(Titled):
     """Which medium, by which backend, model and parameters, at which price."""
 
-    pipeline: Name = Field(description="The media pipeline whose texts and pictures it takes.")
+    pipeline: MediaPipelineName = Field(
+        description="The media pipeline whose texts and pictures it takes."
+    )
     images: tuple[Picture, ...] = Field(
         (), description="The media pipeline's pictures that this output needs; none: as it says."
     )
@@ -434,9 +459,7 @@ class OutputConfig(Titled):
     translate_to: str = Field(
         "", pattern=LANGUAGE_OR_NONE, description="Stage 3 translates the text to this language."
     )
-    graph: str = Field(
-        "", pattern=GRAPH, description="A ComfyUI API export in output_configs/graphs."
-    )
+    graph: GraphName = Field("", description="A ComfyUI API export in output_configs/graphs.")
     bindings: dict[Name, tuple[Bound, ...]] = Field(
         {},
         exclude_if=operator.not_,
@@ -445,9 +468,7 @@ class OutputConfig(Titled):
     models: tuple[ModelFile, ...] = Field(
         (), exclude_if=operator.not_, description="The files that the graph needs on the server."
     )
-    nodes: SkipJsonSchema[dict[str, Any]] = Field(
-        {}, exclude_if=operator.not_
-    )  # the graph itself: recordings keep it
+    nodes: Nodes = Field({}, exclude_if=operator.not_)  # the graph itself: recordings keep it
     fallback: tuple[Name, ...] = Field(
         (),
         max_length=8,
@@ -459,18 +480,6 @@ class OutputConfig(Titled):
     )
     parameters: dict[ParameterName, Parameter] = Field({}, description="What can be set.")
 
-    @field_validator("pipeline")
-    @classmethod
-    def _media_pipeline(cls, name: str, info: ValidationInfo) -> str:
-        around: Surroundings | None = info.context
-        if around is None or name in around.media:
-            return name
-        if name in around.broken:
-            problem = f"pipelines/{name}.json has faults"
-        else:
-            problem = f"{name!r} is no media pipeline"
-        raise ValueError(f"{problem}; {offer(name, around.media)}")
-
     @field_validator("images")
     @classmethod
     def _images_of_pipeline(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
@@ -481,21 +490,6 @@ class OutputConfig(Titled):
             for name in names:
                 _check_known(f"picture of {media.name}", name, possible)
         return names
-
-    @field_validator("graph")
-    @classmethod
-    def _graph(cls, name: str, info: ValidationInfo) -> str:
-        around: Surroundings | None = info.context
-        if around and name:
-            _check_graph(name, around.graphs)
-        return name
-
-    @field_validator("nodes")
-    @classmethod
-    def _nodes_of_graph(cls, nodes: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if info.context:
-            raise ValueError("stands in a file of its own, which `graph` names. Delete it here.")
-        return nodes
 
     @cached_property
     def making_sha256(self) -> str:
@@ -516,11 +510,10 @@ class OutputConfig(Titled):
         """The graph and where our values go in it; None without one."""
         if not self.nodes:
             return None
-        bindings = {}
-        for name, inputs in self.bindings.items():
-            bindings[name] = tuple(
-                Binding(bound.node, bound.input, bound.title) for bound in inputs
-            )
+        bindings = {
+            name: tuple(Binding(bound.node, bound.input, bound.title) for bound in inputs)
+            for name, inputs in self.bindings.items()
+        }
         return Workflow(self.nodes, bindings)
 
     def resolve(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -555,22 +548,3 @@ class OutputConfig(Titled):
         if near:
             return f"there is no parameter {name!r}, did you mean {near[0]!r}?"
         return f"there is no parameter {name!r}"
-
-
-def _check_graph(name: str, graphs: Path) -> None:
-    """Check that the graph is there, and one that a server would read.
-
-    Raises ValueError.
-    """
-    present = sorted(path.name for path in graphs.glob("*.json"))
-    if name not in present:
-        raise ValueError(
-            f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"
-        )
-    nodes, faults = read_object(graphs / name, limit=MAX_GRAPH_BYTES)
-    if faults:
-        place, message = faults[0]
-        raise ValueError(f"the graph {name!r} is broken: {place}: {message}")
-    fault = shape_fault(nodes or {})
-    if fault:
-        raise ValueError(f"the graph {name!r} {fault}")
