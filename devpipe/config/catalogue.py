@@ -6,8 +6,9 @@ Read from `pipelines/*.json` and `output_configs/*.json`; a broken file never st
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from devpipe.config.models import (
     Titled,
 )
 from devpipe.config.strict_json import MAX_GRAPH_BYTES, read_object
-from devpipe.config.workflow import Place, binding_faults
+from devpipe.config.workflow import Located, binding_faults
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, offer
 
 GRAPHS = "output_configs/graphs"
@@ -117,11 +118,15 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
     complete = {}
     for name, output in files.valid(OutputConfig, "output_configs", outputs, around).items():
         output = files.with_graph(output)
-        if files.bindings_fit(output, media[output.pipeline]):
+        if files.are_sound(name, _binding_faults(output, media[output.pipeline])):
             complete[name] = output
-    complete = files.with_fallbacks(complete)
+    usable = {
+        name: output
+        for name, output in complete.items()
+        if files.are_sound(name, _fallback_faults(output, complete))
+    }
     faults = sorted(files.faults, key=lambda fault: fault.file)
-    return Catalogue(interceptions, media, complete, tuple(faults))
+    return Catalogue(interceptions, media, usable, tuple(faults))
 
 
 class _Files:
@@ -194,37 +199,36 @@ class _Files:
             nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
         return output.model_copy(update={"nodes": nodes or {}})
 
-    def with_fallbacks(self, outputs: Mapping[str, OutputConfig]) -> dict[str, OutputConfig]:
-        """The outputs whose fallbacks are there, and make the same of the same."""
-        complete = {}
-        for name, output in outputs.items():
-            faults = []
-            for place, other in enumerate(output.fallback):
-                message = _fallback_fault(output, other, outputs)
-                if message:
-                    path = json_path("$", "fallback", place)
-                    faults.append(Fault(f"output_configs/{name}.json", path, message))
-            self.faults.extend(faults)
-            if not faults:
-                complete[name] = output
-        return complete
+    def are_sound(self, name: str, found: Iterable[Located]) -> bool:
+        """Add what was found wrong with an output; True where nothing was."""
+        before = len(self.faults)
+        for place, message in found:
+            self.faults.append(
+                Fault(f"output_configs/{name}.json", json_path("$", *place), message)
+            )
+        return len(self.faults) == before
 
-    def bindings_fit(self, output: OutputConfig, media: MediaPipeline) -> bool:
-        """Whether the output's bindings fit its graph, texts, pictures and parameters."""
-        found: list[tuple[Place, str]] = []
-        if output.graph or output.bindings:
-            bindings = {
-                name: [bound.model_dump() for bound in inputs]
-                for name, inputs in output.bindings.items()
-            }
-            kinds = _kinds(output, media)
-            found += binding_faults(bindings, output.nodes, kinds, output.parameters)
-        if output.backend == "comfyui" and not output.graph:
-            message = "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs."
-            found.append((("graph",), message))
-        file = f"output_configs/{output.name}.json"
-        self.faults.extend(Fault(file, json_path("$", *place), message) for place, message in found)
-        return not found
+
+def _binding_faults(output: OutputConfig, media: MediaPipeline) -> Iterator[Located]:
+    """Check that the output's bindings fit its graph, texts, pictures and parameters."""
+    workflow = output.workflow()
+    if workflow:
+        yield from binding_faults(workflow, _kinds(output, media), output.parameters)
+    elif output.bindings:
+        yield ("bindings",), "bind inputs of a graph: name one as `graph`."
+    if output.backend == "comfyui" and not workflow:
+        message = "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs."
+        yield ("graph",), message
+
+
+def _fallback_faults(
+    output: OutputConfig, outputs: Mapping[str, OutputConfig]
+) -> Iterator[Located]:
+    """Check that those who stand in are there, and make the same of the same."""
+    for place, name in enumerate(output.fallback):
+        message = _fallback_fault(output, name, outputs)
+        if message:
+            yield ("fallback", place), message
 
 
 def _fallback_fault(output: OutputConfig, name: str, outputs: Mapping[str, OutputConfig]) -> str:
@@ -247,23 +251,15 @@ def _fallback_fault(output: OutputConfig, name: str, outputs: Mapping[str, Outpu
 
 def _alike(one: OutputConfig, other: OutputConfig) -> bool:
     """Whether one output can stand in for another: the same medium of the same texts, pictures."""
-    same_files = (one.medium, one.pipeline, one.images) == (
-        other.medium,
-        other.pipeline,
-        other.images,
-    )
-    return same_files and one.name != other.name
+    makes = attrgetter("medium", "pipeline", "images")
+    return makes(one) == makes(other) and one.name != other.name
 
 
 def _kinds(output: OutputConfig, media: MediaPipeline) -> dict[str, str]:
     """What each value that can be bound is: a type of parameter."""
-    kinds: dict[str, str] = {}
-    for name, parameter in output.parameters.items():
-        kinds[name] = parameter.type
-    for name in (*media.texts, *(output.images or media.images)):
-        kinds[name] = "string"
-    kinds["seed"] = "integer"
-    return kinds
+    kinds: dict[str, str] = {name: declared.type for name, declared in output.parameters.items()}
+    kinds |= dict.fromkeys((*media.texts, *(output.images or media.images)), "string")
+    return kinds | {"seed": "integer"}
 
 
 def _of_kind(kind: str, raws: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
