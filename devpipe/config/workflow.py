@@ -88,23 +88,21 @@ def _unbound(name: str, nodes: Nodes, parameters: Mapping[str, object]) -> Itera
         where = " and ".join(_seeds(nodes))
     if not where:
         return
+    remedy = f"is bound nowhere: it would change nothing. Bind it to {where}"
     if name in parameters:
-        holder = "parameters"
-        remedy = f"Bind it to {where}, or delete it."
+        yield ("parameters", name), f"{remedy}, or delete it."
     else:
-        holder = "bindings"
-        remedy = f"Bind it to {where}."
-    yield (holder, name), f"is bound nowhere: it would change nothing. {remedy}"
+        yield ("bindings", name), f"{remedy}."
 
 
 def _seeds(nodes: Nodes) -> list[str]:
     """The inputs that take a seed."""
-    seeds = []
-    for number, node in nodes.items():
-        for name in SEEDS:
-            if _kind(node["inputs"].get(name)) == "integer":
-                seeds.append(f"{name!r} of node {number!r}")
-    return seeds
+    return [
+        f"{name!r} of node {number!r}"
+        for number, node in nodes.items()
+        for name in SEEDS
+        if _kind(node["inputs"].get(name)) == "integer"
+    ]
 
 
 def _binding_fault(bound: Binding, nodes: Nodes, kind: str) -> tuple[str, str]:
