@@ -135,7 +135,7 @@ def _catalogue(home: Path) -> tuple[Catalogue, list[Fault]]:
 
 def unread_variables(settings: Settings) -> list[Fault]:
     """List variables that look like ours and that nothing reads."""
-    ours = {*VARIABLES, "DEVPIPE_HOME"}
+    ours = {*VARIABLES.values(), "DEVPIPE_HOME"}
     for name in known():
         ours |= {f"DEVPIPE_{name.upper()}_URL", f"DEVPIPE_{name.upper()}_REGION"}
     faults = []

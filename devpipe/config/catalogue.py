@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -23,7 +23,7 @@ from devpipe.config.models import (
     Surroundings,
     Titled,
 )
-from devpipe.config.strict_json import MAX_GRAPH_BYTES, read_object
+from devpipe.config.strict_json import MAX_GRAPH_BYTES, Raw, read_object
 from devpipe.config.workflow import Located, binding_faults
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, offer
 
@@ -109,11 +109,12 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         backends=sorted({*known(), *backends}),
         graphs=home / GRAPHS,
     )
-    media = files.valid(MediaPipeline, "pipelines", _of_kind("media", pipelines), around)
+    by_kind: dict[str, dict[str, Raw]] = {"media": {}, "interception": {}}
+    for stem, raw in pipelines.items():
+        by_kind[_kind_of(raw)][stem] = raw
+    media = files.valid(MediaPipeline, "pipelines", by_kind["media"], around)
     around = replace(around, media=media)
-    interceptions = files.valid(
-        InterceptionPipeline, "pipelines", _of_kind("interception", pipelines), around
-    )
+    interceptions = files.valid(InterceptionPipeline, "pipelines", by_kind["interception"], around)
     around = replace(around, names=frozenset(outputs), broken=files.broken("pipelines"))
     complete = {}
     for name, output in files.valid(OutputConfig, "output_configs", outputs, around).items():
@@ -136,7 +137,7 @@ class _Files:
         self.home = home
         self.faults: list[Fault] = []
 
-    def objects(self, folder: str) -> dict[str, dict[str, Any]]:
+    def objects(self, folder: str) -> dict[str, Raw]:
         """The JSON objects of a folder, by file stem.
 
         A file that holds none is a fault.
@@ -145,9 +146,8 @@ class _Files:
             entries = sorted((self.home / folder).iterdir())
         except OSError as error:
             hint = "Run `devpipe init DIR` for a complete workspace."
-            self.faults.append(
-                Fault(f"{folder}/", "$", f"cannot be read: {error.strerror}. {hint}")
-            )
+            message = f"cannot be read: {error.strerror}. {hint}"
+            self.faults.append(Fault(f"{folder}/", "$", message))
             return {}
         objects = {}
         for path in entries:
@@ -166,7 +166,7 @@ class _Files:
         self,
         model: type[_M],
         folder: str,
-        raws: Mapping[str, dict[str, Any]],
+        raws: Mapping[str, Raw],
         around: Surroundings,
     ) -> dict[str, _M]:
         """The files without any fault as models."""
@@ -202,10 +202,9 @@ class _Files:
     def are_sound(self, name: str, found: Iterable[Located]) -> bool:
         """Add what was found wrong with an output; True where nothing was."""
         before = len(self.faults)
+        file = f"output_configs/{name}.json"
         for place, message in found:
-            self.faults.append(
-                Fault(f"output_configs/{name}.json", json_path("$", *place), message)
-            )
+            self.faults.append(Fault(file, json_path("$", *place), message))
         return len(self.faults) == before
 
 
@@ -262,12 +261,7 @@ def _kinds(output: OutputConfig, media: MediaPipeline) -> dict[str, str]:
     return kinds | {"seed": "integer"}
 
 
-def _of_kind(kind: str, raws: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The files of a kind."""
-    return {stem: raw for stem, raw in raws.items() if _kind_of(raw) == kind}
-
-
-def _kind_of(raw: Mapping[str, Any]) -> str:
+def _kind_of(raw: Raw) -> str:
     """Read the kind of a pipeline file, or guess it from its keys.
 
     A kind that is none of ours is then one fault among the others.

@@ -29,13 +29,13 @@ def summary_of(error: ValidationError, model: type[BaseModel], name: str) -> str
     A key that is not known comes first: it tells that another version wrote this.
     """
     findings = error.errors(include_url=False)
-    unknown = [detail for detail in findings if detail["type"] == "extra_forbidden"]
-    if unknown:
-        *holder, key = unknown[0]["loc"]
+    first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
+    if first["type"] == "extra_forbidden":
+        *holder, key = first["loc"]
         summary = f"{json_path(name, *holder)}: unknown key {str(key)!r}"
     else:
-        message = _message(findings[0], model).removesuffix(".")
-        summary = f"{json_path(name, *findings[0]['loc'])}: {message}"
+        message = _message(first, model).removesuffix(".")
+        summary = f"{json_path(name, *first['loc'])}: {message}"
     if len(findings) > 1:
         summary += f", and {len(findings) - 1} more"
     return summary

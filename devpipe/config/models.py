@@ -156,7 +156,7 @@ def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
 
 def _scalar(value: object) -> object:
     is_finite = not isinstance(value, float) or math.isfinite(value)
-    if not isinstance(value, str | int | float | bool) or not is_finite:
+    if not isinstance(value, Scalar) or not is_finite:
         raise ValueError("must be a text, a finite number, true or false.")
     return value
 
@@ -368,9 +368,7 @@ class Parameter(Model):
 
     @field_validator("choices", "default")
     @classmethod
-    def _fits(
-        cls, value: Scalar | tuple[Scalar, ...], info: ValidationInfo
-    ) -> Scalar | tuple[Scalar, ...]:
+    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
         if "type" not in info.data:
             return value  # that is the fault
         declared = cls.model_construct(**info.data)
@@ -494,24 +492,17 @@ class OutputConfig(Titled):
     @cached_property
     def making_sha256(self) -> str:
         """Hash of what makes the medium, without names and what people only read or is checked."""
+        making = self.model_dump(include={"version", "medium", "backend", "model", "translate_to"})
         workflow = self.workflow()
-        return canonical_sha256(
-            {
-                "version": self.version,
-                "medium": self.medium,
-                "backend": self.backend,
-                "model": self.model,
-                "translate_to": self.translate_to,
-                "workflow": workflow.described() if workflow else None,
-            }
-        )
+        making["workflow"] = workflow.described() if workflow else None
+        return canonical_sha256(making)
 
     def workflow(self) -> Workflow | None:
         """The graph and where our values go in it; None without one."""
         if not self.nodes:
             return None
         bindings = {
-            name: tuple(Binding(bound.node, bound.input, bound.title) for bound in inputs)
+            name: tuple(Binding(**dict(bound)) for bound in inputs)
             for name, inputs in self.bindings.items()
         }
         return Workflow(self.nodes, bindings)
@@ -525,7 +516,7 @@ class OutputConfig(Titled):
         values = {}
         for name, declared in self.parameters.items():
             value = parameters.get(name, declared.default)
-            problem = declared.problem(value) if name in parameters else ""
+            problem = declared.problem(value)
             if problem:
                 faults.append(f"{name} {problem}, not {excerpt(value)}")
             else:
