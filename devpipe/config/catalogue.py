@@ -194,9 +194,9 @@ class _Files:
 
         Its model has checked that the graph is there and whole.
         """
-        nodes = None
-        if output.graph:
-            nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
+        if not output.graph:
+            return output
+        nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
         return output.model_copy(update={"nodes": nodes or {}})
 
     def are_sound(self, name: str, found: Iterable[Located]) -> bool:
@@ -256,9 +256,9 @@ def _alike(one: OutputConfig, other: OutputConfig) -> bool:
 
 def _kinds(output: OutputConfig, media: MediaPipeline) -> dict[str, str]:
     """What each value that can be bound is: a type of parameter."""
-    kinds: dict[str, str] = {name: declared.type for name, declared in output.parameters.items()}
-    kinds |= dict.fromkeys((*media.texts, *(output.images or media.images)), "string")
-    return kinds | {"seed": "integer"}
+    declared = {name: parameter.type for name, parameter in output.parameters.items()}
+    texts = dict.fromkeys((*media.texts, *(output.images or media.images)), "string")
+    return declared | texts | {"seed": "integer"}
 
 
 def _kind_of(raw: Raw) -> str:

@@ -65,7 +65,5 @@ class Chain:
 
 def outside(location: Boundary, boundary: Boundary) -> bool:
     """True if data at `location` would cross `boundary`. Unknown locations count as 'world'."""
-    if location == boundary or boundary == "world":
-        return False
-    known = location in BOUNDARIES
-    return not known or BOUNDARIES.index(location) > BOUNDARIES.index(boundary)
+    inside = BOUNDARIES[: BOUNDARIES.index(boundary) + 1]
+    return boundary != "world" and location not in inside

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -15,12 +15,18 @@ from devpipe.config.spelling import PATTERNS
 from devpipe.errors import Fault, offer
 
 
+class Strict(BaseModel):
+    """Base of what files say: unknown keys and wrong types are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
 def faults_of(error: ValidationError, model: type[BaseModel], file: str) -> list[Fault]:
     """Say pydantic's findings in our words: place, problem, what is allowed."""
-    faults = []
-    for detail in error.errors(include_url=False):
-        faults.append(Fault(file, json_path("$", *detail["loc"]), _message(detail, model)))
-    return faults
+    return [
+        Fault(file, json_path("$", *detail["loc"]), _message(detail, model))
+        for detail in error.errors(include_url=False)
+    ]
 
 
 def summary_of(error: ValidationError, model: type[BaseModel], name: str) -> str:

@@ -18,9 +18,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -29,7 +27,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from devpipe.config.backends import PROCEDURES
-from devpipe.config.faults import excerpt, summary_of
+from devpipe.config.faults import Strict, excerpt, summary_of
 from devpipe.config.spelling import (
     GRAPH,
     LANGUAGE,
@@ -177,10 +175,8 @@ OutputMedium = Literal["image", "video", "sound"]  # a text is no output: Stages
 ParameterType = Literal["integer", "number", "string", "boolean"]
 
 
-class Model(BaseModel):
-    """Base of what files hold: unknown keys and wrong types are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+class Model(Strict):
+    """Base of configurations, and of their parts; a recording keeps them as a snapshot."""
 
     def snapshot(self) -> dict[str, Any]:
         """The configuration as JSON values, as a recording keeps it."""

@@ -15,9 +15,7 @@ from urllib.parse import unquote
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -25,7 +23,7 @@ from pydantic import (
 
 from devpipe.config.backends import HERE, known
 from devpipe.config.chains import Candidate, Chain
-from devpipe.config.faults import faults_of
+from devpipe.config.faults import Strict, faults_of
 from devpipe.config.workspace import find_home
 from devpipe.errors import ConfigError, Fault, offer
 from devpipe.values import BOUNDARIES, Boundary, Level, Task
@@ -103,11 +101,7 @@ def _check_candidate(candidate: Candidate, backends: Collection[str]) -> None:
 Served = Annotated[str, BeforeValidator(_joined), AfterValidator(_served)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class _Models(_Strict):
+class _Models(Strict):
     translate: Served = "procedural"
     interception: Served = "procedural"
     judge: Served = ""
@@ -124,7 +118,7 @@ class _Models(_Strict):
         }
 
 
-class _File(_Strict):
+class _File(Strict):
     """What devpipe.toml may say."""
 
     recordings: str = Field("recordings", min_length=1)
@@ -308,6 +302,4 @@ def _of_variable(fault: Fault) -> Fault:
 def _userinfo(text: str) -> Iterator[str]:
     for userinfo in re.findall(r"(?:^|//|,)\s*([^/\s,]+)@", text):
         password = userinfo.partition(":")[2]
-        for secret in (userinfo, password):
-            yield secret
-            yield unquote(secret)
+        yield from (userinfo, unquote(userinfo), password, unquote(password))

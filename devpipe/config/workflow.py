@@ -140,15 +140,12 @@ def _input_problem(name: str, value: object, kind: str) -> str:
         )
     if isinstance(value, list):
         return f"{name!r} comes from node {value[0]!r} by a link: bind an input of that node."
-    if kind and not _alike(kind, _kind(value)):
-        return f"{name!r} takes {_kind(value)} values such as {str(value)[:40]!r}, not a {kind}."
+    theirs = _kind(value)
+    if kind not in ("", theirs) and {kind, theirs} != {"integer", "number"}:
+        return f"{name!r} takes {theirs} values such as {str(value)[:40]!r}, not a {kind}."
     return ""
 
 
 def _kind(value: object) -> str:
     names = {bool: "boolean", int: "integer", float: "number", str: "string"}
     return names.get(type(value), type(value).__name__)
-
-
-def _alike(ours: str, theirs: str) -> bool:
-    return ours == theirs or {ours, theirs} == {"integer", "number"}
