@@ -106,7 +106,7 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         names=frozenset(pipelines),
         media={},
         broken=frozenset(),
-        backends=sorted({*known(), *backends}),
+        backends={*known(), *backends},
         graphs=home / GRAPHS,
     )
     by_kind: dict[str, dict[str, Raw]] = {"media": {}, "interception": {}}
@@ -126,7 +126,7 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         for name, output in complete.items()
         if files.are_sound(name, _fallback_faults(output, complete))
     }
-    faults = sorted(files.faults, key=lambda fault: fault.file)
+    faults = sorted(files.faults, key=attrgetter("file"))
     return Catalogue(interceptions, media, usable, tuple(faults))
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
+from operator import not_
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -68,7 +68,7 @@ class Surroundings:
     names: frozenset[str]  # of all files in its folder
     media: Mapping[str, MediaPipeline]  # the usable ones
     broken: frozenset[str]  # pipelines with faults
-    backends: Sequence[str]
+    backends: Collection[str]
     graphs: Path
 
 
@@ -147,7 +147,7 @@ def _nodes(nodes: Mapping[str, Any], around: Surroundings) -> None:
     raise ValueError("stands in a file of its own, which `graph` names. Delete it here.")
 
 
-def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
+def _check_known(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         raise ValueError(f"there is no {kind} {name!r}; {offer(name, known)}")
 
@@ -279,7 +279,7 @@ class InterceptionPipeline(Titled):
     )
     correct: bool = Field(
         False,
-        exclude_if=operator.not_,
+        exclude_if=not_,
         description="True: Stage 1 corrects spelling and grammar where a text model is there.",
     )  # not in snapshots where unset: those of older recordings stay equal
     steps: tuple[Step, ...] = Field(
@@ -456,17 +456,17 @@ class OutputConfig(Titled):
     graph: GraphName = Field("", description="A ComfyUI API export in output_configs/graphs.")
     bindings: dict[Name, tuple[Bound, ...]] = Field(
         {},
-        exclude_if=operator.not_,
+        exclude_if=not_,
         description="Which inputs of the graph take a text, a picture, the seed or a parameter.",
     )  # none of the three is in snapshots where unset: those of older recordings stay equal
     models: tuple[ModelFile, ...] = Field(
-        (), exclude_if=operator.not_, description="The files that the graph needs on the server."
+        (), exclude_if=not_, description="The files that the graph needs on the server."
     )
-    nodes: Nodes = Field({}, exclude_if=operator.not_)  # the graph itself: recordings keep it
+    nodes: Nodes = Field({}, exclude_if=not_)  # the graph itself: recordings keep it
     fallback: tuple[Name, ...] = Field(
         (),
         max_length=8,
-        exclude_if=operator.not_,
+        exclude_if=not_,
         description="Outputs that stand in, in this order, where this one cannot be reached.",
     )
     price_usd: float | None = Field(

@@ -109,11 +109,10 @@ class _Models(Strict):
 
     def by_task(self) -> Mapping[Task, str]:
         """The chains; no procedure judges: where one is named, the rules stand alone."""
-        judge = "" if self.judge == "procedural" else self.judge
         return {
             "translate": self.translate,
             "interception": self.interception,
-            "judge": judge,
+            "judge": "" if self.judge == "procedural" else self.judge,
             "split": self.split,
         }
 
@@ -248,9 +247,10 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
     except FileNotFoundError:
         return {}, []
     except OSError as error:
-        return {}, [Fault(FILE, "$", f"cannot be read: {error.strerror}. Mend its permissions.")]
+        message = f"cannot be read: {error.strerror}. Mend its permissions."
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return {}, [Fault(FILE, "$", f"is not TOML in UTF-8: {error}.")]
+        message = f"is not TOML in UTF-8: {error}."
+    return {}, [Fault(FILE, "$", message)]
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,11 @@ def _twice(value: object, *place: str | int) -> Iterator[tuple[str | int, ...]]:
 
     Python would take the last without a word.
     """
-    children: Iterable[tuple[str | int, object]] = ()
     if isinstance(value, _Pairs):
         for name in value.twice:
             yield *place, name
-        children = value.items()
+        for key, child in value.items():
+            yield from _twice(child, *place, key)
     elif isinstance(value, list):
-        children = enumerate(value)
-    for key, child in children:
-        yield from _twice(child, *place, key)
+        for index, child in enumerate(value):
+            yield from _twice(child, *place, index)

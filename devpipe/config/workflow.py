@@ -123,9 +123,8 @@ def _binding_fault(bound: Binding, nodes: Nodes, kind: str) -> tuple[str, str]:
 
 def _offered_nodes(bound: Binding, nodes: Nodes) -> str:
     """Offer the node of the same title, else the nearest number."""
-    titles = {number: title_of(node) for number, node in nodes.items()}
-    named = [f"{number} ({title})" for number, title in titles.items()]
-    alike = [number for number, title in titles.items() if title == bound.title]
+    named = [f"{number} ({title_of(node)})" for number, node in nodes.items()]
+    alike = [number for number, node in nodes.items() if title_of(node) == bound.title]
     if bound.title and alike:
         return f"did you mean {alike[0]!r}? Allowed: {', '.join(named)}."
     return offer(bound.node, named)
