@@ -15,10 +15,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from devpipe.cli import adopt as shell
 from devpipe.cli import main
+from devpipe.cli.new_workspace import create
 from devpipe.comfyui.adopt import Adoption, adopt, read
 from devpipe.comfyui.checker import problems
 from devpipe.config.catalogue import load_catalogue
-from devpipe.config.workspace import create
 from devpipe.errors import UsageError
 from devpipe.media.provenance import BY_MODEL, Provenance, stamp
 

@@ -40,13 +40,13 @@ from devpipe.analysis.verify import verify
 from devpipe.backends.base import Health, Piece, Progress, Queued
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
+from devpipe.cli.new_workspace import create
 from devpipe.comfyui.adopt import adopt, read
 from devpipe.comfyui.backend import ComfyUI, Interrupted, ServerGone
 from devpipe.comfyui.checker import input_of, problems
 from devpipe.comfyui.doctor import trial, unready
 from devpipe.config.catalogue import load_catalogue
 from devpipe.config.settings import Settings
-from devpipe.config.workspace import create
 from devpipe.engine.run import Run
 from devpipe.errors import DevpipeError
 from devpipe.media.pictures import attachment, decode, encode_png

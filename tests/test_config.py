@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devpipe.cli.run_options import value_of
+from devpipe.cli.schemas import schemas
 from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.models import InterceptionPipeline, OutputConfig
-from devpipe.config.schemas import schemas
 from devpipe.config.strict_json import MAX_DEPTH, MAX_FILE_BYTES
 from devpipe.errors import ConfigError, UnknownName, UsageError
 
@@ -739,7 +740,7 @@ def test_a_text_from_the_command_line_means_a_value(
     output: OutputConfig, name: str, text: str, value: object
 ) -> None:
     """By the declared type; what means nothing stays text, which `resolve` then refuses."""
-    parsed = output.parse(name, text)
+    parsed = value_of(output, name, text)
 
     assert (value, type(value)) == (parsed, type(parsed))
 
@@ -872,7 +873,7 @@ def test_a_snapshot_without_a_run_is_refused_in_one_line(workspace: Workspace) -
 
 
 def test_the_committed_schemas_are_those_of_the_models() -> None:
-    """Mend with `python -m devpipe.config.schemas`."""
+    """Mend with `python -m devpipe.cli.schemas`."""
     committed = {
         path.name: json.loads(path.read_bytes())
         for path in (ROOT / "schemas").glob("*.schema.json")

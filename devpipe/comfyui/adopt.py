@@ -18,6 +18,7 @@ from devpipe.comfyui.checker import (
     input_of,
     inputs_of,
     is_custom,
+    is_link,
     model_files,
     pack_of,
     unknown_inputs,
@@ -33,7 +34,7 @@ from devpipe.comfyui.trace import (
     behind,
 )
 from devpipe.config.strict_json import MAX_GRAPH_BYTES
-from devpipe.config.workflow import HOW_TO_EXPORT, SEEDS, Nodes, is_link, shape_fault, title_of
+from devpipe.config.workflow import HOW_TO_EXPORT, SEEDS, Nodes, shape_fault, title_of
 from devpipe.errors import UsageError
 from devpipe.media import provenance
 from devpipe.media.containers import png_text

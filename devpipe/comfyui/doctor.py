@@ -14,10 +14,18 @@ from typing import Any, Protocol, runtime_checkable
 from devpipe.backends.base import Health
 from devpipe.backends.registry import Backends
 from devpipe.backends.streams import fields
-from devpipe.comfyui.checker import filled, input_of, inputs_of, problems, slots_of, value_problem
+from devpipe.comfyui.checker import (
+    filled,
+    input_of,
+    inputs_of,
+    is_link,
+    problems,
+    slots_of,
+    value_problem,
+)
 from devpipe.config.catalogue import Catalogue
 from devpipe.config.models import OutputConfig
-from devpipe.config.workflow import Nodes, is_link, title_of
+from devpipe.config.workflow import Nodes, title_of
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.values import MAX_SEED, MediaRequest, Scalar
 

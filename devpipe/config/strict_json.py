@@ -7,11 +7,13 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from devpipe.config.faults import excerpt, json_path
 
+Raw = dict[str, Any]
 MAX_FILE_BYTES = 256 * 1024
 MAX_GRAPH_BYTES = 512 * 1024  # an event of a recording holds 1 MB
 MAX_DEPTH = 32
@@ -19,14 +21,15 @@ MAX_DEPTH = 32
 
 def read_object(
     path: Path, *, limit: int = MAX_FILE_BYTES
-) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+) -> tuple[Raw | None, list[tuple[str, str]]]:
     """Read a file's JSON object, and its faults as (JSON path, message).
 
     The object is None where the file holds none.
     """
     try:
         raw = _parsed(path, limit)
-        return raw, list(_faults_of_keys(raw, "$"))
+        message = "stands there twice. Delete one."
+        return raw, [(json_path("$", *place), message) for place in _twice(raw)]
     except OSError as error:
         message = f"cannot be read: {error.strerror}. Mend its permissions."
     except UnicodeDecodeError as error:
@@ -54,7 +57,7 @@ def _parsed(path: Path, limit: int) -> _Pairs:
     return raw
 
 
-class _Pairs(dict[str, Any]):
+class _Pairs(Raw):
     """A JSON object that remembers which keys it had twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
@@ -62,29 +65,25 @@ class _Pairs(dict[str, Any]):
         self.twice: list[str] = []
         if len(self) < len(pairs):
             names = Counter(name for name, _ in pairs)
-            self.twice = sorted(name for name, count in names.items() if count > 1)
+            self.twice = sorted(name for name in names if names[name] > 1)
 
 
 def _depth(text: str) -> int:
     without_strings = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
-    depth = 0
-    deepest = 0
-    for bracket in re.findall(r"[\[\]{}]", without_strings):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    brackets = re.findall(r"[\[\]{}]", without_strings)
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
-def _faults_of_keys(value: object, at: str) -> Iterator[tuple[str, str]]:
-    """Find keys that stand there twice.
+def _twice(value: object, *place: str | int) -> Iterator[tuple[str | int, ...]]:
+    """The places of keys that stand there twice.
 
     Python would take the last without a word.
     """
     if isinstance(value, _Pairs):
         for name in value.twice:
-            yield json_path(at, name), "stands there twice. Delete one."
+            yield *place, name
         for key, child in value.items():
-            yield from _faults_of_keys(child, json_path(at, key))
+            yield from _twice(child, *place, key)
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _faults_of_keys(child, json_path(at, index))
+            yield from _twice(child, *place, index)
