@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import os
 import weakref
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -20,23 +20,13 @@ from devpipe.config.settings import Settings
 from devpipe.config.workspace import find_home
 from devpipe.engine.arguments import Changes, Prompt, RunOptions
 from devpipe.engine.events import LiveEvents
-from devpipe.engine.fingerprint import (
-    Digests,
-    Fingerprint,
-    Match,
-    asked_others,
-    chains_of,
-    digests_of,
-    fingerprint_of,
-    match_digests,
-    models_asked,
-)
+from devpipe.engine.fingerprint import Fingerprint, chains_of, fingerprint_of
 from devpipe.engine.journal import NullJournal
 from devpipe.engine.loop import Fsyncs, LoopThread
 from devpipe.engine.request import RequestBuilder
 from devpipe.engine.run import OpenRun, Run
 from devpipe.engine.session import RunSession
-from devpipe.errors import BackendError, DevpipeError, UsageError
+from devpipe.errors import DevpipeError, UsageError
 from devpipe.record.events import VerdictGiven
 from devpipe.record.reader import Recordings, run_folder
 from devpipe.safety.rules import shipped_rules
@@ -49,7 +39,6 @@ if TYPE_CHECKING:
     from devpipe.analysis.tables import Tables
     from devpipe.batch.runner import Forecast, Report
 
-DIGEST_S = 3.0  # how long a server may take to say which weights it has
 AnyRun = TypeVar("AnyRun", bound=Run)
 T = TypeVar("T")
 
@@ -249,21 +238,18 @@ class Engine:
         self, plan: Any, *, concurrency: int = 4, budget_usd: float | None = None
     ) -> Report:
         """All runs of a plan (Plan, dict, YAML or CSV path); what is done is not done again."""
-        from devpipe.batch.plan import Plan
         from devpipe.batch.runner import Batch
 
-        def make() -> Batch:
-            return Batch(self, Plan.read(plan), concurrency=concurrency, budget_usd=budget_usd)
-
-        batch = await asyncio.to_thread(make)
+        batch = await asyncio.to_thread(
+            Batch, self, plan, concurrency=concurrency, budget_usd=budget_usd
+        )
         return await batch.run()
 
     def forecast(self, plan: Any) -> Forecast:
         """What a plan would do and cost, before it does."""
-        from devpipe.batch.plan import Plan
         from devpipe.batch.runner import Batch
 
-        return Batch(self, Plan.read(plan)).forecast
+        return Batch(self, plan).forecast
 
     def request(
         self, prompt: Prompt, *, pipeline: str, output: str, **options: Unpack[RunOptions]
@@ -293,33 +279,6 @@ class Engine:
     def recorded_fingerprint(self, run_id: str) -> Fingerprint:
         """All that a recorded result was made of. Raises UsageError where nobody can tell."""
         return self._requests.fingerprint(self._stored.find(run_id))
-
-    def match_weights(self, request: RunRequest, run_id: str, today: Digests) -> Match:
-        """Whether a recorded run met the weights that a request would meet today."""
-        summary = self._stored.find(run_id).summary
-        if asked_others(summary, self.settings.models):
-            return Match.STALE
-        asked = models_asked(request, self.settings.models)
-        return match_digests(asked, digests_of(summary), today)
-
-    def digests(self, requests: Iterable[RunRequest]) -> Digests:
-        """The weights that these requests would meet now, by backend and model.
-
-        Of a server that is down, or slower than DIGEST_S, nothing is known.
-        """
-        asked = {model for one in requests for model in models_asked(one, self.settings.models)}
-        return self.submit(self._digests(sorted(asked))).result()
-
-    async def _digests(self, asked: Sequence[tuple[str, str]]) -> Digests:
-        found = await asyncio.gather(*(self._digest(*model) for model in asked))
-        return dict(zip(asked, found, strict=True))
-
-    async def _digest(self, backend: str, model: str) -> str:
-        try:
-            async with asyncio.timeout(DIGEST_S):
-                return await self.backends[backend].digest(model)
-        except (BackendError, TimeoutError):
-            return ""
 
     async def check_text(self, text: str, *, safety: str | None = None) -> VerdictGiven:
         """The verdict of Stage 1 on a text, which is recorded nowhere."""

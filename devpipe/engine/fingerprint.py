@@ -8,9 +8,8 @@ of it either: they are the verdict's own identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from devpipe.config.chains import Chain
@@ -28,15 +27,6 @@ STAGE_VERSIONS: Mapping[Stage, int] = {
     "generation": 1,
 }
 Parts = Mapping[str, Any]  # JSON values by their names
-Digests = Mapping[tuple[str, str], str]  # by backend and model: the weights' identity, "" unknown
-
-
-class Match(Enum):
-    """What a comparison with a recorded run says."""
-
-    SAME = "same"
-    UNVERIFIED = "unverified"  # equal as far as can be known now
-    STALE = "stale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,56 +173,3 @@ def _rewriters(
 
 def _spelled(chains: Mapping[Task, str] | None, task: Task) -> str | None:
     return UNKNOWN if chains is None else str(Chain.read(chains[task]))
-
-
-def models_asked(request: RunRequest, chains: Mapping[Task, str]) -> set[tuple[str, str]]:
-    """Backend and model of everybody whose weights decide what a request's result is.
-
-    Of each chain that is the first: the others are asked only where it cannot be reached.
-    """
-    pipeline = request.pipeline
-    tasks: set[Task] = {"split" if step.parts else "interception" for step in pipeline.steps}
-    if _readies(pipeline) or request.output.translate_to:
-        tasks.add("translate")
-    firsts = [Chain.read(chains[task]).candidates[:1] for task in tasks]
-    asked = {(one.backend, one.model) for first in firsts for one in first}
-    return asked | {(request.output.backend, request.output.model)}
-
-
-def digests_of(summary: RunSummary) -> dict[tuple[str, str], str]:
-    """The weights' identities that a recorded run met, by backend and model as asked for."""
-    return {
-        (attempt.started.backend, attempt.started.model): attempt.finished.digest
-        for attempt in summary.attempts.values()
-        if attempt.finished is not None and attempt.finished.outcome == "completed"
-    }
-
-
-def asked_others(summary: RunSummary, chains: Mapping[Task, str]) -> bool:
-    """Whether a text of a recorded run was written by one whom these chains do not name.
-
-    So it is where a run was resumed by hand while another model was set.
-    """
-    for attempt in summary.attempts.values():
-        started = attempt.started
-        if started.task == "media" or started.task == "judge" or attempt.finished is None:
-            continue
-        candidates = Chain.read(chains[started.task]).candidates
-        named = {(one.backend, one.model) for one in candidates}
-        written = attempt.finished.outcome == "completed"
-        if written and (started.backend, started.model) not in named:
-            return True
-    return False
-
-
-def match_digests(asked: Iterable[tuple[str, str]], recorded: Digests, today: Digests) -> Match:
-    """Whether the weights are those of the recording, as far as anybody can tell now."""
-    match = Match.SAME
-    for model in asked:
-        before = recorded.get(model, "")
-        now = today.get(model, "")
-        if before and now and before != now:
-            return Match.STALE
-        if before and not now:
-            match = Match.UNVERIFIED
-    return match
