@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Self, TypedDict, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -72,40 +73,31 @@ def _as_fault(check: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def _wrong(name: str, value: object, wanted: str) -> UsageError:
-    kind = type(value).__name__
-    return UsageError(f"{name} is {str(value)[:40]!r}, a {kind}.", hint=f"Give {wanted}.")
+def _of_kind(name: str, kind: type, wanted: str) -> Callable[[Any], Any]:
+    """A check that a value is of this kind; None stands for an empty one."""
 
-
-def _text(name: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
+    def check(value: Any) -> Any:
         if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise _wrong(name, value, "text")
+            return "" if kind is str else {}
+        if not isinstance(value, kind):
+            shown = f"{name} is {str(value)[:40]!r}, a {type(value).__name__}."
+            raise UsageError(shown, hint=f"Give {wanted}.")
         return value
 
     return check
 
 
-def _table(name: str) -> Callable[[Any], dict[str, Any]]:
-    def check(value: Any) -> dict[str, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise _wrong(name, value, "a table of names and values")
-        return dict(value)
+def _text(name: str) -> Callable[[Any], Any]:
+    return _of_kind(name, str, "text")
 
-    return check
+
+def _table(name: str) -> Callable[[Any], Any]:
+    return _of_kind(name, Mapping, "a table of names and values")
 
 
 def _labels(value: Any) -> dict[str, str]:
     table = _table("labels")(value)
     return {name: _text(f"label {name}")(text) for name, text in table.items()}
-
-
-def _text_seed(value: Any) -> int | None:
-    return seed_in_range(value, name="text_seed")
 
 
 class RunArguments(BaseModel):
@@ -114,7 +106,7 @@ class RunArguments(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, arbitrary_types_allowed=True)
 
     seed: Annotated[int | None, _as_fault(seed_in_range)] = None
-    text_seed: Annotated[int | None, _as_fault(_text_seed)] = None
+    text_seed: Annotated[int | None, _as_fault(partial(seed_in_range, name="text_seed"))] = None
     image: Any = None
     mask: Any = None
     control: Any = None

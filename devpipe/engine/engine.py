@@ -81,12 +81,10 @@ class Engine:
     @property
     def catalogue(self) -> Catalogue:
         """Pipelines and output configs as the files say now; read again when one changed."""
-        signature = [state for folder in self._folders for state in _files(folder)]
-        if self._catalogue is None or self._catalogue[0] != signature:
-            self._catalogue = (
-                signature,
-                load_catalogue(self.settings.home, backends=self.backends.names()),
-            )
+        files = [_files(folder) for folder in self._folders]
+        if self._catalogue is None or self._catalogue[0] != files:
+            catalogue = load_catalogue(self.settings.home, backends=self.backends.names())
+            self._catalogue = (files, catalogue)
         return self._catalogue[1]
 
     @property
@@ -147,7 +145,7 @@ class Engine:
         if prompt is None:
             raise UsageError("There is no prompt.", hint="Give a text.")
         first, *others = self._requests.requests(prompt, pipeline, output, options)
-        session, leader = self._new_run(first)
+        session, leader = self._new_run(first, Run)
         leader.launch(session.open, session.run_to_end)
         if isinstance(output, str):
             return leader
@@ -187,8 +185,8 @@ class Engine:
         Its steps are input, intercept, check, generate. Keywords as in `start`.
         """
         request = self._requests.request(None, pipeline, output, options)
-        session, events = self._session(request)
-        return self._known(OpenRun(session, events, self._thread, self._folder(request)))
+        _, run = self._new_run(request, OpenRun)
+        return run
 
     # Again.
 
@@ -226,7 +224,9 @@ class Engine:
                 f"Run {source.id} has ended ({source.state}).",
                 hint=f"Start from it anew: `devpipe regenerate {source.id}`.",
             )
-        return self._begin(self._requests.resumed(source, self._stored), resumes=True)
+        session, run = self._new_run(self._requests.resumed(source, self._stored), Run)
+        run.launch(session.resume, session.run_to_end)
+        return run
 
     async def resume(self, run_id: str) -> Run:
         """Go on with a run whose process died, in the same recording, at its first unfinished
@@ -284,11 +284,17 @@ class Engine:
         """The verdict of Stage 1 on a text, which is recorded nowhere."""
         request = self._requests.request(text, "passthrough", "sketch", {"safety": safety})
         shipped_rules()
+        journal = NullJournal(
+            self.settings.recordings,
+            request.run_id,
+            secrets=self.settings.secrets,
+            publish=lambda _: None,
+        )
         services = Services(
             request,
             self.settings.models,
             self.backends,
-            NullJournal(),
+            journal,
             judge_seconds=self.settings.judge_seconds,
         )
         asked = self.submit(input_stage.run(request, services, request.texts))
@@ -318,10 +324,8 @@ class Engine:
 
     # The engine's thread.
 
-    def _folder(self, request: RunRequest) -> Path:
-        return run_folder(self.settings.recordings, request.run_id)
-
-    def _session(self, request: RunRequest) -> tuple[RunSession, LiveEvents]:
+    def _new_run(self, request: RunRequest, handle: type[AnyRun]) -> tuple[RunSession, AnyRun]:
+        """A run that nobody has launched yet; closing the engine ends it."""
         shipped_rules()  # raises where a term list is broken: nothing starts without them
         events = LiveEvents()
         session = RunSession(
@@ -331,17 +335,16 @@ class Engine:
             publish=events.publish,
             fsyncs=self._fsyncs,
         )
-        return session, events
-
-    def _new_run(self, request: RunRequest) -> tuple[RunSession, Run]:
-        session, events = self._session(request)
-        run = self._known(Run(session, events, self._thread, self._folder(request)))
+        folder = run_folder(self.settings.recordings, request.run_id)
+        run = handle(session, events, self._thread, folder)
+        self._unfinished[run.id] = run
+        run.when_ended(lambda: self._unfinished.pop(run.id, None))
         return session, run
 
-    def _begin(self, request: RunRequest, *, resumes: bool = False) -> Run:
+    def _begin(self, request: RunRequest) -> Run:
         """A run that is under way in the engine's thread, from its beginning to its end."""
-        session, run = self._new_run(request)
-        run.launch(session.resume if resumes else session.open, session.run_to_end)
+        session, run = self._new_run(request, Run)
+        run.launch(session.open, session.run_to_end)
         return run
 
     def _begin_sibling(self, request: RunRequest, leader: RunSession) -> Run:
@@ -353,14 +356,8 @@ class Engine:
             relation="shared",
             first_stage="pre_output",
         )
-        session, run = self._new_run(request)
+        session, run = self._new_run(request, Run)
         run.launch(session.open, lambda: session.run_after(leader))
-        return run
-
-    def _known(self, run: AnyRun) -> AnyRun:
-        """Remember a run until it ends, so that closing the engine ends it."""
-        self._unfinished[run.id] = run
-        run.when_ended(lambda: self._unfinished.pop(run.id, None))
         return run
 
 

@@ -171,36 +171,11 @@ class RunJournal:
             self._publish(one)
 
 
-class NullJournal:
+class NullJournal(RunJournal):
     """A journal that writes nothing down: for a check of texts, which is no run."""
-
-    def __init__(self) -> None:
-        self._attempts = 0
-
-    def add(self, *happened: Event) -> None:
-        """Nothing is kept."""
 
     async def commit(self, *happened: Event) -> None:
         """Nothing is written."""
 
-    def emit(self, event: Event) -> None:
-        """Nothing is shown."""
-
-    def file_name(self, kind: str, extension: str) -> str:
-        return f"{kind}.{extension}"
-
     async def write_text(self, name: str, text: str) -> str:
         return ""
-
-    async def write_files(self, make: Callable[[], Files]) -> None:
-        """Nothing is made."""
-
-    def next_attempt(self) -> int:
-        self._attempts += 1
-        return self._attempts
-
-    def redact(self, value: JsonObject) -> JsonObject:
-        return value
-
-    def sleep(self, seconds: float) -> Awaitable[None]:
-        return asyncio.sleep(seconds)

@@ -17,7 +17,7 @@ class Remaining:
     """What of a run is still to be done, and what it takes over from another one.
 
     `trusts` is the Stage 1 whose verdict must still be valid for that; where it is not, the run
-    begins `from_the_start`.
+    begins from its start.
     """
 
     acts: tuple[Stage, ...]
@@ -25,10 +25,6 @@ class Remaining:
     before: Before = NOTHING_BEFORE  # of Stage 3
     trusts: StageSummary | None = None
     blocked: bool = False  # this recording has a blocked stage: only its ending is missing
-
-    def from_the_start(self) -> Remaining:
-        """Every stage, and nothing taken over."""
-        return Remaining(STAGES)
 
 
 def remaining(request: RunRequest, own: RunSummary) -> Remaining:

@@ -10,12 +10,13 @@ import asyncio
 import hashlib
 import platform
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
+from typing import Literal
 
 from devpipe.aio import finish_even_if_cancelled
 from devpipe.backends.registry import Backends
@@ -46,6 +47,7 @@ from devpipe.stages.services import Refused, Services
 from devpipe.stages.texts import Texts, final_text
 from devpipe.text.clean import clean
 from devpipe.values import (
+    STAGES,
     Attachment,
     MediaRequest,
     Outcome,
@@ -92,11 +94,6 @@ class RunSession:
         """What is on disk, folded."""
         return self.journal.summary
 
-    @property
-    def opened(self) -> bool:
-        """Whether the recording has begun."""
-        return self.journal.opened
-
     # The beginning.
 
     async def open(self) -> None:
@@ -107,17 +104,17 @@ class RunSession:
         await finish_even_if_cancelled(self._open())
 
     async def _open(self) -> None:
-        request = self.request
+        images = self.request.images
         self.journal.create()
-        self.journal.add(started_event(request, self.settings))
-        names = {name: self.journal.file_name(f"attached_{name}", "png") for name in request.images}
-        if names:
-            files = [(names[name], image.data) for name, image in request.images.items()]
+        self.journal.add(started_event(self.request, self.settings))
+        attached = [
+            _attached(name, self.journal.file_name(f"attached_{name}", "png"), image)
+            for name, image in images.items()
+        ]
+        if attached:
+            files = [(one.path, images[one.name].data) for one in attached]
             await self.journal.write_files(lambda: files)
-        for name, image in request.images.items():
-            self.journal.add(_attached(name, names[name], image))
-        for note in request.notes:
-            self.journal.add(Warned(message=note))
+        self.journal.add(*attached, *self._notes())
         await self.journal.commit()
 
     async def resume(self) -> None:
@@ -126,24 +123,22 @@ class RunSession:
 
     async def _resume(self) -> None:
         await self.journal.resume()
-        for note in self.request.notes:
-            self.journal.add(Warned(message=note))
+        self.journal.add(*self._notes())
+
+    def _notes(self) -> list[Warned]:
+        return [Warned(message=note) for note in self.request.notes]
 
     # The acts.
 
-    async def input(self, texts: Mapping[str, str]) -> bool:
-        """Stage 1. False: blocked, and the run is over."""
+    async def input(self, texts: Mapping[str, str]) -> None:
+        """Stage 1."""
         self.texts = None
         self._forget_verdict()
         async with self._stage("input") as ending:
             self.original, verdict = await input_stage.run(self.request, self.services, texts)
             self.texts = self.original
             ending.judge(verdict)
-        if ending.blocked:
-            await self.finish("blocked")
-            return False
         await self.journal.commit()
-        return True
 
     async def intercept(self) -> None:
         """Stage 2."""
@@ -157,46 +152,41 @@ class RunSession:
         await self.journal.commit()
         self.interception_done.set()
 
-    async def edit(self, texts: Mapping[str, str]) -> bool:
-        """The person's own wording of Stage 2's result. False: blocked, and the run is over.
-
-        It is an input, so it is checked as one.
-        """
+    async def _edit(self, texts: Mapping[str, str]) -> None:
+        """The person's own wording of Stage 2's result, which is an input and checked as one."""
         began = time.perf_counter()
         if self.texts is None:
             raise UsageError(
                 "There is no text to edit yet.", hint='Begin with `await run.input("...")`.'
             )
         current = self.texts
+        person_language = (self.original or current).person_language
         edited = self._changed(current, texts)
         if not edited:
-            return True
+            return
         self._forget_verdict()
         verdict = await self.services.safety.verdict(
             edited,
             stage="interception",
             sha256=canonical_sha256(edited),
-            language=self._person_language(),
+            language=person_language,
         )
         languages = dict(current.languages)
         for part, text in edited.items():
-            language = languages.setdefault(part, self._person_language())
             written = TextWritten(
                 stage="interception",
                 part=part,
                 text=text,
-                language=language,
+                language=languages.setdefault(part, person_language),
                 by="user",
                 step="edit",
             )
             self.journal.add(await final_text(self.journal, written))
         self.texts = Texts({**current.by_part, **edited}, languages, current.spoken)
         self.journal.add(verdict)
-        if verdict.allowed:
-            return True
-        self.journal.add(_stage_finished("interception", began, blocked_by=verdict.reason))
-        await self.finish("blocked")
-        return False
+        if not verdict.allowed:
+            self.journal.add(_stage_finished("interception", began, "blocked", verdict.reason))
+            await self.finish("blocked")
 
     def _changed(self, current: Texts, texts: Mapping[str, str]) -> dict[str, str]:
         """The texts that are worded otherwise, cleaned. Raises UsageError for a name of none."""
@@ -212,8 +202,18 @@ class RunSession:
             )
         return edited
 
-    async def check(self, *, before: Before = NOTHING_BEFORE, commit: bool = True) -> bool:
-        """Stage 3. False: blocked, and the run is over."""
+    async def check(
+        self,
+        edited: Mapping[str, str],
+        *,
+        before: Before = NOTHING_BEFORE,
+        commit: bool = True,
+    ) -> None:
+        """Stage 3, on the person's own wording of these texts."""
+        if edited:
+            await self._edit(edited)
+        if self.summary.finished:
+            return
         if self.texts is None or self.original is None:
             raise UsageError(
                 "Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.'
@@ -226,12 +226,8 @@ class RunSession:
                 reused = StageReused(stage="pre_output", run_id=self.verdict.source)
                 self.journal.add(reused)
             ending.judge(self.verdict)
-        if ending.blocked:
-            await self.finish("blocked")
-            return False
         if commit:
             await self.journal.commit()
-        return True
 
     async def generate(self, seed: int | None = None) -> None:
         """Stage 4 with this seed, the request's, or a new one; then the run's ending."""
@@ -243,34 +239,35 @@ class RunSession:
         asked = with_known_job(self.media_request, seed, self.summary)
         async with self._stage("generation") as ending:
             result = await generation.run(self.request, self.services, asked, self.verdict)
-            if result.refused:
-                ending.block(result.refused)
-        await self.finish("blocked" if ending.blocked else "completed")
+            ending.blocked_by = result.refused or None
+        await self.finish("completed")
 
     def _forget_verdict(self) -> None:
         self.media_request = None
         self.verdict = None
 
-    def _person_language(self) -> str:
-        texts = self.original or self.texts
-        return texts.person_language if texts else "en"
-
     @asynccontextmanager
     async def _stage(self, stage: Stage) -> AsyncIterator[_Ending]:
-        """Between its two events; a failure is written as the stage's ending, then raised again."""
+        """Between its two events; a failure is written as the stage's ending, then raised again.
+
+        Where the stage is blocked, the run is over.
+        """
         ending = _Ending()
         began = time.perf_counter()
         self.journal.add(StageStarted(stage=stage))
         try:
             yield ending
         except Refused as refused:
-            self.journal.add(_stage_finished(stage, began, blocked_by=str(refused)))
+            self.journal.add(_stage_finished(stage, began, "blocked", str(refused)))
             raise
         except Exception:  # any: the stage's ending must be written
-            seconds = time.perf_counter() - began
-            self.journal.add(StageFinished(stage=stage, outcome="failed", seconds=seconds))
+            self.journal.add(_stage_finished(stage, began, "failed"))
             raise
-        self.journal.add(_stage_finished(stage, began, blocked_by=ending.blocked_by))
+        if ending.blocked_by is None:
+            self.journal.add(_stage_finished(stage, began, "completed"))
+        else:
+            self.journal.add(_stage_finished(stage, began, "blocked", ending.blocked_by))
+            await self.finish("blocked")
 
     # The whole way, or what is left of it.
 
@@ -280,13 +277,13 @@ class RunSession:
         if plan.blocked:
             await self.finish("blocked")
             return
-        spoken = await self._spoken()
-        self._take_up(spoken)
-        if not await self._inherit(plan, spoken):
-            return
+        if "input" not in plan.acts:
+            spoken = await self._spoken()
+            self._take_up(spoken)
+            await self._inherit(plan, spoken)
         for stage in plan.acts:
-            if not await self._act(stage, plan):
-                return
+            if not self.summary.finished:
+                await self._act(stage, plan)
 
     async def run_after(self, leader: RunSession) -> None:
         """The stages that are this run's own, once the leader's shared ones are done."""
@@ -307,7 +304,7 @@ class RunSession:
         plan = remaining(self.request, self.summary)
         if plan.trusts is None or await self._verdict_still_holds(plan.trusts):
             return plan
-        return plan.from_the_start()
+        return Remaining(STAGES)
 
     async def _verdict_still_holds(self, recorded: StageSummary) -> bool:
         """Whether Stage 1's verdict is valid under today's level, rules and judge.
@@ -330,66 +327,60 @@ class RunSession:
 
     def _take_up(self, spoken: str) -> None:
         """The texts that this recording holds already."""
-        recorded_input = self.summary.stages["input"]
-        recorded_interception = self.summary.stages["interception"]
-        if recorded_input.outcome == "completed":
-            self.original = Texts(recorded_input.texts, recorded_input.languages, spoken)
-            self.texts = self.original
-        if recorded_interception.outcome == "completed":
-            self.texts = Texts(recorded_interception.texts, recorded_interception.languages, spoken)
+        for stage in STAGES[:2]:
+            recorded = self.summary.stages[stage]
+            if recorded.outcome == "completed":
+                self.texts = Texts(recorded.texts, recorded.languages, spoken)
+                self.original = self.original or self.texts
 
-    async def _act(self, stage: Stage, plan: Remaining) -> bool:
-        """One stage of the whole way. False: the run is over."""
-        request = self.request
-        if stage == "input":
-            return await self.input(request.texts)
-        if stage == "interception":
-            await self.intercept()
-            return True
-        if stage == "pre_output":
-            if request.edited and not await self.edit(request.edited):
-                return False
-            return await self.check(before=plan.before, commit=False)
-        await self.generate()
-        return True
+    async def _act(self, stage: Stage, plan: Remaining) -> None:
+        """One stage of the whole way."""
+        match stage:
+            case "input":
+                await self.input(self.request.texts)
+            case "interception":
+                await self.intercept()
+            case "pre_output":
+                await self.check(self.request.edited, before=plan.before, commit=False)
+            case "generation":
+                await self.generate()
 
-    async def _inherit(self, plan: Remaining, spoken: str) -> bool:
-        """Take texts and verdicts over into this recording. False: the source was blocked there."""
+    async def _inherit(self, plan: Remaining, spoken: str) -> None:
+        """Take texts and verdicts over into this recording; where it was blocked, so is the run."""
         source = self.request.source
         if source is None or source.started is None or not plan.inherited:
-            return True
+            return
         for stage in plan.inherited:
             recorded = source.stages[stage]
-            await self._inherit_stage(stage, recorded, source.started.run_id)
-            self.texts = Texts(recorded.texts, recorded.languages, spoken)
-            if stage == "interception" and _edits_again(self.request):
-                texts = _final_texts(recorded, before_edit=True).values()
-                by_part = {one.part: one.text for one in texts}
-                languages = {one.part: one.language for one in texts}
-                self.texts = Texts(by_part, languages, spoken)
+            written = await self._inherit_stage(recorded, source.started.run_id)
+            by_part = {text.part: text.text for text in written}
+            languages = {text.part: text.language for text in written}
+            self.texts = Texts(by_part, languages, spoken)
             self.original = self.original or self.texts
             if recorded.outcome == "blocked":
                 await self.finish("blocked")
-                return False
+                return
         await self.journal.commit()
-        return True
 
-    async def _inherit_stage(self, stage: Stage, recorded: StageSummary, run_id: str) -> None:
-        self.journal.add(StageReused(stage=stage, run_id=run_id))
-        rewrites = stage == "interception" and _edits_again(self.request)
-        for written in _final_texts(recorded, before_edit=rewrites).values():
-            kept = {"text", "part", "stage", "language", "by", "step"}
-            again = TextWritten.model_validate(written.model_dump(include=kept))
-            self.journal.add(await final_text(self.journal, again))
-        if recorded.verdict is not None and not rewrites:
+    async def _inherit_stage(self, recorded: StageSummary, run_id: str) -> list[TextWritten]:
+        """Write a stage of the source's down as taken over; gives back its resulting texts."""
+        request = self.request
+        is_edited = recorded.stage == "interception" and bool(request.edited)
+        edits_again = is_edited and request.relation == "replayed"  # in place of these texts
+        self.journal.add(StageReused(stage=recorded.stage, run_id=run_id))
+        written = []
+        for text in _final_texts(recorded, before_edit=edits_again):
+            again = text.model_copy(update={"iteration": 0, "raw": ""})
+            inherited = await final_text(self.journal, again)
+            self.journal.add(inherited)
+            written.append(inherited)
+        if recorded.verdict is not None and not edits_again:
             source = recorded.verdict.source or run_id
             self.journal.add(recorded.verdict.model_copy(update={"source": source}))
-        finished = {
-            "stage": stage,
-            "outcome": recorded.outcome or "completed",
-            "reason": recorded.reason,
-        }
+        outcome = recorded.outcome or "completed"
+        finished = {"stage": recorded.stage, "outcome": outcome, "reason": recorded.reason}
         self.journal.add(StageFinished.model_validate(finished))
+        return written
 
     # The ending.
 
@@ -419,18 +410,14 @@ class RunSession:
         self.interception_done.set()
 
 
-def _edits_again(request: RunRequest) -> bool:
-    """Whether the person's own wording is put in the place of a text that is taken over."""
-    return request.relation == "replayed" and bool(request.edited)
-
-
-def _final_texts(recorded: StageSummary, *, before_edit: bool) -> dict[str, TextWritten]:
-    """The resulting texts of a stage by part; those from before the person's edit, if asked for."""
-    return {
+def _final_texts(recorded: StageSummary, *, before_edit: bool) -> Collection[TextWritten]:
+    """The resulting texts of a stage; those from before the person's edit, if asked for."""
+    by_part = {
         text.part: text
         for text in recorded.written
         if text.final and not (before_edit and text.step == "edit")
     }
+    return by_part.values()
 
 
 @dataclass
@@ -439,24 +426,20 @@ class _Ending:
 
     blocked_by: str | None = None
 
-    @property
-    def blocked(self) -> bool:
-        return self.blocked_by is not None
-
-    def block(self, reason: str) -> None:
-        self.blocked_by = reason
-
     def judge(self, verdict: VerdictGiven) -> None:
         """Blocked unless the verdict allows."""
         if not verdict.allowed:
             self.blocked_by = verdict.reason
 
 
-def _stage_finished(stage: Stage, began: float, *, blocked_by: str | None) -> StageFinished:
+def _stage_finished(
+    stage: Stage,
+    began: float,
+    outcome: Literal["completed", "blocked", "failed"],
+    reason: str = "",
+) -> StageFinished:
     seconds = time.perf_counter() - began
-    if blocked_by is None:
-        return StageFinished(stage=stage, outcome="completed", seconds=seconds)
-    return StageFinished(stage=stage, outcome="blocked", reason=blocked_by, seconds=seconds)
+    return StageFinished(stage=stage, outcome=outcome, reason=reason, seconds=seconds)
 
 
 def started_event(request: RunRequest, settings: Settings) -> RunStarted:
