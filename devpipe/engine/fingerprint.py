@@ -92,6 +92,7 @@ def fingerprint_of(request: RunRequest, chains: Mapping[Task, str] | None) -> Fi
     Without chains, who would be asked is unknown.
     """
     pipeline = request.pipeline
+    readies = pipeline.translate or pipeline.correct
     return Fingerprint(
         {
             "input": {
@@ -100,8 +101,8 @@ def fingerprint_of(request: RunRequest, chains: Mapping[Task, str] | None) -> Fi
                 "instruction": request.instruction,
                 "translate": pipeline.translate,
                 "correct": pipeline.correct,
-                "translator": _translator(chains, pipeline.translate or pipeline.correct),
-                "translation_seed": request.text_seed if _readies(pipeline) else 0,
+                "translator": _translator(chains, readies),
+                "translation_seed": request.text_seed if readies else 0,
             },
             "interception": {
                 "version": STAGE_VERSIONS["interception"],
@@ -151,14 +152,10 @@ def _inherited_wording(request: RunRequest) -> dict[str, str]:
     return own_wording(source)
 
 
-def _readies(pipeline: InterceptionPipeline) -> bool:
-    return pipeline.translate or pipeline.correct
-
-
 def _translator(chains: Mapping[Task, str] | None, needed: bool) -> str | None:
     if not needed:
         return ""
-    return _spelled(chains, "translate")
+    return UNKNOWN if chains is None else str(Chain.read(chains["translate"]))
 
 
 def _rewriters(
@@ -169,7 +166,3 @@ def _rewriters(
         return UNKNOWN
     tasks: list[Task] = ["split" if step.parts else "interception" for step in pipeline.steps]
     return {task: str(Chain.read(chains[task])) for task in tasks}
-
-
-def _spelled(chains: Mapping[Task, str] | None, task: Task) -> str | None:
-    return UNKNOWN if chains is None else str(Chain.read(chains[task]))

@@ -132,7 +132,8 @@ class RunJournal:
     async def finish(self, *happened: Event) -> None:
         """Write the last events and the summary file, and close the recording."""
         self._kept.extend(happened)
-        await self._flush(last=True)
+        async with self._writing:
+            self._show(await in_thread(self._written_last, self._taken()))
 
     async def abandon(self) -> None:
         """Let the recording go as it is: what was acknowledged stays readable."""
@@ -146,12 +147,11 @@ class RunJournal:
         self._kept = []
         return batch
 
-    async def _flush(self, *, last: bool = False) -> None:
+    async def _flush(self) -> None:
         async with self._writing:
             batch = self._taken()
             if batch:
-                write = self._written_last if last else self._written
-                self._show(await in_thread(write, batch))
+                self._show(await in_thread(self._written, batch))
 
     def _written(self, batch: list[Event]) -> tuple[Recorded, ...]:
         recorded = self.recorder.record(*batch)

@@ -104,10 +104,7 @@ class RequestBuilder:
         chosen = faults.attempt(self._output, output)
         if interception is None or chosen is None:
             return None
-        media_pipeline = faults.attempt(self.catalogue.media_pipeline, chosen.pipeline)
-        if media_pipeline is None:
-            return None
-        return Configs(interception, chosen, media_pipeline, self._fallbacks(chosen))
+        return self._configs_today(interception, chosen)
 
     def _interception(self, name: object) -> InterceptionPipeline:
         return self.catalogue.interception(_named("pipeline", name))
@@ -115,8 +112,11 @@ class RequestBuilder:
     def _output(self, name: object) -> OutputConfig:
         return self.catalogue.output(_named("output", name))
 
-    def _fallbacks(self, output: OutputConfig) -> tuple[OutputConfig, ...]:
-        return tuple(self.catalogue.output(name) for name in output.fallback)
+    def _configs_today(self, pipeline: InterceptionPipeline, output: OutputConfig) -> Configs:
+        """With what an output of today's files refers to; the catalogue saw that it is there."""
+        media_pipeline = self.catalogue.media_pipeline(output.pipeline)
+        fallbacks = tuple(self.catalogue.output(name) for name in output.fallback)
+        return Configs(pipeline, output, media_pipeline, fallbacks)
 
     def _request(
         self, prompt: Prompt | None, configs: Configs, arguments: RunArguments, faults: Faults
@@ -217,8 +217,6 @@ class RequestBuilder:
         named_output = given.pop("output", started.output if today else None)
         pipeline: InterceptionPipeline | None = recorded.pipeline
         output: OutputConfig | None = recorded.output
-        media_pipeline: MediaPipeline | None = recorded.media_pipeline
-        fallbacks = recorded.fallbacks
         notes = []
         if named_pipeline is not None:
             pipeline = faults.attempt(self._interception, named_pipeline)
@@ -226,14 +224,14 @@ class RequestBuilder:
             notes.append(_changed_since(f"pipelines/{started.pipeline}.json"))
         if named_output is not None:
             output = faults.attempt(self._output, named_output)
-            if output is not None:
-                media_pipeline = faults.attempt(self.catalogue.media_pipeline, output.pipeline)
-                fallbacks = self._fallbacks(output)
         elif _differs(self.catalogue.outputs.get(started.output), recorded.output):
             notes.append(_changed_since(f"output_configs/{started.output}.json"))
-        if pipeline is None or output is None or media_pipeline is None:
+        if pipeline is None or output is None:
             return None, ()
-        return Configs(pipeline, output, media_pipeline, fallbacks), tuple(notes)
+        if named_output is not None:
+            return self._configs_today(pipeline, output), tuple(notes)
+        configs = Configs(pipeline, output, recorded.media_pipeline, recorded.fallbacks)
+        return configs, tuple(notes)
 
     def _derived(
         self,
@@ -329,8 +327,7 @@ class RequestBuilder:
 
     def _asked_otherwise(self, request: RunRequest, summary: RunSummary) -> tuple[str, ...]:
         """A note where what is left would be made by others than those the recording names."""
-        chains = chains_of(request, self.settings.models)
-        wanted = fingerprint_of(request, chains)
+        wanted = fingerprint_of(request, chains_of(request, self.settings.models))
         before = recorded_fingerprint(request, summary)
         parts = [name for names in wanted.differences(before).values() for name in names]
         if not parts:
@@ -368,7 +365,8 @@ class RequestBuilder:
             configs.media_pipeline,
             self._stricter(started.safety),
             started.text_seed,
-            texts=_recorded_texts(source),
+            # all at once, or step by step; none where it had none
+            texts=started.texts or source.summary.stages["input"].texts,
             images=recorded_attachments(source),
             asked=started.parameters,
             parameters=configs.output.resolve(started.parameters),
@@ -499,11 +497,6 @@ def _restored(model: type[M], name: str, source: Recording) -> M:
 def recorded_fingerprint(recorded: RunRequest, summary: RunSummary) -> Fingerprint:
     """The fingerprint of a recorded run, with the text models that its recording names."""
     return fingerprint_of(recorded, recorded_chains(summary))
-
-
-def _recorded_texts(source: Recording) -> Mapping[str, str]:
-    """The texts a recorded run was asked, all at once or step by step; none where it had none."""
-    return _started(source).texts or source.summary.stages["input"].texts
 
 
 def _require_texts(recorded: RunRequest, source: Recording) -> None:
