@@ -73,26 +73,21 @@ def _as_fault(check: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def _of_kind(name: str, kind: type, wanted: str) -> Callable[[Any], Any]:
-    """A check that a value is of this kind; None stands for an empty one."""
-
-    def check(value: Any) -> Any:
-        if value is None:
-            return "" if kind is str else {}
-        if not isinstance(value, kind):
-            shown = f"{name} is {str(value)[:40]!r}, a {type(value).__name__}."
-            raise UsageError(shown, hint=f"Give {wanted}.")
-        return value
-
-    return check
+def of_kind(name: str, value: Any, kind: Any, wanted: str) -> Any:
+    """The value, where it is of this kind. Raises UsageError."""
+    if not isinstance(value, kind):
+        shown = f"{name} is {str(value)[:40]!r}, a {type(value).__name__}."
+        raise UsageError(shown, hint=f"Give {wanted}.")
+    return value
 
 
 def _text(name: str) -> Callable[[Any], Any]:
-    return _of_kind(name, str, "text")
+    return lambda value: "" if value is None else of_kind(name, value, str, "text")
 
 
 def _table(name: str) -> Callable[[Any], Any]:
-    return _of_kind(name, Mapping, "a table of names and values")
+    wanted = "a table of names and values"
+    return lambda value: {} if value is None else of_kind(name, value, Mapping, wanted)
 
 
 def _labels(value: Any) -> dict[str, str]:

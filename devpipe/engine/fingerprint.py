@@ -60,7 +60,11 @@ class Fingerprint:
         found: dict[Stage, tuple[str, ...]] = {}
         for stage in STAGES:
             mine, theirs = self.parts[stage], other.parts[stage]
-            names = [name for name in {**mine, **theirs} if _differ(mine, theirs, name)]
+            names = [
+                name
+                for name, part in mine.items()
+                if part is not UNKNOWN and theirs.get(name) not in (UNKNOWN, part)
+            ]
             if names:
                 found[stage] = tuple(names)
         return found
@@ -77,13 +81,6 @@ class Fingerprint:
 _TASKS: tuple[Task, ...] = ("translate", "interception", "judge", "split")
 MODEL_PARTS = frozenset({"translator", "models", "output_translator"})
 UNKNOWN = None  # the value of a part that a recording does not tell
-
-
-def _differ(mine: Parts, theirs: Parts, name: str) -> bool:
-    if name not in mine or name not in theirs:
-        return False
-    one, other = mine[name], theirs[name]
-    return one is not UNKNOWN and other is not UNKNOWN and one != other
 
 
 def fingerprint_of(request: RunRequest, chains: Mapping[Task, str] | None) -> Fingerprint:

@@ -14,7 +14,7 @@ from devpipe.config.models import (
     OutputConfig,
 )
 from devpipe.config.settings import Settings
-from devpipe.engine.arguments import Faults, Prompt, RunArguments
+from devpipe.engine.arguments import Faults, Prompt, RunArguments, of_kind
 from devpipe.engine.attachments import read_attachments, recorded_attachments
 from devpipe.engine.fingerprint import (
     Fingerprint,
@@ -82,13 +82,9 @@ class RequestBuilder:
         self, prompt: Prompt, pipeline: str, output: object, options: Mapping[str, Any]
     ) -> list[RunRequest]:
         """One request for each output. Raises UsageError with what is wrong with any of them."""
-        names = [output] if isinstance(output, str) else output
-        if not isinstance(names, list | tuple):
-            kind = type(output).__name__
-            raise UsageError(
-                f"output is {str(output)[:40]!r}, a {kind}.",
-                hint="Give a name, or a list of names.",
-            )
+        wanted = "a name, or a list of names"
+        given = of_kind("output", output, str | list | tuple, wanted)
+        names = [given] if isinstance(given, str) else given
         if not names:
             raise UsageError(
                 "There is no output.", hint="Name at least one: `devpipe list outputs`."
@@ -107,10 +103,10 @@ class RequestBuilder:
         return self._configs_today(interception, chosen)
 
     def _interception(self, name: object) -> InterceptionPipeline:
-        return self.catalogue.interception(_named("pipeline", name))
+        return self.catalogue.interception(of_kind("pipeline", name, str, "text"))
 
     def _output(self, name: object) -> OutputConfig:
-        return self.catalogue.output(_named("output", name))
+        return self.catalogue.output(of_kind("output", name, str, "text"))
 
     def _configs_today(self, pipeline: InterceptionPipeline, output: OutputConfig) -> Configs:
         """With what an output of today's files refers to; the catalogue saw that it is there."""
@@ -378,13 +374,6 @@ class RequestBuilder:
             provenance=self.settings.provenance,
             boundary=self.settings.boundary,
         )
-
-
-def _named(kind: str, name: object) -> str:
-    if not isinstance(name, str):
-        shown = f"{kind} is {str(name)[:40]!r}, a {type(name).__name__}."
-        raise UsageError(shown, hint="Give text.")
-    return name
 
 
 def _differs(today: Model | None, recorded: Model) -> bool:

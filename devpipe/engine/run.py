@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from devpipe.aio import CLOSING_S, HEARTBEAT_S, await_elsewhere
+from devpipe.aio import CLOSING_S, HEARTBEAT_S, await_elsewhere, finish_even_if_cancelled
 from devpipe.engine.events import LiveEvent, LiveEvents
 from devpipe.engine.loop import LoopThread
 from devpipe.engine.request import texts_of
@@ -209,7 +209,7 @@ class Run:
         """Take the run from its beginning to its end there."""
 
         async def whole() -> None:
-            await begin()
+            await finish_even_if_cancelled(begin())
             if self._state is RunState.STOPPING:
                 raise asyncio.CancelledError
             await acts()
@@ -346,7 +346,7 @@ class OpenRun(Run):
             if self._state is RunState.STOPPING:
                 raise asyncio.CancelledError
             if not self._session.journal.opened:
-                await self._session.open()
+                await finish_even_if_cancelled(self._session.open())
             await act()
 
         self._state = RunState.ACTING

@@ -85,8 +85,7 @@ class RunSession:
         self.interception_done = asyncio.Event()
         self.original: Texts | None = None  # of Stage 1
         self.texts: Texts | None = None  # as they are now
-        self.verdict: VerdictGiven | None = None
-        self.media_request: MediaRequest | None = None
+        self.checked: tuple[MediaRequest, VerdictGiven] | None = None  # what Stage 4 would be asked
         self._began = time.perf_counter()
 
     @property
@@ -99,11 +98,8 @@ class RunSession:
     async def open(self) -> None:
         """Create the recording and write the first event, both or neither.
 
-        Raises RecorderError before anything was done.
+        Raises RecorderError before anything was done. No cancellation may cut it off.
         """
-        await finish_even_if_cancelled(self._open())
-
-    async def _open(self) -> None:
         images = self.request.images
         self.journal.create()
         self.journal.add(started_event(self.request, self.settings))
@@ -118,10 +114,7 @@ class RunSession:
         await self.journal.commit()
 
     async def resume(self) -> None:
-        """Take the recording of a dead process up where it ended."""
-        await finish_even_if_cancelled(self._resume())
-
-    async def _resume(self) -> None:
+        """Take the recording of a dead process up where it ended; not to be cut off either."""
         await self.journal.resume()
         self.journal.add(*self._notes())
 
@@ -133,7 +126,7 @@ class RunSession:
     async def input(self, texts: Mapping[str, str]) -> None:
         """Stage 1."""
         self.texts = None
-        self._forget_verdict()
+        self.checked = None
         async with self._stage("input") as ending:
             self.original, verdict = await input_stage.run(self.request, self.services, texts)
             self.texts = self.original
@@ -146,7 +139,7 @@ class RunSession:
             raise UsageError(
                 "Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.'
             )
-        self._forget_verdict()
+        self.checked = None
         async with self._stage("interception"):
             self.texts = await interception.run(self.request, self.services, self.original)
         await self.journal.commit()
@@ -164,7 +157,7 @@ class RunSession:
         edited = self._changed(current, texts)
         if not edited:
             return
-        self._forget_verdict()
+        self.checked = None
         verdict = await self.services.safety.verdict(
             edited,
             stage="interception",
@@ -219,32 +212,30 @@ class RunSession:
                 "Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.'
             )
         async with self._stage("pre_output") as ending:
-            self.media_request, self.verdict = await pre_output.run(
+            self.checked = await pre_output.run(
                 self.request, self.services, self.texts, original=self.original, before=before
             )
-            if before.verdict is not None and self.verdict.source:
-                reused = StageReused(stage="pre_output", run_id=self.verdict.source)
+            _, verdict = self.checked
+            if before.verdict is not None and verdict.source:
+                reused = StageReused(stage="pre_output", run_id=verdict.source)
                 self.journal.add(reused)
-            ending.judge(self.verdict)
+            ending.judge(verdict)
         if commit:
             await self.journal.commit()
 
     async def generate(self, seed: int | None = None) -> None:
         """Stage 4 with this seed, the request's, or a new one; then the run's ending."""
-        if self.media_request is None:
+        if self.checked is None:
             raise UsageError(
                 "Stage 4 has no checked text yet.", hint="Check it first: `await run.check()`."
             )
         seed = seed or self.request.seed or draw_seed()
-        asked = with_known_job(self.media_request, seed, self.summary)
+        media_request, verdict = self.checked
+        asked = with_known_job(media_request, seed, self.summary)
         async with self._stage("generation") as ending:
-            result = await generation.run(self.request, self.services, asked, self.verdict)
+            result = await generation.run(self.request, self.services, asked, verdict)
             ending.blocked_by = result.refused or None
         await self.finish("completed")
-
-    def _forget_verdict(self) -> None:
-        self.media_request = None
-        self.verdict = None
 
     @asynccontextmanager
     async def _stage(self, stage: Stage) -> AsyncIterator[_Ending]:
@@ -273,7 +264,9 @@ class RunSession:
 
     async def run_to_end(self) -> None:
         """Everything that this run has still to do, from its first stage or where it was left."""
-        plan = await self._plan()
+        plan = remaining(self.request, self.summary)
+        if plan.trusts is not None and not await self._verdict_still_holds(plan.trusts):
+            plan = Remaining(STAGES)
         if plan.blocked:
             await self.finish("blocked")
             return
@@ -298,13 +291,6 @@ class RunSession:
             )
         self.request = replace(self.request, source=leader.summary)
         await self.run_to_end()
-
-    async def _plan(self) -> Remaining:
-        """What is left, by what is on disk and by whether Stage 1's verdict is still valid."""
-        plan = remaining(self.request, self.summary)
-        if plan.trusts is None or await self._verdict_still_holds(plan.trusts):
-            return plan
-        return Remaining(STAGES)
 
     async def _verdict_still_holds(self, recorded: StageSummary) -> bool:
         """Whether Stage 1's verdict is valid under today's level, rules and judge.
@@ -451,7 +437,6 @@ def started_event(request: RunRequest, settings: Settings) -> RunStarted:
     }
     for place, output in enumerate(request.fallbacks, start=1):
         configs[f"fallback_{place}"] = output
-    chains = chains_of(request, settings.models)
     return RunStarted(
         run_id=request.run_id,
         pipeline=request.pipeline.name,
@@ -473,7 +458,7 @@ def started_event(request: RunRequest, settings: Settings) -> RunStarted:
         provenance=request.provenance,
         edited=dict(request.edited),
         models={task: chain for task, chain in settings.models.items() if chain},
-        fingerprint=fingerprint_of(request, chains).by_stage(),
+        fingerprint=fingerprint_of(request, chains_of(request, settings.models)).by_stage(),
     )
 
 
@@ -486,12 +471,13 @@ def _sha256_of(configs: Mapping[str, Model]) -> str:
 @lru_cache(maxsize=1)
 def software() -> dict[str, str]:
     """Versions that a later reader may need."""
-    versions = {"devpipe": __version__}
-    for name in ("pillow", "numpy"):
-        versions[name] = _installed(name)
-    versions["python"] = platform.python_version()
-    versions["platform"] = platform.platform()
-    return versions
+    return {
+        "devpipe": __version__,
+        "pillow": _installed("pillow"),
+        "numpy": _installed("numpy"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
 
 
 def _installed(package: str) -> str:
