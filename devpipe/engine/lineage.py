@@ -62,13 +62,15 @@ def _before(source: RunSummary) -> Before:
     """Stage 3 of another run: its texts as fitted, its verdict with the run it was given in."""
     recorded = source.stages["pre_output"]
     texts = Texts(recorded.texts, recorded.languages) if recorded.texts else None
-    return Before(texts, _from_source(recorded.verdict, source))
-
-
-def _from_source(verdict: VerdictGiven | None, source: RunSummary) -> VerdictGiven | None:
+    verdict = recorded.verdict
     if verdict is None or source.started is None:
-        return None
-    return verdict.model_copy(update={"source": verdict.source or source.started.run_id})
+        return Before(texts)
+    return Before(texts, reused(verdict, source.started.run_id))
+
+
+def reused(verdict: VerdictGiven, run_id: str) -> VerdictGiven:
+    """The verdict of another run, with the run it was first given in."""
+    return verdict.model_copy(update={"source": verdict.source or run_id})
 
 
 def with_known_job(request: MediaRequest, seed: int, own: RunSummary) -> MediaRequest:

@@ -73,9 +73,6 @@ class RequestBuilder:
         faults = Faults()
         arguments = RunArguments.read(options, faults)
         configs = self._configs(pipeline, output, faults)
-        if configs is None:
-            faults.attempt(self.level, arguments.safety)
-            raise faults.error()
         return self._request(prompt, configs, arguments, faults)
 
     def requests(
@@ -115,10 +112,16 @@ class RequestBuilder:
         return Configs(pipeline, output, media_pipeline, fallbacks)
 
     def _request(
-        self, prompt: Prompt | None, configs: Configs, arguments: RunArguments, faults: Faults
+        self,
+        prompt: Prompt | None,
+        configs: Configs | None,
+        arguments: RunArguments,
+        faults: Faults,
     ) -> RunRequest:
-        """The request of these arguments by these configs."""
+        """The request of these arguments by these configs; None where these have faults."""
         level = faults.attempt(self.level, arguments.safety)
+        if configs is None:
+            raise faults.error()
         texts = faults.attempt(texts_of, prompt, configs.media_pipeline)
         images = faults.attempt(
             read_attachments,
@@ -439,19 +442,17 @@ def texts_of(
 
 
 def _instruction(pipeline: InterceptionPipeline, instruction: str) -> str:
-    if not pipeline.user_instruction:
-        if instruction:
-            raise UsageError(
-                f"Pipeline {pipeline.name!r} takes no instruction of yours.",
-                hint="Use the pipeline user_defined.",
-            )
-        return ""
-    if not instruction:
+    if instruction and not pipeline.user_instruction:
+        raise UsageError(
+            f"Pipeline {pipeline.name!r} takes no instruction of yours.",
+            hint="Use the pipeline user_defined.",
+        )
+    if pipeline.user_instruction and not instruction:
         raise UsageError(
             f"Pipeline {pipeline.name!r} needs your instruction.",
             hint='Give instruction="..." (--instruction in the shell).',
         )
-    return clean(instruction, what="instruction")
+    return clean(instruction, what="instruction") if instruction else ""
 
 
 # What a recording says.
@@ -507,9 +508,8 @@ def _parent_needed(source: Recording, recordings: Recordings) -> RunSummary | No
     """
     started = _started(source)
     stages = source.summary.stages
-    if not started.parent or started.first_stage == "input":
-        return None
-    if stages["interception"].outcome == "completed":
+    is_whole = started.first_stage == "input" or stages["interception"].outcome == "completed"
+    if is_whole or not started.parent:
         return None
     parent = recordings.find(started.parent).summary
     if stages["input"].outcome == "completed":

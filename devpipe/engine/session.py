@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import platform
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from devpipe.config.models import Model
 from devpipe.config.settings import Settings
 from devpipe.engine.fingerprint import chains_of, fingerprint_of
 from devpipe.engine.journal import Publish, RunJournal
-from devpipe.engine.lineage import Remaining, remaining, with_known_job
+from devpipe.engine.lineage import Remaining, remaining, reused, with_known_job
 from devpipe.errors import BackendError, RecorderError, UsageError
 from devpipe.record.events import (
     AttachmentWritten,
@@ -48,7 +48,6 @@ from devpipe.stages.texts import Texts, final_text
 from devpipe.text.clean import clean
 from devpipe.values import (
     STAGES,
-    Attachment,
     MediaRequest,
     Outcome,
     Stage,
@@ -85,7 +84,8 @@ class RunSession:
         self.interception_done = asyncio.Event()
         self.original: Texts | None = None  # of Stage 1
         self.texts: Texts | None = None  # as they are now
-        self.checked: tuple[MediaRequest, VerdictGiven] | None = None  # what Stage 4 would be asked
+        self.media_request: MediaRequest | None = None  # of Stage 3, with its verdict
+        self.verdict: VerdictGiven | None = None
         self._began = time.perf_counter()
 
     @property
@@ -104,7 +104,15 @@ class RunSession:
         self.journal.create()
         self.journal.add(started_event(self.request, self.settings))
         attached = [
-            _attached(name, self.journal.file_name(f"attached_{name}", "png"), image)
+            AttachmentWritten(
+                name=name,
+                path=self.journal.file_name(f"attached_{name}", "png"),
+                media_type=image.media_type,
+                sha256=image.sha256,
+                bytes=len(image.data),
+                width=image.width,
+                height=image.height,
+            )
             for name, image in images.items()
         ]
         if attached:
@@ -126,7 +134,7 @@ class RunSession:
     async def input(self, texts: Mapping[str, str]) -> None:
         """Stage 1."""
         self.texts = None
-        self.checked = None
+        self.media_request = None
         async with self._stage("input") as ending:
             self.original, verdict = await input_stage.run(self.request, self.services, texts)
             self.texts = self.original
@@ -139,7 +147,7 @@ class RunSession:
             raise UsageError(
                 "Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.'
             )
-        self.checked = None
+        self.media_request = None
         async with self._stage("interception"):
             self.texts = await interception.run(self.request, self.services, self.original)
         await self.journal.commit()
@@ -157,7 +165,7 @@ class RunSession:
         edited = self._changed(current, texts)
         if not edited:
             return
-        self.checked = None
+        self.media_request = None
         verdict = await self.services.safety.verdict(
             edited,
             stage="interception",
@@ -212,28 +220,26 @@ class RunSession:
                 "Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.'
             )
         async with self._stage("pre_output") as ending:
-            self.checked = await pre_output.run(
+            self.media_request, self.verdict = await pre_output.run(
                 self.request, self.services, self.texts, original=self.original, before=before
             )
-            _, verdict = self.checked
-            if before.verdict is not None and verdict.source:
-                reused = StageReused(stage="pre_output", run_id=verdict.source)
-                self.journal.add(reused)
-            ending.judge(verdict)
+            source = self.verdict.source
+            if before.verdict is not None and source:
+                self.journal.add(StageReused(stage="pre_output", run_id=source))
+            ending.judge(self.verdict)
         if commit:
             await self.journal.commit()
 
     async def generate(self, seed: int | None = None) -> None:
         """Stage 4 with this seed, the request's, or a new one; then the run's ending."""
-        if self.checked is None:
+        if self.media_request is None:
             raise UsageError(
                 "Stage 4 has no checked text yet.", hint="Check it first: `await run.check()`."
             )
         seed = seed or self.request.seed or draw_seed()
-        media_request, verdict = self.checked
-        asked = with_known_job(media_request, seed, self.summary)
+        asked = with_known_job(self.media_request, seed, self.summary)
         async with self._stage("generation") as ending:
-            result = await generation.run(self.request, self.services, asked, verdict)
+            result = await generation.run(self.request, self.services, asked, self.verdict)
             ending.blocked_by = result.refused or None
         await self.finish("completed")
 
@@ -271,9 +277,7 @@ class RunSession:
             await self.finish("blocked")
             return
         if "input" not in plan.acts:
-            spoken = await self._spoken()
-            self._take_up(spoken)
-            await self._inherit(plan, spoken)
+            await self._take_over(plan)
         for stage in plan.acts:
             if not self.summary.finished:
                 await self._act(stage, plan)
@@ -311,14 +315,6 @@ class RunSession:
         languages = await input_stage.languages_of(texts)
         return next(iter(languages.values()))
 
-    def _take_up(self, spoken: str) -> None:
-        """The texts that this recording holds already."""
-        for stage in STAGES[:2]:
-            recorded = self.summary.stages[stage]
-            if recorded.outcome == "completed":
-                self.texts = Texts(recorded.texts, recorded.languages, spoken)
-                self.original = self.original or self.texts
-
     async def _act(self, stage: Stage, plan: Remaining) -> None:
         """One stage of the whole way."""
         match stage:
@@ -331,42 +327,51 @@ class RunSession:
             case "generation":
                 await self.generate()
 
-    async def _inherit(self, plan: Remaining, spoken: str) -> None:
-        """Take texts and verdicts over into this recording; where it was blocked, so is the run."""
+    async def _take_over(self, plan: Remaining) -> None:
+        """The texts that this recording holds already, then what it inherits from its source.
+
+        Where the source was blocked in that, so is the run.
+        """
+        spoken = await self._spoken()
+        for stage in STAGES[:2]:
+            recorded = self.summary.stages[stage]
+            if recorded.outcome == "completed":
+                self.texts = Texts(recorded.texts, recorded.languages, spoken)
+                self.original = self.original or self.texts
         source = self.request.source
         if source is None or source.started is None or not plan.inherited:
             return
         for stage in plan.inherited:
             recorded = source.stages[stage]
-            written = await self._inherit_stage(recorded, source.started.run_id)
-            by_part = {text.part: text.text for text in written}
-            languages = {text.part: text.language for text in written}
-            self.texts = Texts(by_part, languages, spoken)
+            await self._inherit_stage(recorded, source.started.run_id, spoken)
             self.original = self.original or self.texts
             if recorded.outcome == "blocked":
                 await self.finish("blocked")
                 return
         await self.journal.commit()
 
-    async def _inherit_stage(self, recorded: StageSummary, run_id: str) -> list[TextWritten]:
-        """Write a stage of the source's down as taken over; gives back its resulting texts."""
+    async def _inherit_stage(self, recorded: StageSummary, run_id: str, spoken: str) -> None:
+        """Write a stage of the source's down as taken over, and go on with its texts."""
         request = self.request
         is_edited = recorded.stage == "interception" and bool(request.edited)
         edits_again = is_edited and request.relation == "replayed"  # in place of these texts
         self.journal.add(StageReused(stage=recorded.stage, run_id=run_id))
-        written = []
-        for text in _final_texts(recorded, before_edit=edits_again):
+        final = {
+            text.part: text
+            for text in recorded.written
+            if text.final and not (edits_again and text.step == "edit")
+        }
+        for text in final.values():
             again = text.model_copy(update={"iteration": 0, "raw": ""})
-            inherited = await final_text(self.journal, again)
-            self.journal.add(inherited)
-            written.append(inherited)
+            self.journal.add(await final_text(self.journal, again))
+        by_part = {part: text.text for part, text in final.items()}
+        languages = {part: text.language for part, text in final.items()}
+        self.texts = Texts(by_part, languages, spoken)
         if recorded.verdict is not None and not edits_again:
-            source = recorded.verdict.source or run_id
-            self.journal.add(recorded.verdict.model_copy(update={"source": source}))
+            self.journal.add(reused(recorded.verdict, run_id))
         outcome = recorded.outcome or "completed"
         finished = {"stage": recorded.stage, "outcome": outcome, "reason": recorded.reason}
         self.journal.add(StageFinished.model_validate(finished))
-        return written
 
     # The ending.
 
@@ -394,16 +399,6 @@ class RunSession:
         problem = problem_of(error) if error else None
         await self.journal.finish(RunFinished(outcome=outcome, error=problem, seconds=seconds))
         self.interception_done.set()
-
-
-def _final_texts(recorded: StageSummary, *, before_edit: bool) -> Collection[TextWritten]:
-    """The resulting texts of a stage; those from before the person's edit, if asked for."""
-    by_part = {
-        text.part: text
-        for text in recorded.written
-        if text.final and not (before_edit and text.step == "edit")
-    }
-    return by_part.values()
 
 
 @dataclass
@@ -434,9 +429,8 @@ def started_event(request: RunRequest, settings: Settings) -> RunStarted:
         "media_pipeline": request.media_pipeline,
         "output": request.output,
         "pipeline": request.pipeline,
+        **{f"fallback_{place}": one for place, one in enumerate(request.fallbacks, start=1)},
     }
-    for place, output in enumerate(request.fallbacks, start=1):
-        configs[f"fallback_{place}"] = output
     return RunStarted(
         run_id=request.run_id,
         pipeline=request.pipeline.name,
@@ -485,15 +479,3 @@ def _installed(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # it runs from a folder that nobody installed
         return "unknown"
-
-
-def _attached(name: str, path: str, image: Attachment) -> AttachmentWritten:
-    return AttachmentWritten(
-        name=name,
-        path=path,
-        media_type=image.media_type,
-        sha256=image.sha256,
-        bytes=len(image.data),
-        width=image.width,
-        height=image.height,
-    )
