@@ -14,11 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from devpipe.aio import CLOSING_S
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 

@@ -79,8 +79,7 @@ class RequestBuilder:
         self, prompt: Prompt, pipeline: str, output: object, options: Mapping[str, Any]
     ) -> list[RunRequest]:
         """One request for each output. Raises UsageError with what is wrong with any of them."""
-        wanted = "a name, or a list of names"
-        given = of_kind("output", output, str | list | tuple, wanted)
+        given = of_kind("output", output, str | list | tuple, "a name, or a list of names")
         names = [given] if isinstance(given, str) else given
         if not names:
             raise UsageError(
