@@ -86,8 +86,9 @@ def _text(name: str) -> Callable[[Any], Any]:
 
 
 def _table(name: str) -> Callable[[Any], Any]:
-    wanted = "a table of names and values"
-    return lambda value: {} if value is None else of_kind(name, value, Mapping, wanted)
+    return lambda value: (
+        {} if value is None else of_kind(name, value, Mapping, "a table of names and values")
+    )
 
 
 def _labels(value: Any) -> dict[str, str]:

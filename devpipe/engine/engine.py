@@ -267,8 +267,9 @@ class Engine:
         **options: Unpack[RunOptions],
     ) -> Run:
         """A run that takes Stages 1 and 2 over from another one of the same prompt and pipeline."""
-        source = self._stored.find(source_id)
-        return self._begin(self._requests.shared(source, prompt, pipeline, output, options))
+        return self._begin(
+            self._requests.shared(self._stored.find(source_id), prompt, pipeline, output, options)
+        )
 
     # What makes a result what it is.
 

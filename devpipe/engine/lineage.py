@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from devpipe.record.events import VerdictGiven
+from devpipe.record.events import TextWritten, VerdictGiven
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.stages.pre_output import NOTHING_BEFORE, Before
 from devpipe.stages.request import RunRequest
@@ -93,9 +93,18 @@ def with_known_job(request: MediaRequest, seed: int, own: RunSummary) -> MediaRe
     return replace(request, request_id=request_id, sent_before=True)
 
 
+def final_texts(stage: StageSummary, *, before_edit: bool = False) -> dict[str, TextWritten]:
+    """The resulting texts of a stage by part; those from before the person's edit, if asked for."""
+    return {
+        text.part: text
+        for text in stage.written
+        if text.final and not (before_edit and text.step == "edit")
+    }
+
+
 def own_wording(summary: RunSummary) -> dict[str, str]:
     """The texts that a person put in Stage 2's place and that stand there at the end, by part."""
-    last = {text.part: text for text in summary.stages["interception"].written if text.final}
+    last = final_texts(summary.stages["interception"])
     return {
         part: text.text for part, text in last.items() if text.step == "edit" and text.by == "user"
     }

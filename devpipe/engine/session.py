@@ -24,7 +24,7 @@ from devpipe.config.models import Model
 from devpipe.config.settings import Settings
 from devpipe.engine.fingerprint import chains_of, fingerprint_of
 from devpipe.engine.journal import Publish, RunJournal
-from devpipe.engine.lineage import Remaining, remaining, reused, with_known_job
+from devpipe.engine.lineage import Remaining, final_texts, remaining, reused, with_known_job
 from devpipe.errors import BackendError, RecorderError, UsageError
 from devpipe.record.events import (
     AttachmentWritten,
@@ -356,11 +356,7 @@ class RunSession:
         is_edited = recorded.stage == "interception" and bool(request.edited)
         edits_again = is_edited and request.relation == "replayed"  # in place of these texts
         self.journal.add(StageReused(stage=recorded.stage, run_id=run_id))
-        final = {
-            text.part: text
-            for text in recorded.written
-            if text.final and not (edits_again and text.step == "edit")
-        }
+        final = final_texts(recorded, before_edit=edits_again)
         for text in final.values():
             again = text.model_copy(update={"iteration": 0, "raw": ""})
             self.journal.add(await final_text(self.journal, again))
