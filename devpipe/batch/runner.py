@@ -13,10 +13,12 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from devpipe.backends.chain import opened
 from devpipe.batch.plan import Item, Plan
+from devpipe.batch.weights import Match, Weights
 from devpipe.config.chains import Chain
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
 from devpipe.values import LEVELS, Level
@@ -186,9 +188,7 @@ class RunsCells(Protocol):
     @property
     def recorded_fingerprint(self) -> Callable[..., Any]: ...
     @property
-    def digests(self) -> Callable[..., Mapping[tuple[str, str], str]]: ...
-    @property
-    def match_weights(self) -> Callable[..., Any]: ...
+    def submit(self) -> Callable[..., Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,24 +226,24 @@ class Batch:
     def __init__(
         self,
         engine: RunsCells,
-        plan: Plan,
+        plan: Plan | Mapping[str, Any] | str | Path,
         *,
         concurrency: int = 4,
         budget_usd: float | None = None,
         on_row: Callable[[Row], object] = lambda row: None,
     ) -> None:
+        self.plan = Plan.read(plan)
         if concurrency < 1:
             raise UsageError(f"Concurrency {concurrency} is not possible.", hint="Give 1 or more.")
         self.engine = engine
-        self.plan = plan
         self.concurrency = concurrency
         self.on_row = on_row
-        self.report = Report(plan.batch, [Row(item) for item in plan.items()])
+        self.report = Report(self.plan.batch, [Row(item) for item in self.plan.items()])
         self._cells = self._requested()
         self._by_sha256: dict[str, list[_Cell]] = {}
         for cell in self._cells:
             self._by_sha256.setdefault(cell.sha256, []).append(cell)
-        self._prices = {name: price(engine, name) for name in plan.outputs}
+        self._prices = {name: price(engine, name) for name in self.plan.outputs}
         self._budget = self._limit(budget_usd)
         self._spent = 0.0  # what is reserved counts as spent until the run tells its cost
         # By the fingerprint of Stage 2 and the level: a run that has that text.
@@ -330,7 +330,10 @@ class Batch:
         runs = self._recorded()
         if not runs:
             return
-        weights = _Weights(self.engine, self._cells)
+        requests = {
+            (one.row.item.pipeline, one.row.item.output): one.request for one in self._cells
+        }
+        weights = Weights(self.engine, requests.values())
         by_key = {cell.row.item.key: cell for cell in self._cells}
         left = []
         for run in runs:
@@ -356,7 +359,7 @@ class Batch:
             return bool(run["fingerprint"] == cell.sha256)
         return self._equals_old_run(cell, run["run_id"])
 
-    def _offer(self, run: Mapping[Hashable, Any], named: _Cell | None, weights: _Weights) -> None:
+    def _offer(self, run: Mapping[Hashable, Any], named: _Cell | None, weights: Weights) -> None:
         """Let a run that its own cell has no use for serve an equal one that has no result."""
         for cell in self._by_sha256.get(run["fingerprint"] or "", ()):
             is_free = not cell.row.run_id and cell.row.item.key not in self._interrupted
@@ -407,7 +410,7 @@ class Batch:
         names = [name for parts in differences.values() for name in parts]
         cell.row.stale = ", ".join(dict.fromkeys(names)) or "what it was made of"
 
-    def _take_in(self, cell: _Cell, run: Mapping[Hashable, Any], weights: _Weights) -> None:
+    def _take_in(self, cell: _Cell, run: Mapping[Hashable, Any], weights: Weights) -> None:
         row = cell.row
         run_id = str(run["run_id"])
         if run["state"] == "running":
@@ -415,8 +418,8 @@ class Batch:
                 f"Batch {self.plan.batch} is under way (run {run_id}).",
                 hint="Wait for it, or end that process.",
             )
-        match = weights.match(cell, run)
-        if match == "stale":
+        match = weights.match(cell.request, run)
+        if match is Match.STALE:
             row.stale = "the model's weights"
             return
         if run["state"] == "interrupted":
@@ -427,7 +430,7 @@ class Batch:
         row.outcome = str(run["state"])
         row.earlier = True
         row.stale = ""
-        row.unverified = match == "unverified" or not run["fingerprint"]
+        row.unverified = match is Match.UNVERIFIED or not run["fingerprint"]
 
     def _grouped(self) -> dict[str, _Group]:
         """The cells without a result, by the interception that they share."""
@@ -537,25 +540,6 @@ class Batch:
         except (UsageError, RecorderError):
             pass  # what was there cannot be taken up: the cell begins anew
         return self.engine.start(item.prompt, **asked)
-
-
-class _Weights:
-    """Whether earlier runs met the weights that these cells would meet now."""
-
-    def __init__(self, engine: RunsCells, cells: Sequence[_Cell]) -> None:
-        self._engine = engine
-        requests = {(cell.row.item.pipeline, cell.row.item.output): cell.request for cell in cells}
-        self._today = engine.digests(requests.values())
-        self._only_procedures = all(backend == "procedural" for backend, _ in self._today)
-
-    def match(self, cell: _Cell, run: Mapping[Hashable, Any]) -> str:
-        """same, unverified or stale."""
-        if self._only_procedures:  # the table tells, and no recording is opened
-            output = cell.request.output
-            now = self._today.get((output.backend, output.model), "")
-            return "stale" if run["digest"] and now and run["digest"] != now else "same"
-        match = self._engine.match_weights(cell.request, str(run["run_id"]), self._today)
-        return str(match.value)
 
 
 def _is_looser(level: str, than: Level) -> bool:

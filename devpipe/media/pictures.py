@@ -8,7 +8,10 @@ error.
 from __future__ import annotations
 
 import io
+import os
 import struct
+from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -19,6 +22,7 @@ from devpipe.values import Attachment
 FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow opens 43 by default; EPS starts Ghostscript
 MAX_PIXELS = 33_000_000  # Pillow warns at 89 million only: a 258 kB file may then take 340 MB
 MAX_SIDE = 8192
+MAX_FILE_BYTES = 64_000_000
 THUMBNAIL_SIDE = 256
 
 _KEEP = "Use a PNG, JPEG or WEBP picture."
@@ -125,6 +129,36 @@ def attachment(data: bytes, *, name: str) -> Attachment:
         image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
     image = image.convert(mode)
     return Attachment(encode_png(image), "image/png", *image.size)
+
+
+def user_picture(value: Any, *, name: str) -> Attachment:
+    """A picture as a call gives it - a path, its bytes, a PIL image - as we keep and send it.
+
+    Raises UsageError for what is none, or too large.
+    """
+    if isinstance(value, Attachment):
+        return value
+    if isinstance(value, bytes):
+        return attachment(value, name=name)
+    if isinstance(value, str | os.PathLike):
+        try:
+            return attachment(_read_file(Path(value)), name=name)
+        except OSError as error:
+            raise UsageError(
+                f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.",
+                hint="Check the path.",
+            ) from error
+    return attachment(encode_png(value), name=name)
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a plain file of a possible size; a pipe or device would never end."""
+    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE_BYTES):
+        raise UsageError(
+            f"{str(path)!r} is no file, or larger than {MAX_FILE_BYTES // 1_000_000} MB.",
+            hint="Give a PNG, JPEG or WEBP file.",
+        )
+    return path.read_bytes()
 
 
 def fitted_mask(mask: Attachment, image: Attachment) -> Attachment:
