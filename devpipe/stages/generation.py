@@ -70,7 +70,7 @@ async def run(
     if leaves_marked and services.media.depicts:
         remuxer()  # raises now, not after the work
     # the verdict that the journal keeps reaches the disk with the intent: nothing is sent earlier
-    result = await services.media.make(media_request, services.media_emitter())
+    result = await services.media.make(media_request, services.media_journal.show)
     if result.refused:
         return result
     made = _Made(request, services, media_request, result)

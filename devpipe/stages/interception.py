@@ -18,84 +18,71 @@ from devpipe.values import TextRequest, TextResult, derived_seed
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One iteration of one step; the last one of all gives the stage's result."""
+    """One iteration of one step."""
 
     step: Step
     iteration: int
-    last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The texts that came of one request, by part, and the result that held them."""
-
-    texts: Mapping[str, str]
-    result: TextResult
 
 
 async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
     """The rewritten texts. A pipeline without steps passes them on as they are."""
     texts = replace(texts, spoken=texts.person_language)  # their own language changes on the way
-    turns = _turns(request.pipeline.steps)
-    if not turns:
-        await _pass_on(services, texts)
-        return texts
+    steps = request.pipeline.steps
+    turns = [_Turn(step, iteration) for step in steps for iteration in range(step.iterations)]
+    written = [] if turns else _passed_on(texts)
     for turn in turns:
-        texts = await _rewritten(request, services, turn, texts)
+        services.journal.add(*written)
+        written = await _rewritten(request, services, turn, texts)
+        texts = Texts(
+            {one.part: one.text for one in written},
+            {one.part: one.language for one in written},
+            texts.spoken,
+        )
+    for result in written:
+        services.journal.add(await final_text(services.journal, result))
     return texts
 
 
-def _turns(steps: tuple[Step, ...]) -> list[_Turn]:
-    """Every iteration of every step, in order."""
-    turns = []
-    for step in steps:
-        for iteration in range(step.iterations):
-            last = step is steps[-1] and iteration == step.iterations - 1
-            turns.append(_Turn(step, iteration, last))
-    return turns
-
-
-async def _pass_on(services: Services, texts: Texts) -> None:
-    for part, text in texts.by_part.items():
-        written = TextWritten(
+def _passed_on(texts: Texts) -> list[TextWritten]:
+    return [
+        TextWritten(
             stage="interception", part=part, text=text, language=texts.languages[part], by="rule"
         )
-        services.journal.add(await final_text(services.journal, written))
+        for part, text in texts.by_part.items()
+    ]
 
 
-async def _rewritten(request: RunRequest, services: Services, turn: _Turn, texts: Texts) -> Texts:
-    """All texts after one turn, recorded when all of them are there."""
-    by_part: dict[str, str] = {}
-    languages: dict[str, str] = {}
-    results: dict[str, TextResult] = {}
+async def _rewritten(
+    request: RunRequest, services: Services, turn: _Turn, texts: Texts
+) -> list[TextWritten]:
+    """The texts after one turn, to be recorded when all of them are there."""
+    written = []
     for part, text in _asked(turn.step, texts).items():
         text_request = _text_request(request, turn, part, text, texts)
         where = Where("interception", turn.step.name, turn.iteration, part)
-        answer = await _answer(services, text_request, where)
-        for name, written in answer.texts.items():
-            by_part[name] = written
-            languages[name] = text_request.output_language
-            results[name] = answer.result
-    rewritten = Texts(by_part, languages, texts.spoken)
-    for part, result in results.items():
-        services.journal.add(await _written(services, turn, rewritten, part, result))
-    return rewritten
+        result = await _answer(services, text_request, where)
+        parts = result.parts if text_request.parts else {part: result.text}
+        for name, rewritten in parts.items():
+            text_written = TextWritten(
+                **where._replace(part=name)._asdict(),
+                text=rewritten,
+                language=text_request.output_language,
+                by="procedure" if result.backend == BY_PROCEDURE else "model",
+                raw=result.raw,
+            )
+            written.append(text_written)
+    return written
 
 
-async def _answer(services: Services, request: TextRequest, where: Where) -> _Answer:
-    if request.parts:
-        return await _split(services, request, where)
-    result = await services.text.write(request, where)
-    return _Answer({where.part: result.text}, result)
+async def _answer(services: Services, request: TextRequest, where: Where) -> TextResult:
+    """The answer; of a step in parts, with those that are not empty.
 
-
-async def _split(services: Services, request: TextRequest, where: Where) -> _Answer:
-    """The parts that are not empty.
-
-    A model's must hold every word of the text; it is told once what is wrong, then Rejected is
-    raised.
+    A model's parts must hold every word of the text; it is told once what is wrong, then Rejected
+    is raised.
     """
     result = await services.text.write(request, where)
+    if not request.parts:
+        return result
     try:
         parts = _parts(request, result)
     except Rejected as wrong:
@@ -106,8 +93,8 @@ async def _split(services: Services, request: TextRequest, where: Where) -> _Ans
         result = await services.text.write(again, where)
         parts = _parts(request, result)
     raw = "" if result.parts else result.raw or result.text
-    texts = {name: text for name, text in parts.items() if text.strip()}
-    return _Answer(texts, replace(result, raw=raw))
+    filled = {name: text for name, text in parts.items() if text.strip()}
+    return replace(result, parts=filled, raw=raw)
 
 
 def _parts(request: TextRequest, result: TextResult) -> Mapping[str, str]:
@@ -161,22 +148,3 @@ def _target_language(turn: _Turn, language: str, person_language: str) -> str:
     if step.output_language != "same":
         return step.output_language
     return person_language if step.languages else language
-
-
-async def _written(
-    services: Services, turn: _Turn, texts: Texts, part: str, result: TextResult
-) -> TextWritten:
-    """The event of one rewritten text."""
-    written = TextWritten(
-        stage="interception",
-        part=part,
-        text=texts.by_part[part],
-        language=texts.languages[part],
-        step=turn.step.name,
-        iteration=turn.iteration,
-        by="procedure" if result.backend == BY_PROCEDURE else "model",
-        raw=result.raw,
-    )
-    if not turn.last:
-        return written
-    return await final_text(services.journal, written)

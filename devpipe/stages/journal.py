@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
-from devpipe.backends.base import Delta, Emit, Intent, Piece, Preview, Progress, Queued
+from devpipe.backends.base import Delta, Intent, Piece, Preview, Progress, Queued
 from devpipe.record import events
 from devpipe.record.events import (
     AttemptFinished,
@@ -65,56 +66,48 @@ class Where(NamedTuple):
     part: str = "prompt"
 
 
-class LiveTexts:
-    """What followers see of texts while they grow."""
+@dataclass(slots=True)
+class Growing:
+    """The text that the followers of one run see growing."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._growing: Where | None = None
-
-    def begin(self, where: Where) -> None:
-        """Begin a text anew: what followers saw of an earlier try is void."""
-        if self._growing == where:
-            self._journal.emit(TextStreamed(**where._asdict(), text="", restarted=True))
-
-    def emitter(self, where: Where, *, silent: bool = False) -> Emit:
-        """An emit whose pieces reach the run's followers; a silent one shows none of the text."""
-
-        def emit(piece: Piece) -> None:
-            match piece:
-                case Delta(text):
-                    if not silent:
-                        self._growing = where
-                        self._journal.emit(TextStreamed(**where._asdict(), text=text))
-                case Progress(step, steps, message):
-                    progress: dict[str, Any] = {"step": step, "steps": steps, "message": message}
-                    self._journal.emit(Progressed(stage=where.stage, **progress))
-                case Preview(data, media_type):
-                    self._journal.emit(Previewed(data=data, media_type=media_type))
-                case Queued(position, seconds):
-                    queued = events.Queued(stage=where.stage, position=position, seconds=seconds)
-                    self._journal.emit(queued)
-
-        return emit
+    where: Where | None = None
 
 
 class PlacedJournal:
     """The journal at one place of the run: what backends report their attempts to.
 
-    A silent one keeps no partial texts: what a judge says of a text is not for those who wrote it.
+    A silent one shows no texts and keeps no partial ones: what a judge says of a text is not for
+    those who wrote it.
     """
 
     def __init__(
-        self, journal: Journal, where: Where, live: LiveTexts, *, silent: bool = False
+        self, journal: Journal, where: Where, growing: Growing, *, silent: bool = False
     ) -> None:
         self._journal = journal
         self._where = where
-        self._live = live
+        self._growing = growing
         self._silent = silent
 
+    def show(self, piece: Piece) -> None:
+        """Let the run's followers see what comes of an answer: an `Emit`."""
+        stage = self._where.stage
+        match piece:
+            case Delta(text):
+                if not self._silent:
+                    self._growing.where = self._where
+                    self._journal.emit(TextStreamed(**self._where._asdict(), text=text))
+            case Progress(step, steps, message):
+                self._journal.emit(Progressed(stage=stage, step=step, steps=steps, message=message))
+            case Preview(data, media_type):
+                self._journal.emit(Previewed(data=data, media_type=media_type))
+            case Queued(position, seconds):
+                queued = events.Queued(stage=stage, position=position, seconds=seconds)
+                self._journal.emit(queued)
+
     async def begin(self, intent: Intent) -> AttemptStarted:
-        if not self._silent:
-            self._live.begin(self._where)
+        if self._growing.where == self._where and not self._silent:
+            # what followers saw of an earlier try is void
+            self._journal.emit(TextStreamed(**self._where._asdict(), text="", restarted=True))
         started = AttemptStarted(
             attempt=self._journal.next_attempt(),
             stage=self._where.stage,

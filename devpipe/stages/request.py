@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from devpipe.config.chains import Candidate
 from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig
 from devpipe.record.summary import RunSummary
 from devpipe.values import Attachment, Boundary, Level, Scalar, Stage, new_run_id
@@ -51,8 +50,3 @@ class RunRequest:
     def outputs(self) -> tuple[OutputConfig, ...]:
         """The output, then those that stand in for it."""
         return (self.output, *self.fallbacks)
-
-    @property
-    def media_candidates(self) -> tuple[Candidate, ...]:
-        """Who makes the medium: one for each of `outputs`."""
-        return tuple(Candidate(output.backend, output.model) for output in self.outputs)

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 
-from devpipe.backends.base import Emit
 from devpipe.backends.chain import Chained, media_chain, opened, text_chain
 from devpipe.backends.registry import Backends
-from devpipe.config.chains import Chain, outside
+from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.record.events import VerdictGiven
 from devpipe.safety.check import check, covers, policy_version
 from devpipe.stages.journal import (
     LONGEST_TEXT,
+    Growing,
     Journal,
-    LiveTexts,
     PlacedJournal,
     Where,
     add_partial,
@@ -24,7 +23,15 @@ from devpipe.stages.journal import (
 from devpipe.stages.request import RunRequest
 from devpipe.text.chatter import without_chatter
 from devpipe.text.clean import visible
-from devpipe.values import Level, Stage, Task, TextRequest, TextResult, idempotency_key
+from devpipe.values import (
+    Level,
+    Stage,
+    Task,
+    TextRequest,
+    TextResult,
+    canonical_sha256,
+    idempotency_key,
+)
 
 BY_PROCEDURE = "procedural"  # the backend whose texts are a procedure's, not a model's
 
@@ -46,7 +53,7 @@ class TextModels:
         run_id: str,
     ) -> None:
         self.chains = chains
-        self.live = LiveTexts(journal)
+        self.growing = Growing()
         self._backends = backends
         self._journal = journal
         self._level = level
@@ -62,8 +69,7 @@ class TextModels:
         Raises Refused for a model's no, CutOff or Rejected for an answer that is none, and the
         last error of the chain where nobody answered.
         """
-        result = await self._ask(request, where, silent=False)
-        return self._accepted(result, request, where)
+        return self._accepted(await self._ask(request, where, silent=False), request, where)
 
     async def judge(self, request: TextRequest, where: Where) -> TextResult:
         """A judge's answer as it came, shown to nobody."""
@@ -71,19 +77,11 @@ class TextModels:
 
     async def _ask(self, request: TextRequest, where: Where, *, silent: bool) -> TextResult:
         chain = Chain.read(self.chains[request.task])
-        journal = PlacedJournal(self._journal, where, self.live, silent=silent)
-        request = replace(
-            request,
-            boundary=chain.boundary,
-            level=self._level,
-            idempotency_key=self._key(request, where),
-        )
+        journal = PlacedJournal(self._journal, where, self.growing, silent=silent)
+        key = idempotency_key(self._run_id, *where, request.task, request.text, request.seed)
+        request = replace(request, boundary=chain.boundary, level=self._level, idempotency_key=key)
         backend = text_chain(request.task, chain, self._backends, journal)
-        return await backend.write(request, self.live.emitter(where, silent=silent))
-
-    def _key(self, request: TextRequest, where: Where) -> str:
-        """Equal for each try of the same act of the same run, also after a crash."""
-        return idempotency_key(self._run_id, *where, request.task, request.text, request.seed)
+        return await backend.write(request, journal.show)
 
     def _accepted(self, result: TextResult, request: TextRequest, where: Where) -> TextResult:
         """The answer, if it is one: whole, not empty, without control characters and chatter."""
@@ -108,9 +106,7 @@ class TextModels:
             )
         as_it_is = result.backend == BY_PROCEDURE or request.parts
         kept = text if as_it_is else without_chatter(text)
-        raw = result.raw
-        if not raw and kept.strip() != text.strip():
-            raw = text
+        raw = result.raw or (text if kept.strip() != text.strip() else "")
         return replace(result, text=kept, parts=parts, raw=visible(raw[:LONGEST_TEXT]))
 
     async def judge_digest(self) -> str | None:
@@ -119,17 +115,14 @@ class TextModels:
         Empty where there is no judge or nobody can tell; None where the judge cannot be asked.
         """
         chain = Chain.read(self.chains["judge"])
-        if not chain.candidates:
-            return ""
         for candidate in chain.candidates:
             backend = opened(self._backends, candidate.backend)
-            if outside(backend.boundary(candidate.model), chain.boundary):
-                continue
-            try:
-                return await backend.digest(candidate.model)
-            except BackendError:
-                return None
-        return None
+            if not outside(backend.boundary(candidate.model), chain.boundary):
+                try:
+                    return await backend.digest(candidate.model)
+                except BackendError:
+                    return None
+        return None if chain.candidates else ""
 
 
 class SafetyCheck:
@@ -148,29 +141,34 @@ class SafetyCheck:
         texts: Mapping[str, str],
         *,
         stage: Stage,
-        sha256: str,
         language: str,
+        sha256: str = "",
         needs_judge: bool = False,
     ) -> VerdictGiven:
-        """The verdict on these texts, not yet recorded: that is for whoever acts on it."""
+        """The verdict on these texts, not yet recorded: that is for whoever acts on it.
+
+        `sha256` is of what it is bound to, where that is more than the texts.
+        """
 
         async def ask(instruction: str, message: str) -> TextResult:
-            request = TextRequest(
-                "judge",
-                message,
-                instruction=instruction,
-                language="en",
-                seed=self._text_seed,
-                temperature=0.0,
+            return await self._text.judge(
+                TextRequest(
+                    "judge",
+                    message,
+                    instruction=instruction,
+                    language="en",
+                    seed=self._text_seed,
+                    temperature=0.0,
+                ),
+                Where(stage, step="judge"),
             )
-            return await self._text.judge(request, Where(stage, step="judge"))
 
         judge = self._text.chains["judge"]
         return await check(
             texts,
             stage=stage,
             level=self.level,
-            sha256=sha256,
+            sha256=sha256 or canonical_sha256(dict(texts)),
             language=language,
             ask_judge=ask if judge else None,
             needs_judge=needs_judge,
@@ -182,10 +180,10 @@ class SafetyCheck:
         """Whether a verdict is valid for this hash under today's level, rules and judge."""
         if verdict is None:
             return False
-        policy = policy_version(self.level, judge=self._text.chains["judge"])
         digest = await self._text.judge_digest()
         if digest is None:
             return False
+        policy = policy_version(self.level, judge=self._text.chains["judge"])
         return covers(verdict, sha256=sha256, level=self.level, policy=policy, digest_now=digest)
 
 
@@ -207,15 +205,12 @@ class Services:
         self.safety = SafetyCheck(
             self.text, level=level, text_seed=request.text_seed, judge_seconds=judge_seconds
         )
-        self._candidates = request.media_candidates
+        self.media_journal = PlacedJournal(journal, Where("generation"), self.text.growing)
+        self._outputs = request.outputs
         self._backends = backends
 
     @cached_property
     def media(self) -> Chained:
         """The output's backend and those who stand in for it; opened when Stage 3 asks for it."""
-        journal = PlacedJournal(self.journal, Where("generation"), self.text.live)
-        return media_chain(self._candidates, self._backends, journal)
-
-    def media_emitter(self) -> Emit:
-        """Where the medium's progress, previews and place in the queue go."""
-        return self.text.live.emitter(Where("generation"))
+        candidates = [Candidate(output.backend, output.model) for output in self._outputs]
+        return media_chain(candidates, self._backends, self.media_journal)
