@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from devpipe.config.models import InterceptionPipeline
-from devpipe.record.events import TextWritten, VerdictGiven
+from devpipe.record.events import VerdictGiven
 from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services
-from devpipe.stages.texts import Texts, final_text
+from devpipe.stages.texts import Texts, add_final
 from devpipe.stages.translation import has_translator, translated
 from devpipe.text.language import detect, is_loaded, load
 
@@ -23,37 +22,29 @@ async def run(
     spoken = taken.person_language
     words = checked(texts, request.instruction)
     verdict = await services.safety.verdict(words, stage="input", language=spoken)
+    pipeline = request.pipeline
+    what = "Translation" if pipeline.translate else "Correction"
+    asks = pipeline.translate or pipeline.correct
     # only now: no model is shown what may not go on
-    if verdict.allowed and _readies(request.pipeline, services):
+    if verdict.allowed and asks and has_translator(services, "input", what):
         taken = await translated(
             services,
             taken,
-            "en" if request.pipeline.translate else "",
+            "en" if pipeline.translate else "",
             stage="input",
             names=(request.text_seed, "translate"),
-            correct=request.pipeline.correct,
+            correct=pipeline.correct,
         )
         if taken.by_part != texts:
             services.journal.add(verdict)
             verdict = await services.safety.verdict(taken.by_part, stage="input", language=spoken)
-    for part, text in taken.by_part.items():
-        written = TextWritten(
-            stage="input",
-            part=part,
-            text=text,
-            language=taken.languages[part],
-            by="user" if text == texts[part] else "model",
-        )
-        services.journal.add(await final_text(services.journal, written))
+    results = [
+        taken.written(part, "input", "user" if text == texts[part] else "model")
+        for part, text in taken.by_part.items()
+    ]
+    await add_final(services.journal, results)
     services.journal.add(verdict)
     return taken, verdict
-
-
-def _readies(pipeline: InterceptionPipeline, services: Services) -> bool:
-    """Whether the pipeline asks for texts corrected or in English, and a model is there for it."""
-    what = "Translation" if pipeline.translate else "Correction"
-    asks = pipeline.translate or pipeline.correct
-    return asks and has_translator(services, "input", what)
 
 
 async def languages_of(texts: Mapping[str, str]) -> dict[str, str]:

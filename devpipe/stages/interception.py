@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from devpipe.config.models import Step
 from devpipe.errors import Rejected
@@ -11,57 +11,39 @@ from devpipe.record.events import TextWritten
 from devpipe.stages.journal import Where, add_partial
 from devpipe.stages.request import RunRequest
 from devpipe.stages.services import BY_PROCEDURE, Services
-from devpipe.stages.texts import Texts, final_text
+from devpipe.stages.texts import Texts, add_final
 from devpipe.text.chatter import missing_words, read_parts
 from devpipe.values import TextRequest, TextResult, derived_seed
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One iteration of one step."""
-
-    step: Step
-    iteration: int
 
 
 async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
     """The rewritten texts. A pipeline without steps passes them on as they are."""
     texts = replace(texts, spoken=texts.person_language)  # their own language changes on the way
-    steps = request.pipeline.steps
-    turns = [_Turn(step, iteration) for step in steps for iteration in range(step.iterations)]
-    written = [] if turns else _passed_on(texts)
-    for turn in turns:
+    turns = [
+        (step, Where("interception", step.name, iteration))
+        for step in request.pipeline.steps
+        for iteration in range(step.iterations)
+    ]
+    written = [] if turns else [texts.written(part, "interception") for part in texts.by_part]
+    for step, where in turns:
         services.journal.add(*written)
-        written = await _rewritten(request, services, turn, texts)
-        texts = Texts(
-            {one.part: one.text for one in written},
-            {one.part: one.language for one in written},
-            texts.spoken,
-        )
-    for result in written:
-        services.journal.add(await final_text(services.journal, result))
+        written = await _rewritten(request, services, step, where, texts)
+        by_part = {one.part: one.text for one in written}
+        texts = Texts(by_part, {one.part: one.language for one in written}, texts.spoken)
+    await add_final(services.journal, written)
     return texts
 
 
-def _passed_on(texts: Texts) -> list[TextWritten]:
-    return [
-        TextWritten(
-            stage="interception", part=part, text=text, language=texts.languages[part], by="rule"
-        )
-        for part, text in texts.by_part.items()
-    ]
-
-
 async def _rewritten(
-    request: RunRequest, services: Services, turn: _Turn, texts: Texts
+    request: RunRequest, services: Services, step: Step, where: Where, texts: Texts
 ) -> list[TextWritten]:
-    """The texts after one turn, to be recorded when all of them are there."""
+    """The texts after one iteration of a step, to be recorded when all of them are there."""
     written = []
-    for part, text in _asked(turn.step, texts).items():
-        text_request = _text_request(request, turn, part, text, texts)
-        where = Where("interception", turn.step.name, turn.iteration, part)
+    for part, text in _asked(step, texts).items():
+        where = where._replace(part=part)
+        text_request = _text_request(request, step, where, text, texts)
         result = await _answer(services, text_request, where)
-        parts = result.parts if text_request.parts else {part: result.text}
+        parts = result.parts if step.parts else {part: result.text}
         for name, rewritten in parts.items():
             text_written = TextWritten(
                 **where._replace(part=name)._asdict(),
@@ -118,33 +100,31 @@ def _asked(step: Step, texts: Texts) -> dict[str, str]:
 
 
 def _text_request(
-    request: RunRequest, turn: _Turn, part: str, text: str, texts: Texts
+    request: RunRequest, step: Step, where: Where, text: str, texts: Texts
 ) -> TextRequest:
-    step = turn.step
-    language = texts.languages[part]
+    language = texts.languages[where.part]
     own = step.instruction.in_(language) if step.instruction else ""
     return TextRequest(
         "split" if step.parts else "interception",
         text,
         instruction=f"{own}\n\n{request.instruction}".strip(),
         language=language,
-        output_language=_target_language(turn, language, texts.person_language),
-        seed=derived_seed(request.text_seed, step.name, turn.iteration, part),
+        output_language=_target_language(step, where.iteration, language, texts.person_language),
+        seed=derived_seed(request.text_seed, step.name, where.iteration, where.part),
         procedure=step.procedure,
         temperature=step.temperature,
         parts=step.parts,
     )
 
 
-def _target_language(turn: _Turn, language: str, person_language: str) -> str:
-    """The language in which this turn answers.
+def _target_language(step: Step, iteration: int, language: str, person_language: str) -> str:
+    """The language in which an iteration answers.
 
     A step that passes through languages has one for each iteration but its last, which answers in
     the output's language; "same" then means the person's.
     """
-    step = turn.step
-    if step.languages and turn.iteration < step.iterations - 1:
-        return step.languages[turn.iteration % len(step.languages)]
+    if step.languages and iteration < step.iterations - 1:
+        return step.languages[iteration % len(step.languages)]
     if step.output_language != "same":
         return step.output_language
     return person_language if step.languages else language

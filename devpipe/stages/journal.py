@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple, Protocol
 
 from devpipe.backends.base import Delta, Intent, Piece, Preview, Progress, Queued
@@ -108,18 +108,9 @@ class PlacedJournal:
         if self._growing.where == self._where and not self._silent:
             # what followers saw of an earlier try is void
             self._journal.emit(TextStreamed(**self._where._asdict(), text="", restarted=True))
-        started = AttemptStarted(
-            attempt=self._journal.next_attempt(),
-            stage=self._where.stage,
-            task=intent.task,
-            backend=intent.backend,
-            model=intent.model,
-            seed=intent.seed,
-            request=intent.request,
-            request_id=intent.request_id,
-            sha256=intent.sha256,
-            paid=intent.paid,
-        )
+        asked = {one.name: getattr(intent, one.name) for one in fields(intent)}
+        attempt = self._journal.next_attempt()
+        started = AttemptStarted(attempt=attempt, stage=self._where.stage, **asked)
         await self._journal.commit(started)
         return started
 

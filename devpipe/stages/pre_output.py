@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from devpipe.config.models import OutputConfig
 from devpipe.errors import UsageError
-from devpipe.record.events import TextWritten, VerdictGiven
+from devpipe.record.events import VerdictGiven
 from devpipe.safety.check import is_strict
 from devpipe.safety.policy import NEGATIVE
 from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services
-from devpipe.stages.texts import Texts, final_text
+from devpipe.stages.texts import Texts, add_final
 from devpipe.stages.translation import has_translator, translated
 from devpipe.values import Level, MediaRequest, Scalar, idempotency_key
 
@@ -45,11 +45,8 @@ async def run(
         raise missing
     fitted = fit(texts, request.media_pipeline.texts, original)
     if before.texts is not None:  # a recording keeps of these only what Stage 3 changed
-        fitted = Texts(
-            {**fitted.by_part, **before.texts.by_part},
-            {**fitted.languages, **before.texts.languages},
-        )
-    if before.texts is None and _needs_translation(request, services, fitted):
+        fitted = fitted.overlaid(before.texts.by_part, before.texts.languages)
+    elif _needs_translation(request, services, fitted):
         verdict = await services.safety.verdict(
             fitted.by_part, stage="pre_output", language=original.person_language
         )
@@ -65,16 +62,9 @@ async def run(
         )
     media_request = _media_request(request, fitted)
     verdict = await _verdict(request, services, media_request, original, before.verdict)
-    for part, text in fitted.by_part.items():
-        if text != texts.by_part.get(part):
-            written = TextWritten(
-                stage="pre_output",
-                part=part,
-                text=text,
-                language=fitted.languages[part],
-                by="rule",
-            )
-            services.journal.add(await final_text(services.journal, written))
+    changed = [part for part, text in fitted.by_part.items() if text != texts.by_part.get(part)]
+    results = [fitted.written(part, "pre_output") for part in changed]
+    await add_final(services.journal, results)
     services.journal.add(verdict)
     return media_request, verdict
 
@@ -111,24 +101,21 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     second is what the person wrote, so that a fusion lies between what was said and what was made
     of it.
     """
-    by_part = dict(texts.by_part)
-    languages = dict(texts.languages)
-    if len(wanted) == 1 and len(by_part) > 1:
-        return Texts(
-            {wanted[0]: ", ".join(by_part.values())},
-            {wanted[0]: next(iter(languages.values()))},
-        )
-    if len(wanted) == 2 and wanted[1] not in by_part:
-        by_part[wanted[1]] = original.by_part["prompt"]
-        languages[wanted[1]] = original.languages["prompt"]
-    missing = [name for name in wanted if name not in by_part]
+    if len(wanted) == 1 and len(texts.by_part) > 1:
+        language = next(iter(texts.languages.values()))
+        return Texts({wanted[0]: ", ".join(texts.by_part.values())}, {wanted[0]: language})
+    if len(wanted) == 2 and wanted[1] not in texts.by_part:
+        said = original.by_part["prompt"]
+        texts = texts.overlaid({wanted[1]: said}, {wanted[1]: original.languages["prompt"]})
+    missing = [name for name in wanted if name not in texts.by_part]
     if missing:
         raise UsageError(
             f"The output takes the text(s) {', '.join(missing)}, which nobody gave.",
             hint="Give them by name.",
         )
     return Texts(
-        {name: by_part[name] for name in wanted}, {name: languages[name] for name in wanted}
+        {name: texts.by_part[name] for name in wanted},
+        {name: texts.languages[name] for name in wanted},
     )
 
 
@@ -199,7 +186,7 @@ def _needs_translation(request: RunRequest, services: Services, texts: Texts) ->
     Where it is not, that is recorded.
     """
     target = request.output.translate_to
-    if not target or all(language == target for language in texts.languages.values()):
+    if not target or set(texts.languages.values()) <= {target}:
         return False
     what = f"Translation to {target!r}, which {request.output.name} is made for,"
     return has_translator(services, "pre_output", what)

@@ -24,7 +24,6 @@ from devpipe.stages.request import RunRequest
 from devpipe.text.chatter import without_chatter
 from devpipe.text.clean import visible
 from devpipe.values import (
-    Level,
     Stage,
     Task,
     TextRequest,
@@ -45,19 +44,16 @@ class TextModels:
 
     def __init__(
         self,
+        request: RunRequest,
         chains: Mapping[Task, str],
         backends: Backends,
         journal: Journal,
-        *,
-        level: Level,
-        run_id: str,
     ) -> None:
         self.chains = chains
         self.growing = Growing()
         self._backends = backends
         self._journal = journal
-        self._level = level
-        self._run_id = run_id
+        self._run = request
 
     def has_model(self, task: Task) -> bool:
         """Whether a language model is there for a task, and not only a procedure."""
@@ -78,8 +74,10 @@ class TextModels:
     async def _ask(self, request: TextRequest, where: Where, *, silent: bool) -> TextResult:
         chain = Chain.read(self.chains[request.task])
         journal = PlacedJournal(self._journal, where, self.growing, silent=silent)
-        key = idempotency_key(self._run_id, *where, request.task, request.text, request.seed)
-        request = replace(request, boundary=chain.boundary, level=self._level, idempotency_key=key)
+        key = idempotency_key(self._run.run_id, *where, request.task, request.text, request.seed)
+        request = replace(
+            request, boundary=chain.boundary, level=self._run.level, idempotency_key=key
+        )
         backend = text_chain(request.task, chain, self._backends, journal)
         return await backend.write(request, journal.show)
 
@@ -128,12 +126,9 @@ class TextModels:
 class SafetyCheck:
     """May these texts be shown, or made into something? Asked of the rules and of the judge."""
 
-    def __init__(
-        self, text: TextModels, *, level: Level, text_seed: int, judge_seconds: float
-    ) -> None:
-        self.level = level
+    def __init__(self, request: RunRequest, text: TextModels, *, judge_seconds: float) -> None:
+        self._run = request
         self._text = text
-        self._text_seed = text_seed
         self._judge_seconds = judge_seconds
 
     async def verdict(
@@ -157,7 +152,7 @@ class SafetyCheck:
                     message,
                     instruction=instruction,
                     language="en",
-                    seed=self._text_seed,
+                    seed=self._run.text_seed,
                     temperature=0.0,
                 ),
                 Where(stage, step="judge"),
@@ -167,7 +162,7 @@ class SafetyCheck:
         return await check(
             texts,
             stage=stage,
-            level=self.level,
+            level=self._run.level,
             sha256=sha256 or canonical_sha256(dict(texts)),
             language=language,
             ask_judge=ask if judge else None,
@@ -183,8 +178,9 @@ class SafetyCheck:
         digest = await self._text.judge_digest()
         if digest is None:
             return False
-        policy = policy_version(self.level, judge=self._text.chains["judge"])
-        return covers(verdict, sha256=sha256, level=self.level, policy=policy, digest_now=digest)
+        level = self._run.level
+        policy = policy_version(level, judge=self._text.chains["judge"])
+        return covers(verdict, sha256=sha256, level=level, policy=policy, digest_now=digest)
 
 
 class Services:
@@ -199,12 +195,9 @@ class Services:
         *,
         judge_seconds: float,
     ) -> None:
-        level = request.level
         self.journal = journal
-        self.text = TextModels(chains, backends, journal, level=level, run_id=request.run_id)
-        self.safety = SafetyCheck(
-            self.text, level=level, text_seed=request.text_seed, judge_seconds=judge_seconds
-        )
+        self.text = TextModels(request, chains, backends, journal)
+        self.safety = SafetyCheck(request, self.text, judge_seconds=judge_seconds)
         self.media_journal = PlacedJournal(journal, Where("generation"), self.text.growing)
         self._outputs = request.outputs
         self._backends = backends
