@@ -92,9 +92,10 @@ class _Made:
         self.request = request
         self.journal = services.journal
         self.result = result
-        self.output = request.outputs[result.place]
-        self.media_request = (media_request, *media_request.fallback)[result.place]
-        self.procedural = services.media.links[result.place].backend.procedural
+        place = result.place
+        self.output = request.outputs[place]
+        self.media_request = (media_request, *media_request.fallback)[place]
+        self.procedural = services.media.links[place].backend.procedural
         self.only_marked = request.provenance == "mark"
 
     def provenance(self) -> Provenance:

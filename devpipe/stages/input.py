@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from devpipe.record.events import VerdictGiven
-from devpipe.stages.request import RunRequest
+from devpipe.stages.request import RunRequest, Words
 from devpipe.stages.services import Services
 from devpipe.stages.texts import Texts, add_final
 from devpipe.stages.translation import has_translator, translated
 from devpipe.text.language import detect, is_loaded, load
 
 
-async def run(
-    request: RunRequest, services: Services, texts: Mapping[str, str]
-) -> tuple[Texts, VerdictGiven]:
+async def run(request: RunRequest, services: Services, texts: Words) -> tuple[Texts, VerdictGiven]:
     """The texts as they go on, and the verdict on them and on the person's own instruction."""
     languages = await languages_of(texts)
     taken = Texts(dict(texts), languages, spoken=next(iter(languages.values())))
@@ -28,11 +25,11 @@ async def run(
     # only now: no model is shown what may not go on
     if verdict.allowed and asks and has_translator(services, "input", what):
         taken = await translated(
+            request,
             services,
             taken,
             "en" if pipeline.translate else "",
             stage="input",
-            names=(request.text_seed, "translate"),
             correct=pipeline.correct,
         )
         if taken.by_part != texts:
@@ -47,14 +44,14 @@ async def run(
     return taken, verdict
 
 
-async def languages_of(texts: Mapping[str, str]) -> dict[str, str]:
+async def languages_of(texts: Words) -> Words:
     """The language of each text as it was written."""
     if not is_loaded():
         await asyncio.to_thread(load)
     return {part: detect(text) for part, text in texts.items()}
 
 
-def checked(texts: Mapping[str, str], instruction: str) -> dict[str, str]:
+def checked(texts: Words, instruction: str) -> Words:
     """All that a person wrote, by names of which none hides another."""
     if not instruction:
         return dict(texts)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from devpipe.config.models import Step
 from devpipe.errors import Rejected
 from devpipe.record.events import TextWritten
 from devpipe.stages.journal import Where, add_partial
-from devpipe.stages.request import RunRequest
+from devpipe.stages.request import RunRequest, Words
 from devpipe.stages.services import BY_PROCEDURE, Services
 from devpipe.stages.texts import Texts, add_final
 from devpipe.text.chatter import missing_words, read_parts
@@ -79,7 +78,7 @@ async def _answer(services: Services, request: TextRequest, where: Where) -> Tex
     return replace(result, parts=filled, raw=raw)
 
 
-def _parts(request: TextRequest, result: TextResult) -> Mapping[str, str]:
+def _parts(request: TextRequest, result: TextResult) -> Words:
     """The parts of an answer. Raises Rejected for one that cannot be read, or that lost words."""
     parts = result.parts or read_parts(result.text, request.parts)
     by_model = result.backend != BY_PROCEDURE
@@ -91,7 +90,7 @@ def _parts(request: TextRequest, result: TextResult) -> Mapping[str, str]:
     return parts
 
 
-def _asked(step: Step, texts: Texts) -> dict[str, str]:
+def _asked(step: Step, texts: Texts) -> Words:
     """A step that answers in parts takes all texts as one; any other takes each for itself."""
     if not step.parts:
         return dict(texts.by_part)

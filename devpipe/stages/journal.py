@@ -73,6 +73,7 @@ class Growing:
     where: Where | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class PlacedJournal:
     """The journal at one place of the run: what backends report their attempts to.
 
@@ -80,54 +81,51 @@ class PlacedJournal:
     those who wrote it.
     """
 
-    def __init__(
-        self, journal: Journal, where: Where, growing: Growing, *, silent: bool = False
-    ) -> None:
-        self._journal = journal
-        self._where = where
-        self._growing = growing
-        self._silent = silent
+    journal: Journal
+    where: Where
+    growing: Growing
+    silent: bool = False
 
     def show(self, piece: Piece) -> None:
         """Let the run's followers see what comes of an answer: an `Emit`."""
-        stage = self._where.stage
+        stage = self.where.stage
         match piece:
             case Delta(text):
-                if not self._silent:
-                    self._growing.where = self._where
-                    self._journal.emit(TextStreamed(**self._where._asdict(), text=text))
+                if not self.silent:
+                    self.growing.where = self.where
+                    self.journal.emit(TextStreamed(**self.where._asdict(), text=text))
             case Progress(step, steps, message):
-                self._journal.emit(Progressed(stage=stage, step=step, steps=steps, message=message))
+                self.journal.emit(Progressed(stage=stage, step=step, steps=steps, message=message))
             case Preview(data, media_type):
-                self._journal.emit(Previewed(data=data, media_type=media_type))
+                self.journal.emit(Previewed(data=data, media_type=media_type))
             case Queued(position, seconds):
                 queued = events.Queued(stage=stage, position=position, seconds=seconds)
-                self._journal.emit(queued)
+                self.journal.emit(queued)
 
     async def begin(self, intent: Intent) -> AttemptStarted:
-        if self._growing.where == self._where and not self._silent:
+        if self.growing.where == self.where and not self.silent:
             # what followers saw of an earlier try is void
-            self._journal.emit(TextStreamed(**self._where._asdict(), text="", restarted=True))
+            self.journal.emit(TextStreamed(**self.where._asdict(), text="", restarted=True))
         asked = {one.name: getattr(intent, one.name) for one in fields(intent)}
-        attempt = self._journal.next_attempt()
-        started = AttemptStarted(attempt=attempt, stage=self._where.stage, **asked)
-        await self._journal.commit(started)
+        attempt = self.journal.next_attempt()
+        started = AttemptStarted(attempt=attempt, stage=self.where.stage, **asked)
+        await self.journal.commit(started)
         return started
 
     def end(self, finished: AttemptFinished) -> None:
-        self._journal.add(finished)
+        self.journal.add(finished)
 
     async def fail(self, finished: AttemptFinished, partial: str) -> None:
-        if not self._silent:
-            add_partial(self._journal, self._where, partial)
-        await self._journal.commit(finished)
+        if not self.silent:
+            add_partial(self.journal, self.where, partial)
+        await self.journal.commit(finished)
 
     def warn(self, message: str) -> None:
-        self._journal.add(Warned(stage=self._where.stage, message=message))
+        self.journal.add(Warned(stage=self.where.stage, message=message))
 
     async def pause(self, seconds: float) -> None:
-        await self._journal.commit()
-        await self._journal.sleep(seconds)
+        await self.journal.commit()
+        await self.journal.sleep(seconds)
 
 
 def add_partial(journal: Journal, where: Where, text: str) -> None:

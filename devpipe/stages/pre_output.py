@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from devpipe.config.models import OutputConfig
@@ -10,11 +9,11 @@ from devpipe.errors import UsageError
 from devpipe.record.events import VerdictGiven
 from devpipe.safety.check import is_strict
 from devpipe.safety.policy import NEGATIVE
-from devpipe.stages.request import RunRequest
+from devpipe.stages.request import Parameters, RunRequest, Words
 from devpipe.stages.services import Services
 from devpipe.stages.texts import Texts, add_final
 from devpipe.stages.translation import has_translator, translated
-from devpipe.values import Level, MediaRequest, Scalar, idempotency_key
+from devpipe.values import MediaRequest, idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ async def run(
         raise missing
     fitted = fit(texts, request.media_pipeline.texts, original)
     if before.texts is not None:  # a recording keeps of these only what Stage 3 changed
-        fitted = fitted.overlaid(before.texts.by_part, before.texts.languages)
+        fitted = fitted.overlaid(before.texts)
     elif _needs_translation(request, services, fitted):
         verdict = await services.safety.verdict(
             fitted.by_part, stage="pre_output", language=original.person_language
@@ -54,11 +53,12 @@ async def run(
             services.journal.add(verdict)
             return _media_request(request, fitted), verdict
         fitted = await translated(
+            request,
             services,
             fitted,
             request.output.translate_to,
             stage="pre_output",
-            names=(request.text_seed, "translate", request.output.name),
+            names=[request.output.name],
         )
     media_request = _media_request(request, fitted)
     verdict = await _verdict(request, services, media_request, original, before.verdict)
@@ -105,8 +105,9 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
         language = next(iter(texts.languages.values()))
         return Texts({wanted[0]: ", ".join(texts.by_part.values())}, {wanted[0]: language})
     if len(wanted) == 2 and wanted[1] not in texts.by_part:
+        second = wanted[1]
         said = original.by_part["prompt"]
-        texts = texts.overlaid({wanted[1]: said}, {wanted[1]: original.languages["prompt"]})
+        texts = texts.overlaid(Texts({second: said}, {second: original.languages["prompt"]}))
     missing = [name for name in wanted if name not in texts.by_part]
     if missing:
         raise UsageError(
@@ -131,7 +132,7 @@ def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> Medi
         model=output.model,
         texts=dict(texts.by_part),
         images=dict(request.images),
-        parameters=_with_negative(output, _parameters(request, output), request.level),
+        parameters=_with_negative(request, output),
         style=request.pipeline.style,
         languages=dict(texts.languages),
         workflow=output.workflow(),
@@ -141,7 +142,7 @@ def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> Medi
     )
 
 
-def _parameters(request: RunRequest, output: OutputConfig) -> Mapping[str, Scalar]:
+def _parameters(request: RunRequest, output: OutputConfig) -> Parameters:
     """The run's parameters; of an output that stands in those asked that it takes, else its own."""
     if output is request.output:
         return request.parameters
@@ -152,11 +153,10 @@ def _parameters(request: RunRequest, output: OutputConfig) -> Mapping[str, Scala
     return taken
 
 
-def _with_negative(
-    output: OutputConfig, parameters: Mapping[str, Scalar], level: Level
-) -> dict[str, Scalar]:
+def _with_negative(request: RunRequest, output: OutputConfig) -> Parameters:
     """The parameters, the level's negative prompt added where the output takes one."""
-    ours = NEGATIVE.get(level, "")
+    parameters = _parameters(request, output)
+    ours = NEGATIVE.get(request.level, "")
     if "negative_prompt" not in output.parameters or not ours:
         return dict(parameters)
     given = str(parameters.get("negative_prompt") or "")
@@ -165,7 +165,7 @@ def _with_negative(
     return {**parameters, "negative_prompt": given}
 
 
-def _words_sent(request: RunRequest, media_request: MediaRequest) -> dict[str, str]:
+def _words_sent(request: RunRequest, media_request: MediaRequest) -> Words:
     """Every word that would be sent to anybody, without those that are ours.
 
     Ours are the level's negative prompt, and what a config says by default. A parameter may be
@@ -175,7 +175,8 @@ def _words_sent(request: RunRequest, media_request: MediaRequest) -> dict[str, s
     for place, output in enumerate(request.outputs):
         for name, value in _parameters(request, output).items():
             declared = output.parameters.get(name)
-            if isinstance(value, str) and (declared is None or value != declared.default):
+            default = declared.default if declared else None
+            if isinstance(value, str) and value != default:
                 words[f"parameter {name} of output {place}"] = value
     return words
 

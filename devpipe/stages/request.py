@@ -10,6 +10,8 @@ from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputCon
 from devpipe.record.summary import RunSummary
 from devpipe.values import Attachment, Boundary, Level, Scalar, Stage, new_run_id
 
+Words = Mapping[str, str]  # by the names of the texts
+Parameters = Mapping[str, Scalar]
 Relation = Literal["regenerated", "replayed", "shared"]
 
 
@@ -27,10 +29,10 @@ class RunRequest:
     level: Level
     text_seed: int
     run_id: str = field(default_factory=new_run_id)
-    texts: Mapping[str, str] = field(default_factory=dict)
+    texts: Words = field(default_factory=dict)
     images: Mapping[str, Attachment] = field(default_factory=dict)
-    asked: Mapping[str, Scalar] = field(default_factory=dict)  # parameters as asked
-    parameters: Mapping[str, Scalar] = field(default_factory=dict)  # all of them, resolved
+    asked: Parameters = field(default_factory=dict)  # parameters as asked
+    parameters: Parameters = field(default_factory=dict)  # all of them, resolved
     fallbacks: tuple[OutputConfig, ...] = ()
     seed: int | None = None
     instruction: str = ""
@@ -41,7 +43,7 @@ class RunRequest:
     first_stage: Stage = "input"
     source: RunSummary | None = None
     # the person's own wording of Stage 2's result
-    edited: Mapping[str, str] = field(default_factory=dict)
+    edited: Words = field(default_factory=dict)
     provenance: Literal["full", "mark"] = "full"
     boundary: Boundary = "world"  # how far texts and pictures may travel
     notes: tuple[str, ...] = ()  # what a reader of the recording should know of the request

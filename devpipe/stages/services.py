@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from devpipe.backends.chain import Chained, media_chain, opened, text_chain
@@ -20,7 +20,7 @@ from devpipe.stages.journal import (
     Where,
     add_partial,
 )
-from devpipe.stages.request import RunRequest
+from devpipe.stages.request import RunRequest, Words
 from devpipe.text.chatter import without_chatter
 from devpipe.text.clean import visible
 from devpipe.values import (
@@ -39,21 +39,15 @@ class Refused(Exception):
     """A vendor's no, in its own words: it ends the run as `blocked`."""
 
 
+@dataclass(frozen=True, slots=True)
 class TextModels:
     """The text backend of each task: the settings' chain of models, and how an answer is read."""
 
-    def __init__(
-        self,
-        request: RunRequest,
-        chains: Mapping[Task, str],
-        backends: Backends,
-        journal: Journal,
-    ) -> None:
-        self.chains = chains
-        self.growing = Growing()
-        self._backends = backends
-        self._journal = journal
-        self._run = request
+    run: RunRequest
+    chains: Mapping[Task, str]
+    backends: Backends
+    journal: Journal
+    growing: Growing = field(default_factory=Growing)
 
     def has_model(self, task: Task) -> bool:
         """Whether a language model is there for a task, and not only a procedure."""
@@ -73,12 +67,12 @@ class TextModels:
 
     async def _ask(self, request: TextRequest, where: Where, *, silent: bool) -> TextResult:
         chain = Chain.read(self.chains[request.task])
-        journal = PlacedJournal(self._journal, where, self.growing, silent=silent)
-        key = idempotency_key(self._run.run_id, *where, request.task, request.text, request.seed)
+        journal = PlacedJournal(self.journal, where, self.growing, silent=silent)
+        key = idempotency_key(self.run.run_id, *where, request.task, request.text, request.seed)
         request = replace(
-            request, boundary=chain.boundary, level=self._run.level, idempotency_key=key
+            request, boundary=chain.boundary, level=self.run.level, idempotency_key=key
         )
-        backend = text_chain(request.task, chain, self._backends, journal)
+        backend = text_chain(request.task, chain, self.backends, journal)
         return await backend.write(request, journal.show)
 
     def _accepted(self, result: TextResult, request: TextRequest, where: Where) -> TextResult:
@@ -86,7 +80,7 @@ class TextModels:
         if result.refused:
             raise Refused(result.refused)
         if result.finish_reason != "stop":
-            add_partial(self._journal, where, result.text)
+            add_partial(self.journal, where, result.text)
             raise CutOff(
                 f"The model's answer ended early ({result.finish_reason}).",
                 hint="Try again, or allow longer answers.",
@@ -114,7 +108,7 @@ class TextModels:
         """
         chain = Chain.read(self.chains["judge"])
         for candidate in chain.candidates:
-            backend = opened(self._backends, candidate.backend)
+            backend = opened(self.backends, candidate.backend)
             if not outside(backend.boundary(candidate.model), chain.boundary):
                 try:
                     return await backend.digest(candidate.model)
@@ -123,17 +117,17 @@ class TextModels:
         return None if chain.candidates else ""
 
 
+@dataclass(frozen=True, slots=True)
 class SafetyCheck:
     """May these texts be shown, or made into something? Asked of the rules and of the judge."""
 
-    def __init__(self, request: RunRequest, text: TextModels, *, judge_seconds: float) -> None:
-        self._run = request
-        self._text = text
-        self._judge_seconds = judge_seconds
+    run: RunRequest
+    text: TextModels
+    judge_seconds: float
 
     async def verdict(
         self,
-        texts: Mapping[str, str],
+        texts: Words,
         *,
         stage: Stage,
         language: str,
@@ -146,40 +140,40 @@ class SafetyCheck:
         """
 
         async def ask(instruction: str, message: str) -> TextResult:
-            return await self._text.judge(
+            return await self.text.judge(
                 TextRequest(
                     "judge",
                     message,
                     instruction=instruction,
                     language="en",
-                    seed=self._run.text_seed,
+                    seed=self.run.text_seed,
                     temperature=0.0,
                 ),
                 Where(stage, step="judge"),
             )
 
-        judge = self._text.chains["judge"]
+        judge = self.text.chains["judge"]
         return await check(
             texts,
             stage=stage,
-            level=self._run.level,
+            level=self.run.level,
             sha256=sha256 or canonical_sha256(dict(texts)),
             language=language,
             ask_judge=ask if judge else None,
             needs_judge=needs_judge,
             judge_model=judge,
-            patience_s=self._judge_seconds,
+            patience_s=self.judge_seconds,
         )
 
     async def verdict_still_holds(self, verdict: VerdictGiven | None, sha256: str) -> bool:
         """Whether a verdict is valid for this hash under today's level, rules and judge."""
         if verdict is None:
             return False
-        digest = await self._text.judge_digest()
+        digest = await self.text.judge_digest()
         if digest is None:
             return False
-        level = self._run.level
-        policy = policy_version(level, judge=self._text.chains["judge"])
+        level = self.run.level
+        policy = policy_version(level, judge=self.text.chains["judge"])
         return covers(verdict, sha256=sha256, level=level, policy=policy, digest_now=digest)
 
 
@@ -197,7 +191,7 @@ class Services:
     ) -> None:
         self.journal = journal
         self.text = TextModels(request, chains, backends, journal)
-        self.safety = SafetyCheck(request, self.text, judge_seconds=judge_seconds)
+        self.safety = SafetyCheck(request, self.text, judge_seconds)
         self.media_journal = PlacedJournal(journal, Where("generation"), self.text.growing)
         self._outputs = request.outputs
         self._backends = backends

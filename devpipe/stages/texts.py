@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from devpipe.record.events import TextWritten
 from devpipe.stages.journal import Journal
+from devpipe.stages.request import Words
 from devpipe.values import Stage
 
 
@@ -15,8 +16,8 @@ from devpipe.values import Stage
 class Texts:
     """Texts by their input name, the language of each, and the language of the person."""
 
-    by_part: Mapping[str, str]
-    languages: Mapping[str, str]  # ISO 639-1
+    by_part: Words
+    languages: Words  # ISO 639-1
     spoken: str = ""  # the person's, for the sentences they read
 
     @property
@@ -24,12 +25,12 @@ class Texts:
         """The language of the person; where nobody said, that of the first text."""
         return self.spoken or next(iter(self.languages.values()), "en")
 
-    def overlaid(self, by_part: Mapping[str, str], languages: Mapping[str, str]) -> Texts:
+    def overlaid(self, others: Texts) -> Texts:
         """These texts with others in their place or beside them."""
         return replace(
             self,
-            by_part={**self.by_part, **by_part},
-            languages={**self.languages, **languages},
+            by_part={**self.by_part, **others.by_part},
+            languages={**self.languages, **others.languages},
         )
 
     def written(

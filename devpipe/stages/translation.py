@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from devpipe.errors import Rejected
 from devpipe.record.events import TextWritten, Warned
 from devpipe.stages.journal import Where, add_partial
+from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services
 from devpipe.stages.texts import Texts
 from devpipe.text.chatter import bracketed, with_brackets
@@ -33,18 +35,19 @@ def has_translator(services: Services, stage: Stage, what: str) -> bool:
 
 
 async def translated(
+    run: RunRequest,
     services: Services,
     texts: Texts,
     target: str,
     *,
     stage: Stage,
-    names: tuple[int, *tuple[str, ...]],
+    names: Sequence[str] = (),
     correct: bool = False,
 ) -> Texts:
     """The texts in the target language, or each in its own where that is empty.
 
-    One that is in it already stays as it is, unless it is to `correct`. `names`: the run's text
-    seed and which random step this is.
+    One that is in it already stays as it is, unless it is to `correct`. `names` say which random
+    step of the run this is.
     """
     by_part = dict(texts.by_part)
     languages = dict(texts.languages)
@@ -54,7 +57,10 @@ async def translated(
         if correct or languages[part] != language:
             request = _request(text, language, languages[part], stage)
             where = Where(stage, step="translate", part=part)
-            by_part[part] = await _translated(services, request, where, (*names, part))
+            act = ("translate", *names, part)
+            seed = derived_seed(run.text_seed, *act)
+            second_seed = derived_seed(run.text_seed, *act, "again")
+            by_part[part] = await _translated(services, request, where, (seed, second_seed))
     return replace(texts, by_part=by_part, languages=languages)
 
 
@@ -72,17 +78,16 @@ def _request(text: str, language: str, target: str, stage: Stage) -> TextRequest
 
 
 async def _translated(
-    services: Services, request: TextRequest, where: Where, names: tuple[int, *tuple[str, ...]]
+    services: Services, request: TextRequest, where: Where, seeds: Sequence[int]
 ) -> str:
     """The text as the request wants it; recorded.
 
-    Where bracketed words were lost, the model is asked a second time, under another seed, before
-    Rejected is raised.
+    Where bracketed words were lost, the model is asked again under the next of the seeds; after
+    the last one Rejected is raised.
     """
     wanted = bracketed(request.text)
     lost: list[str] = []
-    for again in ((), ("again",)):
-        seed = derived_seed(*names, *again)
+    for seed in seeds:
         result = await services.text.write(replace(request, seed=seed), where)
         text, lost = with_brackets(result.text, wanted)
         if not lost:
