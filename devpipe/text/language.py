@@ -64,9 +64,9 @@ def load() -> None:
         with _READING:
             _identifier()
     except OSError as error:  # py3langid unpacks it into a temporary file
-        hint = f"Free some space in {tempfile.gettempdir()}, or set TMPDIR."
         raise DevpipeError(
-            f"The language model cannot be unpacked: {error.strerror or error}.", hint=hint
+            f"The language model cannot be unpacked: {error.strerror or error}.",
+            hint=f"Free some space in {tempfile.gettempdir()}, or set TMPDIR.",
         ) from error
 
 
@@ -75,7 +75,5 @@ def detect(text: str) -> str:
     if not any(character.isalpha() for character in text):
         return "en"
     ranked: dict[str, float] = dict(_identifier().rank(text))
-    best = max(ranked, key=lambda language: ranked[language])
-    if ranked[best] >= SURE:
-        return best
-    return max(HOUSE_LANGUAGES, key=lambda language: ranked[language])
+    best = max(ranked, key=ranked.__getitem__)
+    return best if ranked[best] >= SURE else max(HOUSE_LANGUAGES, key=ranked.__getitem__)
