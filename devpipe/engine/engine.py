@@ -47,7 +47,7 @@ from devpipe.stages.services import Services
 if TYPE_CHECKING:
     from devpipe.analysis.replay import Replay
     from devpipe.analysis.tables import Tables
-    from devpipe.batch.runner import Forecast, Report
+    from devpipe.batch.report import Forecast, Report
 
 DIGEST_S = 3.0  # how long a server may take to say which weights it has
 AnyRun = TypeVar("AnyRun", bound=Run)

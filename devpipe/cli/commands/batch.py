@@ -12,7 +12,7 @@ from devpipe.cli.printing import say, say_result
 from devpipe.cli.workspace import engine_of
 
 if TYPE_CHECKING:
-    from devpipe.batch.runner import Report, Row
+    from devpipe.batch.report import Report, Row
 
 HELP = "Run a plan: prompts x pipelines x outputs x seeds x parameters."
 SHOWN_PROMPT = 40  # characters of a prompt in a line of progress
