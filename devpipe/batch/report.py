@@ -26,7 +26,7 @@ class Row:
     run_id: str = ""
     outcome: str = "not_started"
     error: str = ""
-    earlier: bool = False  # done by an earlier try
+    earlier: bool = False  # made by another try: an earlier one, or a runner beside this one
     unverified: bool = False  # equal as far as can be known: its model cannot be asked now
     stale: str = ""  # why what an earlier try made of this cell is another result
 
@@ -138,3 +138,8 @@ class Forecast:
             f" the others: {cost}"
         )
         return "\n".join([line, *self.remarks])
+
+
+def remarks_on_running(count: int) -> list[str]:
+    """Say how many cells are being made now, if any."""
+    return [f"  {count} of the others are being made now"] if count else []

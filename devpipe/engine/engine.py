@@ -246,14 +246,24 @@ class Engine:
         return await self.start_resumed(run_id)
 
     async def batch(
-        self, plan: Any, *, concurrency: int = 4, budget_usd: float | None = None
+        self,
+        plan: Any,
+        *,
+        concurrency: int = 4,
+        budget_usd: float | None = None,
+        join: bool = False,
     ) -> Report:
-        """All runs of a plan (Plan, dict, YAML or CSV path); what is done is not done again."""
+        """All runs of a plan (Plan, dict, YAML or CSV path); what is done is not done again.
+
+        Raises UsageError where the batch is under way, unless this is to `join` its runners.
+        """
         from devpipe.batch.plan import Plan
         from devpipe.batch.runner import Batch
 
         def make() -> Batch:
-            return Batch(self, Plan.read(plan), concurrency=concurrency, budget_usd=budget_usd)
+            return Batch(
+                self, Plan.read(plan), concurrency=concurrency, budget_usd=budget_usd, join=join
+            )
 
         batch = await asyncio.to_thread(make)
         return await batch.run()
