@@ -17,7 +17,8 @@ from shell import Done, here
 from devpipe import Engine, UsageError
 from devpipe.analysis.verify import verify
 from devpipe.batch.plan import Plan
-from devpipe.batch.runner import Batch, Report
+from devpipe.batch.report import Report
+from devpipe.batch.runner import Batch
 from devpipe.errors import ConfigError, Parked, Rejected, Unavailable, UnknownName
 from devpipe.record.events import AttemptStarted
 from devpipe.testing import ScriptedBackend

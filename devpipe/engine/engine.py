@@ -37,7 +37,7 @@ from devpipe.stages.services import Services
 if TYPE_CHECKING:
     from devpipe.analysis.replay import Replay
     from devpipe.analysis.tables import Tables
-    from devpipe.batch.runner import Forecast, Report
+    from devpipe.batch.report import Forecast, Report
 
 AnyRun = TypeVar("AnyRun", bound=Run)
 T = TypeVar("T")
@@ -235,13 +235,21 @@ class Engine:
         return await self.start_resumed(run_id)
 
     async def batch(
-        self, plan: Any, *, concurrency: int = 4, budget_usd: float | None = None
+        self,
+        plan: Any,
+        *,
+        concurrency: int = 4,
+        budget_usd: float | None = None,
+        join: bool = False,
     ) -> Report:
-        """All runs of a plan (Plan, dict, YAML or CSV path); what is done is not done again."""
+        """All runs of a plan (Plan, dict, YAML or CSV path); what is done is not done again.
+
+        Raises UsageError where the batch is under way, unless this is to `join` its runners.
+        """
         from devpipe.batch.runner import Batch
 
         batch = await asyncio.to_thread(
-            Batch, self, plan, concurrency=concurrency, budget_usd=budget_usd
+            Batch, self, plan, concurrency=concurrency, budget_usd=budget_usd, join=join
         )
         return await batch.run()
 

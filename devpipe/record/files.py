@@ -43,14 +43,15 @@ def check_system() -> None:
         )
 
 
-def lock_exclusive(fd: int) -> None:
+def lock_exclusive(fd: int, *, wait: bool = False) -> None:
     """Lock the file for this process; the kernel frees it with the process.
 
-    Raises BlockingIOError where another process has it. Only where `check_system` passes.
+    Raises BlockingIOError where another one has it, unless it shall `wait`. Only where
+    `check_system` passes.
     """
     import fcntl
 
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def is_locked(file: Path) -> bool:
