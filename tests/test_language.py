@@ -242,6 +242,28 @@ async def test_whispers_come_back_in_the_persons_language(text: str, language: s
     assert [one.output_language for one in model.asked][-2:] == ["sw", language]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "language"),
+    [("a cat in the rain", "en"), ("Die Katze sitzt im Regen und wartet", "de")],
+)
+async def test_offline_no_whisper_is_called_another_language_than_it_is_in(
+    engine: Engine, prompt: str, language: str
+) -> None:
+    """No procedure knows French: the text keeps its language, and its words are looked up in it."""
+    run = await engine.run(prompt, pipeline="stille_post", seed=1, text_seed=1, **SMALL)
+    assert {text.language for text in run.summary.stages["interception"].written} == {language}
+
+
+async def test_the_procedure_that_translates_says_so_only_where_it_did(engine: Engine) -> None:
+    """German becomes English; of Turkish it knows no word."""
+    for prompt, language in {
+        "Die Katze sitzt im Regen und wartet": "en",
+        "yaşlı kedi pencerede oturuyor ve üç mavi kuş sayıyor": "tr",
+    }.items():
+        run = await engine.run(prompt, pipeline="translate_en", seed=1, text_seed=1, **SMALL)
+        assert run.summary.stages["interception"].languages == {"prompt": language}
+
+
 @pytest.mark.parametrize(("machine", "said"), [("de_DE.UTF-8", "de"), ("C.UTF-8", "en")])
 def test_a_person_reads_sentences_in_the_language_of_their_machine(
     monkeypatch: pytest.MonkeyPatch, machine: str, said: str
