@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from devpipe.errors import UsageError
+from devpipe.files import read_plain
 from devpipe.record.reader import Recording
 from devpipe.values import Attachment
 
@@ -59,20 +60,10 @@ def _attachment(value: Any, name: str) -> Attachment:
         return attachment(value, name=name)
     if isinstance(value, str | os.PathLike):
         try:
-            return attachment(_read_file(Path(value)), name=name)
+            return attachment(read_plain(Path(value), MAX_FILE_BYTES), name=name)
         except OSError as error:
             raise UsageError(
                 f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.",
-                hint="Check the path.",
+                hint="Give a PNG, JPEG or WEBP file.",
             ) from error
     return attachment(encode_png(value), name=name)
-
-
-def _read_file(path: Path) -> bytes:
-    """The bytes of a plain file of a possible size; a pipe or device would never end."""
-    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE_BYTES):
-        raise UsageError(
-            f"{str(path)!r} is no file, or larger than {MAX_FILE_BYTES // 1_000_000} MB.",
-            hint="Give a PNG, JPEG or WEBP file.",
-        )
-    return path.read_bytes()
