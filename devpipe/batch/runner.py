@@ -65,6 +65,7 @@ class Row:
             "seed": item.seed,
             "text_seed": item.text_seed,
             "repeat": item.repeat,
+            **item.wording,
             **item.images,
             **item.parameters,
             "error": self.error,
@@ -81,6 +82,7 @@ class Report:
     batch: str
     rows: list[Row] = field(default_factory=list)
     spent_usd: float = 0.0  # by this and earlier tries, as told by the backends, else by our prices
+    remarks: tuple[str, ...] = ()  # of the plan: prompts that are done once
 
     @property
     def counts(self) -> Counter[str]:
@@ -104,6 +106,7 @@ class Report:
             "complete": self.complete,
             "counts": dict(self.counts),
             "spent_usd": self.spent_usd,
+            "remarks": list(self.remarks),
             "rows": rows,
         }
 
@@ -115,7 +118,7 @@ class Report:
             line += f" ({earlier} of them earlier)"
         errors = Counter(row.error for row in self.rows if row.error)
         lines = [f"  {count} x {error}" for error, count in errors.most_common()]
-        return "\n".join([line, *_remarks(self.rows), *lines])
+        return "\n".join([line, *_remarks(self.rows), *self.remarks, *lines])
 
     __repr__ = __str__
 
@@ -152,6 +155,7 @@ class Forecast:
             "cost_usd": self.cost_usd,
             "stale": self.stale,
             "unverified": self.unverified,
+            "remarks": list(self.remarks),
         }
 
     def __str__(self) -> str:
@@ -238,7 +242,8 @@ class Batch:
         self.plan = plan
         self.concurrency = concurrency
         self.on_row = on_row
-        self.report = Report(plan.batch, [Row(item) for item in plan.items()])
+        rows = [Row(item) for item in plan.items()]
+        self.report = Report(plan.batch, rows, remarks=plan.remarks)
         self._cells = self._requested()
         self._by_sha256: dict[str, list[_Cell]] = {}
         for cell in self._cells:
@@ -260,26 +265,33 @@ class Batch:
         Each text and each combination of the rest is checked once; everything wrong with any of
         them is raised at once.
         """
-        faults: dict[str, Fault] = {}
-        texts: dict[str, RunRequest] = {}
+        faults: dict[tuple[str, str], Fault] = {}
+        texts: dict[object, RunRequest] = {}
         rests: dict[object, RunRequest] = {}
         cells = []
         for row in self.report.rows:
             item = row.item
-            rest = (item.pipeline, item.output, *item.parameters.items(), *item.images.items())
+            said = (item.prompt, item.wording.get("prompt_2"))
+            rest = (
+                item.pipeline,
+                item.output,
+                *item.parameters.items(),
+                *item.images.items(),
+                *item.wording.items(),
+            )
             try:
-                if item.prompt not in texts or rest not in rests:
-                    request = self.engine.request(item.prompt, **self.plan.asked(item))
-                    texts.setdefault(item.prompt, request)
+                if said not in texts or rest not in rests:
+                    request = self.engine.request(item.texts, **self.plan.asked(item))
+                    texts.setdefault(said, request)
                     rests.setdefault(rest, request)
             except UsageError as error:
-                where = f"{item.pipeline} > {item.output}, {item.prompt[:40]!r}"
-                faults[str(error)] = Fault(f"plan {self.plan.name}", where, str(error))
+                fault = self.plan.fault(item, error)
+                faults.setdefault((fault.file, fault.message), fault)
                 continue
             request = replace(
                 rests[rest],
                 run_id="",
-                texts=texts[item.prompt].texts,
+                texts=texts[said].texts,
                 seed=item.seed,
                 text_seed=item.text_seed,
             )
@@ -454,7 +466,7 @@ class Batch:
             cost_usd=sum(known) if len(known) == len(prices) else None,
             stale=sum(bool(row.stale) for row in rows),
             unverified=sum(row.unverified for row in rows),
-            remarks=tuple(_remarks(rows)),
+            remarks=(*_remarks(rows), *self.plan.remarks),
         )
 
     # The work.
@@ -531,12 +543,12 @@ class Batch:
             if item.key in self._interrupted:
                 return self.engine.start_resumed(self._interrupted[item.key])
             if source:
-                return self.engine.start_shared(item.prompt, source, **asked)
+                return self.engine.start_shared(item.texts, source, **asked)
         except Parked:
             raise
         except (UsageError, RecorderError):
             pass  # what was there cannot be taken up: the cell begins anew
-        return self.engine.start(item.prompt, **asked)
+        return self.engine.start(item.texts, **asked)
 
 
 class _Weights:
