@@ -42,6 +42,7 @@ class Row:
             "seed": item.seed,
             "text_seed": item.text_seed,
             "repeat": item.repeat,
+            **item.wording,
             **item.images,
             **item.parameters,
             "error": self.error,
@@ -58,6 +59,7 @@ class Report:
     batch: str
     rows: list[Row] = field(default_factory=list)
     spent_usd: float = 0.0  # by this and earlier tries, as told by the backends, else by our prices
+    remarks: tuple[str, ...] = ()  # of the plan: prompts that are done once
 
     @property
     def counts(self) -> Counter[str]:
@@ -81,6 +83,7 @@ class Report:
             "complete": self.complete,
             "counts": dict(self.counts),
             "spent_usd": self.spent_usd,
+            "remarks": list(self.remarks),
             "rows": rows,
         }
 
@@ -92,7 +95,7 @@ class Report:
             line += f" ({earlier} of them earlier)"
         errors = Counter(row.error for row in self.rows if row.error)
         lines = [f"  {count} x {error}" for error, count in errors.most_common()]
-        return "\n".join([line, *remarks_on(self.rows), *lines])
+        return "\n".join([line, *remarks_on(self.rows), *self.remarks, *lines])
 
     __repr__ = __str__
 
@@ -129,6 +132,7 @@ class Forecast:
             "cost_usd": self.cost_usd,
             "stale": self.stale,
             "unverified": self.unverified,
+            "remarks": list(self.remarks),
         }
 
     def __str__(self) -> str:
