@@ -21,7 +21,7 @@ help:
 	@echo "make test-local    language models in this process (installs torch beside $(VENV))"
 	@echo "make test-faults   kills, full disks and other faults, many times over"
 	@echo "make test-browser  the notebooks in a real page (needs chromium)"
-	@echo "make lint          ruff, mypy and import rules;   make format  lets ruff mend what it can"
+	@echo "make lint          ruff, mypy, import rules and size;   make format  lets ruff mend what it can"
 	@echo "make size          how many statements the small engine has, of those it may have"
 	@echo "make lock          resolve the dependencies again (UPGRADE=1: to their newest versions)"
 	@echo "make clean         delete what make installed and built; recordings stay"
@@ -51,6 +51,7 @@ lint: install
 	@$(VENV)/bin/ruff format --check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-cache --no-logo
+	@$(VENV)/bin/python benchmarks/size.py
 
 size: install
 	@$(VENV)/bin/python benchmarks/size.py

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from tests.test_kernels import BEGIN, LONG, UNTIL_DRAWING, VERSIONS, Kernel
 
 WAITING = ("await run", "run.wait()", "async for happening in run: pass")
@@ -30,7 +30,7 @@ def main(rounds: int) -> None:
         with (
             tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
             contextlib.closing(
-                Kernel(version, workspace.create(Path(folder) / "workspace"))
+                Kernel(version, new_workspace.create(Path(folder) / "workspace"))
             ) as kernel,
         ):
             kernel.run(BEGIN)

@@ -81,7 +81,6 @@ class UnknownName(UsageError):
         if near:
             hint = f"Did you mean {' or '.join(near)}?"
         super().__init__(f"There is no {kind} {name!r}.", hint=hint)
-        self.name = name
 
 
 class Parked(UsageError):

@@ -107,10 +107,12 @@ class DevpipeMagics:
         )
 
     def _set(self, output: str, setting: str) -> tuple[str, Any]:
+        from devpipe.cli.run_options import value_of
+
         name, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"--set {setting!r} has no value.", hint="Write --set NAME=VALUE.")
-        return name, self.engine.catalogue.output(output).parse(name, value)
+        return name, value_of(self.engine.catalogue.output(output), name, value)
 
     def _watched(self, run: Run) -> Run:
         """Wait for the run; the cell says meanwhile how far it is."""

@@ -9,24 +9,25 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from devpipe.errors import UsageError
 
 Stage = Literal["input", "interception", "pre_output", "generation"]
-STAGES: tuple[Stage, ...] = ("input", "interception", "pre_output", "generation")
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 Medium = Literal["text", "image", "video", "sound"]
 Outcome = Literal["completed", "blocked", "failed", "cancelled"]
 Task = Literal["translate", "interception", "judge", "split"]
 Level = Literal["kids", "youth", "adult", "research"]
-LEVELS: tuple[Level, ...] = ("kids", "youth", "adult", "research")
+LEVELS: tuple[Level, ...] = get_args(Level)  # the strictest first
 Boundary = Literal["local", "eu", "world"]
-BOUNDARIES: tuple[Boundary, ...] = ("local", "eu", "world")  # each allows those before it
+BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)  # each allows those before it
 
 Scalar = str | int | float | bool
 MAX_SEED = 2**31 - 1
 MAX_PROMPT_CHARACTERS = 10_000
+SAME = "same"  # as a language: that of the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,30 @@ class Cost:
 LOCAL_COST = Cost(0.0, "local")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """How any request travels: it decides nothing of what is made, and is not compared."""
+
+    level: Level = field(default="kids", compare=False)  # of the run: strictest where nobody says
+    deadline: float | None = field(default=None, compare=False)  # time.monotonic(); None: none
+    # a UUID of this attempt, recorded before anything is sent: the vendor's name for the job
+    request_id: str = field(default="", compare=False)
+    idempotency_key: str = field(default="", compare=False)  # equal for each try of the same act
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What every answer says. A refusal is one: `refused` then holds the vendor's words."""
+
+    digest: str = ""  # of the model's weights or of the procedure's version
+    refused: str = ""
+    cost: Cost = Cost()
+    # the vendor's spelling of what was asked, without the texts
+    sent: Mapping[str, object] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
-class TextRequest:
+class TextRequest(Request):
     """One text asked of a text backend.
 
     `parts` names the parts to answer with (a semantic split); empty means one text.
@@ -77,8 +100,9 @@ class TextRequest:
     task: Task
     text: str
     instruction: str = ""
-    language: str = "en"  # of `text`, ISO 639-1
-    output_language: str = ""  # ISO 639-1; empty: the language of `text`
+    language: str = "en"  # of `text`, ISO 639-1; empty: unknown
+    # ISO 639-1; empty: the language of `text`; SAME: whatever that is, nobody being sure of it
+    output_language: str = ""
     model: str = ""
     seed: int = 1  # 1..2**31-1
     procedure: str = ""
@@ -88,32 +112,27 @@ class TextRequest:
     max_tokens: int | None = None  # of the answer
     # how far the text may travel; a backend further away raises Rejected before it sends anything
     boundary: Boundary = "world"
-    level: Level = field(default="kids", compare=False)  # of the run: strictest where nobody says
-    deadline: float | None = field(default=None, compare=False)  # time.monotonic(); None: none
-    request_id: str = field(default="", compare=False)  # a UUID of this attempt, recorded before
-    idempotency_key: str = field(default="", compare=False)  # equal for each try of the same act
+
+    @property
+    def answer_language(self) -> str:
+        """The language of an answer that does as it is told."""
+        return self.language if self.output_language in ("", SAME) else self.output_language
 
 
 @dataclass(frozen=True, slots=True)
-class TextResult:
-    """What a text backend answered.
-
-    A refusal is a result: `refused` then holds the vendor's words.
-    """
+class TextResult(Result):
+    """What a text backend answered."""
 
     text: str
     parts: Mapping[str, str] = field(default_factory=dict)  # by the names of TextRequest.parts
     model: str = ""
-    digest: str = ""  # of the model's weights or of the procedure's version
     finish_reason: str = "stop"
-    refused: str = ""
     input_tokens: int | None = None
     output_tokens: int | None = None
-    cost: Cost = Cost()
     raw: str = ""  # the answer before our reading of it, where the two differ
-    # the vendor's spelling of what was asked, without the texts
-    sent: Mapping[str, object] = field(default_factory=dict)
     backend: str = ""  # who answered; filled in where the attempt is written down
+    # of the answer, ISO 639-1, where it may be another than was asked; empty: as it was asked
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +165,7 @@ class Workflow:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaRequest:
+class MediaRequest(Request):
     """One medium asked of a media backend, in our words.
 
     The verdict's hash covers every field that decides what is made, but the seed: those that only
@@ -167,11 +186,6 @@ class MediaRequest:
     fallback: tuple[MediaRequest, ...] = ()
     # how far texts and pictures may travel: nobody further away is asked
     boundary: Boundary = field(default="world", compare=False)
-    level: Level = field(default="kids", compare=False)  # of the run: strictest where nobody says
-    deadline: float | None = field(default=None, compare=False)  # time.monotonic(); None: none
-    # a UUID, recorded before anything is sent: the vendor's name for the job
-    request_id: str = field(default="", compare=False)
-    idempotency_key: str = field(default="", compare=False)  # equal for each try of the same act
     # a process that died may have sent it: the job may be there
     sent_before: bool = field(default=False, compare=False)
 
@@ -205,19 +219,11 @@ class MediaRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaResult:
-    """What a media backend made: all its files.
-
-    A refusal is a result: `refused` then holds the vendor's words.
-    """
+class MediaResult(Result):
+    """What a media backend made: all its files."""
 
     media: tuple[Media, ...]
     model: str = ""
-    digest: str = ""
-    refused: str = ""
-    # the vendor's spelling of what was asked
-    sent: Mapping[str, object] = field(default_factory=dict)
-    cost: Cost = Cost()
     queue_s: float | None = None
     compute_s: float | None = None
     # filled in around the backend: in which attempt, and by which link of the chain

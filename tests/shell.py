@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from devpipe.analysis.verify import verify
 from devpipe.cli import main
 from devpipe.record.reader import Recording, Recordings
 
@@ -137,7 +138,7 @@ def faults_after_stop(done: Done, folder: Path, number: int) -> list[str]:
         [f"said: {done.err}"] if len(done.err.splitlines()) > 1 or "Traceback" in done.err else []
     )
     for recording in recordings(folder):
-        found += recording.verify()
+        found += verify(recording)
         if recording.state not in ("completed", "cancelled"):
             found.append(f"{recording.id} is {recording.state} with {len(recording.events)} events")
     return found

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.engine.run import Run
 from devpipe.testing import Answer, Loopback
 from devpipe.testing.loopback import Asked
@@ -47,7 +47,7 @@ def streaming_workspace(folder: Path) -> Path:
     """A workspace with the pipeline `spoken`, which translates, and the output `foreign`, which
     translates once more.
     """
-    home = workspace.create(folder)
+    home = new_workspace.create(folder)
     dada = json.loads((home / "pipelines" / "dada.json").read_text())
     sketch = json.loads((home / "output_configs" / "sketch.json").read_text())
     sketch["parameters"]["width"]["default"] = sketch["parameters"]["height"]["default"] = 64

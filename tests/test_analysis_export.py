@@ -17,6 +17,7 @@ import pytest
 
 from devpipe.analysis.export import export
 from devpipe.analysis.tables import Tables
+from devpipe.analysis.verify import verify
 from devpipe.errors import RecorderError, UnknownName, UsageError
 from devpipe.record.reader import Recordings
 from tests import recording_maker as make
@@ -90,7 +91,7 @@ def test_zip_stands_for_itself(tables: Tables, tmp_path: Path) -> None:
             file.extract(entry, unpacked)
             os.chmod(unpacked / entry.filename, entry.external_attr >> 16 & 0o777)
     there = Recordings(unpacked / "recordings")
-    assert there.ids()[::-1] == chosen and [recording.verify() for recording in there] == [[], []]
+    assert there.ids()[::-1] == chosen and [verify(recording) for recording in there] == [[], []]
     graph = {
         item["@id"]: item
         for item in json.loads((unpacked / "ro-crate-metadata.json").read_text())["@graph"]

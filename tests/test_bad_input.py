@@ -32,6 +32,7 @@ from shell import (
 )
 
 from devpipe import Run
+from devpipe.analysis.verify import verify
 from devpipe.testing import ScriptedBackend
 
 Command = Callable[..., Done]
@@ -57,6 +58,7 @@ def devpipe(folder: Path) -> Command:
         (["half \udc80"], "UTF-8"),
         (["-x"], "after --"),
         (["a cat", "another"], "in quotes"),
+        (["a cat", "--set", "width=64", "--set", "width=96"], "width stands there twice"),
         (["a cat", "-p", "bauhuas"], "bauhaus"),
         (["a cat", "-p", "single_text_media_generation"], "is a media pipeline"),
         (["a cat", "-o", "sketsh"], "sketch"),
@@ -288,7 +290,7 @@ async def test_a_run_cancelled_at_any_moment_accounts_for_every_file(folder: Pat
         await run
         ended.add(run.outcome)
         assert run.done and (
-            not run.folder.exists() or (run.recording.finished and run.recording.verify() == [])
+            not run.folder.exists() or (run.recording.finished and verify(run.recording) == [])
         )
     assert "cancelled" in ended
     engine.close()

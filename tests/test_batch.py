@@ -15,8 +15,10 @@ from engines import engine_in, small_media, small_picture
 from shell import Done, here
 
 from devpipe import Engine, UsageError
+from devpipe.analysis.verify import verify
 from devpipe.batch.plan import Plan
-from devpipe.batch.runner import Batch, Report
+from devpipe.batch.report import Report
+from devpipe.batch.runner import Batch
 from devpipe.errors import ConfigError, Parked, Rejected, Unavailable, UnknownName
 from devpipe.record.events import AttemptStarted
 from devpipe.testing import ScriptedBackend
@@ -244,7 +246,7 @@ async def test_each_text_is_rewritten_once(scripted: Callable[..., Engine]) -> N
         and list(table["seed"][:3]) == [1, 2, 3]
         and set(table["outcome"]) == {"completed"}
     )
-    assert all(run.verify() == [] for run in engine.recordings)
+    assert all(verify(run) == [] for run in engine.recordings)
 
 
 async def test_another_text_seed_is_another_interception_and_another_picture_is_not(
@@ -307,6 +309,7 @@ async def test_failed_cells_stop_nobody_and_are_tried_again(
         "cost_usd": 0.0,
         "stale": 0,
         "unverified": 0,
+        "remarks": [],
     }
     second = await engine.batch(GRID)
     assert second.counts == {"completed": 36} and sum(row.earlier for row in second.rows) == 24
@@ -439,7 +442,7 @@ async def test_cancelling_a_batch_cancels_its_runs(scripted: Callable[..., Engin
         await task
     states = [run.state for run in batch.engine.recordings]
     assert set(states) == {"completed", "cancelled"} and states.count("completed") >= 1
-    assert all(run.verify() == [] for run in batch.engine.recordings)
+    assert all(verify(run) == [] for run in batch.engine.recordings)
     assert batch.report.counts["completed"] == states.count("completed") and batch.report.counts[
         "cancelled"
     ] == states.count("cancelled")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from shell import DEVPIPE, PATIENCE_S, REPOSITORY, SMALL, Done, environment, recordings, shell
 
+from devpipe.analysis.verify import verify
 from devpipe.cli import commands, main
 from devpipe.cli.parser import COMMANDS, command_of
 from devpipe.cli.screen import Screen
@@ -479,7 +480,7 @@ def test_the_tour_shows_two_prompts_and_two_pipelines(devpipe: Command, folder: 
     )
     assert (
         Path(said["picture"].strip()).exists()
-        and Recording(Path(said["recording"].strip())).verify() == []
+        and verify(Recording(Path(said["recording"].strip()))) == []
     )
     assert len(devpipe("tour", "--json").json) == 4
 

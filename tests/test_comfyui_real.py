@@ -36,16 +36,17 @@ from test_graphs import CATALOGUE, OUTPUTS, PLANTED, graph, node_of
 from websockets.asyncio.client import connect
 
 from devpipe import Engine
+from devpipe.analysis.verify import verify
 from devpipe.backends.base import Health, Piece, Progress, Queued
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
+from devpipe.cli.new_workspace import create
 from devpipe.comfyui.adopt import adopt, read
 from devpipe.comfyui.backend import ComfyUI, Interrupted, ServerGone
 from devpipe.comfyui.checker import input_of, problems
 from devpipe.comfyui.doctor import trial, unready
 from devpipe.config.catalogue import load_catalogue
 from devpipe.config.settings import Settings
-from devpipe.config.workspace import create
 from devpipe.engine.run import Run
 from devpipe.errors import DevpipeError
 from devpipe.media.pictures import attachment, decode, encode_png
@@ -551,7 +552,7 @@ async def sampled(engine: Engine, output: str, **how: Any) -> Run:
     run = engine.start("a red cat", output=output, seed=time.time_ns() % 2**31, **how)
     seen = [getattr(one, "event", one) for one in [one async for one in run]]
     engine.close()
-    assert (run.outcome, run.error) == ("completed", None) and run.recording.verify() == []
+    assert (run.outcome, run.error) == ("completed", None) and verify(run.recording) == []
     assert {
         (one.step, one.steps)
         for one in seen

@@ -14,6 +14,8 @@ import pytest
 from engines import engine_in
 from scripted_comfyui import Comfy, Play
 
+from devpipe.analysis.verify import verify
+
 pytestmark = [
     pytest.mark.loopback,
     pytest.mark.skipif(os.name != "posix", reason="kills a process"),
@@ -62,7 +64,7 @@ async def resumed(server: Comfy, folder: Path) -> list[str]:
     await release(server)
     run = await resuming
     engine.close()
-    assert run.outcome == "completed" and len(run.artifacts) == 1 and run.recording.verify() == []
+    assert run.outcome == "completed" and len(run.artifacts) == 1 and verify(run.recording) == []
     return [attempt.started.request_id for attempt in run.summary.media_attempts]
 
 

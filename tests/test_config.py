@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devpipe.cli.run_options import value_of
+from devpipe.cli.schemas import schemas
 from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.models import InterceptionPipeline, OutputConfig
-from devpipe.config.schemas import schemas
 from devpipe.config.strict_json import MAX_DEPTH, MAX_FILE_BYTES
 from devpipe.errors import ConfigError, UnknownName, UsageError
 
@@ -422,14 +423,23 @@ def test_keys_that_stand_twice_are_faults(workspace: Workspace) -> None:
     """Python would take the last one without a word; each is named by its place, also inside, and
     the file is not usable.
     """
-    text = json.dumps(workspace.get(SKETCH)).replace('"minimum": 64', '"minimum": 64, "minimum": 1')
-    workspace.put(SKETCH, text.replace('"medium"', '"model": "a", "model": "b", "medium"').encode())
+    lines = json.dumps(workspace.get(SKETCH), indent=1).splitlines()
+    at = next(number for number, line in enumerate(lines) if '"minimum": 64' in line)
+    lines[at : at + 1] = ['"minimum": 64, "description_":', '"}: \\"", "minimum":1,']
+    lines[1:1] = ['"medium": "image", "note_": [{"medium": 1}, {}],']
+    workspace.put(SKETCH, "\n".join(lines).encode())
     catalogue = workspace.load()
 
-    assert faults(catalogue) == {
-        f"{SKETCH} $.{path}": "stands there twice. Delete one."
-        for path in ("model", "parameters.width.minimum")
-    }
+    medium = next(number for number, line in enumerate(lines, 1) if line.startswith(' "medium"'))
+    assert (
+        faults(catalogue).items()
+        >= {
+            f"{SKETCH} $.medium": f"stands there twice, in lines 2 and {medium}. Delete one.",
+            f"{SKETCH} $.parameters.width.minimum": (
+                f"stands there twice, in lines {at + 2} and {at + 3}. Delete one."
+            ),
+        }.items()
+    )
     assert not catalogue.outputs
 
 
@@ -739,7 +749,7 @@ def test_a_text_from_the_command_line_means_a_value(
     output: OutputConfig, name: str, text: str, value: object
 ) -> None:
     """By the declared type; what means nothing stays text, which `resolve` then refuses."""
-    parsed = output.parse(name, text)
+    parsed = value_of(output, name, text)
 
     assert (value, type(value)) == (parsed, type(parsed))
 
@@ -872,7 +882,7 @@ def test_a_snapshot_without_a_run_is_refused_in_one_line(workspace: Workspace) -
 
 
 def test_the_committed_schemas_are_those_of_the_models() -> None:
-    """Mend with `python -m devpipe.config.schemas`."""
+    """Mend with `python -m devpipe.cli.schemas`."""
     committed = {
         path.name: json.loads(path.read_bytes())
         for path in (ROOT / "schemas").glob("*.schema.json")

@@ -13,6 +13,7 @@ import pytest
 from contexts import REPOSITORY, Desk, Streamed, Written
 from engines import engine_in
 
+from devpipe.analysis.verify import verify
 from devpipe.backends.base import Backend, Emit
 from devpipe.backends.chain import may_hop
 from devpipe.backends.registry import Backends
@@ -543,5 +544,5 @@ async def test_another_server_stands_in_over_the_wire(tmp_path: Path) -> None:
             for one in run.summary.attempts.values()
             if one.started.task == "interception"
         ]
-        assert attempts == ["ollama", "openai_compatible"] and run.recording.verify() == []
+        assert attempts == ["ollama", "openai_compatible"] and verify(run.recording) == []
         engine.close()

@@ -14,7 +14,7 @@ from engines import REPOSITORY
 
 from devpipe import Engine, Settings, UsageError
 from devpipe.backends.base import Backend
-from devpipe.engine.fingerprint import Match
+from devpipe.batch.weights import Match
 from devpipe.errors import Unavailable
 from devpipe.record.events import AttemptStarted, RunStarted, Warned
 from devpipe.values import STAGES, TextResult
@@ -297,7 +297,7 @@ async def test_an_interrupted_run_that_would_ask_others_says_so(workshop: Worksh
 
 def test_weights_that_nobody_can_tell_now_are_unverified(workshop: Workshop) -> None:
     """A digest that is known on both sides decides; one that is known on one leaves it open."""
-    from devpipe.engine.fingerprint import match_digests
+    from devpipe.batch.weights import match_digests
 
     asked = [("near", "x"), ("procedural", "")]
     known = {("near", "x"): "a", ("procedural", ""): "1"}

@@ -16,6 +16,7 @@ from engines import REPOSITORY, engine_in, small_media
 from devpipe.backends.base import Backend, Health
 from devpipe.backends.registry import Backends
 from devpipe.cli import main
+from devpipe.cli.new_workspace import create
 from devpipe.comfyui import doctor
 from devpipe.comfyui.checker import filled, problems
 from devpipe.comfyui.doctor import saved_info, trial, unready
@@ -23,7 +24,6 @@ from devpipe.config.catalogue import load_catalogue
 from devpipe.config.models import OutputConfig
 from devpipe.config.settings import Settings
 from devpipe.config.workflow import shape_fault
-from devpipe.config.workspace import create
 from devpipe.errors import DevpipeError, Rejected, Unavailable, UsageError
 from devpipe.record.events import AttemptStarted, RunStarted
 from devpipe.testing import ScriptedBackend
@@ -687,12 +687,14 @@ def test_outputs_without_a_graph_are_recorded_as_before() -> None:
 def test_a_graph_takes_exactly_its_pictures(tmp_path: Path) -> None:
     """A mask for an output that has no use for it is refused before anything starts."""
     engine = engine_in(tmp_path)
-    asker = engine.catalogue
-    assert (
-        asker.required_images(asker.output("sd35_img2img")) == ("image",)
-        and asker.optional_images(asker.output("sd35_img2img")) == ()
-    )
-    assert "mask" in asker.optional_images(asker.output("sketch_control"))
+    sketch = engine.catalogue.output("sketch_control")
+    for pictures, problem in (
+        ({}, "needs a picture as image"),
+        ({"image": b"", "mask": b""}, "takes no mask. Leave it out. It takes: image."),
+    ):
+        with pytest.raises(UsageError, match=problem):
+            engine.start("a cat", pipeline="dada", output="sd35_img2img", **pictures)
+    assert "mask" in engine.catalogue.media_pipeline(sketch.pipeline).optional_images
     engine.close()
 
 

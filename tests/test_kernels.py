@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from jupyter_client import BlockingKernelClient, KernelManager
 
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.record.reader import Recordings
 from tests.stopping import Stop, Stopped
 
@@ -119,7 +119,7 @@ class Kernel:
 
 @pytest.fixture(params=VERSIONS)
 def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
-    kernel = Kernel(request.param, workspace.create(tmp_path / "workspace"))
+    kernel = Kernel(request.param, new_workspace.create(tmp_path / "workspace"))
     assert kernel.run("import ipykernel; ipykernel.__version__") == repr(request.param)
     yield kernel
     kernel.close()

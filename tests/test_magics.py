@@ -12,7 +12,7 @@ from IPython.core.error import UsageError as OneLine
 
 import devpipe
 from devpipe import Engine
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.magics import DevpipeMagics
 from devpipe.testing import settings_for_tests
 
@@ -32,7 +32,7 @@ class Shell:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = Engine(settings=settings_for_tests(workspace.create(tmp_path / "workspace")))
+    engine = Engine(settings=settings_for_tests(new_workspace.create(tmp_path / "workspace")))
     yield engine
     engine.close()
 
@@ -122,7 +122,7 @@ def test_without_an_engine_of_the_notebook_one_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The workspace is found as everywhere, and the engine is made once."""
-    monkeypatch.setenv("DEVPIPE_HOME", str(workspace.create(tmp_path / "other")))
+    monkeypatch.setenv("DEVPIPE_HOME", str(new_workspace.create(tmp_path / "other")))
     magics = DevpipeMagics(Shell())
     assert magics.engine is magics.engine and magics.engine.settings.home == tmp_path / "other"
     assert not any(

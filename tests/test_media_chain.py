@@ -14,6 +14,7 @@ from contexts import Written
 from engines import settings_in, small_media
 
 from devpipe import Engine
+from devpipe.analysis.verify import verify
 from devpipe.backends.base import Backend, Emit, Wrapping
 from devpipe.config.catalogue import load_catalogue
 from devpipe.config.models import OutputConfig
@@ -102,7 +103,7 @@ async def test_an_output_stands_in_for_one_that_is_down(engine: Made) -> None:
     (artifact,) = [one.event for one in run.events if isinstance(one.event, ArtifactWritten)]
     assert artifact.attempt == max(run.summary.attempts)
     assert b"trainedAlgorithmicMedia" not in run.files[0].read_bytes()  # it was drawn, not depicted
-    assert run.recording.verify() == [] and run.seed == 1
+    assert verify(run.recording) == [] and run.seed == 1
 
 
 @pytest.mark.parametrize(

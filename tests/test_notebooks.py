@@ -14,7 +14,7 @@ import nbformat
 import pytest
 
 from devpipe.batch.notebooks import NotebookFailed, declared, parameters, run_notebook
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.errors import UnknownName, UsageError
 from devpipe.record.reader import Recordings
 
@@ -32,7 +32,7 @@ MAX_LINES = 15  # a longer cell has found something missing in the package
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A workspace with the notebooks in it, recordings outside it."""
-    home = workspace.create(tmp_path / "workspace")
+    home = new_workspace.create(tmp_path / "workspace")
     shutil.copytree(NOTEBOOKS, home / "notebooks", dirs_exist_ok=True)
     monkeypatch.setenv("DEVPIPE_RECORDINGS", str(tmp_path / "recordings"))
     return home

@@ -91,13 +91,14 @@ def test_a_recording_is_read_shown_and_tabled(root: Path) -> None:
     code = f"""
         from pathlib import Path
         from devpipe.analysis.tables import Tables
+        from devpipe.analysis.verify import verify
         from devpipe.record.reader import Recording, Recordings
         from devpipe.show.html import run_html
 
         root = Path(sys.argv[1])
         recording = Recordings(root).find("{RUN_ID}")
         print(recording.state, len(recording.files), len(run_html(recording.summary, recording.folder)) > 500)
-        print(recording.verify())
+        print(verify(recording))
         for _ in range(2):
             runs = Tables(root).runs()
             print(runs["run_id"].tolist(), runs["state"].tolist())

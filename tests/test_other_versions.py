@@ -16,6 +16,7 @@ from shell import here
 
 from devpipe.analysis.columns import TABLES
 from devpipe.analysis.tables import Tables
+from devpipe.analysis.verify import verify
 from devpipe.errors import UsageError
 from devpipe.record.reader import EVENTS, SUMMARY, Recording
 from devpipe.record.recorder import Recorder
@@ -102,7 +103,7 @@ def test_a_recording_of_another_version_is_read(
     """Whole, its pictures too, and as HTML."""
     recording = respelled(completed(tmp_path), change, version=version)
     assert recording.damage == ""
-    assert recording.verify() == []
+    assert verify(recording) == []
     assert recording.finished
     assert recording.summary.stages["input"].texts == {"prompt": PROMPT}
     assert recording.read("03_image.png").startswith(b"\x89PNG")
@@ -121,7 +122,7 @@ def test_a_summary_may_say_more_or_less(tmp_path: Path) -> None:
     for written, faults in ((later, 0), (older, 0), (wrong, 1)):
         file.write_text(json.dumps(written))
         file.chmod(0o600)
-        assert len(Recording(recording.folder).verify()) == faults
+        assert len(verify(Recording(recording.folder))) == faults
 
 
 @pytest.mark.parametrize("change", SKIPPING)

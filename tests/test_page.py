@@ -21,7 +21,7 @@ from test_widgets import PICTURE, click, idle, seen, small, tree, until, write
 
 from devpipe import Engine
 from devpipe.backends.base import Health
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.errors import Unavailable, UnknownName
 from devpipe.record.events import ArtifactWritten
 from devpipe.show.host import is_shared_page, served_folder
@@ -54,7 +54,7 @@ class Server(ScriptedBackend):
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A workspace with the output `poster` by a backend `studio`, and `stand_in` for it."""
-    home = workspace.create(tmp_path / "workspace")
+    home = new_workspace.create(tmp_path / "workspace")
     sketch = json.loads((home / "output_configs" / "sketch.json").read_text())
     for name in ("poster", "stand_in"):
         made = sketch | {"name": name, "backend": "studio", "model": "m", "parameters": {}}

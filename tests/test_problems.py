@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from devpipe import Engine, errors
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.errors import DevpipeError, UsageError
 from devpipe.media.pictures import decode, encode_png
 from devpipe.offline.sketch import compose
@@ -54,7 +54,7 @@ def raised(act: Callable[[], Any]) -> DevpipeError:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Engine:
-    return Engine(settings=settings_for_tests(workspace.create(tmp_path / "workspace")))
+    return Engine(settings=settings_for_tests(new_workspace.create(tmp_path / "workspace")))
 
 
 def acts(engine: Engine) -> dict[str, Callable[[], Any]]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from devpipe.analysis.verify import verify
 from devpipe.errors import (
     RecorderError,
     RecorderFull,
@@ -189,7 +190,7 @@ def test_a_pool_changes_no_promise(tmp_path: Path) -> None:
             RunFinished(outcome="completed"),
         )
         recorder.close()
-    assert Recording(recorder.folder).verify() == []
+    assert verify(Recording(recorder.folder)) == []
 
     class Failing(ThreadPoolExecutor):
         def map(
@@ -262,7 +263,7 @@ def test_secrets_stop_at_the_door(recorder: Recorder) -> None:
         assert secret.encode() not in (recorder.folder / name).read_bytes()
     assert b"anything" not in (recorder.folder / "events.jsonl").read_bytes()
     (recorder.folder / "run.json").unlink()
-    assert Recording(recorder.folder).verify() == []
+    assert verify(Recording(recorder.folder)) == []
 
 
 def test_a_secret_that_is_a_word_of_ours_is_an_error_of_ours(tmp_path: Path) -> None:
@@ -297,7 +298,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(recorder: Recorder) -> None
     resumed = Recorder.resume(recorder.folder, redact=REDACT)
     resumed.record(RunFinished(outcome="failed"))
     resumed.close()
-    assert Recording(recorder.folder).verify() == []
+    assert verify(Recording(recorder.folder)) == []
 
 
 def test_an_error_before_the_first_event_names_the_folder_and_the_setting(tmp_path: Path) -> None:
@@ -405,7 +406,7 @@ def test_an_end_is_an_end(recorder: Recorder) -> None:
         recorder.write_text("a.txt", "")
     with pytest.raises(UsageError, match="devpipe regenerate"):
         Recorder.resume(recorder.folder, redact=REDACT)
-    assert Recording(recorder.folder).verify() == []
+    assert verify(Recording(recorder.folder)) == []
 
 
 WRITER = f"process {os.getpid()} on {socket.gethostname()}"
@@ -442,7 +443,7 @@ def test_resume_heals_what_a_dead_writer_left(recorder: Recorder) -> None:
     (one,) = resumed.record(RunFinished(outcome="completed"))
     assert one.seq == 4
     resumed.close()
-    assert Recording(recorder.folder).verify() == []
+    assert verify(Recording(recorder.folder)) == []
 
 
 @pytest.mark.parametrize(
@@ -481,7 +482,7 @@ def test_resume_refuses_damage_before_an_ending(recorder: Recorder) -> None:
     with pytest.raises(RecordingDamaged, match="line 2: checksum"):
         Recorder.resume(recorder.folder, redact=REDACT)
     assert events.read_bytes() == before
-    assert Recording(recorder.folder).verify() == ["events.jsonl: line 2: checksum"]
+    assert verify(Recording(recorder.folder)) == ["events.jsonl: line 2: checksum"]
 
 
 def test_resume_refuses_a_run_whose_picture_was_changed(recorder: Recorder) -> None:
@@ -517,7 +518,7 @@ def test_a_forked_copy_does_not_write(nursery: Nursery, tmp_path: Path) -> None:
     with nursery.job(tmp_path, "fork") as job:
         pass
     assert job.notes.ended, job.notes
-    assert Recording(job.run).verify() == []
+    assert verify(Recording(job.run)) == []
 
 
 def test_ten_kills_lose_nothing(nursery: Nursery, tmp_path: Path) -> None:

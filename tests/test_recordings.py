@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from devpipe.analysis.verify import verify
 from devpipe.errors import RecorderError, RecordingDamaged, UnknownName, UsageError
 from devpipe.record.events import Recorded, StoredEvent, Warned
 from devpipe.record.reader import (
@@ -67,7 +68,7 @@ def test_a_whole_recording_verifies(run: Path) -> None:
     ) == (RUN_ID, "completed", True, "", ())
     assert [one.seq for one in recording.events] == list(range(len(recording.events)))
     assert recording.summary.outcome == "completed"
-    assert recording.verify() == []
+    assert verify(recording) == []
     assert recording.read("02_input.txt") == b"Eine Katze im Regen"
     assert recording.path("04_image.png").read_bytes() == recording.read("04_image.png")
     assert repr(recording) == f"<Recording {RUN_ID} completed, 13 events>"
@@ -110,7 +111,7 @@ def _other_run() -> bytes:
 def test_verify_names_what_is_wrong(run: Path, problem: str) -> None:
     """Each harm is found and named, and none raises."""
     HARM[problem](run)
-    assert [found for found in Recording(run).verify() if problem in found]
+    assert [found for found in verify(Recording(run)) if problem in found]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_forged_event_leads_nowhere(tmp_path: Path) -> None:
     (run / "events.jsonl").write_bytes(line(0, event))
     with pytest.raises(RecordingDamaged, match="no file of a recording"):
         Recording(run).read("../secret")
-    assert any("../secret" in problem for problem in Recording(run).verify())
+    assert any("../secret" in problem for problem in verify(Recording(run)))
 
 
 def test_a_live_run_is_running_and_a_dead_one_interrupted(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_a_live_run_is_running_and_a_dead_one_interrupted(tmp_path: Path) -> Non
     assert Recording(recorder.folder).state == "running"
     recorder.close()
     assert Recording(recorder.folder).state == "interrupted"
-    assert Recording(recorder.folder).verify() == []
+    assert verify(Recording(recorder.folder)) == []
     (recorder.folder / "events.jsonl").unlink()
     gone = Recording(recorder.folder)
     assert gone.events == () and gone.state == "interrupted" and "cannot be read" in gone.damage
@@ -360,7 +361,7 @@ def test_recordings_of_all_versions_are_read_for_ever(tmp_path: Path, version: s
         recording.folder.chmod(0o700)  # git keeps no modes
         for path in recording.folder.iterdir():
             path.chmod(0o600)
-        assert (recording.verify(), recording.notes) == ([], ())
+        assert (verify(recording), recording.notes) == ([], ())
         stored = [
             json.loads(line)
             for line in (recording.folder / "events.jsonl").read_text().splitlines()

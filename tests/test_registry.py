@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from devpipe.backends.base import Backend
-from devpipe.backends.registry import BACKENDS, Backends, open_backend
+from devpipe.backends.registry import Backends, open_backend
 from devpipe.cli.check import checked
+from devpipe.config.backends import BACKENDS
 from devpipe.config.settings import Settings
 from devpipe.errors import ConfigError, Rejected, Unavailable, UnknownName
 from devpipe.testing import ScriptedBackend, settings_for_tests

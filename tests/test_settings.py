@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from devpipe.cli.check import unread_variables
 from devpipe.config.settings import Settings
 from devpipe.errors import ConfigError
 
@@ -184,7 +185,7 @@ def test_a_variable_nobody_reads_is_found(tmp_path: Path) -> None:
         OTHER="x",
     )
 
-    (fault,) = settings.faults()
+    (fault,) = unread_variables(settings)
     assert (fault.file, fault.path) == ("environment", "DEVPIPE_SAFTEY")
     assert "did you mean 'DEVPIPE_SAFETY'" in fault.message
 
@@ -411,5 +412,5 @@ def test_the_new_variables_are_known(tmp_path: Path) -> None:
         "DEVPIPE_PROCEDURAL_REGION": "local",
         "OLLAMA_API_KEY": "sk-123456",
     }
-    (fault,) = load(tmp_path, **known, DEVPIPE_BOUNDRY="eu").faults()
+    (fault,) = unread_variables(load(tmp_path, **known, DEVPIPE_BOUNDRY="eu"))
     assert fault.path == "DEVPIPE_BOUNDRY" and "did you mean 'DEVPIPE_BOUNDARY'" in fault.message

@@ -17,6 +17,7 @@ from contexts import Desk, Streamed, Written
 from engines import REPOSITORY, engine_in, small_media, small_picture
 
 from devpipe import Run
+from devpipe.analysis.verify import verify
 from devpipe.config.catalogue import load_catalogue
 from devpipe.config.lint import lint
 from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig
@@ -257,7 +258,7 @@ async def test_the_original_never_goes_on_where_translation_failed(
         run = engine.start(GERMAN, pipeline="passthrough", output="sketch", **SMALL)
         with pytest.raises(error):
             await run
-        assert run.outcome == "failed" and media.requests == [] and run.recording.verify() == []
+        assert run.outcome == "failed" and media.requests == [] and verify(run.recording) == []
         assert run.summary.stages[stage].outcome == "failed"
         engine.close()
 
@@ -527,7 +528,7 @@ async def test_what_came_of_a_cut_stream_is_kept_as_partial(tmp_path: Path, told
     ]
     assert run.summary.to_json()["stages"]["interception"]["iterations"] == []
     assert (
-        "interception" not in run.texts and run.outcome == "failed" and run.recording.verify() == []
+        "interception" not in run.texts and run.outcome == "failed" and verify(run.recording) == []
     )
     engine.close()
 
@@ -557,7 +558,7 @@ async def test_a_cancelled_stream_leaves_its_partial_text(tmp_path: Path) -> Non
         and attempt.outcome == "cancelled"
         and events.index(partial) < events.index(attempt)
     )
-    assert run.outcome == "cancelled" and run.recording.verify() == []
+    assert run.outcome == "cancelled" and verify(run.recording) == []
     engine.close()
 
 
@@ -767,7 +768,7 @@ async def test_several_texts_and_pictures_go_through_all_stages_with_models(tmp_
     assert sent.texts == {part: f"<en:{text}>" for part, text in prompts.items()} and set(
         sent.images
     ) == {"image", "mask"}
-    assert run.recording.verify() == []
+    assert verify(run.recording) == []
     engine.close()
 
 

@@ -19,7 +19,7 @@ from ipywidgets import HTML
 from ipywidgets.widgets.widget import _instances
 
 from devpipe import Engine
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.errors import Unavailable, UsageError
 from devpipe.media.pictures import encode_png
 from devpipe.offline.sketch import compose
@@ -40,7 +40,7 @@ PICTURE = Media(
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A workspace with one more output, `scripted`, made by whatever backend a test brings."""
-    home = workspace.create(tmp_path / "workspace")
+    home = new_workspace.create(tmp_path / "workspace")
     sketch = json.loads((home / "output_configs" / "sketch.json").read_text())
     scripted = sketch | {
         "name": "scripted",

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from devpipe.cli.new_workspace import create, defaults
 from devpipe.config.catalogue import load_catalogue
 from devpipe.config.settings import Settings
-from devpipe.config.workspace import create, defaults, find_home
+from devpipe.config.workspace import find_home
 from devpipe.errors import UsageError
 
 

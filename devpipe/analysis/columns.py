@@ -17,7 +17,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from devpipe.errors import RecorderError
 from devpipe.record.events import ArtifactWritten, Event, Recorded, TextWritten, VerdictGiven
-from devpipe.record.reader import EVENTS, Recording, is_file_name, read_prefix
+from devpipe.record.reader import Recording, is_file_name
 from devpipe.record.summary import Attempt, RunSummary, StageSummary
 from devpipe.values import STAGES, Scalar, canonical_json
 
@@ -88,11 +88,7 @@ def _state(recording: Recording) -> tuple[str, str]:
     elif state != "running" and started and started.run_id != recording.id:
         notes.append(f"is of run {started.run_id}")
         state = "damaged"
-    elif (
-        state == "interrupted"
-        and recording.damage
-        and not read_prefix((recording.folder / EVENTS).read_bytes()).torn
-    ):
+    elif state == "interrupted" and recording.damage and not recording.prefix.torn:
         state = "damaged"  # more than what a dying writer leaves
     return state, "; ".join(notes)
 
@@ -498,6 +494,12 @@ TEXTS: Table[Within[TextWritten]] = _within(
     ),
     Column("by", "str", lambda row: row.item.by, "user, model, procedure, rule."),
     Column("language", "str", lambda row: row.item.language, "ISO 639-1."),
+    Column(
+        "language_sure",
+        "float64",
+        lambda row: row.item.language_sure,
+        "How sure the language is, 0 to 1, where it was guessed; nothing is done on weak guesses.",
+    ),
     Column("text", "str", lambda row: row.item.text, "The text itself."),
 )
 VERDICTS: Table[Within[VerdictGiven]] = _within(

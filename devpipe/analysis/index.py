@@ -13,17 +13,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from devpipe.analysis.columns import TIME, DType, Seen, Table
 from devpipe.errors import UsageError
-from devpipe.record.files import replacing, stat_below
+from devpipe.record.files import replacing
 from devpipe.record.reader import DERIVED, EVENTS, Recording, Recordings, run_folder
 from devpipe.values import Outcome
 
@@ -157,6 +158,28 @@ class _Part:
         return _Part(runs[np.argsort(runs["id"], kind="stable")], frame)
 
 
+class Stat(Protocol):
+    """Says what lies at a path; links are not followed."""
+
+    def __call__(self, path: str) -> os.stat_result: ...
+
+
+@contextlib.contextmanager
+def _stat_below(folder: Path) -> Iterator[Stat]:
+    """A way to ask what lies below this folder.
+
+    From an open folder the way to each file is short: a third of the time of asking by whole path.
+    """
+    if os.stat not in os.supports_dir_fd:
+        yield lambda path: os.stat(folder / path, follow_symlinks=False)
+        return
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield lambda path: os.stat(path, dir_fd=opened, follow_symlinks=False)
+    finally:
+        os.close(opened)
+
+
 def _scan(recordings: Recordings) -> Array:
     """The runs that lie there now. A folder without events is one, too."""
     import numpy as np
@@ -164,7 +187,7 @@ def _scan(recordings: Recordings) -> Array:
     ids = recordings.ids()[::-1]
     sizes, times = [-1] * len(ids), [-1] * len(ids)
     for day, runs in groupby(enumerate(ids), key=lambda numbered: numbered[1][:8]):
-        with stat_below(recordings.root / f"{day[:4]}-{day[4:6]}-{day[6:]}") as stat:
+        with _stat_below(recordings.root / f"{day[:4]}-{day[4:6]}-{day[6:]}") as stat:
             for number, run_id in runs:
                 try:
                     known = stat(f"{run_id}/{EVENTS}")

@@ -7,9 +7,8 @@ import time
 import uuid
 from collections.abc import Awaitable, Mapping
 from dataclasses import fields, replace
-from typing import Any, Literal, TypeVar
 
-from devpipe.backends.base import Delta, Emit, Intent, Piece, Wrapping
+from devpipe.backends.base import Answer, Delta, Emit, Intent, Piece, Wrapping
 from devpipe.errors import Rejected
 from devpipe.record.events import AttemptFinished, AttemptStarted, JsonObject, problem_of
 from devpipe.values import (
@@ -22,13 +21,22 @@ from devpipe.values import (
 )
 
 LONGEST_SENT = 100_000  # characters of the vendor's spelling that an event keeps: it holds 1 MB
-_ELSEWHERE = frozenset({"task", "model", "seed"})  # fields of attempt_started itself
-_DESCRIBED = tuple(
-    one.name for one in fields(TextRequest) if one.compare and one.name not in _ELSEWHERE
+# Of a text request; the others are fields of attempt_started itself, or only say how it travels.
+_DESCRIBED = [
+    one.name
+    for one in fields(TextRequest)
+    if one.compare and one.name not in ("task", "model", "seed")
+]
+# What an answer tells about itself, of a text or of a medium.
+_TOLD = (
+    "digest",
+    "refused",
+    "finish_reason",
+    "input_tokens",
+    "output_tokens",
+    "queue_s",
+    "compute_s",
 )
-
-Answer = TypeVar("Answer", TextResult, MediaResult)
-Outcome = Literal["completed", "refused", "failed", "cancelled"]
 
 
 class Attempts(Wrapping):
@@ -37,16 +45,17 @@ class Attempts(Wrapping):
     async def write(self, request: TextRequest, emit: Emit) -> TextResult:
         """The inner answer; what streamed before a bad ending is kept as a partial text."""
         request = replace(request, request_id=str(uuid.uuid4()))
-        intent = Intent(
-            request.task,
-            self.candidate.backend,
-            request.model,
-            request.seed,
-            described(request),
-            request.request_id,
-            paid=self.inner.paid,
+        started = await self.journal.begin(
+            Intent(
+                request.task,
+                self.candidate.backend,
+                request.model,
+                request.seed,
+                described(request),
+                request.request_id,
+                paid=self.inner.paid,
+            )
         )
-        started = await self.journal.begin(intent)
         streamed: list[str] = []
 
         def kept(piece: Piece) -> None:
@@ -61,17 +70,18 @@ class Attempts(Wrapping):
         """The inner files, with the number of the attempt that made them."""
         request = replace(request, request_id=request.request_id or str(uuid.uuid4()))
         values = request.described()
-        intent = Intent(
-            "media",
-            self.candidate.backend,
-            request.model,
-            request.seed,
-            {**values, "seed": request.seed},
-            request.request_id,
-            sha256=request.sha256_of(values),
-            paid=self.inner.paid,
+        started = await self.journal.begin(
+            Intent(
+                "media",
+                self.candidate.backend,
+                request.model,
+                request.seed,
+                {**values, "seed": request.seed},
+                request.request_id,
+                sha256=request.sha256_of(values),
+                paid=self.inner.paid,
+            )
         )
-        started = await self.journal.begin(intent)
         result = await self._ended(started, self.inner.make(request, emit), MediaResult, [])
         return replace(result, attempt=started.attempt)
 
@@ -87,18 +97,21 @@ class Attempts(Wrapping):
         try:
             result = await asked
             if not isinstance(result, kind):
-                problem = f"Backend {started.backend!r} answered with {type(result).__name__}."
-                raise Rejected(problem, hint="It must be a TextResult or MediaResult.")
+                raise Rejected(
+                    f"Backend {started.backend!r} answered with {type(result).__name__}.",
+                    hint="It must be a TextResult or MediaResult.",
+                )
         except asyncio.CancelledError:
-            cancelled = _finished(started, "cancelled", began)
-            await asyncio.shield(self.journal.fail(cancelled, "".join(streamed)))
+            ended = _finished(started, "cancelled", began)
+            await asyncio.shield(self.journal.fail(ended, "".join(streamed)))
             raise
         except Exception as error:  # written down, then raised again: the engine decides
-            failed = _finished(started, "failed", began, error=problem_of(error))
-            partial = getattr(error, "partial", "") or "".join(streamed)
-            await self.journal.fail(failed, partial)
+            await self.journal.fail(
+                _finished(started, "failed", began, error=problem_of(error)),
+                getattr(error, "partial", "") or "".join(streamed),
+            )
             raise
-        outcome: Outcome = "refused" if result.refused else "completed"
+        outcome = "refused" if result.refused else "completed"
         self.journal.end(_finished(started, outcome, began, **_facts(result)))
         return result
 
@@ -112,38 +125,31 @@ def described(request: TextRequest) -> JsonObject:
 
 
 def _finished(
-    started: AttemptStarted, outcome: Outcome, began: float, **facts: Any
+    started: AttemptStarted, outcome: str, began: float, **facts: object
 ) -> AttemptFinished:
-    common = {
-        "attempt": started.attempt,
-        "stage": started.stage,
-        "backend": started.backend,
-        "model": started.model,
-        "outcome": outcome,
-        "seconds": time.perf_counter() - began,
-    }
-    return AttemptFinished.model_validate(common | facts)
+    return AttemptFinished.model_validate(
+        {
+            "attempt": started.attempt,
+            "stage": started.stage,
+            "backend": started.backend,
+            "model": started.model,
+            "outcome": outcome,
+            "seconds": time.perf_counter() - began,
+            **facts,
+        }
+    )
 
 
 def _facts(result: TextResult | MediaResult) -> dict[str, object]:
     """What an answer says about itself, as fields of attempt_finished."""
-    facts: dict[str, object] = {
-        "digest": result.digest,
-        "refused": result.refused,
+    facts = {name: getattr(result, name) for name in _TOLD if hasattr(result, name)}
+    if result.model:
+        facts["model"] = result.model
+    return facts | {
         "cost_usd": result.cost.usd,
         "cost_source": result.cost.source,
         "sent": _small(result.sent),
     }
-    if result.model:
-        facts["model"] = result.model
-    if isinstance(result, TextResult):
-        facts["finish_reason"] = result.finish_reason
-        facts["input_tokens"] = result.input_tokens
-        facts["output_tokens"] = result.output_tokens
-    else:
-        facts["queue_s"] = result.queue_s
-        facts["compute_s"] = result.compute_s
-    return facts
 
 
 def _small(sent: Mapping[str, object]) -> dict[str, object]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from devpipe.config.chains import Candidate
 from devpipe.errors import Rejected
@@ -62,6 +62,7 @@ class Queued:
 
 Piece = Delta | Progress | Preview | Queued
 Emit = Callable[[Piece], None]
+Answer = TypeVar("Answer", TextResult, MediaResult)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,24 +6,19 @@ a next try, are decided here and nowhere else.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from devpipe.backends.attempts import Attempts
-from devpipe.backends.base import Backend, Emit, Journal, Wrapper
+from devpipe.backends.base import Answer, Backend, Emit, Journal, Wrapper
 from devpipe.backends.registry import Backends
-from devpipe.backends.retrying import Retrying
+from devpipe.backends.retrying import Retrying, too_late
 from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.errors import BackendError, RateLimited, Rejected, Unavailable
 from devpipe.values import Boundary, MediaRequest, MediaResult, TextRequest, TextResult
 
 # Around each backend of a chain, the innermost first. To count, cache or pay: a class of your own.
 WRAPPERS: tuple[Wrapper, ...] = (Attempts, Retrying)
-
-Answer = TypeVar("Answer", TextResult, MediaResult)
-Tried = list[tuple[Candidate, BackendError]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +32,24 @@ class Link:
 class Chained(Backend):
     """Asks its links in order; the next one only where the one before could not be reached."""
 
-    def __init__(self, links: Sequence[Link], journal: Journal, *, otherwise: Rejected) -> None:
-        self.links = tuple(links)
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        backends: Backends,
+        journal: Journal,
+        *,
+        otherwise: Rejected,
+    ) -> None:
+        found = [opened(backends, candidate.backend) for candidate in candidates]
+        reasons = [backend.why for backend in found if isinstance(backend, UnavailableBackend)]
+        self.links = tuple(
+            Link(candidate, wrapped(backend, candidate, backends, journal))
+            for candidate, backend in zip(candidates, found, strict=True)
+        )
         self.journal = journal
         self.otherwise = otherwise  # raised where no link may be asked
-        self.missing: Unavailable | None = None  # why not one of them can be loaded
+        # why not one of them can be loaded
+        self.missing = reasons[0] if reasons and len(reasons) == len(found) else None
 
     @property
     def depicts(self) -> bool:
@@ -55,7 +63,7 @@ class Chained(Backend):
             link = self.links[place]
             return link.backend.write(replace(request, model=link.candidate.model), emit)
 
-        return await self._first(ask, request.boundary, request.deadline)
+        return await self._first(ask, request)
 
     async def make(self, request: MediaRequest, emit: Emit) -> MediaResult:
         """The first files; those who stand in are asked what `request.fallback` says for each."""
@@ -65,20 +73,17 @@ class Chained(Backend):
             result = await self.links[place].backend.make(requests[place], emit)
             return replace(result, place=place) if place else result
 
-        return await self._first(ask, request.boundary, request.deadline)
+        return await self._first(ask, request)
 
     async def _first(
-        self,
-        ask: Callable[[int], Awaitable[Answer]],
-        boundary: Boundary,
-        deadline: float | None,
+        self, ask: Callable[[int], Awaitable[Answer]], request: TextRequest | MediaRequest
     ) -> Answer:
-        tried: Tried = []
+        tried: list[tuple[Candidate, BackendError]] = []
         for place, link in enumerate(self.links):
-            if self._beyond(link, boundary):
+            if self._beyond(link, request.boundary):
                 continue
             if tried:
-                if deadline is not None and time.monotonic() >= deadline:
+                if too_late(request.deadline):
                     break
                 before, error = tried[-1]
                 self.journal.warn(f"{link.candidate} stands in for {before}: {error.message}")
@@ -88,9 +93,7 @@ class Chained(Backend):
                 tried.append((link.candidate, error))
                 if not may_hop(error, paid=link.backend.paid):
                     raise
-        if tried:
-            raise exhausted(tried)
-        raise self.otherwise
+        raise exhausted(tried) if tried else self.otherwise
 
     def _beyond(self, link: Link, boundary: Boundary) -> bool:
         """Whether a link may not be asked; then the recording says so."""
@@ -137,22 +140,6 @@ def wrapped(
     return backend
 
 
-def chained(
-    candidates: Sequence[Candidate], backends: Backends, journal: Journal, *, otherwise: Rejected
-) -> Chained:
-    """A chain of these, in their order."""
-    found = [opened(backends, candidate.backend) for candidate in candidates]
-    links = [
-        Link(candidate, wrapped(backend, candidate, backends, journal))
-        for candidate, backend in zip(candidates, found, strict=True)
-    ]
-    chain = Chained(links, journal, otherwise=otherwise)
-    reasons = [backend.why for backend in found if isinstance(backend, UnavailableBackend)]
-    if reasons and len(reasons) == len(found):
-        chain.missing = reasons[0]
-    return chain
-
-
 def text_chain(task: str, chain: Chain, backends: Backends, journal: Journal) -> Chained:
     """The text models of a task, as the settings chain them."""
     within = f" within the boundary {chain.boundary!r}" if chain.candidates else ""
@@ -160,17 +147,17 @@ def text_chain(task: str, chain: Chain, backends: Backends, journal: Journal) ->
         f"There is no text model to {task}{within}.",
         hint=f"Set DEVPIPE_MODEL_{task.upper()}, or its line in devpipe.toml.",
     )
-    return chained(chain.candidates, backends, journal, otherwise=otherwise)
+    return Chained(chain.candidates, backends, journal, otherwise=otherwise)
 
 
 def media_chain(candidates: Sequence[Candidate], backends: Backends, journal: Journal) -> Chained:
     """The backend of an output, and those who stand in for it."""
-    names = ", ".join(map(str, candidates))
     otherwise = Rejected(
-        f"None of {names} lies within the boundary that texts may not leave.",
+        f"None of {', '.join(map(str, candidates))} lies within the boundary that texts may not"
+        " leave.",
         hint="Choose an output that is made here, or widen DEVPIPE_BOUNDARY.",
     )
-    return chained(candidates, backends, journal, otherwise=otherwise)
+    return Chained(candidates, backends, journal, otherwise=otherwise)
 
 
 def may_hop(error: BackendError, *, paid: bool) -> bool:
@@ -178,15 +165,13 @@ def may_hop(error: BackendError, *, paid: bool) -> bool:
 
     Never after a fault of the request, nor where this one may be charged all the same.
     """
-    charged = paid and error.sent
-    return isinstance(error, Unavailable | RateLimited) and not charged
+    return isinstance(error, Unavailable | RateLimited) and not (paid and error.sent)
 
 
-def exhausted(tried: Tried) -> BackendError:
+def exhausted(tried: Sequence[tuple[Candidate, BackendError]]) -> BackendError:
     """The last error, with all that was tried where that was more than one."""
     error = tried[-1][1]
-    candidates = {candidate for candidate, _ in tried}
-    if len(candidates) > 1:
+    if len({candidate for candidate, _ in tried}) > 1:
         names = [f"{candidate} ({type(failed).__name__})" for candidate, failed in tried]
         listed = ", ".join(dict.fromkeys(names))
         error.hint = f"{error.hint} Tried in this order: {listed}.".strip()

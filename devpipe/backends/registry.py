@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from devpipe.backends.base import Backend, Wrapper
-from devpipe.config.backends import BACKENDS, HERE, Entry, known
+from devpipe.config.backends import HERE, known
 from devpipe.errors import Unavailable, UnknownName
 
 if TYPE_CHECKING:
     from devpipe.config.settings import Settings
-
-
-__all__ = ["BACKENDS", "Backends", "Entry", "known", "open_backend"]
 
 _LINE = f"its line in {HERE}"
 
@@ -37,11 +34,11 @@ def open_backend(name: str, settings: Settings) -> Backend:
             hint=_help(error, module, entries[name].install),
         ) from error
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
-        problem = (
+        raise Unavailable(
             f"Backend {name!r} cannot be loaded: the module {module} has no backend class"
-            f" {attribute!r}."
+            f" {attribute!r}.",
+            hint=f"Mend {module}, or {_LINE}.",
         )
-        raise Unavailable(problem, hint=f"Mend {module}, or {_LINE}.")
     return backend(settings)
 
 
@@ -55,12 +52,10 @@ def _help(error: ImportError, module: str, install: str) -> str:
 
 def _failed_module(error: ImportError) -> str:
     """The last of the modules that were being imported; empty where the first was not found."""
-    failed = ""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        name = str(frame.f_globals.get("__name__", ""))
-        if name != __name__ and not name.startswith("importlib"):
-            failed = name
-    return failed
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [str(frame.f_globals.get("__name__", "")) for frame in frames]
+    failed = [name for name in modules if name != __name__ and not name.startswith("importlib")]
+    return failed[-1] if failed else ""
 
 
 class Backends:
@@ -78,11 +73,9 @@ class Backends:
         self._settings = settings
         self._given = dict(given or {})
         self.wrappers = tuple(wrappers)
-        self._open: dict[str, Backend] = {}
+        self._open = dict(self._given)
 
     def __getitem__(self, name: str) -> Backend:
-        if name in self._given:
-            return self._given[name]
         if name not in self._open:
             self._open[name] = open_backend(name, self._settings)
         return self._open[name]
@@ -93,6 +86,6 @@ class Backends:
     async def close(self) -> None:
         """Close them all. Those opened here are opened anew when asked for again."""
         opened = self._open
-        self._open = {}
-        for backend in (*opened.values(), *self._given.values()):
+        self._open = dict(self._given)
+        for backend in opened.values():
             await backend.close()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
-from devpipe.backends.base import Emit, Wrapping
+from devpipe.backends.base import Answer, Emit, Wrapping
 from devpipe.errors import BackendError, RateLimited
 from devpipe.values import MediaRequest, MediaResult, TextRequest, TextResult
 
 LONGEST_WAIT_S = 20.0
 UNSAID_WAIT_S = 2.0
-
-Answer = TypeVar("Answer")
 
 
 class Retrying(Wrapping):
@@ -30,10 +27,11 @@ class Retrying(Wrapping):
             return await ask()
         except RateLimited as error:
             seconds = wait_for(error)
-            if seconds is None or _too_late(seconds, deadline):
+            if seconds is None or too_late(deadline, seconds):
                 raise
-            said = f"{self.candidate} is asked again after {seconds:g} s: {error.message}"
-            self.journal.warn(said)
+            self.journal.warn(
+                f"{self.candidate} is asked again after {seconds:g} s: {error.message}"
+            )
             await self.journal.pause(seconds)
         return await ask()
 
@@ -43,10 +41,9 @@ def wait_for(error: BackendError) -> float | None:
     if not isinstance(error, RateLimited):
         return None
     seconds = UNSAID_WAIT_S if error.retry_after is None else error.retry_after
-    if not seconds <= LONGEST_WAIT_S:  # NaN, too
-        return None
-    return max(0.0, seconds)
+    return max(0.0, seconds) if seconds <= LONGEST_WAIT_S else None  # NaN, too
 
 
-def _too_late(seconds: float, deadline: float | None) -> bool:
+def too_late(deadline: float | None, seconds: float = 0.0) -> bool:
+    """Whether a deadline is reached in so many seconds."""
     return deadline is not None and time.monotonic() + seconds >= deadline

@@ -1,5 +1,5 @@
 """Runs a plan: as many at a time as asked, Stages 1 and 2 once per text, nothing twice, never over
-the budget.
+the budget; alone, or beside other runners that joined.
 
 What was done is read from the recordings alone, so a plan that is run again after any kind of end
 goes on where it was.
@@ -9,207 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from devpipe.backends.chain import opened
-from devpipe.batch.plan import Item, Plan
+from devpipe.batch.claims import Claim, Runner, entering
+from devpipe.batch.plan import Plan
+from devpipe.batch.report import Forecast, Report, Row, remarks_on, remarks_on_running
+from devpipe.batch.results import LABEL, Cell, Results, RunsCells
 from devpipe.config.chains import Chain
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
-from devpipe.values import LEVELS, Level
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from devpipe.analysis.tables import Tables
-    from devpipe.backends.registry import Backends
-    from devpipe.config.catalogue import Catalogue
-    from devpipe.config.settings import Settings
     from devpipe.record.summary import RunSummary
     from devpipe.stages.request import RunRequest
 
-_OVER = (
-    "completed",
-    "blocked",
-)  # a blocked cell is a result; failed and cancelled ones are tried again
-LABEL = "item"
-
-
-@dataclass(slots=True)
-class Row:
-    """What became of one cell.
-
-    `outcome` is that of its run, or not_started (budget, or the batch was stopped).
-    """
-
-    item: Item
-    run_id: str = ""
-    outcome: str = "not_started"
-    error: str = ""
-    earlier: bool = False  # done by an earlier try
-    unverified: bool = False  # equal as far as can be known: its model cannot be asked now
-    stale: str = ""  # why what an earlier try made of this cell is another result
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as one JSON object."""
-        item = self.item
-        return {
-            "run_id": self.run_id,
-            "outcome": self.outcome,
-            "prompt": item.prompt,
-            "pipeline": item.pipeline,
-            "output": item.output,
-            "seed": item.seed,
-            "text_seed": item.text_seed,
-            "repeat": item.repeat,
-            **item.images,
-            **item.parameters,
-            "error": self.error,
-            "earlier": self.earlier,
-            "unverified": self.unverified,
-            "stale": self.stale,
-        }
-
-
-@dataclass
-class Report:
-    """What became of a plan, cell by cell."""
-
-    batch: str
-    rows: list[Row] = field(default_factory=list)
-    spent_usd: float = 0.0  # by this and earlier tries, as told by the backends, else by our prices
-
-    @property
-    def counts(self) -> Counter[str]:
-        return Counter(row.outcome for row in self.rows)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every cell has a result."""
-        return all(row.outcome in _OVER for row in self.rows)
-
-    def table(self) -> pd.DataFrame:
-        """One row per cell, in the plan's order."""
-        import pandas as pd
-
-        return pd.DataFrame([row.to_json() for row in self.rows])
-
-    def to_json(self) -> dict[str, Any]:
-        rows = [row.to_json() for row in self.rows]
-        return {
-            "batch": self.batch,
-            "complete": self.complete,
-            "counts": dict(self.counts),
-            "spent_usd": self.spent_usd,
-            "rows": rows,
-        }
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.counts.items()))
-        line = f"batch {self.batch}: {counts}"
-        earlier = sum(row.earlier for row in self.rows)
-        if earlier:
-            line += f" ({earlier} of them earlier)"
-        errors = Counter(row.error for row in self.rows if row.error)
-        lines = [f"  {count} x {error}" for error, count in errors.most_common()]
-        return "\n".join([line, *_remarks(self.rows), *lines])
-
-    __repr__ = __str__
-
-
-def _remarks(rows: Sequence[Row]) -> list[str]:
-    """What a person should know of results of earlier tries, a line each."""
-    lines = []
-    for why, count in Counter(row.stale for row in rows if row.stale).most_common():
-        lines.append(f"  {count} stale, made anew: {why} changed since an earlier try")
-    unverified = sum(row.unverified for row in rows)
-    if unverified:
-        lines.append(f"  {unverified} unverified: their model cannot be asked now which it is")
-    return lines
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What a plan would do: before anything costs."""
-
-    runs: int
-    interceptions: int
-    done: int
-    cost_usd: float | None  # None: the price of an output is unknown
-    stale: int = 0  # cells that an earlier try made of something else
-    unverified: int = 0  # done as far as can be known
-    remarks: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The forecast as one JSON object."""
-        return {
-            "runs": self.runs,
-            "interceptions": self.interceptions,
-            "done": self.done,
-            "cost_usd": self.cost_usd,
-            "stale": self.stale,
-            "unverified": self.unverified,
-        }
-
-    def __str__(self) -> str:
-        cost = "price unknown" if self.cost_usd is None else f"{self.cost_usd:.2f} USD"
-        line = (
-            f"{self.runs} runs from {self.interceptions} interceptions; {self.done} done already;"
-            f" the others: {cost}"
-        )
-        return "\n".join([line, *self.remarks])
-
-
-class RunsCells(Protocol):
-    """An engine, as far as a batch asks it."""
-
-    settings: Settings
-    backends: Backends
-
-    @property
-    def catalogue(self) -> Catalogue: ...
-    @property
-    def recordings(self) -> Tables: ...
-    @property
-    def request(self) -> Callable[..., RunRequest]: ...
-    @property
-    def start(self) -> Callable[..., Any]: ...
-    @property
-    def start_shared(self) -> Callable[..., Any]: ...
-    @property
-    def start_resumed(self) -> Callable[..., Any]: ...
-    @property
-    def fingerprint(self) -> Callable[..., Any]: ...
-    @property
-    def recorded_fingerprint(self) -> Callable[..., Any]: ...
-    @property
-    def digests(self) -> Callable[..., Mapping[tuple[str, str], str]]: ...
-    @property
-    def match_weights(self) -> Callable[..., Any]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """One cell: what its run is asked, and what its result would be made of."""
-
-    row: Row
-    request: RunRequest
-    fingerprint: Any
-    sha256: str
-    text_sha256: str
+PAUSE_S = 0.1  # between two looks at a cell that another runner makes
 
 
 @dataclass
 class _Group:
     """Cells that share one interception: one makes it, the others take it over from `source`."""
 
-    waiting: deque[_Cell] = field(default_factory=deque)
+    waiting: deque[Cell] = field(default_factory=deque)
     source: str = ""
 
-    def ready(self) -> list[_Cell]:
+    def ready(self) -> list[Cell]:
         """Those that may go now."""
         count = len(self.waiting) if self.source else min(1, len(self.waiting))
         return [self.waiting.popleft() for _ in range(count)]
@@ -219,67 +48,72 @@ class Batch:
     """One try of a plan. `report` is true at any time, also after a cancellation.
 
     Raises UsageError (ConfigError with all faults) before anything is started. `on_row` is told of
-    every cell that has its outcome. `budget_usd` is for the whole batch: what earlier tries have
-    cost counts.
+    every cell that has its outcome. `budget_usd` is for the whole batch: what earlier tries and
+    other runners have cost counts. A batch has one runner, unless another one asks to `join`.
     """
 
     def __init__(
         self,
         engine: RunsCells,
-        plan: Plan,
+        plan: Plan | Mapping[str, Any] | str | Path,
         *,
         concurrency: int = 4,
         budget_usd: float | None = None,
+        join: bool = False,
         on_row: Callable[[Row], object] = lambda row: None,
     ) -> None:
+        self.plan = Plan.read(plan)
         if concurrency < 1:
             raise UsageError(f"Concurrency {concurrency} is not possible.", hint="Give 1 or more.")
         self.engine = engine
-        self.plan = plan
         self.concurrency = concurrency
         self.on_row = on_row
-        self.report = Report(plan.batch, [Row(item) for item in plan.items()])
+        rows = [Row(item) for item in self.plan.items()]
+        self.report = Report(self.plan.batch, rows, remarks=self.plan.remarks)
+        self.begun = False
+        self._join = join
         self._cells = self._requested()
-        self._by_sha256: dict[str, list[_Cell]] = {}
-        for cell in self._cells:
-            self._by_sha256.setdefault(cell.sha256, []).append(cell)
-        self._prices = {name: price(engine, name) for name in plan.outputs}
+        self._prices = {name: price(engine, name) for name in self.plan.outputs}
+        self._own_budget = budget_usd
         self._budget = self._limit(budget_usd)
-        self._spent = 0.0  # what is reserved counts as spent until the run tells its cost
-        # By the fingerprint of Stage 2 and the level: a run that has that text.
-        self._text_sources: dict[tuple[str, str], str] = {}
-        self._interrupted: dict[str, str] = {}  # by the cell's key: a run whose process died
-        self._take_in_earlier_tries()
-        self._groups = self._grouped()
+        self._results = Results(engine, self.plan, self._cells, self._prices)
+        self._looking = asyncio.Lock()
 
     # What is asked.
 
-    def _requested(self) -> list[_Cell]:
+    def _requested(self) -> list[Cell]:
         """Every cell with its request.
 
         Each text and each combination of the rest is checked once; everything wrong with any of
         them is raised at once.
         """
-        faults: dict[str, Fault] = {}
-        texts: dict[str, RunRequest] = {}
+        faults: dict[tuple[str, str], Fault] = {}
+        texts: dict[object, RunRequest] = {}
         rests: dict[object, RunRequest] = {}
         cells = []
         for row in self.report.rows:
             item = row.item
-            rest = (item.pipeline, item.output, *item.parameters.items(), *item.images.items())
+            said = (item.prompt, item.wording.get("prompt_2"))
+            rest = (
+                item.pipeline,
+                item.output,
+                *item.parameters.items(),
+                *item.images.items(),
+                *item.wording.items(),
+            )
             try:
-                if item.prompt not in texts or rest not in rests:
-                    request = self.engine.request(item.prompt, **self.plan.asked(item))
-                    texts.setdefault(item.prompt, request)
+                if said not in texts or rest not in rests:
+                    request = self.engine.request(item.texts, **self.plan.asked(item))
+                    texts.setdefault(said, request)
                     rests.setdefault(rest, request)
             except UsageError as error:
-                where = f"{item.pipeline} > {item.output}, {item.prompt[:40]!r}"
-                faults[str(error)] = Fault(f"plan {self.plan.name}", where, str(error))
+                fault = self.plan.fault(item, error)
+                faults.setdefault((fault.file, fault.message), fault)
                 continue
             request = replace(
                 rests[rest],
                 run_id="",
-                texts=texts[item.prompt].texts,
+                texts=texts[said].texts,
                 seed=item.seed,
                 text_seed=item.text_seed,
             )
@@ -291,10 +125,10 @@ class Batch:
             )
         return cells
 
-    def _cell_of(self, row: Row, request: RunRequest) -> _Cell:
+    def _cell_of(self, row: Row, request: RunRequest) -> Cell:
         fingerprint = self.engine.fingerprint(request)
         hashes = fingerprint.by_stage()
-        return _Cell(row, request, fingerprint, hashes["generation"], hashes["interception"])
+        return Cell(row, request, fingerprint, hashes["generation"], hashes["interception"])
 
     def _limit(self, budget_usd: float | None) -> float | None:
         """The budget. Raises UsageError for one that nobody could keep."""
@@ -318,135 +152,25 @@ class Batch:
             )
         return limit
 
-    # What earlier tries have made.
-
-    def _take_in_earlier_tries(self) -> None:
-        """Give each cell the result that an earlier run has of it: by fingerprint, nothing else.
-
-        Each run serves one cell: the one it was made for, else another that is equal. A run at a
-        looser level than the cell's is no result of it. Raises UsageError while another try goes
-        on.
-        """
-        runs = self._recorded()
-        if not runs:
-            return
-        weights = _Weights(self.engine, self._cells)
-        by_key = {cell.row.item.key: cell for cell in self._cells}
-        left = []
-        for run in runs:
-            named = by_key.get(run[f"labels.{LABEL}"])
-            if named is None or not self._is_result(named, run):
-                left.append(run)
-                continue
-            self._take_in(named, run, weights)
-        for run in left:
-            self._offer(run, by_key.get(run[f"labels.{LABEL}"]), weights)
-        for run in runs:
-            if run["run_id"] not in self._interrupted.values():
-                self._count_cost(run)  # of a run that goes on, what it spends is counted then
-            if run["text_fingerprint"]:
-                source = (run["text_fingerprint"], run["safety"])
-                self._text_sources.setdefault(source, run["run_id"])
-
-    def _is_result(self, cell: _Cell, run: Mapping[Hashable, Any]) -> bool:
-        """Whether a run made what this cell would be made of, at no looser level."""
-        if _is_looser(run["safety"], cell.request.level):
-            return False
-        if run["fingerprint"]:
-            return bool(run["fingerprint"] == cell.sha256)
-        return self._equals_old_run(cell, run["run_id"])
-
-    def _offer(self, run: Mapping[Hashable, Any], named: _Cell | None, weights: _Weights) -> None:
-        """Let a run that its own cell has no use for serve an equal one that has no result."""
-        for cell in self._by_sha256.get(run["fingerprint"] or "", ()):
-            is_free = not cell.row.run_id and cell.row.item.key not in self._interrupted
-            if is_free and self._is_result(cell, run):
-                self._take_in(cell, run, weights)
-                return
-        if named is not None and not named.row.run_id:
-            self._note_stale(named, run)
-
-    def _recorded(self) -> list[dict[Hashable, Any]]:
-        """All runs of this batch, oldest first, from the index beside the recordings.
-
-        Before there were fingerprints, a batch was named after its plan and a hash of its grid.
-        """
-        runs = self.engine.recordings.runs()
-        label = f"labels.{LABEL}"
-        if label not in runs:
-            return []
-        batch = runs["batch"].fillna("")
-        older = batch.str.fullmatch(rf"{re.escape(self.plan.name)}-[0-9a-f]{{8}}")
-        ours = runs.loc[(batch == self.plan.batch) | (older & runs["fingerprint"].isna())]
-        ours = ours.loc[~ours["relation"].isin(["regenerated", "replayed"])]
-        return ours.astype(object).where(ours.notna(), None).to_dict("records")
-
-    def _count_cost(self, run: Mapping[Hashable, Any]) -> None:
-        cost = run["cost_usd"]
-        if cost is None:
-            cost = self._prices.get(run["output"])
-        self._spent += cost or 0.0
-
-    def _equals_old_run(self, cell: _Cell, run_id: str) -> bool:
-        """Whether a run of a time before fingerprints differs in nothing that it tells."""
-        try:
-            recorded = self.engine.recorded_fingerprint(run_id)
-        except (UsageError, RecorderError):
-            return False
-        return not cell.fingerprint.differences(recorded)
-
-    def _note_stale(self, cell: _Cell, run: Mapping[Hashable, Any]) -> None:
-        if _is_looser(run["safety"], cell.request.level):
-            cell.row.stale = "the safety level"
-            return
-        try:
-            recorded = self.engine.recorded_fingerprint(run["run_id"])
-            differences = cell.fingerprint.differences(recorded)
-        except (UsageError, RecorderError):
-            differences = {}
-        names = [name for parts in differences.values() for name in parts]
-        cell.row.stale = ", ".join(dict.fromkeys(names)) or "what it was made of"
-
-    def _take_in(self, cell: _Cell, run: Mapping[Hashable, Any], weights: _Weights) -> None:
-        row = cell.row
-        run_id = str(run["run_id"])
-        if run["state"] == "running":
-            raise UsageError(
-                f"Batch {self.plan.batch} is under way (run {run_id}).",
-                hint="Wait for it, or end that process.",
-            )
-        match = weights.match(cell, run)
-        if match == "stale":
-            row.stale = "the model's weights"
-            return
-        if run["state"] == "interrupted":
-            self._interrupted[row.item.key] = run_id
-        if row.outcome in _OVER or run["state"] not in _OVER:
-            return
-        row.run_id = run_id
-        row.outcome = str(run["state"])
-        row.earlier = True
-        row.stale = ""
-        row.unverified = match == "unverified" or not run["fingerprint"]
-
-    def _grouped(self) -> dict[str, _Group]:
+    def _grouped(self) -> list[_Group]:
         """The cells without a result, by the interception that they share."""
         groups: dict[str, _Group] = {}
         for cell in self._cells:
-            source = self._text_sources.get((cell.text_sha256, cell.request.level), "")
+            source = self._results.text_source(cell)
             group = groups.setdefault(cell.text_sha256, _Group(source=source))
             if not cell.row.earlier:
                 group.waiting.append(cell)
-        return groups
+        return list(groups.values())
 
     @property
     def forecast(self) -> Forecast:
         """How many runs and interceptions, what is done already, what the others would cost."""
+        self._results.look()
         rows = self.report.rows
         left = [row for row in rows if not row.earlier]
         prices = [self._prices[row.item.output] for row in left]
         known = [usd for usd in prices if usd is not None]
-        texts = [group for group in self._groups.values() if group.waiting and not group.source]
+        texts = [group for group in self._grouped() if group.waiting and not group.source]
         return Forecast(
             runs=len(rows),
             interceptions=len(texts),
@@ -454,7 +178,11 @@ class Batch:
             cost_usd=sum(known) if len(known) == len(prices) else None,
             stale=sum(bool(row.stale) for row in rows),
             unverified=sum(row.unverified for row in rows),
-            remarks=tuple(_remarks(rows)),
+            remarks=(
+                *remarks_on(rows),
+                *remarks_on_running(len(self._results.found.running)),
+                *self.plan.remarks,
+            ),
         )
 
     # The work.
@@ -463,13 +191,60 @@ class Batch:
         """Every cell that has no result yet.
 
         A cell that fails or is blocked does not stop the others; cancelling cancels all runs.
+        Raises UsageError where another runner makes this batch, and it was not asked to join.
         """
-        ready: asyncio.Queue[tuple[_Group, _Cell]] = asyncio.Queue()
-        for group in self._groups.values():
+        runner = await self._entered()
+        try:
+            await self._run_as(runner)
+        finally:
+            self.report.spent_usd = runner.ledger.spent_usd
+            runner.leave()
+        return self.report
+
+    async def _entered(self) -> Runner:
+        """Come to the batch. A caller that is cancelled meanwhile has not come."""
+        entering = asyncio.ensure_future(asyncio.to_thread(self._enter))
+        try:
+            return await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            entering.add_done_callback(_leave_again)
+            raise
+
+    def _enter(self) -> Runner:
+        """Become a runner of the batch, and take in what others have made."""
+        with entering(self.engine.settings.recordings, self.plan.batch) as entry:
+            entry.check(join=self._join, budget_usd=self._own_budget)
+            runner = entry.join()
+            try:
+                self._results.look()
+                self._check_alone()
+                if entry.others:
+                    runner.ledger.look()
+                else:
+                    runner.ledger.open(self._results.found.spent_usd, self._budget)
+            except BaseException:
+                runner.leave()
+                raise
+        self.begun = True
+        return runner
+
+    def _check_alone(self) -> None:
+        """Raises UsageError for a run of this batch that somebody goes on with by hand."""
+        running = self._results.found.running
+        if running and not self._join:
+            raise UsageError(
+                f"Batch {self.plan.batch} is under way (run {next(iter(running.values()))}).",
+                hint="Wait for it, end that process, or work beside it: join=True (--join in the"
+                " shell).",
+            )
+
+    async def _run_as(self, runner: Runner) -> None:
+        ready: asyncio.Queue[tuple[_Group, Cell]] = asyncio.Queue()
+        for group in self._grouped():
             for cell in group.ready():
                 ready.put_nowait((group, cell))
         workers = [
-            asyncio.ensure_future(self._work(ready))
+            asyncio.ensure_future(self._work(runner, ready))
             for _ in range(min(self.concurrency, len(self.report.rows)))
         ]
         joined = asyncio.ensure_future(ready.join())
@@ -479,34 +254,77 @@ class Batch:
             for task in (joined, *workers):
                 task.cancel()
             ended = await asyncio.gather(*workers, return_exceptions=True)
-            self.report.spent_usd = self._spent
         for fault in (one for one in ended if isinstance(one, Exception)):
             raise fault  # a worker ends by itself only where devpipe has a fault
-        return self.report
 
-    async def _work(self, ready: asyncio.Queue[tuple[_Group, _Cell]]) -> None:
+    async def _work(self, runner: Runner, ready: asyncio.Queue[tuple[_Group, Cell]]) -> None:
+        def put_back(group: _Group, cell: Cell) -> None:
+            ready.put_nowait((group, cell))
+            ready.task_done()
+
         while True:
             group, cell = await ready.get()
-            if await self._made(cell, group.source) and not group.source:
-                group.source = cell.row.run_id
+            if not await self._settled(runner, group, cell):
+                asyncio.get_running_loop().call_later(PAUSE_S, put_back, group, cell)
+                continue
             for other in group.ready():
                 ready.put_nowait((group, other))
             self.on_row(cell.row)
             ready.task_done()
 
-    async def _made(self, cell: _Cell, source: str) -> bool:
+    async def _settled(self, runner: Runner, group: _Group, cell: Cell) -> bool:
+        """Make one cell, or take over what another runner made of it.
+
+        False while another runner makes it, or the text that it needs.
+        """
+        with ExitStack() as claims:
+            claim = _taken(runner, cell.key, claims)
+            if claim is None:
+                return False
+            await self._catch_up(cell, claim)
+            if cell.row.outcome != "not_started":
+                return True
+            if cell.key in self._results.found.running:
+                return False
+            text = None
+            if not group.source:
+                text = _taken(runner, f"text-{cell.request.level}-{cell.text_sha256}", claims)
+                if text is None:
+                    return False
+                group.source = text.runs[-1] if text.runs else ""
+            has_texts = await self._made(runner, cell, claim, group.source)
+            if text is not None and has_texts and not group.source:
+                group.source = cell.row.run_id
+                text.name(group.source)
+            return True
+
+    async def _catch_up(self, cell: Cell, claim: Claim) -> None:
+        """Take in what other runners have done with a cell until now."""
+        async with self._looking:
+            if cell.key in self._results.found.running or claim.has_news(self._results.ended):
+                await asyncio.to_thread(self._results.look)
+        found = self._results.found
+        if claim.runs and found.states.get(claim.runs[-1]) == "failed":
+            cell.row.run_id = claim.runs[-1]
+            cell.row.outcome = "failed"
+            cell.row.error = found.errors[cell.row.run_id]
+
+    async def _made(self, runner: Runner, cell: Cell, claim: Claim, source: str) -> bool:
         """One run, if the budget allows it. Says whether others can take its texts over."""
         row = cell.row
-        usd = self._prices[row.item.output] or 0.0
-        if self._budget is not None and usd > 0 and self._spent + usd > self._budget + 1e-9:
+        ledger = runner.ledger
+        interrupted = self._results.found.interrupted.get(cell.key, "")
+        price = self._prices[row.item.output] or 0.0
+        if not ledger.reserve(cell.key, price, goes_on=bool(interrupted)):
             row.error = (
-                f"Budget of {self._budget} USD reached. Run the plan again with a higher one."
+                f"Budget of {ledger.budget_usd} USD reached. Run the plan again with a higher one."
             )
             return False
-        self._spent += usd
         run = None
         try:
-            run = self._started(cell, source)
+            claim.begin()
+            run = self._started(cell, source, interrupted)
+            claim.name(run.id)
             await run
         except DevpipeError as error:
             row.outcome = "failed"
@@ -516,51 +334,39 @@ class Batch:
             row.error = f"{type(error).__name__}: {error}"
         finally:
             summary: RunSummary | None = run.summary if run else None
-            cost = summary.cost_usd if summary else 0.0
-            self._spent += 0.0 if cost is None else cost - usd
+            ledger.settle(cell.key, summary.cost_usd if summary else 0.0)
             if run and summary:
                 row.run_id = run.id
                 row.outcome = summary.outcome or row.outcome
         return summary is not None and _has_texts(summary)
 
-    def _started(self, cell: _Cell, source: str) -> Any:
+    def _started(self, cell: Cell, source: str, interrupted: str) -> Any:
         item = cell.row.item
         asked: dict[str, Any] = self.plan.asked(item)
         asked["labels"] = {**asked["labels"], LABEL: item.key}
         try:
-            if item.key in self._interrupted:
-                return self.engine.start_resumed(self._interrupted[item.key])
+            if interrupted:
+                return self.engine.start_resumed(interrupted)
             if source:
-                return self.engine.start_shared(item.prompt, source, **asked)
+                return self.engine.start_shared(item.texts, source, **asked)
         except Parked:
             raise
         except (UsageError, RecorderError):
             pass  # what was there cannot be taken up: the cell begins anew
-        return self.engine.start(item.prompt, **asked)
+        return self.engine.start(item.texts, **asked)
 
 
-class _Weights:
-    """Whether earlier runs met the weights that these cells would meet now."""
-
-    def __init__(self, engine: RunsCells, cells: Sequence[_Cell]) -> None:
-        self._engine = engine
-        requests = {(cell.row.item.pipeline, cell.row.item.output): cell.request for cell in cells}
-        self._today = engine.digests(requests.values())
-        self._only_procedures = all(backend == "procedural" for backend, _ in self._today)
-
-    def match(self, cell: _Cell, run: Mapping[Hashable, Any]) -> str:
-        """same, unverified or stale."""
-        if self._only_procedures:  # the table tells, and no recording is opened
-            output = cell.request.output
-            now = self._today.get((output.backend, output.model), "")
-            return "stale" if run["digest"] and now and run["digest"] != now else "same"
-        match = self._engine.match_weights(cell.request, str(run["run_id"]), self._today)
-        return str(match.value)
+def _taken(runner: Runner, name: str, claims: ExitStack) -> Claim | None:
+    """Take a claim until the block ends; None where another runner has it."""
+    claim = runner.claim(name)
+    if claim is not None:
+        claims.callback(claim.release)
+    return claim
 
 
-def _is_looser(level: str, than: Level) -> bool:
-    """Whether a recorded level is looser than this one; one that nobody knows is."""
-    return level not in LEVELS or LEVELS.index(level) > LEVELS.index(than)
+def _leave_again(entered: asyncio.Future[Runner]) -> None:
+    if not entered.cancelled() and entered.exception() is None:
+        entered.result().leave()
 
 
 def _has_texts(summary: RunSummary) -> bool:

@@ -14,11 +14,12 @@ from typing import Any
 from devpipe.backends.base import Health
 from devpipe.backends.registry import Backends
 from devpipe.comfyui.doctor import unnamed_models, unready
+from devpipe.config.backends import known
 from devpipe.config.catalogue import Catalogue, load_catalogue
 from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.config.lint import lint
-from devpipe.config.settings import Settings
-from devpipe.errors import ConfigError, DevpipeError, Fault
+from devpipe.config.settings import VARIABLES, Settings
+from devpipe.errors import ConfigError, DevpipeError, Fault, offer
 from devpipe.safety.check import is_strict
 from devpipe.values import Boundary
 
@@ -114,7 +115,7 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
         usable={kind: sorted(found) for kind, found in usable.items()},
         faults=(*faults, *catalogue.faults, *linted),
         warnings=(
-            *map(str, settings.faults()),
+            *map(str, unread_variables(settings)),
             *_outside(settings, backends),
             *_judgeless(settings, backends, makers),
             *_unwritable(settings.recordings),
@@ -130,6 +131,19 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
 def _catalogue(home: Path) -> tuple[Catalogue, list[Fault]]:
     catalogue = load_catalogue(home)
     return catalogue, list(lint(catalogue))
+
+
+def unread_variables(settings: Settings) -> list[Fault]:
+    """List variables that look like ours and that nothing reads."""
+    ours = {*VARIABLES.values(), "DEVPIPE_HOME"}
+    for name in known():
+        ours |= {f"DEVPIPE_{name.upper()}_URL", f"DEVPIPE_{name.upper()}_REGION"}
+    faults = []
+    for name in sorted(settings.environment):
+        if name.startswith("DEVPIPE_") and name not in ours:
+            message = f"is no variable of devpipe; {offer(name, ours)}"
+            faults.append(Fault("environment", name, message))
+    return faults
 
 
 def _some(models: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from devpipe.config.models import OutputConfig
 
 _SHARED = ("seed", "text_seed", "safety", "instruction", "image", "mask", "control")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +56,7 @@ def parameters_of(output: OutputConfig, settings: Sequence[str]) -> Mapping[str,
 
     Raises UsageError for a setting without name or value.
     """
-    parameters = {}
+    parameters: dict[str, Scalar] = {}
     for setting in settings:
         name, equals, value = (part.strip() for part in setting.partition("="))
         if not equals or not name:
@@ -61,5 +64,23 @@ def parameters_of(output: OutputConfig, settings: Sequence[str]) -> Mapping[str,
                 f"--set {setting!r} has no {'value' if name else 'name'}.",
                 hint="Write --set NAME=VALUE.",
             )
-        parameters[name] = output.parse(name, value)
+        if name in parameters:
+            raise UsageError(f"--set {name} stands there twice.", hint="Delete one.")
+        parameters[name] = value_of(output, name, value)
     return parameters
+
+
+def value_of(output: OutputConfig, name: str, text: str) -> Scalar:
+    """Read a parameter's value from a text, by the type that the output declares.
+
+    A text that means none of this type stays as it is.
+    """
+    declared = output.parameters.get(name)
+    kind = declared.type if declared else "string"
+    if kind == "integer" and _INTEGER.fullmatch(text):
+        return int(text)
+    if kind == "number" and _NUMBER.fullmatch(text):
+        return float(text)
+    if kind == "boolean":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return text

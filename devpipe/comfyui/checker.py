@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devpipe.config.workflow import Nodes, is_link, title_of
+from devpipe.config.workflow import Nodes, title_of
 from devpipe.errors import Rejected, nearest, offer
 from devpipe.values import MediaRequest, Workflow
 
@@ -100,6 +100,14 @@ def _is_number(value: object) -> bool:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def is_link(value: object) -> bool:
+    """Whether an input comes from another node."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    node, slot = value
+    return isinstance(node, str) and type(slot) is int
 
 
 def inputs_of(object_info: Nodes, class_type: str, *parts: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from devpipe.comfyui.checker import input_of
-from devpipe.config.workflow import SEEDS, Nodes, is_link, title_of
+from devpipe.comfyui.checker import input_of, is_link
+from devpipe.config.workflow import SEEDS, Nodes, title_of
 
 Spot = tuple[str, str]  # node, input
 Group = tuple[Spot, ...]

@@ -6,14 +6,15 @@ Read from `pipelines/*.json` and `output_configs/*.json`; a broken file never st
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from devpipe.config.backends import PROCEDURES, known
+from devpipe.config.backends import known
 from devpipe.config.faults import faults_of, json_path
 from devpipe.config.models import (
     InterceptionPipeline,
@@ -22,8 +23,8 @@ from devpipe.config.models import (
     Surroundings,
     Titled,
 )
-from devpipe.config.strict_json import MAX_GRAPH_BYTES, read_object
-from devpipe.config.workflow import Place, binding_faults
+from devpipe.config.strict_json import MAX_GRAPH_BYTES, Raw, read_object
+from devpipe.config.workflow import Located, binding_faults
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, offer
 
 GRAPHS = "output_configs/graphs"
@@ -76,13 +77,6 @@ class Catalogue:
         """
         return output.images or self.media_pipeline(output.pipeline).images
 
-    def optional_images(self, output: OutputConfig) -> tuple[str, ...]:
-        """Name the pictures that a run to this output may bring besides.
-
-        A graph uses exactly those that it needs.
-        """
-        return () if output.nodes else self.media_pipeline(output.pipeline).optional_images
-
     def _refuse_broken(self, folder: str, name: str) -> None:
         file = f"{folder}/{name}.json"
         faults = [fault for fault in self.faults if fault.file == file]
@@ -112,24 +106,28 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         names=frozenset(pipelines),
         media={},
         broken=frozenset(),
-        procedures=PROCEDURES,
-        backends=sorted({*known(), *backends}),
+        backends={*known(), *backends},
         graphs=home / GRAPHS,
     )
-    media = files.valid(MediaPipeline, "pipelines", _of_kind("media", pipelines), around)
+    by_kind: dict[str, dict[str, Raw]] = {"media": {}, "interception": {}}
+    for stem, raw in pipelines.items():
+        by_kind[_kind_of(raw)][stem] = raw
+    media = files.valid(MediaPipeline, "pipelines", by_kind["media"], around)
     around = replace(around, media=media)
-    interceptions = files.valid(
-        InterceptionPipeline, "pipelines", _of_kind("interception", pipelines), around
-    )
+    interceptions = files.valid(InterceptionPipeline, "pipelines", by_kind["interception"], around)
     around = replace(around, names=frozenset(outputs), broken=files.broken("pipelines"))
     complete = {}
     for name, output in files.valid(OutputConfig, "output_configs", outputs, around).items():
         output = files.with_graph(output)
-        if files.bindings_fit(output, media[output.pipeline]):
+        if files.are_sound(name, _binding_faults(output, media[output.pipeline])):
             complete[name] = output
-    complete = files.with_fallbacks(complete)
-    faults = sorted(files.faults, key=lambda fault: fault.file)
-    return Catalogue(interceptions, media, complete, tuple(faults))
+    usable = {
+        name: output
+        for name, output in complete.items()
+        if files.are_sound(name, _fallback_faults(output, complete))
+    }
+    faults = sorted(files.faults, key=attrgetter("file"))
+    return Catalogue(interceptions, media, usable, tuple(faults))
 
 
 class _Files:
@@ -139,7 +137,7 @@ class _Files:
         self.home = home
         self.faults: list[Fault] = []
 
-    def objects(self, folder: str) -> dict[str, dict[str, Any]]:
+    def objects(self, folder: str) -> dict[str, Raw]:
         """The JSON objects of a folder, by file stem.
 
         A file that holds none is a fault.
@@ -148,9 +146,8 @@ class _Files:
             entries = sorted((self.home / folder).iterdir())
         except OSError as error:
             hint = "Run `devpipe init DIR` for a complete workspace."
-            self.faults.append(
-                Fault(f"{folder}/", "$", f"cannot be read: {error.strerror}. {hint}")
-            )
+            message = f"cannot be read: {error.strerror}. {hint}"
+            self.faults.append(Fault(f"{folder}/", "$", message))
             return {}
         objects = {}
         for path in entries:
@@ -169,7 +166,7 @@ class _Files:
         self,
         model: type[_M],
         folder: str,
-        raws: Mapping[str, dict[str, Any]],
+        raws: Mapping[str, Raw],
         around: Surroundings,
     ) -> dict[str, _M]:
         """The files without any fault as models."""
@@ -197,42 +194,40 @@ class _Files:
 
         Its model has checked that the graph is there and whole.
         """
-        nodes = None
-        if output.graph:
-            nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
+        if not output.graph:
+            return output
+        nodes, _ = read_object(self.home / GRAPHS / output.graph, limit=MAX_GRAPH_BYTES)
         return output.model_copy(update={"nodes": nodes or {}})
 
-    def with_fallbacks(self, outputs: Mapping[str, OutputConfig]) -> dict[str, OutputConfig]:
-        """The outputs whose fallbacks are there, and make the same of the same."""
-        complete = {}
-        for name, output in outputs.items():
-            faults = []
-            for place, other in enumerate(output.fallback):
-                message = _fallback_fault(output, other, outputs)
-                if message:
-                    path = json_path("$", "fallback", place)
-                    faults.append(Fault(f"output_configs/{name}.json", path, message))
-            self.faults.extend(faults)
-            if not faults:
-                complete[name] = output
-        return complete
+    def are_sound(self, name: str, found: Iterable[Located]) -> bool:
+        """Add what was found wrong with an output; True where nothing was."""
+        before = len(self.faults)
+        file = f"output_configs/{name}.json"
+        for place, message in found:
+            self.faults.append(Fault(file, json_path("$", *place), message))
+        return len(self.faults) == before
 
-    def bindings_fit(self, output: OutputConfig, media: MediaPipeline) -> bool:
-        """Whether the output's bindings fit its graph, texts, pictures and parameters."""
-        found: list[tuple[Place, str]] = []
-        if output.graph or output.bindings:
-            bindings = {
-                name: [bound.model_dump() for bound in inputs]
-                for name, inputs in output.bindings.items()
-            }
-            kinds = _kinds(output, media)
-            found += binding_faults(bindings, output.nodes, kinds, output.parameters)
-        if output.backend == "comfyui" and not output.graph:
-            message = "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs."
-            found.append((("graph",), message))
-        file = f"output_configs/{output.name}.json"
-        self.faults.extend(Fault(file, json_path("$", *place), message) for place, message in found)
-        return not found
+
+def _binding_faults(output: OutputConfig, media: MediaPipeline) -> Iterator[Located]:
+    """Check that the output's bindings fit its graph, texts, pictures and parameters."""
+    workflow = output.workflow()
+    if workflow:
+        yield from binding_faults(workflow, _kinds(output, media), output.parameters)
+    elif output.bindings:
+        yield ("bindings",), "bind inputs of a graph: name one as `graph`."
+    if output.backend == "comfyui" and not workflow:
+        message = "is missing: ComfyUI runs graphs. Name a file in output_configs/graphs."
+        yield ("graph",), message
+
+
+def _fallback_faults(
+    output: OutputConfig, outputs: Mapping[str, OutputConfig]
+) -> Iterator[Located]:
+    """Check that those who stand in are there, and make the same of the same."""
+    for place, name in enumerate(output.fallback):
+        message = _fallback_fault(output, name, outputs)
+        if message:
+            yield ("fallback", place), message
 
 
 def _fallback_fault(output: OutputConfig, name: str, outputs: Mapping[str, OutputConfig]) -> str:
@@ -255,31 +250,18 @@ def _fallback_fault(output: OutputConfig, name: str, outputs: Mapping[str, Outpu
 
 def _alike(one: OutputConfig, other: OutputConfig) -> bool:
     """Whether one output can stand in for another: the same medium of the same texts, pictures."""
-    same_files = (one.medium, one.pipeline, one.images) == (
-        other.medium,
-        other.pipeline,
-        other.images,
-    )
-    return same_files and one.name != other.name
+    makes = attrgetter("medium", "pipeline", "images")
+    return makes(one) == makes(other) and one.name != other.name
 
 
 def _kinds(output: OutputConfig, media: MediaPipeline) -> dict[str, str]:
     """What each value that can be bound is: a type of parameter."""
-    kinds: dict[str, str] = {}
-    for name, parameter in output.parameters.items():
-        kinds[name] = parameter.type
-    for name in (*media.texts, *(output.images or media.images)):
-        kinds[name] = "string"
-    kinds["seed"] = "integer"
-    return kinds
+    declared = {name: parameter.type for name, parameter in output.parameters.items()}
+    texts = dict.fromkeys((*media.texts, *(output.images or media.images)), "string")
+    return declared | texts | {"seed": "integer"}
 
 
-def _of_kind(kind: str, raws: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The files of a kind."""
-    return {stem: raw for stem, raw in raws.items() if _kind_of(raw) == kind}
-
-
-def _kind_of(raw: Mapping[str, Any]) -> str:
+def _kind_of(raw: Raw) -> str:
     """Read the kind of a pipeline file, or guess it from its keys.
 
     A kind that is none of ours is then one fault among the others.

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from devpipe.values import BOUNDARIES, Boundary
-
-_PREFIX = re.compile(rf"\s*({'|'.join(BOUNDARIES)})\s*:\s*(?P<rest>.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +40,14 @@ class Chain:
         >>> Chain.read("eu: ollama/llama3:8b, procedural").candidates[0]
         Candidate(backend='ollama', model='llama3:8b')
         """
-        prefix = _PREFIX.fullmatch(text)
-        boundary: Boundary = "world"
-        rest = text
-        if prefix:
-            boundary = next(name for name in BOUNDARIES if name == prefix[1])
-            rest = prefix["rest"]
+        head, colon, rest = text.partition(":")
+        boundary = next((name for name in BOUNDARIES if colon and name == head.strip()), None)
+        models = rest if boundary else text
         candidates = []
-        for spelled in rest.split(",") if rest.strip() else []:
+        for spelled in models.split(",") if models.strip() else []:
             backend, _, model = spelled.strip().partition("/")
             candidates.append(Candidate(backend, model))
-        return cls(tuple(candidates), boundary)
+        return cls(tuple(candidates), boundary or "world")
 
     def within(self, boundary: Boundary) -> Chain:
         """This chain, where another boundary holds besides its own: the stricter one counts."""
@@ -71,7 +65,5 @@ class Chain:
 
 def outside(location: Boundary, boundary: Boundary) -> bool:
     """True if data at `location` would cross `boundary`. Unknown locations count as 'world'."""
-    if location == boundary or boundary == "world":
-        return False
-    known = location in BOUNDARIES
-    return not known or BOUNDARIES.index(location) > BOUNDARIES.index(boundary)
+    inside = BOUNDARIES[: BOUNDARIES.index(boundary) + 1]
+    return boundary != "world" and location not in inside

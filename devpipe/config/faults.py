@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -15,12 +15,18 @@ from devpipe.config.spelling import PATTERNS
 from devpipe.errors import Fault, offer
 
 
+class Strict(BaseModel):
+    """Base of what files say: unknown keys and wrong types are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
 def faults_of(error: ValidationError, model: type[BaseModel], file: str) -> list[Fault]:
     """Say pydantic's findings in our words: place, problem, what is allowed."""
-    faults = []
-    for detail in error.errors(include_url=False):
-        faults.append(Fault(file, json_path("$", *detail["loc"]), _message(detail, model)))
-    return faults
+    return [
+        Fault(file, json_path("$", *detail["loc"]), _message(detail, model))
+        for detail in error.errors(include_url=False)
+    ]
 
 
 def summary_of(error: ValidationError, model: type[BaseModel], name: str) -> str:
@@ -29,13 +35,13 @@ def summary_of(error: ValidationError, model: type[BaseModel], name: str) -> str
     A key that is not known comes first: it tells that another version wrote this.
     """
     findings = error.errors(include_url=False)
-    unknown = [detail for detail in findings if detail["type"] == "extra_forbidden"]
-    if unknown:
-        *holder, key = unknown[0]["loc"]
+    first = min(findings, key=lambda finding: finding["type"] != "extra_forbidden")
+    if first["type"] == "extra_forbidden":
+        *holder, key = first["loc"]
         summary = f"{json_path(name, *holder)}: unknown key {str(key)!r}"
     else:
-        message = _message(findings[0], model).removesuffix(".")
-        summary = f"{json_path(name, *findings[0]['loc'])}: {message}"
+        message = _message(first, model).removesuffix(".")
+        summary = f"{json_path(name, *first['loc'])}: {message}"
     if len(findings) > 1:
         summary += f", and {len(findings) - 1} more"
     return summary

@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import json
 import math
-import operator
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
+from operator import not_
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -29,7 +26,8 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from devpipe.config.faults import excerpt, summary_of
+from devpipe.config.backends import PROCEDURES
+from devpipe.config.faults import Strict, excerpt, summary_of
 from devpipe.config.spelling import (
     GRAPH,
     LANGUAGE,
@@ -53,8 +51,7 @@ from devpipe.values import (
 
 MAX_NUMBER = 2**63
 _ROUNDING = 1e-9  # of a number that is to be a multiple of another
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_TYPES: Mapping[str, type] = {"integer": Integral, "number": Real, "string": str, "boolean": bool}
 _CASTS: Mapping[str, type[Scalar]] = {
     "integer": int,
     "number": float,
@@ -71,15 +68,25 @@ class Surroundings:
     names: frozenset[str]  # of all files in its folder
     media: Mapping[str, MediaPipeline]  # the usable ones
     broken: frozenset[str]  # pipelines with faults
-    procedures: Sequence[str]
-    backends: Sequence[str]
+    backends: Collection[str]
     graphs: Path
 
 
-def _own_name(name: str, info: ValidationInfo) -> str:
-    around: Surroundings | None = info.context
-    if around is None or name == around.stem:
-        return name
+def _in_workspace(check: Callable[[Any, Surroundings], None]) -> AfterValidator:
+    """Check a file's value against what is around it; a recorded config has nothing around it."""
+
+    def checked(value: object, info: ValidationInfo) -> object:
+        if info.context:
+            check(value, info.context)
+        return value
+
+    return AfterValidator(checked)
+
+
+@_in_workspace
+def _own_name(name: str, around: Surroundings) -> None:
+    if name == around.stem:
+        return
     if name in around.names:
         problem = f"{name!r} is the name of {name}.json already"
     else:
@@ -95,28 +102,59 @@ def _own_spelling(name: str) -> str:
     return name
 
 
-def _procedure(name: str, info: ValidationInfo) -> str:
-    around: Surroundings | None = info.context
-    if around:
-        _check_known("procedure", name, around.procedures)
-    return name
+@_in_workspace
+def _procedure(name: str, around: Surroundings) -> None:
+    _check_known("procedure", name, PROCEDURES)
 
 
-def _backend(name: str, info: ValidationInfo) -> str:
-    around: Surroundings | None = info.context
-    if around:
-        _check_known("backend", name, around.backends)
-    return name
+@_in_workspace
+def _backend(name: str, around: Surroundings) -> None:
+    _check_known("backend", name, around.backends)
 
 
-def _check_known(kind: str, name: str, known: Sequence[str]) -> None:
+@_in_workspace
+def _media_pipeline(name: str, around: Surroundings) -> None:
+    if name in around.media:
+        return
+    if name in around.broken:
+        problem = f"pipelines/{name}.json has faults"
+    else:
+        problem = f"{name!r} is no media pipeline"
+    raise ValueError(f"{problem}; {offer(name, around.media)}")
+
+
+@_in_workspace
+def _graph(name: str, around: Surroundings) -> None:
+    """Check that the graph is there, and one that a server would read."""
+    if not name:
+        return
+    present = sorted(path.name for path in around.graphs.glob("*.json"))
+    if name not in present:
+        raise ValueError(
+            f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"
+        )
+    nodes, faults = read_object(around.graphs / name, limit=MAX_GRAPH_BYTES)
+    if faults:
+        place, message = faults[0]
+        raise ValueError(f"the graph {name!r} is broken: {place}: {message}")
+    fault = shape_fault(nodes or {})
+    if fault:
+        raise ValueError(f"the graph {name!r} {fault}")
+
+
+@_in_workspace
+def _nodes(nodes: Mapping[str, Any], around: Surroundings) -> None:
+    raise ValueError("stands in a file of its own, which `graph` names. Delete it here.")
+
+
+def _check_known(kind: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         raise ValueError(f"there is no {kind} {name!r}; {offer(name, known)}")
 
 
 def _scalar(value: object) -> object:
     is_finite = not isinstance(value, float) or math.isfinite(value)
-    if not isinstance(value, str | int | float | bool) or not is_finite:
+    if not isinstance(value, Scalar) or not is_finite:
         raise ValueError("must be a text, a finite number, true or false.")
     return value
 
@@ -124,20 +162,21 @@ def _scalar(value: object) -> object:
 Text = Annotated[str, Field(pattern=r"\S")]
 Language = Annotated[str, Field(pattern=LANGUAGE)]
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
-OwnName = Annotated[Name, AfterValidator(_own_name)]
+OwnName = Annotated[Name, _own_name]
 ParameterName = Annotated[Name, AfterValidator(_own_spelling)]
-ProcedureName = Annotated[Name, AfterValidator(_procedure)]
-BackendName = Annotated[Name, AfterValidator(_backend)]
+ProcedureName = Annotated[Name, _procedure]
+BackendName = Annotated[Name, _backend]
+MediaPipelineName = Annotated[Name, _media_pipeline]
+GraphName = Annotated[str, Field(pattern=GRAPH), _graph]
+Nodes = Annotated[SkipJsonSchema[dict[str, Any]], _nodes]
 Value = Annotated[Scalar, BeforeValidator(_scalar)]
 Picture = Literal["image", "mask", "control"]
 OutputMedium = Literal["image", "video", "sound"]  # a text is no output: Stages 1 to 3 write it
 ParameterType = Literal["integer", "number", "string", "boolean"]
 
 
-class Model(BaseModel):
-    """Base of what files hold: unknown keys and wrong types are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+class Model(Strict):
+    """Base of configurations, and of their parts; a recording keeps them as a snapshot."""
 
     def snapshot(self) -> dict[str, Any]:
         """The configuration as JSON values, as a recording keeps it."""
@@ -240,7 +279,7 @@ class InterceptionPipeline(Titled):
     )
     correct: bool = Field(
         False,
-        exclude_if=operator.not_,
+        exclude_if=not_,
         description="True: Stage 1 corrects spelling and grammar where a text model is there.",
     )  # not in snapshots where unset: those of older recordings stay equal
     steps: tuple[Step, ...] = Field(
@@ -256,14 +295,11 @@ class InterceptionPipeline(Titled):
     @field_validator("steps")
     @classmethod
     def _steps_fit(cls, steps: tuple[Step, ...], info: ValidationInfo) -> tuple[Step, ...]:
-        faults = []
         names = Counter(step.name for step in steps)
-        for name in sorted(names):
-            if names[name] > 1:
-                faults.append(f"two steps are named {name!r}")
-        for step in steps[:-1]:
-            if step.parts:
-                faults.append(f"step {step.name!r} answers in parts, which only the last may")
+        twice = sorted(name for name in names if names[name] > 1)
+        early = [step.name for step in steps[:-1] if step.parts]
+        faults = [f"two steps are named {name!r}" for name in twice]
+        faults += [f"step {name!r} answers in parts, which only the last may" for name in early]
         around: Surroundings | None = info.context
         if around and steps and steps[-1].parts:
             faults += _faults_of_parts(steps[-1], around.media)
@@ -328,23 +364,15 @@ class Parameter(Model):
 
     @field_validator("choices", "default")
     @classmethod
-    def _fits(
-        cls, value: Scalar | tuple[Scalar, ...], info: ValidationInfo
-    ) -> Scalar | tuple[Scalar, ...]:
+    def _fits(cls, value: Any, info: ValidationInfo) -> Any:
         if "type" not in info.data:
             return value  # that is the fault
-        known = {name: info.data.get(name) for name in ("minimum", "maximum", "multiple_of")}
-        declared = Limits(info.data["type"], choices=info.data.get("choices", ()), **known)
+        declared = cls.model_construct(**info.data)
         for scalar in value if isinstance(value, tuple) else (value,):
             problem = declared.problem(scalar)
             if problem:
                 raise ValueError(f"{problem}, not {excerpt(scalar)}.")
         return value
-
-    def problem(self, value: Scalar) -> str:
-        """What is wrong with a value for this parameter; empty where nothing is."""
-        limits = Limits(self.type, self.minimum, self.maximum, self.multiple_of, self.choices)
-        return limits.problem(value)
 
     def cast(self, value: Scalar) -> Scalar:
         """Spell a value that has no problem in the one way of its type.
@@ -353,32 +381,8 @@ class Parameter(Model):
         """
         return _CASTS[self.type](value)
 
-    def parse(self, text: str) -> Scalar:
-        """Read a value from a text of the command line.
-
-        A text that means none of this type stays as it is.
-        """
-        if self.type == "integer" and _INTEGER.fullmatch(text):
-            return int(text)
-        if self.type == "number" and _NUMBER.fullmatch(text):
-            return float(text)
-        if self.type == "boolean":
-            return {"true": True, "false": False}.get(text.lower(), text)
-        return text
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the values of a parameter must be."""
-
-    type: ParameterType
-    minimum: float | None = None
-    maximum: float | None = None
-    multiple_of: float | None = None
-    choices: Sequence[Scalar] = ()
-
     def problem(self, value: Scalar) -> str:
-        """What is wrong with a value; empty where nothing is."""
+        """What is wrong with a value for this parameter; empty where nothing is."""
         if not _is_of_type(value, self.type):
             article = "an" if self.type == "integer" else "a"
             return f"must be {article} {self.type}"
@@ -405,14 +409,11 @@ class Limits:
 
 
 def _is_of_type(value: Scalar, type_: ParameterType) -> bool:
-    if type_ == "string":
-        return isinstance(value, str)
-    if type_ == "boolean":
-        return isinstance(value, bool)
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not isinstance(value, _TYPES[type_]):
         return False
-    is_sendable = abs(value) < MAX_NUMBER  # neither NaN nor infinity is
-    return is_sendable and (type_ == "number" or isinstance(value, Integral))
+    if isinstance(value, bool):
+        return type_ == "boolean"  # to Python it is a number, too
+    return isinstance(value, str) or abs(value) < MAX_NUMBER  # neither NaN nor infinity is
 
 
 class Bound(Model):
@@ -440,7 +441,9 @@ class ModelFile(Model):
 class OutputConfig(Titled):
     """Which medium, by which backend, model and parameters, at which price."""
 
-    pipeline: Name = Field(description="The media pipeline whose texts and pictures it takes.")
+    pipeline: MediaPipelineName = Field(
+        description="The media pipeline whose texts and pictures it takes."
+    )
     images: tuple[Picture, ...] = Field(
         (), description="The media pipeline's pictures that this output needs; none: as it says."
     )
@@ -450,42 +453,26 @@ class OutputConfig(Titled):
     translate_to: str = Field(
         "", pattern=LANGUAGE_OR_NONE, description="Stage 3 translates the text to this language."
     )
-    graph: str = Field(
-        "", pattern=GRAPH, description="A ComfyUI API export in output_configs/graphs."
-    )
+    graph: GraphName = Field("", description="A ComfyUI API export in output_configs/graphs.")
     bindings: dict[Name, tuple[Bound, ...]] = Field(
         {},
-        exclude_if=operator.not_,
+        exclude_if=not_,
         description="Which inputs of the graph take a text, a picture, the seed or a parameter.",
     )  # none of the three is in snapshots where unset: those of older recordings stay equal
     models: tuple[ModelFile, ...] = Field(
-        (), exclude_if=operator.not_, description="The files that the graph needs on the server."
+        (), exclude_if=not_, description="The files that the graph needs on the server."
     )
-    nodes: SkipJsonSchema[dict[str, Any]] = Field(
-        {}, exclude_if=operator.not_
-    )  # the graph itself: recordings keep it
+    nodes: Nodes = Field({}, exclude_if=not_)  # the graph itself: recordings keep it
     fallback: tuple[Name, ...] = Field(
         (),
         max_length=8,
-        exclude_if=operator.not_,
+        exclude_if=not_,
         description="Outputs that stand in, in this order, where this one cannot be reached.",
     )
     price_usd: float | None = Field(
         None, ge=0, description="Price of one generation; null: unknown or nothing."
     )
     parameters: dict[ParameterName, Parameter] = Field({}, description="What can be set.")
-
-    @field_validator("pipeline")
-    @classmethod
-    def _media_pipeline(cls, name: str, info: ValidationInfo) -> str:
-        around: Surroundings | None = info.context
-        if around is None or name in around.media:
-            return name
-        if name in around.broken:
-            problem = f"pipelines/{name}.json has faults"
-        else:
-            problem = f"{name!r} is no media pipeline"
-        raise ValueError(f"{problem}; {offer(name, around.media)}")
 
     @field_validator("images")
     @classmethod
@@ -498,45 +485,22 @@ class OutputConfig(Titled):
                 _check_known(f"picture of {media.name}", name, possible)
         return names
 
-    @field_validator("graph")
-    @classmethod
-    def _graph(cls, name: str, info: ValidationInfo) -> str:
-        around: Surroundings | None = info.context
-        if around and name:
-            _check_graph(name, around.graphs)
-        return name
-
-    @field_validator("nodes")
-    @classmethod
-    def _nodes_of_graph(cls, nodes: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if info.context:
-            raise ValueError("stands in a file of its own, which `graph` names. Delete it here.")
-        return nodes
-
     @cached_property
     def making_sha256(self) -> str:
         """Hash of what makes the medium, without names and what people only read or is checked."""
+        making = self.model_dump(include={"version", "medium", "backend", "model", "translate_to"})
         workflow = self.workflow()
-        return canonical_sha256(
-            {
-                "version": self.version,
-                "medium": self.medium,
-                "backend": self.backend,
-                "model": self.model,
-                "translate_to": self.translate_to,
-                "workflow": workflow.described() if workflow else None,
-            }
-        )
+        making["workflow"] = workflow.described() if workflow else None
+        return canonical_sha256(making)
 
     def workflow(self) -> Workflow | None:
         """The graph and where our values go in it; None without one."""
         if not self.nodes:
             return None
-        bindings = {}
-        for name, inputs in self.bindings.items():
-            bindings[name] = tuple(
-                Binding(bound.node, bound.input, bound.title) for bound in inputs
-            )
+        bindings = {
+            name: tuple(Binding(**dict(bound)) for bound in inputs)
+            for name, inputs in self.bindings.items()
+        }
         return Workflow(self.nodes, bindings)
 
     def resolve(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
@@ -548,7 +512,7 @@ class OutputConfig(Titled):
         values = {}
         for name, declared in self.parameters.items():
             value = parameters.get(name, declared.default)
-            problem = declared.problem(value) if name in parameters else ""
+            problem = declared.problem(value)
             if problem:
                 faults.append(f"{name} {problem}, not {excerpt(value)}")
             else:
@@ -559,11 +523,6 @@ class OutputConfig(Titled):
             takes = ", ".join(self.parameters) or "no parameters"
             raise UsageError(f"Output {self.name!r}: {said}{end}", hint=f"It takes: {takes}.")
         return values
-
-    def parse(self, name: str, text: str) -> Scalar:
-        """The value that a text from the command line means for this parameter."""
-        declared = self.parameters.get(name)
-        return declared.parse(text) if declared else text
 
     def _unknown(self, name: str) -> str:
         """What to say of a name that no parameter of this output has."""
@@ -576,22 +535,3 @@ class OutputConfig(Titled):
         if near:
             return f"there is no parameter {name!r}, did you mean {near[0]!r}?"
         return f"there is no parameter {name!r}"
-
-
-def _check_graph(name: str, graphs: Path) -> None:
-    """Check that the graph is there, and one that a server would read.
-
-    Raises ValueError.
-    """
-    present = sorted(path.name for path in graphs.glob("*.json"))
-    if name not in present:
-        raise ValueError(
-            f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"
-        )
-    nodes, faults = read_object(graphs / name, limit=MAX_GRAPH_BYTES)
-    if faults:
-        place, message = faults[0]
-        raise ValueError(f"the graph {name!r} is broken: {place}: {message}")
-    fault = shape_fault(nodes or {})
-    if fault:
-        raise ValueError(f"the graph {name!r} {fault}")

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +15,7 @@ from urllib.parse import unquote
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -25,9 +23,11 @@ from pydantic import (
 
 from devpipe.config.backends import HERE, known
 from devpipe.config.chains import Candidate, Chain
-from devpipe.config.faults import faults_of
+from devpipe.config.faults import Strict, excerpt, faults_of
+from devpipe.config.strict_json import MAX_FILE_BYTES
 from devpipe.config.workspace import find_home
 from devpipe.errors import ConfigError, Fault, offer
+from devpipe.files import read_plain
 from devpipe.values import BOUNDARIES, Boundary, Level, Task
 
 FILE = "devpipe.toml"
@@ -38,18 +38,18 @@ OWNERS: Mapping[str, str] = {
     "openai_compatible": "OPENAI_BASE_URL",
     "comfyui": "COMFYUI_URL",
 }
-# ours, and the place in devpipe.toml that each goes before
-VARIABLES: Mapping[str, tuple[str, ...]] = {
-    "DEVPIPE_RECORDINGS": ("recordings",),
-    "DEVPIPE_SAFETY": ("safety",),
-    "DEVPIPE_PROVENANCE": ("provenance",),
-    "DEVPIPE_BUDGET_USD": ("budget_usd",),
-    "DEVPIPE_BOUNDARY": ("boundary",),
-    "DEVPIPE_JUDGE_SECONDS": ("judge_seconds",),
-    "DEVPIPE_MODEL_TRANSLATE": ("models", "translate"),
-    "DEVPIPE_MODEL_INTERCEPTION": ("models", "interception"),
-    "DEVPIPE_MODEL_JUDGE": ("models", "judge"),
-    "DEVPIPE_MODEL_SPLIT": ("models", "split"),
+# places in devpipe.toml, and our variables that go before them
+VARIABLES: Mapping[str, str] = {
+    "recordings": "DEVPIPE_RECORDINGS",
+    "safety": "DEVPIPE_SAFETY",
+    "provenance": "DEVPIPE_PROVENANCE",
+    "budget_usd": "DEVPIPE_BUDGET_USD",
+    "boundary": "DEVPIPE_BOUNDARY",
+    "judge_seconds": "DEVPIPE_JUDGE_SECONDS",
+    "models.translate": "DEVPIPE_MODEL_TRANSLATE",
+    "models.interception": "DEVPIPE_MODEL_INTERCEPTION",
+    "models.judge": "DEVPIPE_MODEL_JUDGE",
+    "models.split": "DEVPIPE_MODEL_SPLIT",
 }
 SHORTEST_SECRET = 6  # a shorter one would black out ordinary words in recordings
 
@@ -71,7 +71,7 @@ def _served(models: str, info: ValidationInfo) -> str:
     if models.strip() and not chain.candidates:
         raise ValueError(f"names no model after {models.strip()!r}.")
     for candidate in chain.candidates:
-        _check_candidate(candidate, info.context or [candidate.backend])
+        _check_candidate(candidate, info.context or ())
     may_end_by_procedure = info.field_name in ("interception", "split")
     by_model = chain.candidates[:-1] if may_end_by_procedure else chain.candidates
     if len(chain.candidates) > 1 and any(candidate.by_procedure for candidate in by_model):
@@ -90,7 +90,7 @@ def _check_boundary(models: str) -> None:
         raise ValueError(f"there is no boundary {head!r}; {offer(head, BOUNDARIES)}")
 
 
-def _check_candidate(candidate: Candidate, backends: list[str]) -> None:
+def _check_candidate(candidate: Candidate, backends: Collection[str]) -> None:
     """Check that a backend is known, and has its model. Raises ValueError."""
     backend = candidate.backend
     if backend not in backends:
@@ -103,11 +103,7 @@ def _check_candidate(candidate: Candidate, backends: list[str]) -> None:
 Served = Annotated[str, BeforeValidator(_joined), AfterValidator(_served)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class _Models(_Strict):
+class _Models(Strict):
     translate: Served = "procedural"
     interception: Served = "procedural"
     judge: Served = ""
@@ -115,16 +111,15 @@ class _Models(_Strict):
 
     def by_task(self) -> Mapping[Task, str]:
         """The chains; no procedure judges: where one is named, the rules stand alone."""
-        judge = "" if self.judge == "procedural" else self.judge
         return {
             "translate": self.translate,
             "interception": self.interception,
-            "judge": judge,
+            "judge": "" if self.judge == "procedural" else self.judge,
             "split": self.split,
         }
 
 
-class _File(_Strict):
+class _File(Strict):
     """What devpipe.toml may say."""
 
     recordings: str = Field("recordings", min_length=1)
@@ -182,28 +177,22 @@ class Settings:
             home = find_home(environ=environment)
         else:
             home = Path(home).expanduser().absolute()
-        names = sorted({*known(), *backends})
+        names = {*known(), *backends}
         in_file, faults = _from_file(home / FILE)
         in_environment = _from_environment(environment)
-        faults += [_no_keys(fault) for fault in _faults(in_file, names, FILE)]
-        faults += _variables_of(_faults(in_environment, names, "environment"))
+        faults += map(_without_key, _faults(in_file, names, FILE))
+        faults += map(_of_variable, _faults(in_environment, names, "environment"))
         faults += _regions(environment)
         if faults:
             raise ConfigError(faults)
         models = {**in_file.pop("models", {}), **in_environment.pop("models", {})}
         merged = {**in_file, **in_environment, "models": models}
         valid = _File.model_validate(merged, context=names, strict=False)
-        return cls(
-            home,
-            home / Path(valid.recordings).expanduser(),
-            valid.safety,
-            valid.provenance,
-            valid.budget_usd,
-            valid.models.by_task(),
-            environment,
-            boundary=valid.boundary,
-            judge_seconds=valid.judge_seconds,
-        )
+        stated = dict(valid) | {
+            "recordings": home / Path(valid.recordings).expanduser(),
+            "models": valid.models.by_task(),
+        }
+        return cls(home, environment=environment, **stated)
 
     def key(self, name: str) -> str | None:
         """Look a key up by its owner's name; None where nobody has it.
@@ -251,46 +240,36 @@ class Settings:
                 values.update(_userinfo(value))
         stripped = {value.strip() for value in values}
         usable = [value for value in stripped if len(value) >= SHORTEST_SECRET]
-        return tuple(sorted(usable, key=lambda value: (-len(value), value)))
-
-    def faults(self) -> list[Fault]:
-        """List variables that look like ours and that nothing reads."""
-        ours = {*VARIABLES, "DEVPIPE_HOME"}
-        for name in known():
-            ours |= {f"DEVPIPE_{name.upper()}_URL", f"DEVPIPE_{name.upper()}_REGION"}
-        faults = []
-        for name in sorted(self.environment):
-            if name.startswith("DEVPIPE_") and name not in ours:
-                message = f"is no variable of devpipe; {offer(name, ours)}"
-                faults.append(Fault("environment", name, message))
-        return faults
+        return tuple(sorted(sorted(usable), key=len, reverse=True))
 
 
 def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
     try:
-        return tomllib.loads(path.read_bytes().decode()), []
+        values = tomllib.loads(read_plain(path, MAX_FILE_BYTES).decode("utf-8-sig"))
+        excerpt(values)  # RecursionError: a.a.a. ... may be so deep that no message can show it
+        return values, []
     except FileNotFoundError:
         return {}, []
     except OSError as error:
-        return {}, [Fault(FILE, "$", f"cannot be read: {error.strerror}. Mend its permissions.")]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return {}, [Fault(FILE, "$", f"is not TOML in UTF-8: {error}.")]
+        message = f"cannot be read: {error.strerror}. Mend its permissions."
+    except (ValueError, RecursionError) as error:  # ValueError also for thousands of digits
+        message = f"is not TOML in UTF-8: {error}."
+    return {}, [Fault(FILE, "$", message)]
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """What our variables say, as devpipe.toml would; an empty one says nothing."""
     values: dict[str, Any] = {}
-    for variable, (*tables, name) in VARIABLES.items():
+    for place, variable in VARIABLES.items():
         text = environment.get(variable, "").strip()
         if text:
-            holder = values
-            for table in tables:
-                holder = holder.setdefault(table, {})
+            table, _, name = place.rpartition(".")
+            holder = values.setdefault(table, {}) if table else values
             holder[name] = text
     return values
 
 
-def _faults(values: Mapping[str, Any], backends: list[str], file: str) -> list[Fault]:
+def _faults(values: Mapping[str, Any], backends: Collection[str], file: str) -> list[Fault]:
     is_strict = file == FILE  # variables are texts, also where a number is meant
     try:
         _File.model_validate(values, context=backends, strict=is_strict)
@@ -303,30 +282,28 @@ def _regions(environment: Mapping[str, str]) -> list[Fault]:
     """Places that are none: a text could go where nobody meant it to."""
     faults = []
     for name, value in environment.items():
-        if name.startswith("DEVPIPE_") and name.endswith("_REGION"):
-            region = value.strip()
-            if region and region not in BOUNDARIES:
-                message = f"cannot be {region!r}; {offer(region, BOUNDARIES)}"
-                faults.append(Fault("environment", name, message))
+        region = value.strip()
+        is_ours = name.startswith("DEVPIPE_") and name.endswith("_REGION")
+        if is_ours and region not in ("", *BOUNDARIES):
+            message = f"cannot be {region!r}; {offer(region, BOUNDARIES)}"
+            faults.append(Fault("environment", name, message))
     return faults
 
 
-def _no_keys(fault: Fault) -> Fault:
-    key = fault.path.rpartition(".")[2]
-    if not SECRET.search(key):
+def _without_key(fault: Fault) -> Fault:
+    """The fault as it is, but for a key: that it stands there at all is the fault."""
+    if not SECRET.search(fault.path.rpartition(".")[2]):
         return fault
     message = "keys belong in the environment. Delete it here, and set it there."
     return replace(fault, message=message)
 
 
-def _variables_of(faults: list[Fault]) -> list[Fault]:
-    paths = {".".join(("$", *place)): variable for variable, place in VARIABLES.items()}
-    return [replace(fault, path=paths[fault.path]) for fault in faults]
+def _of_variable(fault: Fault) -> Fault:
+    """The fault, in the variable that said it."""
+    return replace(fault, path=VARIABLES[fault.path.removeprefix("$.")])
 
 
 def _userinfo(text: str) -> Iterator[str]:
     for userinfo in re.findall(r"(?:^|//|,)\s*([^/\s,]+)@", text):
         password = userinfo.partition(":")[2]
-        for secret in (userinfo, password):
-            yield secret
-            yield unquote(secret)
+        yield from (userinfo, unquote(userinfo), password, unquote(password))

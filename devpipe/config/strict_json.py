@@ -5,28 +5,29 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections import Counter
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from devpipe.config.faults import excerpt, json_path
 
+Raw = dict[str, Any]
 MAX_FILE_BYTES = 256 * 1024
 MAX_GRAPH_BYTES = 512 * 1024  # an event of a recording holds 1 MB
 MAX_DEPTH = 32
+_TEXT = re.compile(r'("(?:[^"\\]|\\.)*)"')
 
 
 def read_object(
     path: Path, *, limit: int = MAX_FILE_BYTES
-) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+) -> tuple[Raw | None, list[tuple[str, str]]]:
     """Read a file's JSON object, and its faults as (JSON path, message).
 
     The object is None where the file holds none.
     """
     try:
-        raw = _parsed(path, limit)
-        return raw, list(_faults_of_keys(raw, "$"))
+        return parse_object(_text(path, limit))
     except OSError as error:
         message = f"cannot be read: {error.strerror}. Mend its permissions."
     except UnicodeDecodeError as error:
@@ -38,51 +39,68 @@ def read_object(
     return None, [("$", message)]
 
 
-def _parsed(path: Path, limit: int) -> _Pairs:
+def _text(path: Path, limit: int) -> str:
     state = path.lstat()
     if not stat.S_ISREG(state.st_mode):
         raise ValueError("is a link, folder or device. Put the file itself there")
     if state.st_size > limit:
         raise ValueError(f"has {state.st_size:,} bytes. Allowed: {limit:,}")
-    text = path.read_bytes().decode("utf-8-sig")
+    return path.read_bytes().decode("utf-8-sig")
+
+
+def parse_object(text: str) -> tuple[Raw, list[tuple[str, str]]]:
+    """Parse a JSON object, and find the keys that stand there twice.
+
+    Python would take the last without a word. Raises ValueError where the text holds no object.
+    """
     depth = _depth(text)
     if depth > MAX_DEPTH:
         raise ValueError(f"is nested {depth} deep. Allowed: {MAX_DEPTH}")
-    raw = json.loads(text, object_pairs_hook=_Pairs)
-    if not isinstance(raw, _Pairs):
+    lost: list[int] = []
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        lost.append(len(pairs) - len(made))
+        return made
+
+    raw = json.loads(text, object_pairs_hook=object_of)
+    if not isinstance(raw, dict):
         raise ValueError(f"must be an object in braces, not {excerpt(raw)}")
-    return raw
+    return raw, _keys_twice(text) if any(lost) else []
+
+
+def _keys_twice(text: str) -> list[tuple[str, str]]:
+    """Find the keys that stand there twice: with the number of its line behind each text."""
+    numbered = (
+        _TEXT.sub(rf'\1\\u0000{number}"', line) for number, line in enumerate(text.split("\n"), 1)
+    )
+    return list(_faults_of_keys(json.loads("\n".join(numbered), object_pairs_hook=_Pairs), "$"))
 
 
 class _Pairs(dict[str, Any]):
-    """A JSON object that remembers which keys it had twice."""
+    """A JSON object that remembers in which lines its keys stand."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.twice: list[str] = []
-        if len(self) < len(pairs):
-            names = Counter(name for name, _ in pairs)
-            self.twice = sorted(name for name, count in names.items() if count > 1)
+        super().__init__()
+        self.lines: dict[str, list[str]] = {}
+        for key, value in pairs:
+            name, _, line = key.rpartition("\0")
+            self[name] = value
+            self.lines.setdefault(name, []).append(line)
 
 
 def _depth(text: str) -> int:
     without_strings = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
-    depth = 0
-    deepest = 0
-    for bracket in re.findall(r"[\[\]{}]", without_strings):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+    brackets = re.findall(r"[\[\]{}]", without_strings)
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
 def _faults_of_keys(value: object, at: str) -> Iterator[tuple[str, str]]:
-    """Find keys that stand there twice.
-
-    Python would take the last without a word.
-    """
     if isinstance(value, _Pairs):
-        for name in value.twice:
-            yield json_path(at, name), "stands there twice. Delete one."
+        for name, lines in value.lines.items():
+            if len(lines) > 1:
+                where = f"in lines {', '.join(lines[:-1])} and {lines[-1]}"
+                yield json_path(at, name), f"stands there twice, {where}. Delete one."
         for key, child in value.items():
             yield from _faults_of_keys(child, json_path(at, key))
     elif isinstance(value, list):

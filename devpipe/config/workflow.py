@@ -6,14 +6,14 @@ value, or a link [node, slot].
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from devpipe.errors import offer
-from devpipe.values import canonical_json
+from devpipe.values import Binding, Workflow, canonical_json
 
 Nodes = Mapping[str, Any]
-Place = tuple[str | int, ...]  # in a config file
+Located = tuple[tuple[str | int, ...], str]  # a place in a config file, and what is wrong there
 HOW_TO_EXPORT = (
     "Open it in ComfyUI and choose Workflow > Export (API); older versions: Settings > Enable Dev"
     " mode, then Save (API Format). In ComfyUI öffnen und Workflow > Exportieren (API) wählen."
@@ -54,50 +54,31 @@ def title_of(node: Mapping[str, Any]) -> str:
     return str(title or node["class_type"])
 
 
-def is_link(value: object) -> bool:
-    """Whether an input comes from another node."""
-    if not isinstance(value, list) or len(value) != 2:
-        return False
-    node, slot = value
-    return isinstance(node, str) and type(slot) is int
-
-
 def binding_faults(
-    bindings: Mapping[str, Sequence[Mapping[str, str]]],
-    nodes: Nodes,
-    kinds: Mapping[str, str],
-    parameters: Mapping[str, object],
-) -> Iterator[tuple[Place, str]]:
-    """Check an output config's bindings: (place in the file, message) of each fault.
-
-    `kinds`: what each of our values is.
-    """
-    if not nodes:
-        yield ("bindings",), "bind inputs of a graph: name one as `graph`."
-        return
+    workflow: Workflow, kinds: Mapping[str, str], parameters: Mapping[str, object]
+) -> Iterator[Located]:
+    """Check an output config's bindings; `kinds`: what each of our values is."""
+    nodes = workflow.nodes
     owners: dict[tuple[str, str], str] = {}
-    for name, inputs in bindings.items():
+    for name, inputs in workflow.bindings.items():
         if name not in kinds:
             known = f"is no text, picture or parameter of this output; {offer(name, kinds)}"
             message = f"{known} Or declare it under parameters, or delete the binding."
             yield ("bindings", name), message
         for index, bound in enumerate(inputs):
-            fault = _binding_fault(bound, nodes, kinds.get(name, ""))
-            if fault:
-                key, message = fault
+            key, message = _binding_fault(bound, nodes, kinds.get(name, ""))
+            if message:
                 yield ("bindings", name, index, key), message
                 continue
-            owner = owners.setdefault((bound["node"], bound["input"]), name)
+            owner = owners.setdefault((bound.node, bound.input), name)
             if owner != name:
                 yield ("bindings", name, index), f"takes {owner!r} already. Delete one of the two."
     for name in kinds:
-        if not bindings.get(name):
+        if not workflow.bindings.get(name):
             yield from _unbound(name, nodes, parameters)
 
 
-def _unbound(
-    name: str, nodes: Nodes, parameters: Mapping[str, object]
-) -> Iterator[tuple[Place, str]]:
+def _unbound(name: str, nodes: Nodes, parameters: Mapping[str, object]) -> Iterator[Located]:
     """Name the fault of a value that is bound nowhere.
 
     A graph without seeds needs none.
@@ -107,51 +88,46 @@ def _unbound(
         where = " and ".join(_seeds(nodes))
     if not where:
         return
+    remedy = f"is bound nowhere: it would change nothing. Bind it to {where}"
     if name in parameters:
-        holder = "parameters"
-        remedy = f"Bind it to {where}, or delete it."
+        yield ("parameters", name), f"{remedy}, or delete it."
     else:
-        holder = "bindings"
-        remedy = f"Bind it to {where}."
-    yield (holder, name), f"is bound nowhere: it would change nothing. {remedy}"
+        yield ("bindings", name), f"{remedy}."
 
 
 def _seeds(nodes: Nodes) -> list[str]:
     """The inputs that take a seed."""
-    seeds = []
-    for number, node in nodes.items():
-        for name in SEEDS:
-            if _kind(node["inputs"].get(name)) == "integer":
-                seeds.append(f"{name!r} of node {number!r}")
-    return seeds
+    return [
+        f"{name!r} of node {number!r}"
+        for number, node in nodes.items()
+        for name in SEEDS
+        if _kind(node["inputs"].get(name)) == "integer"
+    ]
 
 
-def _binding_fault(bound: Mapping[str, str], nodes: Nodes, kind: str) -> tuple[str, str] | None:
-    """The wrong key of a binding and what is wrong with it."""
-    number = bound["node"]
-    name = bound["input"]
-    node = nodes.get(number)
+def _binding_fault(bound: Binding, nodes: Nodes, kind: str) -> tuple[str, str]:
+    """The wrong key of a binding and what is wrong with it; empty where nothing is."""
+    node = nodes.get(bound.node)
     if node is None:
-        return "node", f"the graph has no node {number!r}; {_offered_nodes(bound, nodes)}"
+        return "node", f"the graph has no node {bound.node!r}; {_offered_nodes(bound, nodes)}"
     title = title_of(node)
-    if name not in node["inputs"]:
-        known = offer(name, node["inputs"])
-        return "input", f"node {number!r} ({title}) has no input {name!r}; {known}"
-    if bound["title"] and bound["title"] != title:
-        problem = f"node {number!r} is {title!r}, not {bound['title']!r}."
+    inputs = node["inputs"]
+    if bound.input not in inputs:
+        known = offer(bound.input, inputs)
+        return "input", f"node {bound.node!r} ({title}) has no input {bound.input!r}; {known}"
+    if bound.title not in ("", title):
+        problem = f"node {bound.node!r} is {title!r}, not {bound.title!r}."
         return "title", f"{problem} Is it another node now? Correct one of the two."
-    problem = _input_problem(name, node["inputs"][name], kind)
-    return ("input", problem) if problem else None
+    return "input", _input_problem(bound.input, inputs[bound.input], kind)
 
 
-def _offered_nodes(bound: Mapping[str, str], nodes: Nodes) -> str:
+def _offered_nodes(bound: Binding, nodes: Nodes) -> str:
     """Offer the node of the same title, else the nearest number."""
-    titles = {number: title_of(node) for number, node in nodes.items()}
-    named = [f"{number} ({title})" for number, title in titles.items()]
-    alike = [number for number, title in titles.items() if title == bound["title"]]
-    if bound["title"] and alike:
+    named = [f"{number} ({title_of(node)})" for number, node in nodes.items()]
+    alike = [number for number, node in nodes.items() if title_of(node) == bound.title]
+    if bound.title and alike:
         return f"did you mean {alike[0]!r}? Allowed: {', '.join(named)}."
-    return offer(bound["node"], named)
+    return offer(bound.node, named)
 
 
 def _input_problem(name: str, value: object, kind: str) -> str:
@@ -163,15 +139,12 @@ def _input_problem(name: str, value: object, kind: str) -> str:
         )
     if isinstance(value, list):
         return f"{name!r} comes from node {value[0]!r} by a link: bind an input of that node."
-    if kind and not _alike(kind, _kind(value)):
-        return f"{name!r} takes {_kind(value)} values such as {str(value)[:40]!r}, not a {kind}."
+    theirs = _kind(value)
+    if kind not in ("", theirs) and {kind, theirs} != {"integer", "number"}:
+        return f"{name!r} takes {theirs} values such as {str(value)[:40]!r}, not a {kind}."
     return ""
 
 
 def _kind(value: object) -> str:
     names = {bool: "boolean", int: "integer", float: "number", str: "string"}
     return names.get(type(value), type(value).__name__)
-
-
-def _alike(ours: str, theirs: str) -> bool:
-    return ours == theirs or {ours, theirs} == {"integer", "number"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, Self, TypedDict, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -72,40 +73,27 @@ def _as_fault(check: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def _wrong(name: str, value: object, wanted: str) -> UsageError:
-    kind = type(value).__name__
-    return UsageError(f"{name} is {str(value)[:40]!r}, a {kind}.", hint=f"Give {wanted}.")
+def of_kind(name: str, value: Any, kind: Any, wanted: str) -> Any:
+    """The value, where it is of this kind. Raises UsageError."""
+    if not isinstance(value, kind):
+        shown = f"{name} is {str(value)[:40]!r}, a {type(value).__name__}."
+        raise UsageError(shown, hint=f"Give {wanted}.")
+    return value
 
 
-def _text(name: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise _wrong(name, value, "text")
-        return value
-
-    return check
+def _text(name: str) -> Callable[[Any], Any]:
+    return lambda value: "" if value is None else of_kind(name, value, str, "text")
 
 
-def _table(name: str) -> Callable[[Any], dict[str, Any]]:
-    def check(value: Any) -> dict[str, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise _wrong(name, value, "a table of names and values")
-        return dict(value)
-
-    return check
+def _table(name: str) -> Callable[[Any], Any]:
+    return lambda value: (
+        {} if value is None else of_kind(name, value, Mapping, "a table of names and values")
+    )
 
 
 def _labels(value: Any) -> dict[str, str]:
     table = _table("labels")(value)
     return {name: _text(f"label {name}")(text) for name, text in table.items()}
-
-
-def _text_seed(value: Any) -> int | None:
-    return seed_in_range(value, name="text_seed")
 
 
 class RunArguments(BaseModel):
@@ -114,7 +102,7 @@ class RunArguments(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, arbitrary_types_allowed=True)
 
     seed: Annotated[int | None, _as_fault(seed_in_range)] = None
-    text_seed: Annotated[int | None, _as_fault(_text_seed)] = None
+    text_seed: Annotated[int | None, _as_fault(partial(seed_in_range, name="text_seed"))] = None
     image: Any = None
     mask: Any = None
     control: Any = None

@@ -1,17 +1,13 @@
-"""The pictures that a call brings or that a recording keeps, decoded and encoded by us."""
+"""The pictures that a call brings or that a recording keeps."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from devpipe.errors import UsageError
 from devpipe.record.reader import Recording
 from devpipe.values import Attachment
-
-MAX_FILE_BYTES = 64_000_000
 
 
 def read_attachments(
@@ -34,10 +30,12 @@ def read_attachments(
                 f"Output {output!r} takes no {name}.",
                 hint=f"Leave it out. It takes: {', '.join(sorted(possible)) or 'none'}.",
             )
-    found = {name: _attachment(value, name) for name, value in given.items()}
-    if {"image", "mask"} <= found.keys():
-        from devpipe.media.pictures import fitted_mask
+    if not given:
+        return {}
+    from devpipe.media.pictures import fitted_mask, user_picture
 
+    found = {name: user_picture(value, name=name) for name, value in given.items()}
+    if {"image", "mask"} <= found.keys():
         found["mask"] = fitted_mask(found["mask"], found["image"])
     return found
 
@@ -48,31 +46,3 @@ def recorded_attachments(recording: Recording) -> dict[str, Attachment]:
         one.name: Attachment(recording.read(one.path), one.media_type, one.width, one.height)
         for one in recording.summary.attachments
     }
-
-
-def _attachment(value: Any, name: str) -> Attachment:
-    from devpipe.media.pictures import attachment, encode_png
-
-    if isinstance(value, Attachment):
-        return value
-    if isinstance(value, bytes):
-        return attachment(value, name=name)
-    if isinstance(value, str | os.PathLike):
-        try:
-            return attachment(_read_file(Path(value)), name=name)
-        except OSError as error:
-            raise UsageError(
-                f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.",
-                hint="Check the path.",
-            ) from error
-    return attachment(encode_png(value), name=name)
-
-
-def _read_file(path: Path) -> bytes:
-    """The bytes of a plain file of a possible size; a pipe or device would never end."""
-    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE_BYTES):
-        raise UsageError(
-            f"{str(path)!r} is no file, or larger than {MAX_FILE_BYTES // 1_000_000} MB.",
-            hint="Give a PNG, JPEG or WEBP file.",
-        )
-    return path.read_bytes()

@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import os
 import weakref
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -20,23 +20,13 @@ from devpipe.config.settings import Settings
 from devpipe.config.workspace import find_home
 from devpipe.engine.arguments import Changes, Prompt, RunOptions
 from devpipe.engine.events import LiveEvents
-from devpipe.engine.fingerprint import (
-    Digests,
-    Fingerprint,
-    Match,
-    asked_others,
-    chains_of,
-    digests_of,
-    fingerprint_of,
-    match_digests,
-    models_asked,
-)
+from devpipe.engine.fingerprint import Fingerprint, chains_of, fingerprint_of
 from devpipe.engine.journal import NullJournal
 from devpipe.engine.loop import Fsyncs, LoopThread
 from devpipe.engine.request import RequestBuilder
 from devpipe.engine.run import OpenRun, Run
 from devpipe.engine.session import RunSession
-from devpipe.errors import BackendError, DevpipeError, UsageError
+from devpipe.errors import DevpipeError, UsageError
 from devpipe.record.events import VerdictGiven
 from devpipe.record.reader import Recordings, run_folder
 from devpipe.safety.rules import shipped_rules
@@ -47,9 +37,8 @@ from devpipe.stages.services import Services
 if TYPE_CHECKING:
     from devpipe.analysis.replay import Replay
     from devpipe.analysis.tables import Tables
-    from devpipe.batch.runner import Forecast, Report
+    from devpipe.batch.report import Forecast, Report
 
-DIGEST_S = 3.0  # how long a server may take to say which weights it has
 AnyRun = TypeVar("AnyRun", bound=Run)
 T = TypeVar("T")
 
@@ -93,12 +82,10 @@ class Engine:
     @property
     def catalogue(self) -> Catalogue:
         """Pipelines and output configs as the files say now; read again when one changed."""
-        signature = [state for folder in self._folders for state in _files(folder)]
-        if self._catalogue is None or self._catalogue[0] != signature:
-            self._catalogue = (
-                signature,
-                load_catalogue(self.settings.home, backends=self.backends.names()),
-            )
+        files = [_files(folder) for folder in self._folders]
+        if self._catalogue is None or self._catalogue[0] != files:
+            catalogue = load_catalogue(self.settings.home, backends=self.backends.names())
+            self._catalogue = (files, catalogue)
         return self._catalogue[1]
 
     @property
@@ -161,7 +148,7 @@ class Engine:
         if prompt is None:
             raise UsageError("There is no prompt.", hint="Give a text.")
         first, *others = self._requests.requests(prompt, pipeline, output, options)
-        session, leader = self._new_run(first)
+        session, leader = self._new_run(first, Run)
         leader.launch(session.open, session.run_to_end)
         if isinstance(output, str):
             return leader
@@ -201,8 +188,8 @@ class Engine:
         Its steps are input, intercept, check, generate. Keywords as in `start`.
         """
         request = self._requests.request(None, pipeline, output, options)
-        session, events = self._session(request)
-        return self._known(OpenRun(session, events, self._thread, self._folder(request)))
+        _, run = self._new_run(request, OpenRun)
+        return run
 
     # Again.
 
@@ -240,7 +227,9 @@ class Engine:
                 f"Run {source.id} has ended ({source.state}).",
                 hint=f"Start from it anew: `devpipe regenerate {source.id}`.",
             )
-        return self._begin(self._requests.resumed(source, self._stored), resumes=True)
+        session, run = self._new_run(self._requests.resumed(source, self._stored), Run)
+        run.launch(session.resume, session.run_to_end)
+        return run
 
     async def resume(self, run_id: str) -> Run:
         """Go on with a run whose process died, in the same recording, at its first unfinished
@@ -249,24 +238,29 @@ class Engine:
         return await self.start_resumed(run_id)
 
     async def batch(
-        self, plan: Any, *, concurrency: int = 4, budget_usd: float | None = None
+        self,
+        plan: Any,
+        *,
+        concurrency: int = 4,
+        budget_usd: float | None = None,
+        join: bool = False,
     ) -> Report:
-        """All runs of a plan (Plan, dict, YAML or CSV path); what is done is not done again."""
-        from devpipe.batch.plan import Plan
+        """All runs of a plan (Plan, dict, YAML or CSV path); what is done is not done again.
+
+        Raises UsageError where the batch is under way, unless this is to `join` its runners.
+        """
         from devpipe.batch.runner import Batch
 
-        def make() -> Batch:
-            return Batch(self, Plan.read(plan), concurrency=concurrency, budget_usd=budget_usd)
-
-        batch = await asyncio.to_thread(make)
+        batch = await asyncio.to_thread(
+            Batch, self, plan, concurrency=concurrency, budget_usd=budget_usd, join=join
+        )
         return await batch.run()
 
     def forecast(self, plan: Any) -> Forecast:
         """What a plan would do and cost, before it does."""
-        from devpipe.batch.plan import Plan
         from devpipe.batch.runner import Batch
 
-        return Batch(self, Plan.read(plan)).forecast
+        return Batch(self, plan).forecast
 
     def request(
         self, prompt: Prompt, *, pipeline: str, output: str, **options: Unpack[RunOptions]
@@ -284,8 +278,9 @@ class Engine:
         **options: Unpack[RunOptions],
     ) -> Run:
         """A run that takes Stages 1 and 2 over from another one of the same prompt and pipeline."""
-        source = self._stored.find(source_id)
-        return self._begin(self._requests.shared(source, prompt, pipeline, output, options))
+        return self._begin(
+            self._requests.shared(self._stored.find(source_id), prompt, pipeline, output, options)
+        )
 
     # What makes a result what it is.
 
@@ -297,42 +292,21 @@ class Engine:
         """All that a recorded result was made of. Raises UsageError where nobody can tell."""
         return self._requests.fingerprint(self._stored.find(run_id))
 
-    def match_weights(self, request: RunRequest, run_id: str, today: Digests) -> Match:
-        """Whether a recorded run met the weights that a request would meet today."""
-        summary = self._stored.find(run_id).summary
-        if asked_others(summary, self.settings.models):
-            return Match.STALE
-        asked = models_asked(request, self.settings.models)
-        return match_digests(asked, digests_of(summary), today)
-
-    def digests(self, requests: Iterable[RunRequest]) -> Digests:
-        """The weights that these requests would meet now, by backend and model.
-
-        Of a server that is down, or slower than DIGEST_S, nothing is known.
-        """
-        asked = {model for one in requests for model in models_asked(one, self.settings.models)}
-        return self.submit(self._digests(sorted(asked))).result()
-
-    async def _digests(self, asked: Sequence[tuple[str, str]]) -> Digests:
-        found = await asyncio.gather(*(self._digest(*model) for model in asked))
-        return dict(zip(asked, found, strict=True))
-
-    async def _digest(self, backend: str, model: str) -> str:
-        try:
-            async with asyncio.timeout(DIGEST_S):
-                return await self.backends[backend].digest(model)
-        except (BackendError, TimeoutError):
-            return ""
-
     async def check_text(self, text: str, *, safety: str | None = None) -> VerdictGiven:
         """The verdict of Stage 1 on a text, which is recorded nowhere."""
         request = self._requests.request(text, "passthrough", "sketch", {"safety": safety})
         shipped_rules()
+        journal = NullJournal(
+            self.settings.recordings,
+            request.run_id,
+            secrets=self.settings.secrets,
+            publish=lambda _: None,
+        )
         services = Services(
             request,
             self.settings.models,
             self.backends,
-            NullJournal(),
+            journal,
             judge_seconds=self.settings.judge_seconds,
         )
         asked = self.submit(input_stage.run(request, services, request.texts))
@@ -362,10 +336,8 @@ class Engine:
 
     # The engine's thread.
 
-    def _folder(self, request: RunRequest) -> Path:
-        return run_folder(self.settings.recordings, request.run_id)
-
-    def _session(self, request: RunRequest) -> tuple[RunSession, LiveEvents]:
+    def _new_run(self, request: RunRequest, handle: type[AnyRun]) -> tuple[RunSession, AnyRun]:
+        """A run that nobody has launched yet; closing the engine ends it."""
         shipped_rules()  # raises where a term list is broken: nothing starts without them
         events = LiveEvents()
         session = RunSession(
@@ -375,17 +347,17 @@ class Engine:
             publish=events.publish,
             fsyncs=self._fsyncs,
         )
-        return session, events
-
-    def _new_run(self, request: RunRequest) -> tuple[RunSession, Run]:
-        session, events = self._session(request)
-        run = self._known(Run(session, events, self._thread, self._folder(request)))
+        folder = run_folder(self.settings.recordings, request.run_id)
+        run = handle(session, events, self._thread, folder)
+        self._unfinished[run.id] = run
+        self._own.add(run.id)
+        run.when_ended(lambda: self._unfinished.pop(run.id, None))
         return session, run
 
-    def _begin(self, request: RunRequest, *, resumes: bool = False) -> Run:
+    def _begin(self, request: RunRequest) -> Run:
         """A run that is under way in the engine's thread, from its beginning to its end."""
-        session, run = self._new_run(request)
-        run.launch(session.resume if resumes else session.open, session.run_to_end)
+        session, run = self._new_run(request, Run)
+        run.launch(session.open, session.run_to_end)
         return run
 
     def _begin_sibling(self, request: RunRequest, leader: RunSession) -> Run:
@@ -397,15 +369,8 @@ class Engine:
             relation="shared",
             first_stage="pre_output",
         )
-        session, run = self._new_run(request)
+        session, run = self._new_run(request, Run)
         run.launch(session.open, lambda: session.run_after(leader))
-        return run
-
-    def _known(self, run: AnyRun) -> AnyRun:
-        """Remember a run until it ends, so that closing the engine ends it."""
-        self._unfinished[run.id] = run
-        self._own.add(run.id)
-        run.when_ended(lambda: self._unfinished.pop(run.id, None))
         return run
 
 

@@ -8,9 +8,8 @@ of it either: they are the verdict's own identity.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from devpipe.config.chains import Chain
@@ -22,21 +21,12 @@ from devpipe.values import STAGES, Stage, Task, canonical_sha256
 
 # Raise a stage's number where a change of ours alters what it makes of equal values.
 STAGE_VERSIONS: Mapping[Stage, int] = {
-    "input": 1,
-    "interception": 1,
+    "input": 2,
+    "interception": 2,
     "pre_output": 1,
     "generation": 1,
 }
 Parts = Mapping[str, Any]  # JSON values by their names
-Digests = Mapping[tuple[str, str], str]  # by backend and model: the weights' identity, "" unknown
-
-
-class Match(Enum):
-    """What a comparison with a recorded run says."""
-
-    SAME = "same"
-    UNVERIFIED = "unverified"  # equal as far as can be known now
-    STALE = "stale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +60,11 @@ class Fingerprint:
         found: dict[Stage, tuple[str, ...]] = {}
         for stage in STAGES:
             mine, theirs = self.parts[stage], other.parts[stage]
-            names = [name for name in {**mine, **theirs} if _differ(mine, theirs, name)]
+            names = [
+                name
+                for name, part in mine.items()
+                if part is not UNKNOWN and theirs.get(name) not in (UNKNOWN, part)
+            ]
             if names:
                 found[stage] = tuple(names)
         return found
@@ -89,19 +83,13 @@ MODEL_PARTS = frozenset({"translator", "models", "output_translator"})
 UNKNOWN = None  # the value of a part that a recording does not tell
 
 
-def _differ(mine: Parts, theirs: Parts, name: str) -> bool:
-    if name not in mine or name not in theirs:
-        return False
-    one, other = mine[name], theirs[name]
-    return one is not UNKNOWN and other is not UNKNOWN and one != other
-
-
 def fingerprint_of(request: RunRequest, chains: Mapping[Task, str] | None) -> Fingerprint:
     """The fingerprint of what a request asks; `chains` are the text models by task.
 
     Without chains, who would be asked is unknown.
     """
     pipeline = request.pipeline
+    readies = pipeline.translate or pipeline.correct
     return Fingerprint(
         {
             "input": {
@@ -110,8 +98,8 @@ def fingerprint_of(request: RunRequest, chains: Mapping[Task, str] | None) -> Fi
                 "instruction": request.instruction,
                 "translate": pipeline.translate,
                 "correct": pipeline.correct,
-                "translator": _translator(chains, pipeline.translate or pipeline.correct),
-                "translation_seed": request.text_seed if _readies(pipeline) else 0,
+                "translator": _translator(chains, readies),
+                "translation_seed": request.text_seed if readies else 0,
             },
             "interception": {
                 "version": STAGE_VERSIONS["interception"],
@@ -161,14 +149,10 @@ def _inherited_wording(request: RunRequest) -> dict[str, str]:
     return own_wording(source)
 
 
-def _readies(pipeline: InterceptionPipeline) -> bool:
-    return pipeline.translate or pipeline.correct
-
-
 def _translator(chains: Mapping[Task, str] | None, needed: bool) -> str | None:
     if not needed:
         return ""
-    return _spelled(chains, "translate")
+    return UNKNOWN if chains is None else str(Chain.read(chains["translate"]))
 
 
 def _rewriters(
@@ -179,60 +163,3 @@ def _rewriters(
         return UNKNOWN
     tasks: list[Task] = ["split" if step.parts else "interception" for step in pipeline.steps]
     return {task: str(Chain.read(chains[task])) for task in tasks}
-
-
-def _spelled(chains: Mapping[Task, str] | None, task: Task) -> str | None:
-    return UNKNOWN if chains is None else str(Chain.read(chains[task]))
-
-
-def models_asked(request: RunRequest, chains: Mapping[Task, str]) -> set[tuple[str, str]]:
-    """Backend and model of everybody whose weights decide what a request's result is.
-
-    Of each chain that is the first: the others are asked only where it cannot be reached.
-    """
-    pipeline = request.pipeline
-    tasks: set[Task] = {"split" if step.parts else "interception" for step in pipeline.steps}
-    if _readies(pipeline) or request.output.translate_to:
-        tasks.add("translate")
-    firsts = [Chain.read(chains[task]).candidates[:1] for task in tasks]
-    asked = {(one.backend, one.model) for first in firsts for one in first}
-    return asked | {(request.output.backend, request.output.model)}
-
-
-def digests_of(summary: RunSummary) -> dict[tuple[str, str], str]:
-    """The weights' identities that a recorded run met, by backend and model as asked for."""
-    return {
-        (attempt.started.backend, attempt.started.model): attempt.finished.digest
-        for attempt in summary.attempts.values()
-        if attempt.finished is not None and attempt.finished.outcome == "completed"
-    }
-
-
-def asked_others(summary: RunSummary, chains: Mapping[Task, str]) -> bool:
-    """Whether a text of a recorded run was written by one whom these chains do not name.
-
-    So it is where a run was resumed by hand while another model was set.
-    """
-    for attempt in summary.attempts.values():
-        started = attempt.started
-        if started.task == "media" or started.task == "judge" or attempt.finished is None:
-            continue
-        candidates = Chain.read(chains[started.task]).candidates
-        named = {(one.backend, one.model) for one in candidates}
-        written = attempt.finished.outcome == "completed"
-        if written and (started.backend, started.model) not in named:
-            return True
-    return False
-
-
-def match_digests(asked: Iterable[tuple[str, str]], recorded: Digests, today: Digests) -> Match:
-    """Whether the weights are those of the recording, as far as anybody can tell now."""
-    match = Match.SAME
-    for model in asked:
-        before = recorded.get(model, "")
-        now = today.get(model, "")
-        if before and now and before != now:
-            return Match.STALE
-        if before and not now:
-            match = Match.UNVERIFIED
-    return match

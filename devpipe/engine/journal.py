@@ -132,7 +132,8 @@ class RunJournal:
     async def finish(self, *happened: Event) -> None:
         """Write the last events and the summary file, and close the recording."""
         self._kept.extend(happened)
-        await self._flush(last=True)
+        async with self._writing:
+            self._show(await in_thread(self._written_last, self._taken()))
 
     async def abandon(self) -> None:
         """Let the recording go as it is: what was acknowledged stays readable."""
@@ -146,12 +147,11 @@ class RunJournal:
         self._kept = []
         return batch
 
-    async def _flush(self, *, last: bool = False) -> None:
+    async def _flush(self) -> None:
         async with self._writing:
             batch = self._taken()
             if batch:
-                write = self._written_last if last else self._written
-                self._show(await in_thread(write, batch))
+                self._show(await in_thread(self._written, batch))
 
     def _written(self, batch: list[Event]) -> tuple[Recorded, ...]:
         recorded = self.recorder.record(*batch)
@@ -171,36 +171,11 @@ class RunJournal:
             self._publish(one)
 
 
-class NullJournal:
+class NullJournal(RunJournal):
     """A journal that writes nothing down: for a check of texts, which is no run."""
-
-    def __init__(self) -> None:
-        self._attempts = 0
-
-    def add(self, *happened: Event) -> None:
-        """Nothing is kept."""
 
     async def commit(self, *happened: Event) -> None:
         """Nothing is written."""
 
-    def emit(self, event: Event) -> None:
-        """Nothing is shown."""
-
-    def file_name(self, kind: str, extension: str) -> str:
-        return f"{kind}.{extension}"
-
     async def write_text(self, name: str, text: str) -> str:
         return ""
-
-    async def write_files(self, make: Callable[[], Files]) -> None:
-        """Nothing is made."""
-
-    def next_attempt(self) -> int:
-        self._attempts += 1
-        return self._attempts
-
-    def redact(self, value: JsonObject) -> JsonObject:
-        return value
-
-    def sleep(self, seconds: float) -> Awaitable[None]:
-        return asyncio.sleep(seconds)

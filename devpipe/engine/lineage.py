@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from devpipe.record.events import VerdictGiven
+from devpipe.record.events import TextWritten, VerdictGiven
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.stages.pre_output import NOTHING_BEFORE, Before
 from devpipe.stages.request import RunRequest
@@ -17,7 +17,7 @@ class Remaining:
     """What of a run is still to be done, and what it takes over from another one.
 
     `trusts` is the Stage 1 whose verdict must still be valid for that; where it is not, the run
-    begins `from_the_start`.
+    begins from its start.
     """
 
     acts: tuple[Stage, ...]
@@ -25,10 +25,6 @@ class Remaining:
     before: Before = NOTHING_BEFORE  # of Stage 3
     trusts: StageSummary | None = None
     blocked: bool = False  # this recording has a blocked stage: only its ending is missing
-
-    def from_the_start(self) -> Remaining:
-        """Every stage, and nothing taken over."""
-        return Remaining(STAGES)
 
 
 def remaining(request: RunRequest, own: RunSummary) -> Remaining:
@@ -65,14 +61,16 @@ def _not_inherited(request: RunRequest) -> Remaining:
 def _before(source: RunSummary) -> Before:
     """Stage 3 of another run: its texts as fitted, its verdict with the run it was given in."""
     recorded = source.stages["pre_output"]
-    texts = Texts(recorded.texts, recorded.languages) if recorded.texts else None
-    return Before(texts, _from_source(recorded.verdict, source))
-
-
-def _from_source(verdict: VerdictGiven | None, source: RunSummary) -> VerdictGiven | None:
+    texts = Texts.of(final_texts(recorded).values(), "") if recorded.texts else None
+    verdict = recorded.verdict
     if verdict is None or source.started is None:
-        return None
-    return verdict.model_copy(update={"source": verdict.source or source.started.run_id})
+        return Before(texts)
+    return Before(texts, reused(verdict, source.started.run_id))
+
+
+def reused(verdict: VerdictGiven, run_id: str) -> VerdictGiven:
+    """The verdict of another run, with the run it was first given in."""
+    return verdict.model_copy(update={"source": verdict.source or run_id})
 
 
 def with_known_job(request: MediaRequest, seed: int, own: RunSummary) -> MediaRequest:
@@ -95,9 +93,18 @@ def with_known_job(request: MediaRequest, seed: int, own: RunSummary) -> MediaRe
     return replace(request, request_id=request_id, sent_before=True)
 
 
+def final_texts(stage: StageSummary, *, before_edit: bool = False) -> dict[str, TextWritten]:
+    """The resulting texts of a stage by part; those from before the person's edit, if asked for."""
+    return {
+        text.part: text
+        for text in stage.written
+        if text.final and not (before_edit and text.step == "edit")
+    }
+
+
 def own_wording(summary: RunSummary) -> dict[str, str]:
     """The texts that a person put in Stage 2's place and that stand there at the end, by part."""
-    last = {text.part: text for text in summary.stages["interception"].written if text.final}
+    last = final_texts(summary.stages["interception"])
     return {
         part: text.text for part, text in last.items() if text.step == "edit" and text.by == "user"
     }

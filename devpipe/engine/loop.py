@@ -14,11 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from devpipe.aio import CLOSING_S
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -40,16 +39,6 @@ class LoopThread:
 
         Cancelling it cancels the coroutine.
         """
-        return asyncio.run_coroutine_threadsafe(work, self._started())
-
-    def call(self, function: Callable[[], object]) -> bool:
-        """Call a function there soon. False: the thread does not run, and nothing happens."""
-        if self._loop is None:
-            return False
-        self._loop.call_soon_threadsafe(function)
-        return True
-
-    def _started(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -57,7 +46,15 @@ class LoopThread:
                     target=self._loop.run_forever, name=self._name, daemon=True
                 )
                 self._thread.start()
-            return self._loop
+            loop = self._loop
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def call(self, function: Callable[[], object]) -> bool:
+        """Call a function there soon. False: the thread does not run, and nothing happens."""
+        if self._loop is None:
+            return False
+        self._loop.call_soon_threadsafe(function)
+        return True
 
     def close(self) -> None:
         """Cancel what still runs, wait until it has ended, end the thread.

@@ -14,7 +14,7 @@ from devpipe.config.models import (
     OutputConfig,
 )
 from devpipe.config.settings import Settings
-from devpipe.engine.arguments import Faults, Prompt, RunArguments
+from devpipe.engine.arguments import Faults, Prompt, RunArguments, of_kind
 from devpipe.engine.attachments import read_attachments, recorded_attachments
 from devpipe.engine.fingerprint import (
     Fingerprint,
@@ -73,22 +73,14 @@ class RequestBuilder:
         faults = Faults()
         arguments = RunArguments.read(options, faults)
         configs = self._configs(pipeline, output, faults)
-        if configs is None:
-            faults.attempt(self.level, arguments.safety)
-            raise faults.error()
         return self._request(prompt, configs, arguments, faults)
 
     def requests(
         self, prompt: Prompt, pipeline: str, output: object, options: Mapping[str, Any]
     ) -> list[RunRequest]:
         """One request for each output. Raises UsageError with what is wrong with any of them."""
-        names = [output] if isinstance(output, str) else output
-        if not isinstance(names, list | tuple):
-            kind = type(output).__name__
-            raise UsageError(
-                f"output is {str(output)[:40]!r}, a {kind}.",
-                hint="Give a name, or a list of names.",
-            )
+        given = of_kind("output", output, str | list | tuple, "a name, or a list of names")
+        names = [given] if isinstance(given, str) else given
         if not names:
             raise UsageError(
                 "There is no output.", hint="Name at least one: `devpipe list outputs`."
@@ -104,25 +96,31 @@ class RequestBuilder:
         chosen = faults.attempt(self._output, output)
         if interception is None or chosen is None:
             return None
-        media_pipeline = faults.attempt(self.catalogue.media_pipeline, chosen.pipeline)
-        if media_pipeline is None:
-            return None
-        return Configs(interception, chosen, media_pipeline, self._fallbacks(chosen))
+        return self._configs_today(interception, chosen)
 
     def _interception(self, name: object) -> InterceptionPipeline:
-        return self.catalogue.interception(_named("pipeline", name))
+        return self.catalogue.interception(of_kind("pipeline", name, str, "text"))
 
     def _output(self, name: object) -> OutputConfig:
-        return self.catalogue.output(_named("output", name))
+        return self.catalogue.output(of_kind("output", name, str, "text"))
 
-    def _fallbacks(self, output: OutputConfig) -> tuple[OutputConfig, ...]:
-        return tuple(self.catalogue.output(name) for name in output.fallback)
+    def _configs_today(self, pipeline: InterceptionPipeline, output: OutputConfig) -> Configs:
+        """With what an output of today's files refers to; the catalogue saw that it is there."""
+        media_pipeline = self.catalogue.media_pipeline(output.pipeline)
+        fallbacks = tuple(self.catalogue.output(name) for name in output.fallback)
+        return Configs(pipeline, output, media_pipeline, fallbacks)
 
     def _request(
-        self, prompt: Prompt | None, configs: Configs, arguments: RunArguments, faults: Faults
+        self,
+        prompt: Prompt | None,
+        configs: Configs | None,
+        arguments: RunArguments,
+        faults: Faults,
     ) -> RunRequest:
-        """The request of these arguments by these configs."""
+        """The request of these arguments by these configs; None where these have faults."""
         level = faults.attempt(self.level, arguments.safety)
+        if configs is None:
+            raise faults.error()
         texts = faults.attempt(texts_of, prompt, configs.media_pipeline)
         images = faults.attempt(
             read_attachments,
@@ -217,8 +215,6 @@ class RequestBuilder:
         named_output = given.pop("output", started.output if today else None)
         pipeline: InterceptionPipeline | None = recorded.pipeline
         output: OutputConfig | None = recorded.output
-        media_pipeline: MediaPipeline | None = recorded.media_pipeline
-        fallbacks = recorded.fallbacks
         notes = []
         if named_pipeline is not None:
             pipeline = faults.attempt(self._interception, named_pipeline)
@@ -226,14 +222,14 @@ class RequestBuilder:
             notes.append(_changed_since(f"pipelines/{started.pipeline}.json"))
         if named_output is not None:
             output = faults.attempt(self._output, named_output)
-            if output is not None:
-                media_pipeline = faults.attempt(self.catalogue.media_pipeline, output.pipeline)
-                fallbacks = self._fallbacks(output)
         elif _differs(self.catalogue.outputs.get(started.output), recorded.output):
             notes.append(_changed_since(f"output_configs/{started.output}.json"))
-        if pipeline is None or output is None or media_pipeline is None:
+        if pipeline is None or output is None:
             return None, ()
-        return Configs(pipeline, output, media_pipeline, fallbacks), tuple(notes)
+        if named_output is not None:
+            return self._configs_today(pipeline, output), tuple(notes)
+        configs = Configs(pipeline, output, recorded.media_pipeline, recorded.fallbacks)
+        return configs, tuple(notes)
 
     def _derived(
         self,
@@ -329,8 +325,7 @@ class RequestBuilder:
 
     def _asked_otherwise(self, request: RunRequest, summary: RunSummary) -> tuple[str, ...]:
         """A note where what is left would be made by others than those the recording names."""
-        chains = chains_of(request, self.settings.models)
-        wanted = fingerprint_of(request, chains)
+        wanted = fingerprint_of(request, chains_of(request, self.settings.models))
         before = recorded_fingerprint(request, summary)
         parts = [name for names in wanted.differences(before).values() for name in names]
         if not parts:
@@ -368,7 +363,8 @@ class RequestBuilder:
             configs.media_pipeline,
             self._stricter(started.safety),
             started.text_seed,
-            texts=_recorded_texts(source),
+            # all at once, or step by step; none where it had none
+            texts=started.texts or source.summary.stages["input"].texts,
             images=recorded_attachments(source),
             asked=started.parameters,
             parameters=configs.output.resolve(started.parameters),
@@ -380,13 +376,6 @@ class RequestBuilder:
             provenance=self.settings.provenance,
             boundary=self.settings.boundary,
         )
-
-
-def _named(kind: str, name: object) -> str:
-    if not isinstance(name, str):
-        shown = f"{kind} is {str(name)[:40]!r}, a {type(name).__name__}."
-        raise UsageError(shown, hint="Give text.")
-    return name
 
 
 def _differs(today: Model | None, recorded: Model) -> bool:
@@ -452,19 +441,17 @@ def texts_of(
 
 
 def _instruction(pipeline: InterceptionPipeline, instruction: str) -> str:
-    if not pipeline.user_instruction:
-        if instruction:
-            raise UsageError(
-                f"Pipeline {pipeline.name!r} takes no instruction of yours.",
-                hint="Use the pipeline user_defined.",
-            )
-        return ""
-    if not instruction:
+    if instruction and not pipeline.user_instruction:
+        raise UsageError(
+            f"Pipeline {pipeline.name!r} takes no instruction of yours.",
+            hint="Use the pipeline user_defined.",
+        )
+    if pipeline.user_instruction and not instruction:
         raise UsageError(
             f"Pipeline {pipeline.name!r} needs your instruction.",
             hint='Give instruction="..." (--instruction in the shell).',
         )
-    return clean(instruction, what="instruction")
+    return clean(instruction, what="instruction") if instruction else ""
 
 
 # What a recording says.
@@ -501,11 +488,6 @@ def recorded_fingerprint(recorded: RunRequest, summary: RunSummary) -> Fingerpri
     return fingerprint_of(recorded, recorded_chains(summary))
 
 
-def _recorded_texts(source: Recording) -> Mapping[str, str]:
-    """The texts a recorded run was asked, all at once or step by step; none where it had none."""
-    return _started(source).texts or source.summary.stages["input"].texts
-
-
 def _require_texts(recorded: RunRequest, source: Recording) -> None:
     if not recorded.texts:
         raise UsageError(f"Run {source.id} ended before it had a text.", hint="Start another one.")
@@ -525,9 +507,8 @@ def _parent_needed(source: Recording, recordings: Recordings) -> RunSummary | No
     """
     started = _started(source)
     stages = source.summary.stages
-    if not started.parent or started.first_stage == "input":
-        return None
-    if stages["interception"].outcome == "completed":
+    is_whole = started.first_stage == "input" or stages["interception"].outcome == "completed"
+    if is_whole or not started.parent:
         return None
     parent = recordings.find(started.parent).summary
     if stages["input"].outcome == "completed":

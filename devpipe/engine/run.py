@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from devpipe.aio import CLOSING_S, HEARTBEAT_S, await_elsewhere
+from devpipe.aio import CLOSING_S, HEARTBEAT_S, await_elsewhere, finish_even_if_cancelled
 from devpipe.engine.events import LiveEvent, LiveEvents
 from devpipe.engine.loop import LoopThread
 from devpipe.engine.request import texts_of
@@ -209,7 +209,7 @@ class Run:
         """Take the run from its beginning to its end there."""
 
         async def whole() -> None:
-            await begin()
+            await finish_even_if_cancelled(begin())
             if self._state is RunState.STOPPING:
                 raise asyncio.CancelledError
             await acts()
@@ -301,7 +301,7 @@ class OpenRun(Run):
 
     async def intercept(self) -> OpenRun:
         """Stage 2."""
-        return await self._act(lambda: self._session.intercept())
+        return await self._act(self._session.intercept)
 
     async def check(self, text: str | Mapping[str, str] | None = None) -> OpenRun:
         """Stage 3, on the person's own wording where one is given.
@@ -309,12 +309,7 @@ class OpenRun(Run):
         That counts as input and is checked as such, too.
         """
         edited = _worded(text)
-
-        async def act() -> None:
-            if not edited or await self._session.edit(edited):
-                await self._session.check()
-
-        return await self._act(act)
+        return await self._act(lambda: self._session.check(edited))
 
     async def generate(self, seed: int | None = None) -> OpenRun:
         """Stage 4 with this seed (drawn where absent); the run ends with it."""
@@ -350,8 +345,8 @@ class OpenRun(Run):
                 raise asyncio.CancelledError
             if self._state is RunState.STOPPING:
                 raise asyncio.CancelledError
-            if not self._session.opened:
-                await self._session.open()
+            if not self._session.journal.opened:
+                await finish_even_if_cancelled(self._session.open())
             await act()
 
         self._state = RunState.ACTING

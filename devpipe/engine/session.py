@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
+from typing import Literal
 
 from devpipe.aio import finish_even_if_cancelled
 from devpipe.backends.registry import Backends
@@ -23,7 +24,7 @@ from devpipe.config.models import Model
 from devpipe.config.settings import Settings
 from devpipe.engine.fingerprint import chains_of, fingerprint_of
 from devpipe.engine.journal import Publish, RunJournal
-from devpipe.engine.lineage import Remaining, remaining, with_known_job
+from devpipe.engine.lineage import Remaining, final_texts, remaining, reused, with_known_job
 from devpipe.errors import BackendError, RecorderError, UsageError
 from devpipe.record.events import (
     AttachmentWritten,
@@ -46,7 +47,7 @@ from devpipe.stages.services import Refused, Services
 from devpipe.stages.texts import Texts, final_text
 from devpipe.text.clean import clean
 from devpipe.values import (
-    Attachment,
+    STAGES,
     MediaRequest,
     Outcome,
     Stage,
@@ -83,8 +84,8 @@ class RunSession:
         self.interception_done = asyncio.Event()
         self.original: Texts | None = None  # of Stage 1
         self.texts: Texts | None = None  # as they are now
+        self.media_request: MediaRequest | None = None  # of Stage 3, with its verdict
         self.verdict: VerdictGiven | None = None
-        self.media_request: MediaRequest | None = None
         self._began = time.perf_counter()
 
     @property
@@ -92,58 +93,53 @@ class RunSession:
         """What is on disk, folded."""
         return self.journal.summary
 
-    @property
-    def opened(self) -> bool:
-        """Whether the recording has begun."""
-        return self.journal.opened
-
     # The beginning.
 
     async def open(self) -> None:
         """Create the recording and write the first event, both or neither.
 
-        Raises RecorderError before anything was done.
+        Raises RecorderError before anything was done. No cancellation may cut it off.
         """
-        await finish_even_if_cancelled(self._open())
-
-    async def _open(self) -> None:
-        request = self.request
+        images = self.request.images
         self.journal.create()
-        self.journal.add(started_event(request, self.settings))
-        names = {name: self.journal.file_name(f"attached_{name}", "png") for name in request.images}
-        if names:
-            files = [(names[name], image.data) for name, image in request.images.items()]
+        self.journal.add(started_event(self.request, self.settings))
+        attached = [
+            AttachmentWritten(
+                name=name,
+                path=self.journal.file_name(f"attached_{name}", "png"),
+                media_type=image.media_type,
+                sha256=image.sha256,
+                bytes=len(image.data),
+                width=image.width,
+                height=image.height,
+            )
+            for name, image in images.items()
+        ]
+        if attached:
+            files = [(one.path, images[one.name].data) for one in attached]
             await self.journal.write_files(lambda: files)
-        for name, image in request.images.items():
-            self.journal.add(_attached(name, names[name], image))
-        for note in request.notes:
-            self.journal.add(Warned(message=note))
+        self.journal.add(*attached, *self._notes())
         await self.journal.commit()
 
     async def resume(self) -> None:
-        """Take the recording of a dead process up where it ended."""
-        await finish_even_if_cancelled(self._resume())
-
-    async def _resume(self) -> None:
+        """Take the recording of a dead process up where it ended; not to be cut off either."""
         await self.journal.resume()
-        for note in self.request.notes:
-            self.journal.add(Warned(message=note))
+        self.journal.add(*self._notes())
+
+    def _notes(self) -> list[Warned]:
+        return [Warned(message=note) for note in self.request.notes]
 
     # The acts.
 
-    async def input(self, texts: Mapping[str, str]) -> bool:
-        """Stage 1. False: blocked, and the run is over."""
+    async def input(self, texts: Mapping[str, str]) -> None:
+        """Stage 1."""
         self.texts = None
-        self._forget_verdict()
+        self.media_request = None
         async with self._stage("input") as ending:
             self.original, verdict = await input_stage.run(self.request, self.services, texts)
             self.texts = self.original
             ending.judge(verdict)
-        if ending.blocked:
-            await self.finish("blocked")
-            return False
         await self.journal.commit()
-        return True
 
     async def intercept(self) -> None:
         """Stage 2."""
@@ -151,52 +147,53 @@ class RunSession:
             raise UsageError(
                 "Stage 2 has no text yet.", hint='Begin with `await run.input("...")`.'
             )
-        self._forget_verdict()
+        self.media_request = None
         async with self._stage("interception"):
             self.texts = await interception.run(self.request, self.services, self.original)
         await self.journal.commit()
         self.interception_done.set()
 
-    async def edit(self, texts: Mapping[str, str]) -> bool:
-        """The person's own wording of Stage 2's result. False: blocked, and the run is over.
-
-        It is an input, so it is checked as one.
-        """
+    async def _edit(self, texts: Mapping[str, str]) -> None:
+        """The person's own wording of Stage 2's result, which is an input and checked as one."""
         began = time.perf_counter()
         if self.texts is None:
             raise UsageError(
                 "There is no text to edit yet.", hint='Begin with `await run.input("...")`.'
             )
         current = self.texts
+        person_language = (self.original or current).person_language
         edited = self._changed(current, texts)
         if not edited:
-            return True
-        self._forget_verdict()
+            return
+        self.media_request = None
         verdict = await self.services.safety.verdict(
             edited,
             stage="interception",
             sha256=canonical_sha256(edited),
-            language=self._person_language(),
+            language=person_language,
         )
         languages = dict(current.languages)
+        sure = dict(current.sure)
+        found = await input_stage.guessed(edited)
         for part, text in edited.items():
-            language = languages.setdefault(part, self._person_language())
+            if found.known(part) or part not in languages:
+                languages[part] = found.known(part) or person_language
+                sure[part] = found.how_sure(part)
             written = TextWritten(
                 stage="interception",
                 part=part,
                 text=text,
-                language=language,
+                language=languages[part],
+                language_sure=sure.get(part, 1.0),
                 by="user",
                 step="edit",
             )
             self.journal.add(await final_text(self.journal, written))
-        self.texts = Texts({**current.by_part, **edited}, languages, current.spoken)
+        self.texts = Texts({**current.by_part, **edited}, languages, current.spoken, sure)
         self.journal.add(verdict)
-        if verdict.allowed:
-            return True
-        self.journal.add(_stage_finished("interception", began, blocked_by=verdict.reason))
-        await self.finish("blocked")
-        return False
+        if not verdict.allowed:
+            self.journal.add(_stage_finished("interception", began, "blocked", verdict.reason))
+            await self.finish("blocked")
 
     def _changed(self, current: Texts, texts: Mapping[str, str]) -> dict[str, str]:
         """The texts that are worded otherwise, cleaned. Raises UsageError for a name of none."""
@@ -212,8 +209,18 @@ class RunSession:
             )
         return edited
 
-    async def check(self, *, before: Before = NOTHING_BEFORE, commit: bool = True) -> bool:
-        """Stage 3. False: blocked, and the run is over."""
+    async def check(
+        self,
+        edited: Mapping[str, str],
+        *,
+        before: Before = NOTHING_BEFORE,
+        commit: bool = True,
+    ) -> None:
+        """Stage 3, on the person's own wording of these texts."""
+        if edited:
+            await self._edit(edited)
+        if self.summary.finished:
+            return
         if self.texts is None or self.original is None:
             raise UsageError(
                 "Stage 3 has no text yet.", hint='Begin with `await run.input("...")`.'
@@ -222,16 +229,12 @@ class RunSession:
             self.media_request, self.verdict = await pre_output.run(
                 self.request, self.services, self.texts, original=self.original, before=before
             )
-            if before.verdict is not None and self.verdict.source:
-                reused = StageReused(stage="pre_output", run_id=self.verdict.source)
-                self.journal.add(reused)
+            source = self.verdict.source
+            if before.verdict is not None and source:
+                self.journal.add(StageReused(stage="pre_output", run_id=source))
             ending.judge(self.verdict)
-        if ending.blocked:
-            await self.finish("blocked")
-            return False
         if commit:
             await self.journal.commit()
-        return True
 
     async def generate(self, seed: int | None = None) -> None:
         """Stage 4 with this seed, the request's, or a new one; then the run's ending."""
@@ -243,50 +246,47 @@ class RunSession:
         asked = with_known_job(self.media_request, seed, self.summary)
         async with self._stage("generation") as ending:
             result = await generation.run(self.request, self.services, asked, self.verdict)
-            if result.refused:
-                ending.block(result.refused)
-        await self.finish("blocked" if ending.blocked else "completed")
-
-    def _forget_verdict(self) -> None:
-        self.media_request = None
-        self.verdict = None
-
-    def _person_language(self) -> str:
-        texts = self.original or self.texts
-        return texts.person_language if texts else "en"
+            ending.blocked_by = result.refused or None
+        await self.finish("completed")
 
     @asynccontextmanager
     async def _stage(self, stage: Stage) -> AsyncIterator[_Ending]:
-        """Between its two events; a failure is written as the stage's ending, then raised again."""
+        """Between its two events; a failure is written as the stage's ending, then raised again.
+
+        Where the stage is blocked, the run is over.
+        """
         ending = _Ending()
         began = time.perf_counter()
         self.journal.add(StageStarted(stage=stage))
         try:
             yield ending
         except Refused as refused:
-            self.journal.add(_stage_finished(stage, began, blocked_by=str(refused)))
+            self.journal.add(_stage_finished(stage, began, "blocked", str(refused)))
             raise
         except Exception:  # any: the stage's ending must be written
-            seconds = time.perf_counter() - began
-            self.journal.add(StageFinished(stage=stage, outcome="failed", seconds=seconds))
+            self.journal.add(_stage_finished(stage, began, "failed"))
             raise
-        self.journal.add(_stage_finished(stage, began, blocked_by=ending.blocked_by))
+        if ending.blocked_by is None:
+            self.journal.add(_stage_finished(stage, began, "completed"))
+        else:
+            self.journal.add(_stage_finished(stage, began, "blocked", ending.blocked_by))
+            await self.finish("blocked")
 
     # The whole way, or what is left of it.
 
     async def run_to_end(self) -> None:
         """Everything that this run has still to do, from its first stage or where it was left."""
-        plan = await self._plan()
+        plan = remaining(self.request, self.summary)
+        if plan.trusts is not None and not await self._verdict_still_holds(plan.trusts):
+            plan = Remaining(STAGES)
         if plan.blocked:
             await self.finish("blocked")
             return
-        spoken = await self._spoken()
-        self._take_up(spoken)
-        if not await self._inherit(plan, spoken):
-            return
+        if "input" not in plan.acts:
+            await self._take_over(plan)
         for stage in plan.acts:
-            if not await self._act(stage, plan):
-                return
+            if not self.summary.finished:
+                await self._act(stage, plan)
 
     async def run_after(self, leader: RunSession) -> None:
         """The stages that are this run's own, once the leader's shared ones are done."""
@@ -301,13 +301,6 @@ class RunSession:
             )
         self.request = replace(self.request, source=leader.summary)
         await self.run_to_end()
-
-    async def _plan(self) -> Remaining:
-        """What is left, by what is on disk and by whether Stage 1's verdict is still valid."""
-        plan = remaining(self.request, self.summary)
-        if plan.trusts is None or await self._verdict_still_holds(plan.trusts):
-            return plan
-        return plan.from_the_start()
 
     async def _verdict_still_holds(self, recorded: StageSummary) -> bool:
         """Whether Stage 1's verdict is valid under today's level, rules and judge.
@@ -325,70 +318,58 @@ class RunSession:
         texts = self.request.texts
         if not self.request.pipeline.translate or not texts:
             return ""
-        languages = await input_stage.languages_of(texts)
-        return next(iter(languages.values()))
+        return (await input_stage.guessed(texts)).person_language
 
-    def _take_up(self, spoken: str) -> None:
-        """The texts that this recording holds already."""
-        recorded_input = self.summary.stages["input"]
-        recorded_interception = self.summary.stages["interception"]
-        if recorded_input.outcome == "completed":
-            self.original = Texts(recorded_input.texts, recorded_input.languages, spoken)
-            self.texts = self.original
-        if recorded_interception.outcome == "completed":
-            self.texts = Texts(recorded_interception.texts, recorded_interception.languages, spoken)
+    async def _act(self, stage: Stage, plan: Remaining) -> None:
+        """One stage of the whole way."""
+        match stage:
+            case "input":
+                await self.input(self.request.texts)
+            case "interception":
+                await self.intercept()
+            case "pre_output":
+                await self.check(self.request.edited, before=plan.before, commit=False)
+            case "generation":
+                await self.generate()
 
-    async def _act(self, stage: Stage, plan: Remaining) -> bool:
-        """One stage of the whole way. False: the run is over."""
-        request = self.request
-        if stage == "input":
-            return await self.input(request.texts)
-        if stage == "interception":
-            await self.intercept()
-            return True
-        if stage == "pre_output":
-            if request.edited and not await self.edit(request.edited):
-                return False
-            return await self.check(before=plan.before, commit=False)
-        await self.generate()
-        return True
+    async def _take_over(self, plan: Remaining) -> None:
+        """The texts that this recording holds already, then what it inherits from its source.
 
-    async def _inherit(self, plan: Remaining, spoken: str) -> bool:
-        """Take texts and verdicts over into this recording. False: the source was blocked there."""
+        Where the source was blocked in that, so is the run.
+        """
+        spoken = await self._spoken()
+        for stage in STAGES[:2]:
+            recorded = self.summary.stages[stage]
+            if recorded.outcome == "completed":
+                self.texts = Texts.of(final_texts(recorded).values(), spoken)
+                self.original = self.original or self.texts
         source = self.request.source
         if source is None or source.started is None or not plan.inherited:
-            return True
+            return
         for stage in plan.inherited:
             recorded = source.stages[stage]
-            await self._inherit_stage(stage, recorded, source.started.run_id)
-            self.texts = Texts(recorded.texts, recorded.languages, spoken)
-            if stage == "interception" and _edits_again(self.request):
-                texts = _final_texts(recorded, before_edit=True).values()
-                by_part = {one.part: one.text for one in texts}
-                languages = {one.part: one.language for one in texts}
-                self.texts = Texts(by_part, languages, spoken)
+            await self._inherit_stage(recorded, source.started.run_id, spoken)
             self.original = self.original or self.texts
             if recorded.outcome == "blocked":
                 await self.finish("blocked")
-                return False
+                return
         await self.journal.commit()
-        return True
 
-    async def _inherit_stage(self, stage: Stage, recorded: StageSummary, run_id: str) -> None:
-        self.journal.add(StageReused(stage=stage, run_id=run_id))
-        rewrites = stage == "interception" and _edits_again(self.request)
-        for written in _final_texts(recorded, before_edit=rewrites).values():
-            kept = {"text", "part", "stage", "language", "by", "step"}
-            again = TextWritten.model_validate(written.model_dump(include=kept))
+    async def _inherit_stage(self, recorded: StageSummary, run_id: str, spoken: str) -> None:
+        """Write a stage of the source's down as taken over, and go on with its texts."""
+        request = self.request
+        is_edited = recorded.stage == "interception" and bool(request.edited)
+        edits_again = is_edited and request.relation == "replayed"  # in place of these texts
+        self.journal.add(StageReused(stage=recorded.stage, run_id=run_id))
+        final = final_texts(recorded, before_edit=edits_again)
+        for text in final.values():
+            again = text.model_copy(update={"iteration": 0, "raw": ""})
             self.journal.add(await final_text(self.journal, again))
-        if recorded.verdict is not None and not rewrites:
-            source = recorded.verdict.source or run_id
-            self.journal.add(recorded.verdict.model_copy(update={"source": source}))
-        finished = {
-            "stage": stage,
-            "outcome": recorded.outcome or "completed",
-            "reason": recorded.reason,
-        }
+        self.texts = Texts.of(final.values(), spoken)
+        if recorded.verdict is not None and not edits_again:
+            self.journal.add(reused(recorded.verdict, run_id))
+        outcome = recorded.outcome or "completed"
+        finished = {"stage": recorded.stage, "outcome": outcome, "reason": recorded.reason}
         self.journal.add(StageFinished.model_validate(finished))
 
     # The ending.
@@ -419,32 +400,11 @@ class RunSession:
         self.interception_done.set()
 
 
-def _edits_again(request: RunRequest) -> bool:
-    """Whether the person's own wording is put in the place of a text that is taken over."""
-    return request.relation == "replayed" and bool(request.edited)
-
-
-def _final_texts(recorded: StageSummary, *, before_edit: bool) -> dict[str, TextWritten]:
-    """The resulting texts of a stage by part; those from before the person's edit, if asked for."""
-    return {
-        text.part: text
-        for text in recorded.written
-        if text.final and not (before_edit and text.step == "edit")
-    }
-
-
 @dataclass
 class _Ending:
     """How a stage ends: completed, unless somebody says why it is blocked."""
 
     blocked_by: str | None = None
-
-    @property
-    def blocked(self) -> bool:
-        return self.blocked_by is not None
-
-    def block(self, reason: str) -> None:
-        self.blocked_by = reason
 
     def judge(self, verdict: VerdictGiven) -> None:
         """Blocked unless the verdict allows."""
@@ -452,11 +412,14 @@ class _Ending:
             self.blocked_by = verdict.reason
 
 
-def _stage_finished(stage: Stage, began: float, *, blocked_by: str | None) -> StageFinished:
+def _stage_finished(
+    stage: Stage,
+    began: float,
+    outcome: Literal["completed", "blocked", "failed"],
+    reason: str = "",
+) -> StageFinished:
     seconds = time.perf_counter() - began
-    if blocked_by is None:
-        return StageFinished(stage=stage, outcome="completed", seconds=seconds)
-    return StageFinished(stage=stage, outcome="blocked", reason=blocked_by, seconds=seconds)
+    return StageFinished(stage=stage, outcome=outcome, reason=reason, seconds=seconds)
 
 
 def started_event(request: RunRequest, settings: Settings) -> RunStarted:
@@ -465,10 +428,8 @@ def started_event(request: RunRequest, settings: Settings) -> RunStarted:
         "media_pipeline": request.media_pipeline,
         "output": request.output,
         "pipeline": request.pipeline,
+        **{f"fallback_{place}": one for place, one in enumerate(request.fallbacks, start=1)},
     }
-    for place, output in enumerate(request.fallbacks, start=1):
-        configs[f"fallback_{place}"] = output
-    chains = chains_of(request, settings.models)
     return RunStarted(
         run_id=request.run_id,
         pipeline=request.pipeline.name,
@@ -490,7 +451,7 @@ def started_event(request: RunRequest, settings: Settings) -> RunStarted:
         provenance=request.provenance,
         edited=dict(request.edited),
         models={task: chain for task, chain in settings.models.items() if chain},
-        fingerprint=fingerprint_of(request, chains).by_stage(),
+        fingerprint=fingerprint_of(request, chains_of(request, settings.models)).by_stage(),
     )
 
 
@@ -503,12 +464,13 @@ def _sha256_of(configs: Mapping[str, Model]) -> str:
 @lru_cache(maxsize=1)
 def software() -> dict[str, str]:
     """Versions that a later reader may need."""
-    versions = {"devpipe": __version__}
-    for name in ("pillow", "numpy"):
-        versions[name] = _installed(name)
-    versions["python"] = platform.python_version()
-    versions["platform"] = platform.platform()
-    return versions
+    return {
+        "devpipe": __version__,
+        "pillow": _installed("pillow"),
+        "numpy": _installed("numpy"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
 
 
 def _installed(package: str) -> str:
@@ -516,15 +478,3 @@ def _installed(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # it runs from a folder that nobody installed
         return "unknown"
-
-
-def _attached(name: str, path: str, image: Attachment) -> AttachmentWritten:
-    return AttachmentWritten(
-        name=name,
-        path=path,
-        media_type=image.media_type,
-        sha256=image.sha256,
-        bytes=len(image.data),
-        width=image.width,
-        height=image.height,
-    )

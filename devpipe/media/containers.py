@@ -6,8 +6,31 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from devpipe.values import Media
 
 UNKNOWN = "application/octet-stream"
+EXTENSIONS = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/webp": "webp",
+    "video/mp4": "mp4",
+    "video/webm": "webm",
+    "image/gif": "gif",
+    "audio/wav": "wav",
+    "audio/flac": "flac",
+    "audio/mpeg": "mp3",
+    "audio/ogg": "ogg",
+    "text/plain": "txt",
+}
+
+_FITTING = {
+    "image": ("image/",),
+    "video": ("video/", "image/webp", "image/gif"),
+    "sound": ("audio/",),
+}  # they may move
 
 _MAGIC = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -45,6 +68,32 @@ def sniff(data: bytes) -> str:
     if _is_mpeg_audio(data):
         return "audio/mpeg"
     return UNKNOWN
+
+
+def kind_of(media: Media) -> str:
+    """The media type that the bytes say; the backend's word alone counts for a text only."""
+    found = sniff(media.data)
+    if media.media_type == "text/plain" and found == UNKNOWN:
+        with suppress(UnicodeDecodeError):
+            media.data.decode()
+            return "text/plain"
+    return found
+
+
+def is_of(media: Media, medium: str) -> bool:
+    """Whether a file is of that medium, by its media type; an animated picture is a film, too."""
+    kind = media.media_type
+    moves = medium == "video" and kind.startswith("image/") and seconds_of(media.data) is not None
+    return kind in EXTENSIONS and (moves or kind.startswith(_FITTING.get(medium, ())))
+
+
+def measured(media: Media, data: bytes) -> Media:
+    """The file with these bytes, its size and length read from them where they say it."""
+    seconds = media.seconds if media.seconds is not None else seconds_of(data)
+    if not media.media_type.startswith("image/"):
+        return replace(media, data=data, seconds=seconds)
+    width, height = size_of(data)
+    return replace(media, data=data, width=width, height=height, seconds=seconds)
 
 
 def _is_mpeg_audio(data: bytes) -> bool:

@@ -8,17 +8,22 @@ error.
 from __future__ import annotations
 
 import io
+import os
 import struct
+from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
 from devpipe.errors import DevpipeError, UsageError
+from devpipe.files import read_plain
 from devpipe.media.containers import size_of, sniff
 from devpipe.values import Attachment
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow opens 43 by default; EPS starts Ghostscript
 MAX_PIXELS = 33_000_000  # Pillow warns at 89 million only: a 258 kB file may then take 340 MB
 MAX_SIDE = 8192
+MAX_FILE_BYTES = 64_000_000
 THUMBNAIL_SIDE = 256
 
 _KEEP = "Use a PNG, JPEG or WEBP picture."
@@ -132,6 +137,26 @@ def attachment(data: bytes, *, name: str) -> Attachment:
         image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
     image = image.convert(mode)
     return Attachment(encode_png(image), "image/png", *image.size)
+
+
+def user_picture(value: Any, *, name: str) -> Attachment:
+    """A picture as a call gives it - a path, its bytes, a PIL image - as we keep and send it.
+
+    Raises UsageError for what is none, or too large.
+    """
+    if isinstance(value, Attachment):
+        return value
+    if isinstance(value, bytes):
+        return attachment(value, name=name)
+    if isinstance(value, str | os.PathLike):
+        try:
+            return attachment(read_plain(Path(value), MAX_FILE_BYTES), name=name)
+        except OSError as error:
+            raise UsageError(
+                f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.",
+                hint="Give a PNG, JPEG or WEBP file.",
+            ) from error
+    return attachment(encode_png(value), name=name)
 
 
 def fitted_mask(mask: Attachment, image: Attachment) -> Attachment:

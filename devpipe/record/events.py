@@ -30,13 +30,26 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
     type: str
-    always_durable: ClassVar[bool] = False
     stored: ClassVar[bool] = True
 
     @property
     def durable(self) -> bool:
         """Whether this event must survive power loss once it is acknowledged."""
-        return self.always_durable
+        return False
+
+
+class DurableEvent(Event):
+    """An event that always survives power loss."""
+
+    @property
+    def durable(self) -> bool:
+        return True
+
+
+class TransientEvent(Event):
+    """An event that is shown and never stored."""
+
+    stored: ClassVar[bool] = False
 
 
 class Problem(BaseModel):
@@ -53,8 +66,11 @@ def problem_of(error: BaseException) -> Problem:
     name = type(error).__name__
     if isinstance(error, DevpipeError):
         return Problem(type=name, message=error.message, hint=error.hint)
-    hint = "This is a fault of devpipe: please report it."
-    return Problem(type=name, message=str(error) or name, hint=hint)
+    return Problem(
+        type=name,
+        message=str(error) or name,
+        hint="This is a fault of devpipe: please report it.",
+    )
 
 
 class RunStarted(Event):
@@ -91,11 +107,10 @@ class RunStarted(Event):
     writer: str = ""  # the process that has the recording, filled in by the recorder
 
 
-class AttachmentWritten(Event):
+class AttachmentWritten(DurableEvent):
     """A picture the user brought, as we decoded and encoded it."""
 
     type: Literal["attachment_written"] = "attachment_written"
-    always_durable: ClassVar[bool] = True
     name: str  # image, mask, control
     path: str
     media_type: str
@@ -130,6 +145,7 @@ class TextWritten(Event):
     final: bool = False  # the stage's result for this part
     by: Literal["user", "model", "procedure", "rule"] = "rule"
     language: str = ""
+    language_sure: float = 1.0  # 0 to 1 of a language that was guessed; 1: it was asked for
     partial: bool = False  # an answer that was cut off; never a result
     raw: str = ""
     path: str = ""  # final texts also lie in a file that a person opens
@@ -211,11 +227,10 @@ class VerdictGiven(Event):
         return not self.allowed
 
 
-class ArtifactWritten(Event):
+class ArtifactWritten(DurableEvent):
     """A file that the run made, complete on disk when this event is."""
 
     type: Literal["artifact_written"] = "artifact_written"
-    always_durable: ClassVar[bool] = True
     path: str
     media_type: str
     sha256: str
@@ -243,42 +258,38 @@ class Warned(Event):
     stage: Stage | None = None
 
 
-class RunResumed(Event):
+class RunResumed(DurableEvent):
     """A recording was opened again after its writer died.
 
     A torn tail of `cut_bytes` was cut off.
     """
 
     type: Literal["run_resumed"] = "run_resumed"
-    always_durable: ClassVar[bool] = True
     cut_bytes: int = 0
     writer: str = ""  # as in run_started
 
 
-class RunFinished(Event):
+class RunFinished(DurableEvent):
     """What only the end could tell."""
 
     type: Literal["run_finished"] = "run_finished"
-    always_durable: ClassVar[bool] = True
     outcome: Outcome
     error: Problem | None = None
     seconds: float = 0.0
 
 
-class Progressed(Event):
+class Progressed(TransientEvent):
     type: Literal["progressed"] = "progressed"
-    stored: ClassVar[bool] = False
     stage: Stage
     step: int
     steps: int
     message: str = ""
 
 
-class TextStreamed(Event):
+class TextStreamed(TransientEvent):
     """A piece of a text while it is being written."""
 
     type: Literal["text_streamed"] = "text_streamed"
-    stored: ClassVar[bool] = False
     stage: Stage
     text: str
     part: str = "prompt"
@@ -289,23 +300,21 @@ class TextStreamed(Event):
     )
 
 
-class Previewed(Event):
+class Previewed(TransientEvent):
     """A picture on its way; the latest wins."""
 
     type: Literal["previewed"] = "previewed"
-    stored: ClassVar[bool] = False
     data: bytes
     media_type: str
 
 
-class Queued(Event):
+class Queued(TransientEvent):
     """The vendor has `position` other jobs to do before this one.
 
     `seconds`: how long they may take, where anybody knows.
     """
 
     type: Literal["queued"] = "queued"
-    stored: ClassVar[bool] = False
     stage: Stage
     position: int
     seconds: float | None = None
@@ -338,5 +347,4 @@ StoredEvent = (
     | RunResumed
     | RunFinished
 )
-AnyEvent = Annotated[StoredEvent, Field(discriminator="type")]
-EVENT: TypeAdapter[StoredEvent] = TypeAdapter(AnyEvent)
+EVENT: TypeAdapter[StoredEvent] = TypeAdapter(Annotated[StoredEvent, Field(discriminator="type")])

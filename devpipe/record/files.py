@@ -13,69 +13,82 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
-_READ_FLAGS = ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")  # O_NONBLOCK: a pipe is opened, and refused
+from devpipe.errors import RecorderError
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened, and refused
+_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | _NO_LINK | _NO_WAIT
 _NEEDED_TO_WRITE = ("O_DIRECTORY", "O_NOFOLLOW", "fchmod")
-
-
-class Stat(Protocol):
-    """Says what lies at a path; links are not followed."""
-
-    def __call__(self, path: str) -> os.stat_result: ...
 
 
 def open_to_read(path: Path) -> int:
     """Open a file without following a link. Raises OSError."""
-    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
+    if not _NO_LINK and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    flags = os.O_RDONLY
-    for name in _READ_FLAGS:
-        flags |= getattr(os, name, 0)
-    return os.open(path, flags)
+    return os.open(path, _TO_READ)
 
 
-def missing_to_write() -> list[str]:
-    """Name what this system lacks for a recording to be written."""
+def check_system() -> None:
+    """Raises RecorderError, naming it, where this system lacks what a recording is written with."""
     missing = [name for name in _NEEDED_TO_WRITE if not hasattr(os, name)]
     try:
         import fcntl  # noqa: F401  # only to see whether it is there
     except ImportError:
         missing.append("fcntl")
-    return missing
+    if missing:
+        raise RecorderError(
+            f"This system cannot write recordings: it has no {', '.join(missing)}.",
+            hint="They can be read here; run devpipe on Linux, macOS or WSL.",
+        )
 
 
-def lock_exclusive(fd: int) -> None:
+def lock_exclusive(fd: int, *, wait: bool = False) -> None:
     """Lock the file for this process; the kernel frees it with the process.
 
-    Raises BlockingIOError where another process has it. Only where `missing_to_write` is empty.
+    Raises BlockingIOError where another one has it, unless it shall `wait`. Only where
+    `check_system` passes.
     """
     import fcntl
 
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
-def is_locked(fd: int) -> bool:
-    """Whether a process has the file. Where nobody can lock, nobody writes."""
+def is_locked(file: Path) -> bool:
+    """Whether a process has the file open for writing. Where nobody can lock, nobody writes.
+
+    The kernel says so, and forgets it with the process.
+    """
     try:
         import fcntl
-    except ImportError:
+
+        fd = open_to_read(file)
+    except (ImportError, OSError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
+    finally:
+        os.close(fd)
     return False
 
 
+class SyncError(OSError):
+    """A failed fsync, told from other failures."""
+
+
 def sync(fd: int) -> None:
-    """Make what was written durable, on the disk itself. Raises OSError."""
+    """Make what was written durable, on the disk itself. Raises SyncError."""
     import fcntl
 
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves the bytes in the drive's cache
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(fd)
+    try:
+        if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves it in the drive's cache
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(fd)
+    except OSError as exc:
+        raise SyncError(exc.errno, exc.strerror) from exc
 
 
 def begin_to_write(fds: list[int]) -> None:
@@ -90,24 +103,7 @@ def begin_to_write(fds: list[int]) -> None:
 
 def is_open_to_others(status: os.stat_result) -> bool:
     """Whether others than the owner have rights, on systems with users."""
-    has_users = hasattr(os, "getuid")
-    return has_users and status.st_mode & 0o077 != 0
-
-
-@contextmanager
-def stat_below(folder: Path) -> Iterator[Stat]:
-    """A way to ask what lies below this folder.
-
-    From an open folder the way to each file is short: a third of the time of asking by whole path.
-    """
-    if os.stat not in os.supports_dir_fd:
-        yield lambda path: os.stat(folder / path, follow_symlinks=False)
-        return
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield lambda path: os.stat(path, dir_fd=opened, follow_symlinks=False)
-    finally:
-        os.close(opened)
+    return hasattr(os, "getuid") and status.st_mode & 0o077 != 0
 
 
 @contextmanager

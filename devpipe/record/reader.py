@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import stat
@@ -19,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -35,10 +34,8 @@ from devpipe.record.events import (
     RunStarted,
     TextWritten,
 )
-from devpipe.record.files import is_locked, is_open_to_others, open_to_read
-
-if TYPE_CHECKING:
-    from devpipe.record.summary import RunSummary
+from devpipe.record.files import is_locked, open_to_read
+from devpipe.record.summary import RunSummary
 
 EVENTS, SUMMARY, SUMMARY_PART = "events.jsonl", "run.json", ".run.json.part"
 DERIVED = ".index"  # the folder beside the days for what is made from recordings: safe to delete
@@ -89,11 +86,9 @@ def _event(line: bytes, *, version: int, kind: str) -> Event:
         return EVENT.validate_json(line)
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_input=False)[0]
-        parts = [kind if version == SCHEMA_VERSION else f"{kind} of schema version {version}"]
-        if error["loc"]:
-            parts.append(".".join(map(str, error["loc"])))
-        parts.append(error["msg"])
-        return UnknownEvent(type=kind, why=": ".join(parts))
+        what = kind if version == SCHEMA_VERSION else f"{kind} of schema version {version}"
+        field = ".".join(map(str, error["loc"]))
+        return UnknownEvent(type=kind, why=": ".join(filter(None, (what, field, error["msg"]))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +110,10 @@ class Prefix:
         `at`).
         """
         last = self.rest[-1].at if self.rest else ""
-        for recorded in self.rest:
-            was_synced = recorded.event.durable and recorded.at != last
-            if was_synced or _is_ending(recorded.event):
-                return False
-        return True
+        return not any(
+            _is_ending(recorded.event) or (recorded.event.durable and recorded.at != last)
+            for recorded in self.rest
+        )
 
 
 def read_prefix(data: bytes) -> Prefix:
@@ -167,16 +161,17 @@ class Recording:
         self.folder = folder
         self.id = folder.name
         if prefix:  # as its writer has read it
-            self._prefix = prefix
+            self.prefix = prefix
 
     def __repr__(self) -> str:
         damaged = ", damaged" if self.damage else ""
         return f"<Recording {self.id} {self.state}, {len(self.events)} events{damaged}>"
 
     @cached_property
-    def _prefix(self) -> Prefix:
+    def prefix(self) -> Prefix:
+        """The lines that can be believed, and what ended them."""
         try:
-            return read_prefix(_read(self.folder, EVENTS))
+            return read_prefix(read_file(self.folder, EVENTS))
         except RecordingDamaged as exc:
             return Prefix((), 0, exc.message)
 
@@ -186,17 +181,17 @@ class Recording:
 
         `notes` names the others.
         """
-        lines = self._prefix.lines
+        lines = self.prefix.lines
         return tuple(line for line in lines if not isinstance(line.event, UnknownEvent))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """One sentence for each whole line that was skipped."""
-        notes = []
-        for recorded in self._prefix.lines:
-            if isinstance(recorded.event, UnknownEvent):
-                notes.append(f"line {recorded.seq + 1}: skipped: {recorded.event.why}")
-        return tuple(notes)
+        return tuple(
+            f"line {recorded.seq + 1}: skipped: {recorded.event.why}"
+            for recorded in self.prefix.lines
+            if isinstance(recorded.event, UnknownEvent)
+        )
 
     @property
     def beginning(self) -> RunStarted | UnknownEvent | None:
@@ -204,34 +199,32 @@ class Recording:
 
         Also one that only a later version can read.
         """
-        first = self._prefix.lines[0].event if self._prefix.lines else None
+        first = self.prefix.lines[0].event if self.prefix.lines else None
         return first if isinstance(first, RunStarted | UnknownEvent) else None
 
     @property
     def damage(self) -> str:
         """Empty, or where the valid part ends and why: "line 7: checksum"."""
-        return self._prefix.damage
+        return self.prefix.damage
 
     @property
     def finished(self) -> bool:
         """Whether it has its ending, known or not to this version."""
-        return any(_is_ending(recorded.event) for recorded in self._prefix.lines)
+        return any(_is_ending(recorded.event) for recorded in self.prefix.lines)
 
     @property
     def state(self) -> State:
         """How the run ended, or whether a process still writes it."""
-        for recorded in reversed(self._prefix.lines):
+        for recorded in reversed(self.prefix.lines):
             if isinstance(recorded.event, RunFinished):
                 return recorded.event.outcome
             if _is_ending(recorded.event):
                 return "unknown"
-        return "running" if is_being_written(self.folder) else "interrupted"
+        return "running" if is_locked(self.folder / EVENTS) else "interrupted"
 
     @cached_property
     def summary(self) -> RunSummary:
         """The run folded into one value, by the same fold that follows it live."""
-        from devpipe.record.summary import RunSummary  # the fold is of use to those who ask for it
-
         return RunSummary.of(self.events)
 
     @cached_property
@@ -266,7 +259,7 @@ class Recording:
         if name not in self.files:
             raise UnknownName(f"file of run {self.id}", name, self.files)
         sha256, size = self.files[name]
-        data = _read(self.folder, name)
+        data = read_file(self.folder, name)
         has_other_size = size is not None and len(data) != size
         if has_other_size or hashlib.sha256(data).hexdigest() != sha256:
             raise RecordingDamaged(
@@ -274,105 +267,6 @@ class Recording:
                 hint="Restore it from a backup.",
             )
         return data
-
-    def verify(self) -> list[str]:
-        """List everything that is wrong with the recording, each in a sentence.
-
-        Empty if every byte is as its events say.
-
-        What a dead writer left after its last acknowledged event, a torn tail or a file without
-        event, is not wrong: `resume` clears it.
-        """
-        problems = []
-        if self.damage and not self._ends_open:
-            problems.append(f"{EVENTS}: {self.damage}")
-        if not self.folder.is_dir():
-            return problems
-        if self._unborn:
-            return self._strangers()
-        problems += self._wrong_order()
-        problems += self._wrong_files()
-        problems += self._wrong_summary()
-        problems += self._strangers()
-        return problems
-
-    @property
-    def _ends_open(self) -> bool:
-        """Whether there is no ending, and at most a torn tail in its place."""
-        missing = self.damage and not self.damage.startswith("line ")
-        return not (self.finished or self._prefix.rest or missing)
-
-    @property
-    def _unborn(self) -> bool:
-        """Whether the writer died before its first event was acknowledged."""
-        left = {entry.name for entry in os.scandir(self.folder)}
-        nothing_whole = not self._prefix.lines and self._ends_open
-        return not left or (nothing_whole and SUMMARY not in left)
-
-    def _wrong_order(self) -> list[str]:
-        """What is wrong with the two ends of the run."""
-        problems = []
-        if self.beginning is None:
-            problems.append(f"{EVENTS}: does not begin with run_started")
-        elif isinstance(self.beginning, RunStarted) and self.beginning.run_id != self.id:
-            problems.append(f"{EVENTS}: is of run {self.beginning.run_id}")
-        for recorded in self.events[:-1]:
-            if isinstance(recorded.event, RunFinished):
-                problems.append(f"{EVENTS}: goes on after the end of the run")
-        return problems
-
-    def _wrong_files(self) -> list[str]:
-        problems = []
-        for name in self.files:
-            try:
-                self.read(name)
-            except RecorderError as exc:
-                problems.append(str(exc))
-        return problems
-
-    def _wrong_summary(self) -> list[str]:
-        if not os.path.lexists(self.folder / SUMMARY) or self._summary_agrees():
-            return []
-        return [f"{SUMMARY}: is not what the events say. It is derived from them: delete it."]
-
-    def _summary_agrees(self) -> bool:
-        """Whether run.json says what the events say, as far as this version understands both."""
-        try:
-            written = json.loads(_read(self.folder, SUMMARY))
-        except (RecorderError, ValueError):
-            return False
-        if self.notes:
-            return True  # who reads only some of the events cannot tell
-        now = json.loads(json.dumps(self.summary.to_json()))
-        return self.finished and _agree(now, written)
-
-    def _strangers(self) -> list[str]:
-        """Files nobody named, and modes that let others read."""
-        problems = []
-        if is_open_to_others(self.folder.stat()):
-            problems.append("the folder can be read by others")
-        expected = {*self.files, EVENTS, SUMMARY, SUMMARY_PART}
-        for entry in os.scandir(self.folder):
-            if entry.name not in expected:
-                if not self._ends_open:
-                    problems.append(f"{entry.name}: no event names it")
-            elif is_open_to_others(entry.stat(follow_symlinks=False)):
-                problems.append(f"{entry.name}: can be read by others")
-        return problems
-
-
-def _agree(now: object, written: object) -> bool:
-    """Whether two summaries agree; one of them may say more.
-
-    Fields are added in time: an older version wrote fewer than we know, a later one more.
-    """
-    if isinstance(now, dict) and isinstance(written, dict):
-        one_has_all = now.keys() <= written.keys() or written.keys() <= now.keys()
-        shared = now.keys() & written.keys()
-        return one_has_all and all(_agree(now[key], written[key]) for key in shared)
-    if isinstance(now, list) and isinstance(written, list):
-        return len(now) == len(written) and all(map(_agree, now, written))
-    return now == written
 
 
 class Recordings:
@@ -383,9 +277,8 @@ class Recordings:
 
     def ids(self) -> list[str]:
         """The ids of all runs, newest first."""
-        ids = []
-        for day in _folders(self.root, _DATE):
-            ids += _folders(self.root / day, _RUN_ID)
+        days = _folders(self.root, _DATE)
+        ids = (run_id for day in days for run_id in _folders(self.root / day, _RUN_ID))
         return sorted(ids, reverse=True)
 
     def __iter__(self) -> Iterator[Recording]:
@@ -396,9 +289,7 @@ class Recordings:
         if _RUN_ID.fullmatch(name) and _is_folder(run_folder(self.root, name)):
             return Recording(run_folder(self.root, name))
         ids = self.ids()
-        matching = []
-        if name:
-            matching = [id_ for id_ in ids if id_.startswith(name) or id_.endswith(name)]
+        matching = [id_ for id_ in ids if name and (id_.startswith(name) or id_.endswith(name))]
         if len(matching) > 1:
             raise UsageError(
                 f"{len(matching)} runs are called {name!r}.",
@@ -424,21 +315,6 @@ def is_file_name(name: str) -> bool:
     return _FILE_NAME.fullmatch(name) is not None and name not in (EVENTS, SUMMARY)
 
 
-def is_being_written(folder: Path) -> bool:
-    """Whether a process has the run open for writing.
-
-    The kernel says so, and forgets it with the process.
-    """
-    try:
-        events = open_to_read(folder / EVENTS)
-    except OSError:
-        return False
-    try:
-        return is_locked(events)
-    finally:
-        os.close(events)
-
-
 def _open(folder: Path, name: str) -> int:
     if not (name in (EVENTS, SUMMARY) or is_file_name(name)):
         raise RecordingDamaged(
@@ -455,7 +331,8 @@ def _open(folder: Path, name: str) -> int:
     return fd
 
 
-def _read(folder: Path, name: str) -> bytes:
+def read_file(folder: Path, name: str) -> bytes:
+    """The bytes of a file of a recording, whatever they are. Raises RecorderError."""
     fd = _open(folder, name)
     with _typed(folder / name), open(fd, "rb") as file:
         if os.fstat(fd).st_size > MAX_FILE:
@@ -481,12 +358,12 @@ def _typed(path: Path) -> Iterator[None]:
 def _folders(parent: Path, pattern: re.Pattern[str]) -> list[str]:
     if not parent.exists():
         return []
-    names = []
     with _typed(parent), os.scandir(parent) as entries:
-        for entry in entries:
-            if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-    return names
+        return [
+            entry.name
+            for entry in entries
+            if pattern.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+        ]
 
 
 def _is_folder(path: Path) -> bool:

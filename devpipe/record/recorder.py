@@ -20,13 +20,13 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from devpipe.errors import (
     RecorderError,
@@ -46,7 +46,13 @@ from devpipe.record.events import (
     RunStarted,
     TextWritten,
 )
-from devpipe.record.files import begin_to_write, lock_exclusive, missing_to_write, sync
+from devpipe.record.files import (
+    SyncError,
+    begin_to_write,
+    check_system,
+    lock_exclusive,
+    sync,
+)
 from devpipe.record.reader import (
     EVENTS,
     MAX_LINE,
@@ -60,31 +66,25 @@ from devpipe.record.reader import (
 )
 from devpipe.record.redaction import Redactor
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
-__all__ = ["Recorded", "Recorder"]
-
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # where it is missing, nothing is written: see `create`
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # for the lock: a reader that asks whether a run is being written holds it for some microseconds
 _TRIES = 5
 _HINTS = {
-    errno.EACCES: (
-        "Mend the rights of that folder, or set DEVPIPE_RECORDINGS to one that can be written."
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "Mend the rights of that folder, or set DEVPIPE_RECORDINGS to one that can be written.",
     ),
-    errno.EMFILE: "Too many files are open: end some runs, or raise the limit (`ulimit -n`).",
-    errno.ENOLCK: (
-        "This file system cannot lock: set DEVPIPE_RECORDINGS to a folder on a local disk."
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        "Too many files are open: end some runs, or raise the limit (`ulimit -n`).",
+    ),
+    **dict.fromkeys(
+        (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS),
+        "This file system cannot lock: set DEVPIPE_RECORDINGS to a folder on a local disk.",
     ),
 }
-_HINTS |= {
-    errno.EPERM: _HINTS[errno.EACCES],
-    errno.EROFS: _HINTS[errno.EACCES],
-    errno.ENFILE: _HINTS[errno.EMFILE],
-}
-_HINTS |= {errno.EOPNOTSUPP: _HINTS[errno.ENOLCK], errno.ENOSYS: _HINTS[errno.ENOLCK]}
 
 
 class Recorder:
@@ -104,8 +104,6 @@ class Recorder:
         self._busy = threading.Lock()
         self._pid = os.getpid()
         self._open: list[int] = []
-        # folders and texts whose bytes the next durable event makes durable too
-        self._unsynced: list[int] = []
         self._seq = 0
         self._size = 0
         self._finished = False
@@ -113,6 +111,7 @@ class Recorder:
         try:
             self._folder = self._keep(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
             day = self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))
+            # folders and texts whose bytes the next durable event makes durable too
             self._unsynced = [self._folder, day]
             events = os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
             self._events = self._keep(events)
@@ -134,7 +133,7 @@ class Recorder:
         other happen at once.
         """
         folder = run_folder(recordings, run_id)
-        _check_system()
+        check_system()
         with _typed(folder):
             _make_day(folder.parent)
             try:
@@ -155,7 +154,7 @@ class Recorder:
         Raises RunLocked if the run is being written, UsageError if it has its ending,
         RecordingDamaged if more than a tail is wrong.
         """
-        _check_system()
+        check_system()
         with _typed(folder):
             recorder = cls(folder, redact=redact, flags=os.O_RDWR | _NO_LINK, pool=pool)
             try:
@@ -176,16 +175,17 @@ class Recorder:
         ending = any(isinstance(event, RunFinished) for event in events)
         with self._busy:
             self._check()
-            lines, recorded = self._lines(events)
+            placed = self._placed(events)
+            data = b"".join(_line(recorded, body) for recorded, body in placed)
             with self._poisoning():
                 if ending:  # a finished run is never healed: what it names must be there first
                     self._sync()
-                self._append(b"".join(lines))
+                self._append(data)
                 if any(event.durable for event in events):
                     self._sync(self._events)
-                self._seq += len(lines)
+                self._seq += len(placed)
             self._finished = ending
-            return tuple(recorded)
+            return tuple(recorded for recorded, _ in placed)
 
     def write_files(self, files: Sequence[tuple[str, bytes]]) -> None:
         """Make these files, durably.
@@ -249,12 +249,9 @@ class Recorder:
 
     def _check_healable(self, prefix: Prefix, recording: Recording) -> None:
         """Raises RecordingDamaged or UsageError for a run that cannot go on."""
-        problem = ""
-        if prefix.damage and not prefix.torn:
-            problem = prefix.damage
-        elif recording.beginning is None:
+        is_damaged = prefix.damage and not prefix.torn
+        if is_damaged or recording.beginning is None:
             problem = prefix.damage or f"{EVENTS} does not begin with run_started"
-        if problem:
             raise RecordingDamaged(
                 f"Run {self.run_id} cannot go on: {problem}.",
                 hint="What is whole stays readable; start a new run.",
@@ -280,10 +277,11 @@ class Recorder:
                 os.unlink(name, dir_fd=self._folder)
 
     def _restore_texts(self, recording: Recording) -> None:
-        texts = {}
-        for recorded in recording.events:
-            if isinstance(recorded.event, TextWritten) and recorded.event.path:
-                texts[recorded.event.path] = recorded.event.text
+        texts = {
+            recorded.event.path: recorded.event.text
+            for recorded in recording.events
+            if isinstance(recorded.event, TextWritten) and recorded.event.path
+        }
         for name in recording.files:
             try:
                 recording.read(name)
@@ -314,25 +312,11 @@ class Recorder:
         writer = f"process {self._pid} on {socket.gethostname()}"
         return event.model_copy(update={"writer": writer})
 
-    def _lines(self, events: Sequence[Event]) -> tuple[list[bytes], list[Recorded]]:
-        """The lines to write now, and the events as they then stand there."""
+    def _placed(self, events: Sequence[Event]) -> list[tuple[Recorded, str]]:
+        """The events as they stand from now on in the run, each with its JSON."""
         at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        lines = []
-        recorded = []
-        for seq, (event, body) in enumerate(self._clean(events), self._seq):
-            lines.append(self._line(event, body, seq, at))
-            recorded.append(Recorded(seq, at, event))
-        return lines, recorded
-
-    def _line(self, event: Event, body: str, seq: int, at: str) -> bytes:
-        line = f'{{"v":{SCHEMA_VERSION},"seq":{seq},"at":"{at}",{body[1:-1]}'.encode()
-        line += b',"crc":"%08x"}\n' % zlib.crc32(line)
-        if len(line) > MAX_LINE:
-            raise RecorderError(
-                f"{type(event).__name__} takes {len(line)} bytes; an event holds {MAX_LINE}.",
-                hint="Put its bytes in a file of the run.",
-            )
-        return line
+        numbered = enumerate(self._clean(events), self._seq)
+        return [(Recorded(seq, at, event), body) for seq, (event, body) in numbered]
 
     def _redacted(self, event: Event, body: str) -> tuple[Event, str]:
         values = json.loads(body)
@@ -376,8 +360,7 @@ class Recorder:
         waiting = list(dict.fromkeys([*fds, *self._unsynced]))
         begin_to_write(waiting)
         at_once = self._pool.map if self._pool and len(waiting) > 1 else map
-        for _ in at_once(_fsync, waiting):
-            pass
+        list(at_once(sync, waiting))  # raises what any of them raised
         for fd in {*waiting} - {self._events, self._folder}:
             self._open.remove(fd)
             os.close(fd)
@@ -392,7 +375,6 @@ class Recorder:
             with suppress(OSError):
                 os.close(fd)
         self._open = []
-        self._unsynced = []
 
     def _check(self) -> None:
         if os.getpid() != self._pid:
@@ -424,17 +406,6 @@ class Recorder:
             raise
 
 
-class _SyncError(OSError):
-    """A failed fsync, told from other failures."""
-
-
-def _fsync(fd: int) -> None:
-    try:
-        sync(fd)
-    except OSError as exc:
-        raise _SyncError(exc.errno, exc.strerror) from exc
-
-
 @contextmanager
 def _typed(folder: Path) -> Iterator[None]:
     """Turns what the system says into one of our errors, with what to do."""
@@ -450,7 +421,7 @@ def _typed(folder: Path) -> Iterator[None]:
                     " DEVPIPE_RECORDINGS."
                 ),
             ) from exc
-        if isinstance(exc, _SyncError):
+        if isinstance(exc, SyncError):
             raise RecorderPoisoned(
                 f"{said} Its last bytes may be lost.", hint=f"Then `devpipe resume {folder.name}`."
             ) from exc
@@ -460,15 +431,6 @@ def _typed(folder: Path) -> Iterator[None]:
         raise RecorderError(f"The recording cannot be written: {said}", hint=hint) from exc
 
 
-def _check_system() -> None:
-    missing = missing_to_write()
-    if missing:
-        raise RecorderError(
-            f"This system cannot write recordings: it has no {', '.join(missing)}.",
-            hint="They can be read here; run devpipe on Linux, macOS or WSL.",
-        )
-
-
 def _make_day(day: Path) -> None:
     """The folder of a day.
 
@@ -476,14 +438,13 @@ def _make_day(day: Path) -> None:
     """
     if day.is_dir():
         return
-    if not day.parent.is_dir():
-        day.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    day.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileExistsError):
         _make_folder(day)
     for folder in (day.parent, day.parent.parent):
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            _fsync(fd)
+            sync(fd)
         finally:
             os.close(fd)
 
@@ -531,6 +492,19 @@ def _encoded(text: str) -> bytes:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
+def _line(recorded: Recorded, body: str) -> bytes:
+    head = f'{{"v":{SCHEMA_VERSION},"seq":{recorded.seq},"at":"{recorded.at}",'
+    line = f"{head}{body[1:-1]}".encode()
+    line += b',"crc":"%08x"}\n' % zlib.crc32(line)
+    if len(line) > MAX_LINE:
+        kind = type(recorded.event).__name__
+        raise RecorderError(
+            f"{kind} takes {len(line)} bytes; an event holds {MAX_LINE}.",
+            hint="Put its bytes in a file of the run.",
+        )
+    return line
+
+
 def _spelled(event: Event) -> tuple[Event, str]:
     """Spell the event as JSON.
 
@@ -538,22 +512,14 @@ def _spelled(event: Event) -> tuple[Event, str]:
     """
     try:
         return event, event.model_dump_json()
-    except (PydanticSerializationError, UnicodeError):
-        event = EVENT.validate_python(_well_formed(event.model_dump()))
+    except (PydanticSerializationError, UnicodeError) as exc:
+        problem = exc
     try:
-        return event, event.model_dump_json()
-    except PydanticSerializationError as exc:
+        spelled = json.dumps(event.model_dump(), ensure_ascii=False, default=to_jsonable_python)
+    except (PydanticSerializationError, UnicodeError, TypeError):
         raise RecorderError(
-            f"{type(event).__name__} cannot be written as JSON: {exc}.",
+            f"{type(event).__name__} cannot be written as JSON: {problem}.",
             hint="Give it plain JSON values.",
-        ) from exc
-
-
-def _well_formed(value: object) -> object:
-    if isinstance(value, str):
-        return _encoded(value).decode()
-    if isinstance(value, dict):
-        return {_well_formed(key): _well_formed(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_well_formed(item) for item in value]
-    return value
+        ) from problem
+    event = EVENT.validate_json(_encoded(spelled))
+    return event, event.model_dump_json()

@@ -9,6 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, overload
 from urllib.parse import quote, quote_plus
 
@@ -22,22 +23,37 @@ _NAMES = (
     r"cookie|x[-_]auth[-_]token|x[-_]amz[-_]security[-_]token"
 )
 _KEY = re.compile(_NAMES, re.IGNORECASE)
-# In a text: `"token": "..."` (also escaped, also with ') and `Authorization: Bearer ...` on a line
-# of its own.
-_QUOTED = re.compile(
-    rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])"""
-    r"""(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+"""
+_NAMED = (  # what is found in a text by its name, and what stands there instead
+    (  # `"token": "..."`, also escaped, also with '
+        re.compile(
+            rf"""(?is)((?P<q>\\*["'])(?:{_NAMES})(?P=q)\s*:\s*)(?P<v>\\*["'])"""
+            r"""(?!\[redacted\])(?:(?!(?P=v))(?:\\.|.))+"""
+        ),
+        rf"\1\g<v>{REDACTED}",
+    ),
+    (  # `Authorization: Bearer ...` on a line of its own
+        re.compile(
+            r"(?i)((?:(?:proxy-)?authorization|x-api-key|set-cookie|cookie)[ \t]*:["
+            r" \t]*)(?!\[redacted\])[^\s\"'\\][^\r\n\"'\\]*"
+        ),
+        rf"\1{REDACTED}",
+    ),
+    (
+        re.compile(r"(?i)((?:bearer|basic)[ \t]+)(?=\S*\d)[a-z0-9._~+/=-]{16,}"),
+        rf"\1{REDACTED}",
+    ),
+    (  # in the query of a URL
+        re.compile(
+            r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|"
+            r"credential|secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
+        ),
+        rf"\1{REDACTED}",
+    ),
+    (  # before the host of a URL
+        re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^/\s\"'<>@\\]*:[^/\s\"'<>@\\]+@"),
+        rf"\1{REDACTED}@",
+    ),
 )
-_HEADER = re.compile(
-    r"(?i)((?:(?:proxy-)?authorization|x-api-key|set-cookie|cookie)[ \t]*:["
-    r" \t]*)(?!\[redacted\])[^\s\"'\\][^\r\n\"'\\]*"
-)
-_BEARER = re.compile(r"(?i)((?:bearer|basic)[ \t]+)(?=\S*\d)[a-z0-9._~+/=-]{16,}")
-_QUERY = re.compile(
-    r"(?i)([?&;](?:[a-z0-9]+[-_])*(?:awsaccesskeyid|signature|sig|token|key|keyid|credential|"
-    r"secret|password)=)(?!\[redacted\])[^&#\s\"'<>\\]+"
-)
-_USERINFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^/\s\"'<>@\\]*:[^/\s\"'<>@\\]+@")
 # One of these must stand in a text, or in the JSON that spells it, for any pattern above to match:
 # looking for them is fast. They are as long as they can be: "token" alone stands in the name of an
 # event's field, "key" in every monkey.
@@ -98,10 +114,8 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        spellings: set[str] = set()
-        for secret in secrets:
-            if len(secret) >= MIN_SECRET:
-                spellings.update(_spellings(secret))
+        long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET)
+        spellings = set(chain.from_iterable(map(_spellings, long_enough)))
         self._spellings = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
 
     @overload
@@ -156,19 +170,15 @@ def _holds_mark(text: str) -> bool:
 
 
 def _without_named(text: str) -> str:
-    text = _QUOTED.sub(lambda m: f"{m[1]}{m['v']}{REDACTED}", text)
-    text = _HEADER.sub(rf"\1{REDACTED}", text)
-    text = _BEARER.sub(rf"\1{REDACTED}", text)
-    text = _QUERY.sub(rf"\1{REDACTED}", text)
-    return _USERINFO.sub(rf"\1{REDACTED}@", text)
+    for pattern, replacement in _NAMED:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def _spellings(secret: str) -> Iterator[str]:
     """Spell the secret as answers, tracebacks, URLs and headers may."""
-    spellings = {secret, secret.strip(), secret[::-1]}
-    spellings.update(_url_encoded(secret))
-    spellings.update(_base64(secret))
-    for spelling in spellings:
+    plain = {secret, secret.strip(), secret[::-1]}
+    for spelling in plain.union(_url_encoded(secret), _base64(secret)):
         yield spelling
         yield json.dumps(spelling)[1:-1]
         yield json.dumps(spelling, ensure_ascii=False)[1:-1]

@@ -40,6 +40,7 @@ class StageSummary:
     reused_from: str = ""
     texts: dict[str, str] = field(default_factory=dict)  # final ones, by part
     languages: dict[str, str] = field(default_factory=dict)
+    language_sure: dict[str, float] = field(default_factory=dict)
     written: list[TextWritten] = field(default_factory=list)  # all of them, iterations too
     verdict: VerdictGiven | None = None
 
@@ -59,6 +60,7 @@ class StageSummary:
                 if event.final:
                     self.texts[event.part] = event.text
                     self.languages[event.part] = event.language
+                    self.language_sure[event.part] = event.language_sure
             case VerdictGiven():
                 self.verdict = event
 
@@ -86,10 +88,6 @@ class Attempt:
     def model(self) -> str:
         """As the backend named it, else as it was asked for."""
         return self.finished.model if self.finished else self.started.model
-
-    @property
-    def cost_usd(self) -> float | None:
-        return self.finished.cost_usd if self.finished else None
 
     def to_json(self) -> dict[str, Any]:
         """Its part of the run's JSON."""
@@ -176,18 +174,19 @@ class RunSummary:
     @property
     def cost_usd(self) -> float | None:
         """The sum over all attempts; None if one is unknown."""
-        costs = []
-        for attempt in self.attempts.values():
-            if attempt.cost_usd is None:
-                return None
-            costs.append(attempt.cost_usd)
-        return sum(costs)
+        told = [
+            attempt.finished.cost_usd
+            for attempt in self.attempts.values()
+            if attempt.finished and attempt.finished.cost_usd is not None
+        ]
+        return sum(told) if len(told) == len(self.attempts) else None
 
     @property
     def cost_source(self) -> str:
-        sources = set()
-        for attempt in self.attempts.values():
-            sources.add(attempt.finished.cost_source if attempt.finished else "unknown")
+        sources = {
+            attempt.finished.cost_source if attempt.finished else "unknown"
+            for attempt in self.attempts.values()
+        }
         if "unknown" in sources:
             return "unknown"
         return "+".join(sorted(sources)) or "local"
@@ -237,12 +236,12 @@ class RunSummary:
         }
 
     def _artifacts_json(self, recording: str) -> list[dict[str, Any]]:
-        artifacts = []
-        for artifact in self.artifacts:
-            path = f"{recording}/{artifact.path}" if recording else artifact.path
-            fields = artifact.model_dump(include=_ARTIFACT_FIELDS, exclude_none=True)
-            artifacts.append({"path": path} | fields)
-        return artifacts
+        folder = f"{recording}/" if recording else ""
+        return [
+            {"path": folder + artifact.path}
+            | artifact.model_dump(include=_ARTIFACT_FIELDS, exclude_none=True)
+            for artifact in self.artifacts
+        ]
 
     def _stages_json(self) -> dict[str, Any]:
         stages = {name: stage.to_json() for name, stage in self.stages.items()}

@@ -20,13 +20,14 @@ from urllib.parse import quote
 
 from devpipe.errors import DevpipeError, RecorderError, RecordingDamaged
 from devpipe.media.pictures import thumbnail
-from devpipe.record.events import ArtifactWritten, Problem, VerdictGiven
+from devpipe.record.events import ArtifactWritten, Problem, TextWritten, VerdictGiven
 from devpipe.record.files import replacing
 from devpipe.record.reader import DERIVED, Recording
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.show.host import is_shared_page, served_folder
 from devpipe.show.problems import PageProblem, page_problem
-from devpipe.text.messages import message
+from devpipe.text.language import SURE
+from devpipe.text.messages import message, page_language
 
 Change = Literal["same", "gone", "new"]
 
@@ -54,7 +55,7 @@ def run_html(summary: RunSummary, folder: Path) -> str:
 
     No list or heading of HTML in it: a notebook's host lays those out in its own way.
     """
-    language = next(iter(summary.stages["input"].languages.values()), "en")
+    language = _page_language(summary.stages["input"])
     stages = "".join(
         _stage(summary, stage, language)
         for stage in summary.stages.values()
@@ -65,6 +66,13 @@ def run_html(summary: RunSummary, folder: Path) -> str:
         f'{style()}<div class="devpipe">{_title(summary, folder, language)}<div'
         f' class="run"><div class="stages">{stages}</div><div>{shown}</div></div></div>'
     )
+
+
+def _page_language(stage: StageSummary) -> str:
+    """The language of the input, where that is more than a weak guess; else the machine's."""
+    for part, language in stage.languages.items():
+        return language if stage.language_sure[part] >= SURE else page_language()
+    return "en"
 
 
 def _title(summary: RunSummary, folder: Path, language: str) -> str:
@@ -136,8 +144,7 @@ def _stage(summary: RunSummary, stage: StageSummary, language: str) -> str:
     attempts = summary.media_attempts if stage.stage == "generation" else []
     notes += [f"{one.started.backend} {one.started.model}" for one in attempts]
     texts = "".join(
-        f'<div class="text"{_marks(stage.languages.get(part, ""))}>'
-        f"{_text(summary, stage, part)}</div>"
+        f'<div class="text"{_marks(_known(stage, part))}>{_text(summary, stage, part)}</div>'
         for part in stage.texts
     )
     name = h(message(f"page.stage.{stage.stage}", language))
@@ -162,7 +169,7 @@ def _steps(stage: StageSummary, language: str) -> str:
     between = [one for one in stage.written if not one.final]
     if not between:
         return ""
-    items = "".join(f"<li{_marks(one.language)}>{h(one.text)}</li>" for one in stage.written)
+    items = "".join(f"<li{_marks(known_language(one))}>{h(one.text)}</li>" for one in stage.written)
     title = f"{message('page.steps', language)}: {len(stage.written)}"
     return fold(title, f"<ol>{items}</ol>")
 
@@ -340,6 +347,15 @@ def _matcher(a: Sequence[str], b: Sequence[str]) -> difflib.SequenceMatcher[str]
 
 def data_uri(media_type: str, data: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def known_language(text: TextWritten) -> str:
+    """The language of a text; empty where it is a weak guess, which no voice is to read it by."""
+    return text.language if text.language_sure >= SURE else ""
+
+
+def _known(stage: StageSummary, part: str) -> str:
+    return stage.languages.get(part, "") if stage.language_sure.get(part, 1.0) >= SURE else ""
 
 
 def _marks(language: str) -> str:

@@ -2,100 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from devpipe.config.models import Step
 from devpipe.errors import Rejected
 from devpipe.record.events import TextWritten
 from devpipe.stages.journal import Where, add_partial
-from devpipe.stages.request import RunRequest
+from devpipe.stages.request import RunRequest, Words
 from devpipe.stages.services import BY_PROCEDURE, Services
-from devpipe.stages.texts import Texts, final_text
+from devpipe.stages.texts import Texts, add_final
 from devpipe.text.chatter import missing_words, read_parts
-from devpipe.values import TextRequest, TextResult, derived_seed
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """One iteration of one step; the last one of all gives the stage's result."""
-
-    step: Step
-    iteration: int
-    last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """The texts that came of one request, by part, and the result that held them."""
-
-    texts: Mapping[str, str]
-    result: TextResult
+from devpipe.values import SAME, TextRequest, TextResult, derived_seed
 
 
 async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
     """The rewritten texts. A pipeline without steps passes them on as they are."""
     texts = replace(texts, spoken=texts.person_language)  # their own language changes on the way
-    turns = _turns(request.pipeline.steps)
-    if not turns:
-        await _pass_on(services, texts)
-        return texts
-    for turn in turns:
-        texts = await _rewritten(request, services, turn, texts)
+    turns = [
+        (step, Where("interception", step.name, iteration))
+        for step in request.pipeline.steps
+        for iteration in range(step.iterations)
+    ]
+    written = [] if turns else [texts.written(part, "interception") for part in texts.by_part]
+    for step, where in turns:
+        services.journal.add(*written)
+        written = await _rewritten(request, services, step, where, texts)
+        texts = Texts.of(written, texts.spoken)
+    await add_final(services.journal, written)
     return texts
 
 
-def _turns(steps: tuple[Step, ...]) -> list[_Turn]:
-    """Every iteration of every step, in order."""
-    turns = []
-    for step in steps:
-        for iteration in range(step.iterations):
-            last = step is steps[-1] and iteration == step.iterations - 1
-            turns.append(_Turn(step, iteration, last))
-    return turns
+async def _rewritten(
+    request: RunRequest, services: Services, step: Step, where: Where, texts: Texts
+) -> list[TextWritten]:
+    """The texts after one iteration of a step, to be recorded when all of them are there."""
+    written = []
+    for part, text in _asked(step, texts).items():
+        where = where._replace(part=part)
+        text_request = _text_request(request, step, where, text, texts)
+        result = await _answer(services, text_request, where)
+        parts = result.parts if step.parts else {part: result.text}
+        own = result.language  # a procedure keeps what a model would change
+        ordered = not own and text_request.output_language != SAME
+        for name, rewritten in parts.items():
+            text_written = TextWritten(
+                **where._replace(part=name)._asdict(),
+                text=rewritten,
+                language=own or text_request.answer_language,
+                language_sure=1.0 if ordered else texts.how_sure(part),
+                by="procedure" if result.backend == BY_PROCEDURE else "model",
+                raw=result.raw,
+            )
+            written.append(text_written)
+    return written
 
 
-async def _pass_on(services: Services, texts: Texts) -> None:
-    for part, text in texts.by_part.items():
-        written = TextWritten(
-            stage="interception", part=part, text=text, language=texts.languages[part], by="rule"
-        )
-        services.journal.add(await final_text(services.journal, written))
+async def _answer(services: Services, request: TextRequest, where: Where) -> TextResult:
+    """The answer; of a step in parts, with those that are not empty.
 
-
-async def _rewritten(request: RunRequest, services: Services, turn: _Turn, texts: Texts) -> Texts:
-    """All texts after one turn, recorded when all of them are there."""
-    by_part: dict[str, str] = {}
-    languages: dict[str, str] = {}
-    results: dict[str, TextResult] = {}
-    for part, text in _asked(turn.step, texts).items():
-        text_request = _text_request(request, turn, part, text, texts)
-        where = Where("interception", turn.step.name, turn.iteration, part)
-        answer = await _answer(services, text_request, where)
-        for name, written in answer.texts.items():
-            by_part[name] = written
-            languages[name] = text_request.output_language
-            results[name] = answer.result
-    rewritten = Texts(by_part, languages, texts.spoken)
-    for part, result in results.items():
-        services.journal.add(await _written(services, turn, rewritten, part, result))
-    return rewritten
-
-
-async def _answer(services: Services, request: TextRequest, where: Where) -> _Answer:
-    if request.parts:
-        return await _split(services, request, where)
-    result = await services.text.write(request, where)
-    return _Answer({where.part: result.text}, result)
-
-
-async def _split(services: Services, request: TextRequest, where: Where) -> _Answer:
-    """The parts that are not empty.
-
-    A model's must hold every word of the text; it is told once what is wrong, then Rejected is
-    raised.
+    A model's parts must hold every word of the text; it is told once what is wrong, then Rejected
+    is raised.
     """
     result = await services.text.write(request, where)
+    if not request.parts:
+        return result
     try:
         parts = _parts(request, result)
     except Rejected as wrong:
@@ -106,15 +76,15 @@ async def _split(services: Services, request: TextRequest, where: Where) -> _Ans
         result = await services.text.write(again, where)
         parts = _parts(request, result)
     raw = "" if result.parts else result.raw or result.text
-    texts = {name: text for name, text in parts.items() if text.strip()}
-    return _Answer(texts, replace(result, raw=raw))
+    filled = {name: text for name, text in parts.items() if text.strip()}
+    return replace(result, parts=filled, raw=raw)
 
 
-def _parts(request: TextRequest, result: TextResult) -> Mapping[str, str]:
+def _parts(request: TextRequest, result: TextResult) -> Words:
     """The parts of an answer. Raises Rejected for one that cannot be read, or that lost words."""
     parts = result.parts or read_parts(result.text, request.parts)
     by_model = result.backend != BY_PROCEDURE
-    if by_model and request.output_language == request.language:
+    if by_model and request.answer_language == request.language:
         missing = missing_words(request.text, parts)
         if missing:
             hint = "Every word of the text belongs into one of the parts."
@@ -122,7 +92,7 @@ def _parts(request: TextRequest, result: TextResult) -> Mapping[str, str]:
     return parts
 
 
-def _asked(step: Step, texts: Texts) -> dict[str, str]:
+def _asked(step: Step, texts: Texts) -> Words:
     """A step that answers in parts takes all texts as one; any other takes each for itself."""
     if not step.parts:
         return dict(texts.by_part)
@@ -131,52 +101,33 @@ def _asked(step: Step, texts: Texts) -> dict[str, str]:
 
 
 def _text_request(
-    request: RunRequest, turn: _Turn, part: str, text: str, texts: Texts
+    request: RunRequest, step: Step, where: Where, text: str, texts: Texts
 ) -> TextRequest:
-    step = turn.step
-    language = texts.languages[part]
+    language = texts.languages[where.part]
+    known = texts.known(where.part) or SAME
     own = step.instruction.in_(language) if step.instruction else ""
     return TextRequest(
         "split" if step.parts else "interception",
         text,
         instruction=f"{own}\n\n{request.instruction}".strip(),
         language=language,
-        output_language=_target_language(turn, language, texts.person_language),
-        seed=derived_seed(request.text_seed, step.name, turn.iteration, part),
+        output_language=_target_language(step, where.iteration, known, texts.person_language),
+        seed=derived_seed(request.text_seed, step.name, where.iteration, where.part),
         procedure=step.procedure,
         temperature=step.temperature,
         parts=step.parts,
     )
 
 
-def _target_language(turn: _Turn, language: str, person_language: str) -> str:
-    """The language in which this turn answers.
+def _target_language(step: Step, iteration: int, language: str, person_language: str) -> str:
+    """The language in which an iteration answers.
 
     A step that passes through languages has one for each iteration but its last, which answers in
-    the output's language; "same" then means the person's.
+    the output's language; "same" then means the person's. Nobody orders an answer in a language
+    that is a weak guess.
     """
-    step = turn.step
-    if step.languages and turn.iteration < step.iterations - 1:
-        return step.languages[turn.iteration % len(step.languages)]
+    if step.languages and iteration < step.iterations - 1:
+        return step.languages[iteration % len(step.languages)]
     if step.output_language != "same":
         return step.output_language
     return person_language if step.languages else language
-
-
-async def _written(
-    services: Services, turn: _Turn, texts: Texts, part: str, result: TextResult
-) -> TextWritten:
-    """The event of one rewritten text."""
-    written = TextWritten(
-        stage="interception",
-        part=part,
-        text=texts.by_part[part],
-        language=texts.languages[part],
-        step=turn.step.name,
-        iteration=turn.iteration,
-        by="procedure" if result.backend == BY_PROCEDURE else "model",
-        raw=result.raw,
-    )
-    if not turn.last:
-        return written
-    return await final_text(services.journal, written)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, fields
+from typing import NamedTuple, Protocol
 
-from devpipe.backends.base import Delta, Emit, Intent, Piece, Preview, Progress, Queued
+from devpipe.backends.base import Delta, Intent, Piece, Preview, Progress, Queued
 from devpipe.record import events
 from devpipe.record.events import (
     AttemptFinished,
@@ -65,85 +66,66 @@ class Where(NamedTuple):
     part: str = "prompt"
 
 
-class LiveTexts:
-    """What followers see of texts while they grow."""
+@dataclass(slots=True)
+class Growing:
+    """The text that the followers of one run see growing."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._growing: Where | None = None
-
-    def begin(self, where: Where) -> None:
-        """Begin a text anew: what followers saw of an earlier try is void."""
-        if self._growing == where:
-            self._journal.emit(TextStreamed(**where._asdict(), text="", restarted=True))
-
-    def emitter(self, where: Where, *, silent: bool = False) -> Emit:
-        """An emit whose pieces reach the run's followers; a silent one shows none of the text."""
-
-        def emit(piece: Piece) -> None:
-            match piece:
-                case Delta(text):
-                    if not silent:
-                        self._growing = where
-                        self._journal.emit(TextStreamed(**where._asdict(), text=text))
-                case Progress(step, steps, message):
-                    progress: dict[str, Any] = {"step": step, "steps": steps, "message": message}
-                    self._journal.emit(Progressed(stage=where.stage, **progress))
-                case Preview(data, media_type):
-                    self._journal.emit(Previewed(data=data, media_type=media_type))
-                case Queued(position, seconds):
-                    queued = events.Queued(stage=where.stage, position=position, seconds=seconds)
-                    self._journal.emit(queued)
-
-        return emit
+    where: Where | None = None
 
 
+@dataclass(frozen=True, slots=True)
 class PlacedJournal:
     """The journal at one place of the run: what backends report their attempts to.
 
-    A silent one keeps no partial texts: what a judge says of a text is not for those who wrote it.
+    A silent one shows no texts and keeps no partial ones: what a judge says of a text is not for
+    those who wrote it.
     """
 
-    def __init__(
-        self, journal: Journal, where: Where, live: LiveTexts, *, silent: bool = False
-    ) -> None:
-        self._journal = journal
-        self._where = where
-        self._live = live
-        self._silent = silent
+    journal: Journal
+    where: Where
+    growing: Growing
+    silent: bool = False
+
+    def show(self, piece: Piece) -> None:
+        """Let the run's followers see what comes of an answer: an `Emit`."""
+        stage = self.where.stage
+        match piece:
+            case Delta(text):
+                if not self.silent:
+                    self.growing.where = self.where
+                    self.journal.emit(TextStreamed(**self.where._asdict(), text=text))
+            case Progress(step, steps, message):
+                self.journal.emit(Progressed(stage=stage, step=step, steps=steps, message=message))
+            case Preview(data, media_type):
+                self.journal.emit(Previewed(data=data, media_type=media_type))
+            case Queued(position, seconds):
+                queued = events.Queued(stage=stage, position=position, seconds=seconds)
+                self.journal.emit(queued)
 
     async def begin(self, intent: Intent) -> AttemptStarted:
-        if not self._silent:
-            self._live.begin(self._where)
-        started = AttemptStarted(
-            attempt=self._journal.next_attempt(),
-            stage=self._where.stage,
-            task=intent.task,
-            backend=intent.backend,
-            model=intent.model,
-            seed=intent.seed,
-            request=intent.request,
-            request_id=intent.request_id,
-            sha256=intent.sha256,
-            paid=intent.paid,
-        )
-        await self._journal.commit(started)
+        if self.growing.where == self.where and not self.silent:
+            # what followers saw of an earlier try is void
+            self.journal.emit(TextStreamed(**self.where._asdict(), text="", restarted=True))
+        asked = {one.name: getattr(intent, one.name) for one in fields(intent)}
+        attempt = self.journal.next_attempt()
+        started = AttemptStarted(attempt=attempt, stage=self.where.stage, **asked)
+        await self.journal.commit(started)
         return started
 
     def end(self, finished: AttemptFinished) -> None:
-        self._journal.add(finished)
+        self.journal.add(finished)
 
     async def fail(self, finished: AttemptFinished, partial: str) -> None:
-        if not self._silent:
-            add_partial(self._journal, self._where, partial)
-        await self._journal.commit(finished)
+        if not self.silent:
+            add_partial(self.journal, self.where, partial)
+        await self.journal.commit(finished)
 
     def warn(self, message: str) -> None:
-        self._journal.add(Warned(stage=self._where.stage, message=message))
+        self.journal.add(Warned(stage=self.where.stage, message=message))
 
     async def pause(self, seconds: float) -> None:
-        await self._journal.commit()
-        await self._journal.sleep(seconds)
+        await self.journal.commit()
+        await self.journal.sleep(seconds)
 
 
 def add_partial(journal: Journal, where: Where, text: str) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from devpipe.config.models import OutputConfig
 from devpipe.errors import UsageError
-from devpipe.record.events import TextWritten, VerdictGiven, Warned
+from devpipe.record.events import VerdictGiven
 from devpipe.safety.check import is_strict
 from devpipe.safety.policy import NEGATIVE
-from devpipe.stages.journal import Where
-from devpipe.stages.request import RunRequest
+from devpipe.stages.request import Parameters, RunRequest, Words
 from devpipe.stages.services import Services
-from devpipe.stages.texts import Texts, final_text
-from devpipe.stages.translation import translated, translation_request
-from devpipe.values import Level, MediaRequest, Scalar, canonical_sha256, idempotency_key
+from devpipe.stages.texts import Texts, add_final
+from devpipe.stages.translation import has_translator, translated
+from devpipe.values import MediaRequest, idempotency_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,28 +44,27 @@ async def run(
         raise missing
     fitted = fit(texts, request.media_pipeline.texts, original)
     if before.texts is not None:  # a recording keeps of these only what Stage 3 changed
-        fitted = Texts(
-            {**fitted.by_part, **before.texts.by_part},
-            {**fitted.languages, **before.texts.languages},
-        )
-    if before.texts is None and _needs_translation(request, services, fitted):
-        sha256 = canonical_sha256(dict(fitted.by_part))
+        fitted = fitted.overlaid(before.texts)
+    elif _needs_translation(request, services, fitted):
         verdict = await services.safety.verdict(
-            fitted.by_part, stage="pre_output", sha256=sha256, language=original.person_language
+            fitted.by_part, stage="pre_output", language=original.person_language
         )
         if not verdict.allowed:  # no model is asked to translate what may not be made
             services.journal.add(verdict)
             return _media_request(request, fitted), verdict
-        fitted = await _translated(request, services, fitted)
+        fitted = await translated(
+            request,
+            services,
+            fitted,
+            request.output.translate_to,
+            stage="pre_output",
+            names=[request.output.name],
+        )
     media_request = _media_request(request, fitted)
     verdict = await _verdict(request, services, media_request, original, before.verdict)
-    for part, text in fitted.by_part.items():
-        if text != texts.by_part.get(part):
-            language = fitted.languages[part]
-            written = TextWritten(
-                stage="pre_output", part=part, text=text, language=language, by="rule"
-            )
-            services.journal.add(await final_text(services.journal, written))
+    changed = [part for part, text in fitted.by_part.items() if text != texts.by_part.get(part)]
+    results = [fitted.written(part, "pre_output") for part in changed]
+    await add_final(services.journal, results)
     services.journal.add(verdict)
     return media_request, verdict
 
@@ -104,22 +101,27 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     second is what the person wrote, so that a fusion lies between what was said and what was made
     of it.
     """
-    by_part = dict(texts.by_part)
-    languages = dict(texts.languages)
-    if len(wanted) == 1 and len(by_part) > 1:
-        joined = ", ".join(by_part.values())
-        return Texts({wanted[0]: joined}, {wanted[0]: next(iter(languages.values()))})
-    if len(wanted) == 2 and wanted[1] not in by_part:
-        by_part[wanted[1]] = original.by_part["prompt"]
-        languages[wanted[1]] = original.languages["prompt"]
-    missing = [name for name in wanted if name not in by_part]
+    if len(wanted) == 1 and len(texts.by_part) > 1:
+        first, language = next(iter(texts.languages.items()))
+        return Texts(
+            {wanted[0]: ", ".join(texts.by_part.values())},
+            {wanted[0]: language},
+            sure={wanted[0]: texts.how_sure(first)},
+        )
+    if len(wanted) == 2 and wanted[1] not in texts.by_part:
+        second = wanted[1]
+        said = original.written("prompt", "input").model_copy(update={"part": second})
+        texts = texts.overlaid(Texts.of([said], ""))
+    missing = [name for name in wanted if name not in texts.by_part]
     if missing:
         raise UsageError(
             f"The output takes the text(s) {', '.join(missing)}, which nobody gave.",
             hint="Give them by name.",
         )
     return Texts(
-        {name: by_part[name] for name in wanted}, {name: languages[name] for name in wanted}
+        {name: texts.by_part[name] for name in wanted},
+        {name: texts.languages[name] for name in wanted},
+        sure={name: texts.how_sure(name) for name in wanted},
     )
 
 
@@ -130,17 +132,14 @@ def _media_request(request: RunRequest, texts: Texts) -> MediaRequest:
 
 
 def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> MediaRequest:
-    parameters = request.parameters
-    if output is not request.output:
-        parameters = fallback_parameters(output, request.asked)
     return MediaRequest(
         medium=output.medium,
         model=output.model,
         texts=dict(texts.by_part),
         images=dict(request.images),
-        parameters=_with_negative(output, parameters, request.level),
+        parameters=_with_negative(request, output),
         style=request.pipeline.style,
-        languages=dict(texts.languages),
+        languages={part: texts.known(part) for part in texts.by_part},
         workflow=output.workflow(),
         boundary=request.boundary,
         level=request.level,
@@ -148,22 +147,21 @@ def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> Medi
     )
 
 
-def fallback_parameters(output: OutputConfig, asked: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The parameters of an output that stands in: those asked that it takes, else its own."""
+def _parameters(request: RunRequest, output: OutputConfig) -> Parameters:
+    """The run's parameters; of an output that stands in those asked that it takes, else its own."""
+    if output is request.output:
+        return request.parameters
     taken = {}
     for name, declared in output.parameters.items():
-        value = asked.get(name, declared.default)
-        if declared.problem(value):
-            value = declared.default
-        taken[name] = declared.cast(value)
+        value = request.asked.get(name, declared.default)
+        taken[name] = declared.cast(declared.default if declared.problem(value) else value)
     return taken
 
 
-def _with_negative(
-    output: OutputConfig, parameters: Mapping[str, Scalar], level: Level
-) -> dict[str, Scalar]:
+def _with_negative(request: RunRequest, output: OutputConfig) -> Parameters:
     """The parameters, the level's negative prompt added where the output takes one."""
-    ours = NEGATIVE.get(level, "")
+    parameters = _parameters(request, output)
+    ours = NEGATIVE.get(request.level, "")
     if "negative_prompt" not in output.parameters or not ours:
         return dict(parameters)
     given = str(parameters.get("negative_prompt") or "")
@@ -172,21 +170,19 @@ def _with_negative(
     return {**parameters, "negative_prompt": given}
 
 
-def _words_sent(request: RunRequest, media_request: MediaRequest) -> dict[str, str]:
+def _words_sent(request: RunRequest, media_request: MediaRequest) -> Words:
     """Every word that would be sent to anybody, without those that are ours.
 
     Ours are the level's negative prompt, and what a config says by default. A parameter may be
     called like a text: its name says that it is one.
     """
     words = dict(media_request.texts)
-    for name, value in request.parameters.items():
-        declared = request.output.parameters.get(name)
-        if isinstance(value, str) and (declared is None or value != declared.default):
-            words[f"parameter {name}"] = value
-    for output in request.fallbacks:
-        for name, value in fallback_parameters(output, request.asked).items():
-            if isinstance(value, str) and value != output.parameters[name].default:
-                words[f"parameter {name} of {output.name}"] = value
+    for place, output in enumerate(request.outputs):
+        for name, value in _parameters(request, output).items():
+            declared = output.parameters.get(name)
+            default = declared.default if declared else None
+            if isinstance(value, str) and value != default:
+                words[f"parameter {name} of output {place}"] = value
     return words
 
 
@@ -196,32 +192,7 @@ def _needs_translation(request: RunRequest, services: Services, texts: Texts) ->
     Where it is not, that is recorded.
     """
     target = request.output.translate_to
-    if not target or all(language == target for language in texts.languages.values()):
+    if not target or all(texts.known(part) == target for part in texts.by_part):
         return False
-    if services.text.has_model("translate"):
-        return True
-    message = (
-        f"Translation to {target!r}, which {request.output.name} is made for, skipped: no text"
-        " model is set (DEVPIPE_MODEL_TRANSLATE)."
-    )
-    services.journal.add(Warned(stage="pre_output", message=message))
-    return False
-
-
-async def _translated(request: RunRequest, services: Services, texts: Texts) -> Texts:
-    """The texts in the language the output asks for."""
-    target = request.output.translate_to
-    by_part = dict(texts.by_part)
-    languages = dict(texts.languages)
-    for part, text in texts.by_part.items():
-        if languages[part] == target:
-            continue
-        by_part[part] = await translated(
-            services,
-            translation_request(text, languages[part], target),
-            Where("pre_output", step="translate", part=part),
-            text_seed=request.text_seed,
-            names=("translate", request.output.name, part),
-        )
-        languages[part] = target
-    return Texts(by_part, languages, texts.spoken)
+    what = f"Translation to {target!r}, which {request.output.name} is made for,"
+    return has_translator(services, "pre_output", what)

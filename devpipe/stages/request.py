@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from devpipe.config.chains import Candidate
 from devpipe.config.models import InterceptionPipeline, MediaPipeline, OutputConfig
 from devpipe.record.summary import RunSummary
 from devpipe.values import Attachment, Boundary, Level, Scalar, Stage, new_run_id
 
+Words = Mapping[str, str]  # by the names of the texts
+Parameters = Mapping[str, Scalar]
 Relation = Literal["regenerated", "replayed", "shared"]
 
 
@@ -28,10 +29,10 @@ class RunRequest:
     level: Level
     text_seed: int
     run_id: str = field(default_factory=new_run_id)
-    texts: Mapping[str, str] = field(default_factory=dict)
+    texts: Words = field(default_factory=dict)
     images: Mapping[str, Attachment] = field(default_factory=dict)
-    asked: Mapping[str, Scalar] = field(default_factory=dict)  # parameters as asked
-    parameters: Mapping[str, Scalar] = field(default_factory=dict)  # all of them, resolved
+    asked: Parameters = field(default_factory=dict)  # parameters as asked
+    parameters: Parameters = field(default_factory=dict)  # all of them, resolved
     fallbacks: tuple[OutputConfig, ...] = ()
     seed: int | None = None
     instruction: str = ""
@@ -42,7 +43,7 @@ class RunRequest:
     first_stage: Stage = "input"
     source: RunSummary | None = None
     # the person's own wording of Stage 2's result
-    edited: Mapping[str, str] = field(default_factory=dict)
+    edited: Words = field(default_factory=dict)
     provenance: Literal["full", "mark"] = "full"
     boundary: Boundary = "world"  # how far texts and pictures may travel
     notes: tuple[str, ...] = ()  # what a reader of the recording should know of the request
@@ -51,8 +52,3 @@ class RunRequest:
     def outputs(self) -> tuple[OutputConfig, ...]:
         """The output, then those that stand in for it."""
         return (self.output, *self.fallbacks)
-
-    @property
-    def media_candidates(self) -> tuple[Candidate, ...]:
-        """Who makes the medium: one for each of `outputs`."""
-        return tuple(Candidate(output.backend, output.model) for output in self.outputs)

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from devpipe.backends.base import Emit
 from devpipe.backends.chain import Chained, media_chain, opened, text_chain
 from devpipe.backends.registry import Backends
-from devpipe.config.chains import Chain, outside
+from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.errors import BackendError, CutOff, Rejected
 from devpipe.record.events import VerdictGiven
 from devpipe.safety.check import check, covers, policy_version
 from devpipe.stages.journal import (
     LONGEST_TEXT,
+    Growing,
     Journal,
-    LiveTexts,
     PlacedJournal,
     Where,
     add_partial,
 )
-from devpipe.stages.request import RunRequest
+from devpipe.stages.request import RunRequest, Words
 from devpipe.text.chatter import without_chatter
 from devpipe.text.clean import visible
-from devpipe.values import Level, Stage, Task, TextRequest, TextResult, idempotency_key
+from devpipe.values import (
+    Stage,
+    Task,
+    TextRequest,
+    TextResult,
+    canonical_sha256,
+    idempotency_key,
+)
 
 BY_PROCEDURE = "procedural"  # the backend whose texts are a procedure's, not a model's
 
@@ -33,24 +39,15 @@ class Refused(Exception):
     """A vendor's no, in its own words: it ends the run as `blocked`."""
 
 
+@dataclass(frozen=True, slots=True)
 class TextModels:
     """The text backend of each task: the settings' chain of models, and how an answer is read."""
 
-    def __init__(
-        self,
-        chains: Mapping[Task, str],
-        backends: Backends,
-        journal: Journal,
-        *,
-        level: Level,
-        run_id: str,
-    ) -> None:
-        self.chains = chains
-        self.live = LiveTexts(journal)
-        self._backends = backends
-        self._journal = journal
-        self._level = level
-        self._run_id = run_id
+    run: RunRequest
+    chains: Mapping[Task, str]
+    backends: Backends
+    journal: Journal
+    growing: Growing = field(default_factory=Growing)
 
     def has_model(self, task: Task) -> bool:
         """Whether a language model is there for a task, and not only a procedure."""
@@ -62,8 +59,7 @@ class TextModels:
         Raises Refused for a model's no, CutOff or Rejected for an answer that is none, and the
         last error of the chain where nobody answered.
         """
-        result = await self._ask(request, where, silent=False)
-        return self._accepted(result, request, where)
+        return self._accepted(await self._ask(request, where, silent=False), request, where)
 
     async def judge(self, request: TextRequest, where: Where) -> TextResult:
         """A judge's answer as it came, shown to nobody."""
@@ -71,26 +67,20 @@ class TextModels:
 
     async def _ask(self, request: TextRequest, where: Where, *, silent: bool) -> TextResult:
         chain = Chain.read(self.chains[request.task])
-        journal = PlacedJournal(self._journal, where, self.live, silent=silent)
+        journal = PlacedJournal(self.journal, where, self.growing, silent=silent)
+        key = idempotency_key(self.run.run_id, *where, request.task, request.text, request.seed)
         request = replace(
-            request,
-            boundary=chain.boundary,
-            level=self._level,
-            idempotency_key=self._key(request, where),
+            request, boundary=chain.boundary, level=self.run.level, idempotency_key=key
         )
-        backend = text_chain(request.task, chain, self._backends, journal)
-        return await backend.write(request, self.live.emitter(where, silent=silent))
-
-    def _key(self, request: TextRequest, where: Where) -> str:
-        """Equal for each try of the same act of the same run, also after a crash."""
-        return idempotency_key(self._run_id, *where, request.task, request.text, request.seed)
+        backend = text_chain(request.task, chain, self.backends, journal)
+        return await backend.write(request, journal.show)
 
     def _accepted(self, result: TextResult, request: TextRequest, where: Where) -> TextResult:
         """The answer, if it is one: whole, not empty, without control characters and chatter."""
         if result.refused:
             raise Refused(result.refused)
         if result.finish_reason != "stop":
-            add_partial(self._journal, where, result.text)
+            add_partial(self.journal, where, result.text)
             raise CutOff(
                 f"The model's answer ended early ({result.finish_reason}).",
                 hint="Try again, or allow longer answers.",
@@ -108,9 +98,7 @@ class TextModels:
             )
         as_it_is = result.backend == BY_PROCEDURE or request.parts
         kept = text if as_it_is else without_chatter(text)
-        raw = result.raw
-        if not raw and kept.strip() != text.strip():
-            raw = text
+        raw = result.raw or (text if kept.strip() != text.strip() else "")
         return replace(result, text=kept, parts=parts, raw=visible(raw[:LONGEST_TEXT]))
 
     async def judge_digest(self) -> str | None:
@@ -119,74 +107,74 @@ class TextModels:
         Empty where there is no judge or nobody can tell; None where the judge cannot be asked.
         """
         chain = Chain.read(self.chains["judge"])
-        if not chain.candidates:
-            return ""
         for candidate in chain.candidates:
-            backend = opened(self._backends, candidate.backend)
-            if outside(backend.boundary(candidate.model), chain.boundary):
-                continue
-            try:
-                return await backend.digest(candidate.model)
-            except BackendError:
-                return None
-        return None
+            backend = opened(self.backends, candidate.backend)
+            if not outside(backend.boundary(candidate.model), chain.boundary):
+                try:
+                    return await backend.digest(candidate.model)
+                except BackendError:
+                    return None
+        return None if chain.candidates else ""
 
 
+@dataclass(frozen=True, slots=True)
 class SafetyCheck:
     """May these texts be shown, or made into something? Asked of the rules and of the judge."""
 
-    def __init__(
-        self, text: TextModels, *, level: Level, text_seed: int, judge_seconds: float
-    ) -> None:
-        self.level = level
-        self._text = text
-        self._text_seed = text_seed
-        self._judge_seconds = judge_seconds
+    run: RunRequest
+    text: TextModels
+    judge_seconds: float
 
     async def verdict(
         self,
-        texts: Mapping[str, str],
+        texts: Words,
         *,
         stage: Stage,
-        sha256: str,
         language: str,
+        sha256: str = "",
         needs_judge: bool = False,
     ) -> VerdictGiven:
-        """The verdict on these texts, not yet recorded: that is for whoever acts on it."""
+        """The verdict on these texts, not yet recorded: that is for whoever acts on it.
+
+        `sha256` is of what it is bound to, where that is more than the texts.
+        """
 
         async def ask(instruction: str, message: str) -> TextResult:
-            request = TextRequest(
-                "judge",
-                message,
-                instruction=instruction,
-                language="en",
-                seed=self._text_seed,
-                temperature=0.0,
+            return await self.text.judge(
+                TextRequest(
+                    "judge",
+                    message,
+                    instruction=instruction,
+                    language="en",
+                    seed=self.run.text_seed,
+                    temperature=0.0,
+                ),
+                Where(stage, step="judge"),
             )
-            return await self._text.judge(request, Where(stage, step="judge"))
 
-        judge = self._text.chains["judge"]
+        judge = self.text.chains["judge"]
         return await check(
             texts,
             stage=stage,
-            level=self.level,
-            sha256=sha256,
+            level=self.run.level,
+            sha256=sha256 or canonical_sha256(dict(texts)),
             language=language,
             ask_judge=ask if judge else None,
             needs_judge=needs_judge,
             judge_model=judge,
-            patience_s=self._judge_seconds,
+            patience_s=self.judge_seconds,
         )
 
     async def verdict_still_holds(self, verdict: VerdictGiven | None, sha256: str) -> bool:
         """Whether a verdict is valid for this hash under today's level, rules and judge."""
         if verdict is None:
             return False
-        policy = policy_version(self.level, judge=self._text.chains["judge"])
-        digest = await self._text.judge_digest()
+        digest = await self.text.judge_digest()
         if digest is None:
             return False
-        return covers(verdict, sha256=sha256, level=self.level, policy=policy, digest_now=digest)
+        level = self.run.level
+        policy = policy_version(level, judge=self.text.chains["judge"])
+        return covers(verdict, sha256=sha256, level=level, policy=policy, digest_now=digest)
 
 
 class Services:
@@ -201,21 +189,15 @@ class Services:
         *,
         judge_seconds: float,
     ) -> None:
-        level = request.level
         self.journal = journal
-        self.text = TextModels(chains, backends, journal, level=level, run_id=request.run_id)
-        self.safety = SafetyCheck(
-            self.text, level=level, text_seed=request.text_seed, judge_seconds=judge_seconds
-        )
-        self._candidates = request.media_candidates
+        self.text = TextModels(request, chains, backends, journal)
+        self.safety = SafetyCheck(request, self.text, judge_seconds)
+        self.media_journal = PlacedJournal(journal, Where("generation"), self.text.growing)
+        self._outputs = request.outputs
         self._backends = backends
 
     @cached_property
     def media(self) -> Chained:
         """The output's backend and those who stand in for it; opened when Stage 3 asks for it."""
-        journal = PlacedJournal(self.journal, Where("generation"), self.text.live)
-        return media_chain(self._candidates, self._backends, journal)
-
-    def media_emitter(self) -> Emit:
-        """Where the medium's progress, previews and place in the queue go."""
-        return self.text.live.emitter(Where("generation"))
+        candidates = [Candidate(output.backend, output.model) for output in self._outputs]
+        return media_chain(candidates, self._backends, self.media_journal)

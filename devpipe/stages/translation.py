@@ -1,15 +1,18 @@
-"""A text corrected or translated by a text model, its [bracketed] words untouched."""
+"""Texts corrected or translated by a text model, their [bracketed] words untouched."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from devpipe.errors import Rejected
-from devpipe.record.events import TextWritten
+from devpipe.record.events import TextWritten, Warned
 from devpipe.stages.journal import Where, add_partial
+from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services
+from devpipe.stages.texts import Texts
 from devpipe.text.chatter import bracketed, with_brackets
-from devpipe.values import TextRequest, derived_seed
+from devpipe.values import SAME, Stage, TextRequest, derived_seed
 
 INSTRUCTION = (
     "You get a text that somebody wrote for a picture. The whole message is that text and only"
@@ -22,14 +25,54 @@ FORM = (
 )
 
 
-def translation_request(
-    text: str, language: str, target: str, *, correct: bool = False
-) -> TextRequest:
-    """What a text model is asked: to correct a text, to translate it, or both."""
+def has_translator(services: Services, stage: Stage, what: str) -> bool:
+    """Whether a text model is there to translate; the recording says what is skipped without."""
+    if services.text.has_model("translate"):
+        return True
+    message = f"{what} skipped: no text model is set (DEVPIPE_MODEL_TRANSLATE)."
+    services.journal.add(Warned(stage=stage, message=message))
+    return False
+
+
+async def translated(
+    run: RunRequest,
+    services: Services,
+    texts: Texts,
+    target: str,
+    *,
+    stage: Stage,
+    names: Sequence[str] = (),
+    correct: bool = False,
+) -> Texts:
+    """The texts in the target language, or each in its own where that is empty.
+
+    One that is in it already stays as it is, unless it is to `correct`. `names` say which random
+    step of the run this is.
+    """
+    by_part = dict(texts.by_part)
+    languages = dict(texts.languages)
+    sure = dict(texts.sure)
+    for part, text in texts.by_part.items():
+        language = texts.known(part)
+        if target:
+            languages[part] = target
+            sure[part] = 1.0
+        if correct or languages[part] != language:
+            request = _request(text, language, target or language or SAME, stage)
+            where = Where(stage, step="translate", part=part)
+            act = ("translate", *names, part)
+            seed = derived_seed(run.text_seed, *act)
+            second_seed = derived_seed(run.text_seed, *act, "again")
+            by_part[part] = await _translated(services, request, where, (seed, second_seed))
+    return replace(texts, by_part=by_part, languages=languages, sure=sure)
+
+
+def _request(text: str, language: str, target: str, stage: Stage) -> TextRequest:
+    """What a text model is asked: to translate a text, to correct what a person wrote, or both."""
     acts = []
-    if correct:
+    if stage == "input":
         acts.append("Correct its spelling and grammar.")
-    if target != language:
+    if target not in (language, SAME):
         acts.append("Translate it.")
     instruction = " ".join([INSTRUCTION, *acts, FORM])
     return TextRequest(
@@ -37,32 +80,27 @@ def translation_request(
     )
 
 
-async def translated(
-    services: Services,
-    request: TextRequest,
-    where: Where,
-    *,
-    text_seed: int,
-    names: tuple[str, ...],
+async def _translated(
+    services: Services, request: TextRequest, where: Where, seeds: Sequence[int]
 ) -> str:
-    """The text as the request wants it; recorded. `names` say which random step it is.
+    """The text as the request wants it; recorded.
 
-    Where bracketed words were lost, the model is asked a second time, under another seed, before
-    Rejected is raised.
+    Where bracketed words were lost, the model is asked again under the next of the seeds; after
+    the last one Rejected is raised.
     """
     wanted = bracketed(request.text)
     lost: list[str] = []
-    for again in ((), ("again",)):
-        seed = derived_seed(text_seed, *names, *again)
+    for seed in seeds:
         result = await services.text.write(replace(request, seed=seed), where)
         text, lost = with_brackets(result.text, wanted)
         if not lost:
-            raw = result.raw
-            if not raw and text != result.text:
-                raw = result.text
-            language = request.output_language
+            mended = "" if text == result.text else result.text
             written = TextWritten(
-                **where._asdict(), text=text, by="model", language=language, raw=raw
+                **where._asdict(),
+                text=text,
+                by="model",
+                language=request.answer_language,
+                raw=result.raw or mended,
             )
             services.journal.add(written)
             return text

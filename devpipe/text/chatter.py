@@ -24,7 +24,10 @@ _THOUGHT = re.compile(
 )
 _LEFTOVER = re.compile(r"\A\s*(?:<\|\w+\|>|\[/INST\])\s*|(?:<\|\w+\|>|\[/INST\]|</s>)\s*\Z")
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n((?:(?!```).)*?)\n?```", re.DOTALL)
-_QUOTES = ('""', "“”", "„“", "„”", "»«", "«»", "''", "‘’", "``", "****")
+_QUOTES = [
+    pair.split()
+    for pair in ('" "', "“ ”", "„ “", "„ ”", "» «", "« »", "' '", "‘ ’", "` `", "** **")
+]
 _WORD = re.compile(r"[\u3400-\u9fff]|\d+|(?:(?![\u3040-\u9fff])[^\W\d_])+")
 _ENDING = re.compile(r"(?:e[nrsm]?|[ns])\Z")
 
@@ -49,16 +52,13 @@ class Patterns:
 
 def _any_line(tables: Mapping[str, Mapping[str, str]], name: str) -> str:
     """A pattern for any line of a table, with the tables that its lines name put in."""
-    lines = [
-        re.sub(r"<(\w+)>", lambda inner: _any_line(tables, inner[1]), line) for line in tables[name]
-    ]
-    return f"(?:{'|'.join(lines)})"
+    lines = "|".join(tables[name])
+    return re.sub(r"<(\w+)>", lambda inner: _any_line(tables, inner[1]), f"(?:{lines})")
 
 
 @lru_cache(maxsize=1)
 def _patterns() -> Patterns:
-    file = Path(__file__).with_name("chatter.toml")
-    return Patterns.of(tomllib.loads(file.read_text("utf-8")))
+    return Patterns.of(tomllib.loads(Path(__file__).with_name("chatter.toml").read_text("utf-8")))
 
 
 def without_chatter(text: str, patterns: Patterns | None = None) -> str:
@@ -109,11 +109,8 @@ def _without(talk: re.Match[str] | None, text: str) -> str:
 
 def _unquoted(text: str) -> str:
     """The text without the quotes that stand around all of it."""
-    for pair in _QUOTES:
-        half = len(pair) // 2
-        left = pair[:half]
-        right = pair[half:]
-        inside = text[half:-half].strip()
+    for left, right in _QUOTES:
+        inside = text[len(left) : -len(right)].strip()
         is_around = text.startswith(left) and text.endswith(right)
         if is_around and inside and left not in inside and right not in inside:
             return inside
@@ -129,12 +126,14 @@ def read_parts(text: str, names: Sequence[str]) -> dict[str, str]:
     >>> read_parts(answer, ["prompt", "prompt_2"])
     {'prompt': 'a red cat', 'prompt_2': 'rain'}
     """
-    objects = _objects(_without_thought(text))
+    objects = _objects(text)
     problem = _parts_problem(objects, names)
     if problem:
-        keys = ", ".join(names)
-        hint = f"Answer with one JSON object and nothing else, its keys: {keys}; its values: texts."
-        raise Rejected(problem, hint=hint)
+        raise Rejected(
+            problem,
+            hint="Answer with one JSON object and nothing else, its keys: "
+            f"{', '.join(names)}; its values: texts.",
+        )
     parts = dict(objects[0])
     return {name: visible(str(parts[name])).strip() for name in names}
 
@@ -150,26 +149,21 @@ def _parts_problem(objects: Sequence[Pairs], names: Sequence[str]) -> str:
         shown = ", ".join(repr(name)[:40] for name in keys) or "none"
         return f"The model's parts are {shown}."
     parts = dict(objects[0])
-    for name in names:
-        if not isinstance(parts[name], str):
-            return f"The model's part {name!r} is no text."
-    return ""
-
-
-def _without_thought(text: str) -> str:
-    thought = _THOUGHT.match(text)
-    return text[thought.end() :] if thought else text
+    others = [name for name in names if not isinstance(parts[name], str)]
+    return f"The model's part {others[0]!r} is no text." if others else ""
 
 
 def _objects(text: str) -> list[Pairs]:
-    """The JSON objects in a text as pairs, so that a doubled key is not lost.
+    """The JSON objects after a model's thoughts, as pairs, so that a doubled key is not lost.
 
     Braces that are no JSON are skipped.
     """
     decoder = json.JSONDecoder(object_pairs_hook=list)
     objects: list[Pairs] = []
-    at = text.find("{")
+    thought = _THOUGHT.match(text)
+    end = thought.end() if thought else 0
     for _ in range(MOST_BRACES):
+        at = text.find("{", end)
         if at < 0:
             break
         try:
@@ -177,7 +171,6 @@ def _objects(text: str) -> list[Pairs]:
             objects.append(pairs)
         except (ValueError, RecursionError):
             end = at + 1
-        at = text.find("{", end)
     return objects
 
 
@@ -196,12 +189,12 @@ def missing_words(
     """
     small = (patterns or _patterns()).small
     kept = {_stem(word) for part in parts.values() for word in _words(part)}
-    missing = []
-    for word in dict.fromkeys(_words(text)):
-        counts = len(word) >= 3 or word[0].isdigit() or "\u3400" <= word[0] <= "\u9fff"
-        if counts and not small.fullmatch(word) and _stem(word) not in kept:
-            missing.append(word)
-    return missing
+    words = [word for word in dict.fromkeys(_words(text)) if _stem(word) not in kept]
+    return [word for word in words if _counts(word) and not small.fullmatch(word)]
+
+
+def _counts(word: str) -> bool:
+    return len(word) >= 3 or word[0].isdigit() or "\u3400" <= word[0] <= "\u9fff"
 
 
 def _words(text: str) -> list[str]:
@@ -228,11 +221,9 @@ def with_brackets(text: str, wanted: Sequence[str]) -> tuple[str, list[str]]:
     """
     lost = []
     for word in dict.fromkeys(wanted):
-        pattern = re.compile(rf"(?<![\[\w]){re.escape(word[1:-1])}(?![\]\w])")
-        for _ in range(wanted.count(word) - text.count(word)):
-            bare = pattern.search(text)
-            if bare:
-                text = text[: bare.start()] + word + text[bare.end() :]
-            else:
-                lost.append(word)
+        bare = rf"(?<![\[\w]){re.escape(word[1:-1])}(?![\]\w])"
+        missing = wanted.count(word) - text.count(word)
+        if missing > 0:
+            text, restored = re.subn(bare, word.replace("\\", r"\\"), text, count=missing)
+            lost += [word] * (missing - restored)
     return text, lost

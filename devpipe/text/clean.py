@@ -15,12 +15,11 @@ def visible(text: str) -> str:
     """The text without control characters, line ends as \\n."""
     if text.isprintable():
         return text
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(filter(_is_visible, lines))
-
-
-def _is_visible(character: str) -> bool:
-    return character in _KEPT_CONTROLS or unicodedata.category(character) not in ("Cc", "Cs")
+    return "".join(
+        character
+        for character in text.replace("\r\n", "\n").replace("\r", "\n")
+        if character in _KEPT_CONTROLS or unicodedata.category(character) not in ("Cc", "Cs")
+    )
 
 
 def clean(text: object, *, what: str = "prompt") -> str:
@@ -38,7 +37,8 @@ def clean(text: object, *, what: str = "prompt") -> str:
             hint="Save it as UTF-8 and try again.",
         ) from error
     kept = visible(text)
-    if not any(map(_is_written, kept)):
+    # more than spaces and marks of control
+    if not any(c in _JOINERS or unicodedata.category(c)[0] not in "CZ" for c in kept):
         raise UsageError(f"The {what} is empty.", hint="Write at least one word.")
     if len(kept) > MAX_PROMPT_CHARACTERS:
         raise UsageError(
@@ -46,8 +46,3 @@ def clean(text: object, *, what: str = "prompt") -> str:
             hint="Shorten it.",
         )
     return kept.strip()
-
-
-def _is_written(character: str) -> bool:
-    """Whether a character is more than a space or a mark of control."""
-    return character in _JOINERS or unicodedata.category(character)[0] not in "CZ"

@@ -39,8 +39,7 @@ class Messages:
     def message(self, key: str, language: str, **values: object) -> str:
         """The sentence of that key, its gaps filled. Raises KeyError for an unknown key."""
         sentence = self.sentences[key]
-        in_language = sentence.get(primary(language), sentence[FALLBACK])
-        return in_language.format(**values)
+        return sentence.get(primary(language), sentence[FALLBACK]).format(**values)
 
 
 def message(key: str, language: str, **values: object) -> str:
@@ -75,7 +74,6 @@ def page_language(asked: str = "") -> str:
 
 def machine_language() -> str:
     """The language of this machine: of its environment, else of its locale."""
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if chosen := os.environ.get(name):
-            return primary(chosen)
-    return primary(locale.getlocale()[0] or FALLBACK)
+    environ = os.environ.get
+    named = environ("LC_ALL") or environ("LC_MESSAGES") or environ("LANG")
+    return primary(named or locale.getlocale()[0] or FALLBACK)

@@ -19,7 +19,7 @@ from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.show import html as show
 from devpipe.show.host import is_shared_page
-from devpipe.show.html import fold, h
+from devpipe.show.html import fold, h, known_language
 from devpipe.text.messages import message, page_language
 from devpipe.values import STAGES, Stage
 from devpipe.widgets.follow import alert_html, follow, guarded
@@ -272,7 +272,7 @@ class RunPanel:
         note = f' <span class="dp-note">({message("panel.partial", self.language)})</span>'
         items = "".join(
             '<li dir="auto"'
-            f' lang="{h(text.language)}">{h(text.text)}{note if text.partial else ""}</li>'
+            f' lang="{h(known_language(text))}">{h(text.text)}{note if text.partial else ""}</li>'
             for text in between
         )
         title = message("panel.steps_made", self.language, count=len(between))

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from tests.stopping import Stop
 
 SHOTS = Path(__file__).parents[2] / "shots"  # kept by CI, ignored by git
@@ -193,7 +193,7 @@ def _private(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace as `devpipe init` makes it."""
-    return workspace.create(tmp_path_factory.mktemp("browser") / "workspace")
+    return new_workspace.create(tmp_path_factory.mktemp("browser") / "workspace")
 
 
 @pytest.fixture(scope="session")

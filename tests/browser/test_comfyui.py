@@ -16,7 +16,7 @@ from engines import small_picture
 from playwright.sync_api import Page, expect
 from scripted_comfyui import Comfy, Play, preview
 
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.engine.loop import LoopThread
 from tests.browser.conftest import Server
 from tests.browser.test_dashboard import Dash, shot
@@ -70,7 +70,7 @@ def own(
     busy = Busy()
     monkeypatch.setenv("COMFYUI_URL", busy.comfy.url)
     monkeypatch.setenv("DEVPIPE_SAFETY", "adult")  # a stricter level asks a judge
-    server = Server(request.param, workspace.create(tmp_path / "workspace"))
+    server = Server(request.param, new_workspace.create(tmp_path / "workspace"))
     yield server, busy
     server.stop()
     busy.close()

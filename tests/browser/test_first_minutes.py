@@ -16,7 +16,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from devpipe.config import workspace
+from devpipe.cli import new_workspace
 from devpipe.record.reader import Recordings
 from tests.browser.conftest import PATIENCE_MS, SHOTS, Server
 from tests.browser.test_dashboard import Dash, shot
@@ -104,7 +104,7 @@ class German(Dash):
 
 def fresh(mode: str, folder: Path) -> Server:
     """A server of its own, on a workspace of its own."""
-    return Server(mode, workspace.create(folder / "workspace"))
+    return Server(mode, new_workspace.create(folder / "workspace"))
 
 
 @pytest.fixture

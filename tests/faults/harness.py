@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from devpipe.analysis.verify import verify
 from devpipe.errors import RecorderError, RecordingDamaged, UsageError
 from devpipe.record.events import RunFinished
 from devpipe.record.reader import EVENTS, SUMMARY, Recording, run_folder
@@ -233,7 +234,7 @@ def _resumed(run: Path, must: list[str], *, power_loss: bool) -> list[str]:
     ).finished:  # run.json is derived: it is never torn by a kill, and may be by a power loss
         return [
             problem
-            for problem in Recording(run).verify()
+            for problem in verify(Recording(run))
             if not (power_loss and problem.startswith(SUMMARY))
         ]
     try:
@@ -250,7 +251,7 @@ def _resumed(run: Path, must: list[str], *, power_loss: bool) -> list[str]:
     try:
         Recorder.resume(run, redact=REDACT)
     except UsageError:
-        return [f"lost in resume: {one}" for one in must if one not in left] + Recording(
-            run
-        ).verify()
+        return [f"lost in resume: {one}" for one in must if one not in left] + verify(
+            Recording(run)
+        )
     return ["a finished run was opened again"]

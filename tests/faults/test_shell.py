@@ -24,6 +24,7 @@ from shell import (
     strike,
 )
 
+from devpipe.analysis.verify import verify
 from devpipe.record.events import AttemptStarted
 
 pytestmark = pytest.mark.faults
@@ -80,7 +81,7 @@ def test_two_signals_end_it_at_once(tmp_path: Path, number: int) -> None:
         process.send_signal(number)
         done = strike(process, number)
         assert done.status in (0, 130) and len(done.err.splitlines()) <= 1, done
-        assert all(recording.verify() == [] for recording in recordings(tmp_path / str(seed)))
+        assert all(verify(recording) == [] for recording in recordings(tmp_path / str(seed)))
 
 
 def test_kills_at_any_moment_lose_nothing_and_can_be_finished(tmp_path: Path) -> None:

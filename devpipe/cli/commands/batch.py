@@ -12,7 +12,7 @@ from devpipe.cli.printing import say, say_result
 from devpipe.cli.workspace import engine_of
 
 if TYPE_CHECKING:
-    from devpipe.batch.runner import Report, Row
+    from devpipe.batch.report import Report, Row
 
 HELP = "Run a plan: prompts x pipelines x outputs x seeds x parameters."
 SHOWN_PROMPT = 40  # characters of a prompt in a line of progress
@@ -20,7 +20,7 @@ SHOWN_PROMPT = 40  # characters of a prompt in a line of progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The plan, and how far and how fast to go."""
-    parser.add_argument("plan", metavar="PLAN.{yaml,csv}")
+    parser.add_argument("plan", metavar="PLAN.{yaml,json,csv,xlsx,txt}")
     parser.add_argument(
         "--concurrency",
         type=int,
@@ -39,6 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with an earlier try (the default: nothing is done twice)",
     )
+    parser.add_argument(
+        "--join",
+        action="store_true",
+        help="work beside another process that runs this plan: each cell is made once",
+    )
+    parser.add_argument(
+        "--keep-duplicates",
+        action="store_true",
+        help="make each of several equal prompts (the default: one of them)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and end")
 
 
@@ -48,11 +58,15 @@ def execute(arguments: Arguments) -> int:
     from devpipe.batch.runner import Batch
 
     with engine_of(arguments) as engine:
+        plan = Plan.read(arguments.plan)
+        if arguments.keep_duplicates:
+            plan = plan.model_copy(update={"keep_duplicates": True})
         batch = Batch(
             engine,
-            Plan.read(arguments.plan),
+            plan,
             concurrency=arguments.concurrency,
             budget_usd=arguments.budget,
+            join=arguments.join,
             on_row=lambda row: _print_progress(batch.report, row),
         )
         if arguments.dry_run:
@@ -61,7 +75,8 @@ def execute(arguments: Arguments) -> int:
         try:
             arguments.stops.wait(batch.run())
         finally:
-            say_result(batch.report, json=arguments.json)
+            if batch.begun:
+                say_result(batch.report, json=arguments.json)
     return worst([status_of_outcome(outcome) for outcome in batch.report.counts])
 
 

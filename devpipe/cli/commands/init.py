@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: Arguments) -> int:
     """The workspace, and what to do in it."""
-    from devpipe.config.workspace import create
+    from devpipe.cli.new_workspace import create
 
     made = create(Path(arguments.dir))
     if arguments.json:

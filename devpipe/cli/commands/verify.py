@@ -26,12 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: Arguments) -> int:
     """A line for each recording; failed where one is damaged."""
+    from devpipe.analysis.verify import verify
+
     if bool(arguments.run) == arguments.all:
         raise UsageError("Verify what?", hint="Give a run, or --all.")
     recordings = recordings_of(arguments)
     problems: dict[str, Sequence[str]] = {}
     for recording in recordings if arguments.all else [recordings.find(arguments.run)]:
-        problems[recording.id] = recording.verify()
+        problems[recording.id] = verify(recording)
         if not arguments.json:
             say(f"{recording.id}  {_state(recording, problems[recording.id])}")
     damaged = [run_id for run_id, its_problems in problems.items() if its_problems]

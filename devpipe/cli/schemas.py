@@ -1,6 +1,6 @@
 """What do editors know of our files? The JSON Schemas in `schemas/`, made from the models.
 
-`python -m devpipe.config.schemas` writes them.
+`python -m devpipe.cli.schemas` writes them.
 """
 
 from __future__ import annotations
