@@ -29,6 +29,7 @@ class Row:
     earlier: bool = False  # made by another try: an earlier one, or a runner beside this one
     unverified: bool = False  # equal as far as can be known: its model cannot be asked now
     stale: str = ""  # why what an earlier try made of this cell is another result
+    stand_in: str = ""  # who made it in place of the output's own backend: backend/model
 
     def to_json(self) -> dict[str, Any]:
         """The row as one JSON object."""
@@ -49,6 +50,7 @@ class Row:
             "earlier": self.earlier,
             "unverified": self.unverified,
             "stale": self.stale,
+            "stand_in": self.stand_in,
         }
 
 
@@ -108,6 +110,10 @@ def remarks_on(rows: Sequence[Row]) -> list[str]:
     unverified = sum(row.unverified for row in rows)
     if unverified:
         lines.append(f"  {unverified} unverified: their model cannot be asked now which it is")
+    for who, count in Counter(row.stand_in for row in rows if row.stand_in).most_common():
+        lines.append(
+            f"  {count} made by {who}, which stood in: regenerate them once it can be asked"
+        )
     return lines
 
 

@@ -20,7 +20,7 @@ from devpipe.backends.chain import opened
 from devpipe.batch.claims import Claim, Runner, entering
 from devpipe.batch.plan import Plan
 from devpipe.batch.report import Forecast, Report, Row, remarks_on, remarks_on_running
-from devpipe.batch.results import LABEL, Cell, Results, RunsCells
+from devpipe.batch.results import LABEL, Cell, Results, RunsCells, stand_in
 from devpipe.config.chains import Chain
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
 
@@ -338,6 +338,7 @@ class Batch:
             if run and summary:
                 row.run_id = run.id
                 row.outcome = summary.outcome or row.outcome
+                row.stand_in = stand_in(summary, cell.request)
         return summary is not None and _has_texts(summary)
 
     def _started(self, cell: Cell, source: str, interrupted: str) -> Any:

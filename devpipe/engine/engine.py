@@ -48,9 +48,11 @@ class Engine:
 
     `home` is the workspace: given, or $DEVPIPE_HOME, or the nearest folder upwards with pipelines/
     and output_configs/.
-    `backends` adds backend objects by name, for tests and experiments. Everything happens in one
-    thread of the engine's own
-    (see loop.py); it starts with the first run and ends with `close()` or the process.
+    `settings` stands in for those of the workspace, `backends` adds backend objects by name, and
+    `wrappers` go around each backend, the first innermost: for tests and experiments.
+
+    Everything happens in one thread of the engine's own (see loop.py); it starts with the first
+    run and ends with `close()` or the process.
     """
 
     def __init__(
