@@ -88,7 +88,7 @@ class RunJournal:
     async def commit(self, *happened: Event) -> None:
         """Write all kept events and these, then show them; a cancellation waits for that."""
         self._kept.extend(happened)
-        if self._writing.locked() or any(event.durable for event in self._kept):
+        if self._writing.locked() or True in [event.durable for event in self._kept]:
             await finish_even_if_cancelled(self._flush())
         elif self._kept:
             # Into the page cache: quicker than a thread, and nothing can come between.

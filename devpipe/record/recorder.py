@@ -172,20 +172,21 @@ class Recorder:
         for event in events:
             if not event.stored:
                 raise TypeError(f"{type(event).__name__} is shown, never stored")
-        ending = any(isinstance(event, RunFinished) for event in events)
+        ending = RunFinished in map(type, events)
+        durable = True in [event.durable for event in events]
         with self._busy:
             self._check()
             placed = self._placed(events)
-            data = b"".join(_line(recorded, body) for recorded, body in placed)
+            data = b"".join([_line(recorded, body) for recorded, body in placed])
             with self._poisoning():
                 if ending:  # a finished run is never healed: what it names must be there first
                     self._sync()
                 self._append(data)
-                if any(event.durable for event in events):
+                if durable:
                     self._sync(self._events)
                 self._seq += len(placed)
             self._finished = ending
-            return tuple(recorded for recorded, _ in placed)
+            return tuple([recorded for recorded, _ in placed])
 
     def write_files(self, files: Sequence[tuple[str, bytes]]) -> None:
         """Make these files, durably.
@@ -298,7 +299,7 @@ class Recorder:
         Nearly always there is none: that is asked once for all of them.
         """
         spelled = [_spelled(self._signed(event)) for event in events]
-        if not self._redact.may_touch("\n".join(body for _, body in spelled)):
+        if not self._redact.may_touch("\n".join([body for _, body in spelled])):
             return spelled
         return [self._redacted(event, body) for event, body in spelled]
 
