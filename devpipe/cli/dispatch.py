@@ -45,7 +45,8 @@ def _act(arguments: Arguments) -> int:
         say(f"devpipe {__version__}")
         return EXIT_COMPLETED
     if not arguments.command:
-        raise UsageError("No command is given.", hint="See `devpipe --help`.")
+        say(parser().format_help().rstrip(), out=sys.stderr)
+        raise UsageError("No command is given.", hint="Try one of the examples above.")
     return command_of(arguments.command).execute(arguments)
 
 

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from devpipe.batch.report import Report, Row
 
 HELP = "Run a plan: prompts x pipelines x outputs x seeds x parameters."
+EXAMPLES = (
+    "devpipe batch plan.yaml --dry-run",
+    "devpipe batch plan.yaml --concurrency 8 --budget 5",
+    "nohup devpipe batch plan.yaml > batch.log 2>&1 &",
+)
 SHOWN_PROMPT = 40  # characters of a prompt in a line of progress
 
 

@@ -11,6 +11,7 @@ from devpipe.cli.parser import Arguments
 from devpipe.cli.printing import say, say_json
 
 HELP = "Make a workspace: pipelines, output configs, notebooks, settings."
+EXAMPLES = ("devpipe init my_workshop",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

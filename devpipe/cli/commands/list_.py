@@ -12,6 +12,11 @@ from devpipe.cli.printing import plain, say, say_json
 from devpipe.cli.workspace import recordings_of
 
 HELP = "What there is."
+EXAMPLES = (
+    "devpipe list",
+    "devpipe list outputs --ready",
+    "devpipe list recordings --limit 20 --match bauhaus",
+)
 WIDEST = 100  # characters of one value
 
 

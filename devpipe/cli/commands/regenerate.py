@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from devpipe.record.reader import Recording
 
 HELP = "A new run from an old one, from the first stage that the changes touch."
+EXAMPLES = (
+    "devpipe regenerate 20261122-141503-k3v9x2ma --seed 8",
+    "devpipe regenerate k3v9x2ma -p bauhaus",
+    'devpipe regenerate k3v9x2ma --text "a cat made of glass"',
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,12 @@ from devpipe.errors import UsageError
 from devpipe.values import MAX_PROMPT_CHARACTERS
 
 HELP = "Take a prompt through all four stages."
+EXAMPLES = (
+    'devpipe run "a cat in the rain" -p dada',
+    'devpipe run "a cat" -p bauhaus -o sketch -o sketch_sound --seed 7',
+    'devpipe run "a cat" -p user_defined --instruction "turn it into a question"',
+    "cat prompt.txt | devpipe run - --set width=512 --json",
+)
 MOST_BYTES = 4 * MAX_PROMPT_CHARACTERS  # UTF-8 takes up to four a character
 PIECE = 65536
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from devpipe.engine.run import Run
 
 HELP = "The main job: a German and an English prompt, dada and bauhaus, all four stages."
+EXAMPLES = (
+    "devpipe tour",
+    "devpipe tour --json",
+)
 PROMPTS = (
     "ein roter Kreis über einem stillen blauen See",
     "three small birds above a yellow house in the rain",

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from devpipe.record.reader import Recording
 
 HELP = "Check every byte of a recording against its events."
+EXAMPLES = (
+    "devpipe verify k3v9x2ma",
+    "devpipe verify --all",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
