@@ -28,7 +28,6 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-
 MOST_LISTED = 30  # names in a message; of more, the nearest are named
 
 

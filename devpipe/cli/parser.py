@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
@@ -65,6 +66,18 @@ class Arguments(argparse.Namespace):
             )
         return Path(self.home)
 
+    def for_people(self, text: str) -> str:
+        """An error or note in the words of the shell, its commands as this one was called."""
+        from devpipe.cli.hints import commands_as_given, in_words_of_the_shell
+
+        return commands_as_given(in_words_of_the_shell(text), self.home)
+
+    def next_line(self, *words: str, **instead: str) -> str:
+        """A command line that goes on from this one: with the DEVPIPE_* and --home as given."""
+        from devpipe.cli.hints import command_as_given
+
+        return command_as_given(shlex.join(words), self.home, **instead)
+
 
 class Command(Protocol):
     """What a module in commands/ holds.
@@ -100,9 +113,8 @@ class Parser(argparse.ArgumentParser):
         choices = [str(one) for one in action.choices or ()]
         if action.choices is None or value in choices:
             return
-        name = action.metavar or action.dest
         raise UsageError(
-            f"{name} {value!r} is none of devpipe's.",
+            f"There is no {action.dest} {value!r}.",
             hint=f"{_offered(value, choices)} See `{self.prog} --help`.",
         )
 
@@ -113,8 +125,12 @@ class Parser(argparse.ArgumentParser):
             its_parser = self._parser_of(parsed.command)
             known = its_parser._option_string_actions
             near = nearest(unknown[0].partition("=")[0], known, count=1)
-            meant = f" Did you mean {near[0]!r}?" if near else ""
-            its_parser.error(f"unrecognized arguments: {' '.join(unknown)}.{meant}")
+            if near:
+                raise UsageError(
+                    f"There is no option {unknown[0]!r}.",
+                    hint=f"Did you mean {near[0]!r}? See `{its_parser.prog} --help`.",
+                )
+            its_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed
 
     def _parser_of(self, command: str | None) -> Parser:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from devpipe.cli.hints import in_words_of_the_shell
 from devpipe.cli.printing import plain, say
 from devpipe.engine.events import LiveEvent
 from devpipe.record.events import (
@@ -74,7 +75,7 @@ def _line_about(event: Event, folder: Path) -> str:
         case StageFinished(outcome="blocked"):
             return f"{_INDENT}blocked: {event.reason}"
         case Warned(message=message):
-            return f"{_INDENT}note: {message}"
+            return f"{_INDENT}note: {in_words_of_the_shell(message)}"
     return _line_about_run(event, folder)
 
 

@@ -52,6 +52,11 @@ def execute(arguments: Arguments) -> int:
     if arguments.json:
         say_json(new.to_json(adoption) | {"notes": [*others, *adoption.notes]})
     else:
-        lines = [*adopt.places(adoption), *others, *adoption.notes, *new.next_steps(adoption)]
+        lines = [
+            *adopt.places(adoption),
+            *others,
+            *adoption.notes,
+            *new.next_steps(adoption, arguments.next_line),
+        ]
         say(plain("\n".join(lines)))
     return EXIT_COMPLETED

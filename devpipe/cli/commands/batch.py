@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from devpipe.cli.exits import EXIT_COMPLETED, status_of_outcome, worst
 from devpipe.cli.parser import Arguments
-from devpipe.cli.printing import say, say_result
+from devpipe.cli.printing import plain, say, say_result
 from devpipe.cli.workspace import engine_of
 
 if TYPE_CHECKING:
     from devpipe.batch.report import Report, Row
+    from devpipe.batch.runner import Batch
+    from devpipe.engine.engine import Engine
 
 HELP = "Run a plan: prompts x pipelines x outputs x seeds x parameters."
 EXAMPLES = (
@@ -49,12 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="work beside another process that runs this plan: each cell is made once",
     )
+    parser.add_argument(
+        "--progress",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="how often to say how far it is; 0: after each cell (default: %(default)s)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and end")
 
 
 def execute(arguments: Arguments) -> int:
     """The report of the batch, also of one that was stopped; with --dry-run the forecast."""
     from devpipe.batch.plan import Plan
+    from devpipe.batch.progress import Progress
     from devpipe.batch.runner import Batch
 
     with engine_of(arguments) as engine:
@@ -65,16 +75,31 @@ def execute(arguments: Arguments) -> int:
             budget_usd=arguments.budget,
             join=arguments.join,
             on_row=lambda row: _print_progress(batch.report, row),
+            progress=Progress(_say_on_stderr, every_s=arguments.progress),
         )
         if arguments.dry_run:
             say_result(batch.forecast, json=arguments.json)
             return EXIT_COMPLETED
+        _require_reachable(arguments, engine, batch)
         try:
             arguments.stops.wait(batch.run())
         finally:
             if batch.begun:
                 say_result(batch.report, json=arguments.json)
     return worst([status_of_outcome(outcome) for outcome in batch.report.counts])
+
+
+def _require_reachable(arguments: Arguments, engine: Engine, batch: Batch) -> None:
+    """Raises Unavailable where cells are left and nobody who could make one can be reached."""
+    from devpipe.cli.readiness import require_reachable
+
+    if batch.forecast.done < len(batch.report.rows):
+        left = {row.item.output for row in batch.report.rows if not row.earlier}
+        require_reachable(arguments, engine, sorted(left))
+
+
+def _say_on_stderr(line: str) -> None:
+    say(plain(line), out=sys.stderr)
 
 
 def _print_progress(report: Report, row: Row) -> None:

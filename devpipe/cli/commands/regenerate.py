@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: Arguments) -> int:
     """The new run, followed."""
+    from devpipe.cli.readiness import require_reachable
     from devpipe.cli.runs import show_runs
 
     with engine_of(arguments) as engine:
@@ -53,6 +54,9 @@ def execute(arguments: Arguments) -> int:
         if arguments.set:
             output = _output_of(engine, source, arguments.output)
             changes["parameters"] = parameters_of(output, arguments.set)
+        wanted = arguments.output or (source.summary.started and source.summary.started.output)
+        if arguments.output or wanted in engine.catalogue.outputs:
+            require_reachable(arguments, engine, [str(wanted)])
         return show_runs(arguments, lambda: [engine.start_again(source.id, **changes)])
 
 

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: Arguments) -> int:
     """One run per output, the interception being shared."""
+    from devpipe.cli.readiness import require_reachable
     from devpipe.cli.runs import show_runs
 
     prompt = _prompt_from_stdin() if arguments.prompt == "-" else arguments.prompt
@@ -57,6 +58,7 @@ def execute(arguments: Arguments) -> int:
             "pipeline": arguments.pipeline,
             "parameters": parameters_of(engine.catalogue.output(outputs[0]), arguments.set),
         }
+        require_reachable(arguments, engine, outputs)
         return show_runs(
             arguments,
             lambda: engine.start(prompt, output=outputs, **options),

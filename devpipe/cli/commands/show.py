@@ -35,7 +35,7 @@ def execute(arguments: Arguments) -> int:
     if recording.damage:
         complain(recording.damage)
     for note in recording.notes:
-        complain(note)
+        complain(arguments.for_people(note))
     if not recording.finished:
-        complain(f"{recording.id} is {recording.state}{how_to_go_on(recording)}.")
+        complain(f"{recording.id} is {recording.state}{how_to_go_on(recording, arguments)}.")
     return EXIT_COMPLETED
