@@ -7,6 +7,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 GAP = "  "
 NARROWEST = 24  # columns that the last column needs; where there are fewer, each row is a block
@@ -30,12 +31,18 @@ def table(rows: Sequence[Mapping[str, str]], width: int | None = None) -> list[s
     headers = {name: name.upper().replace("_", " ") for name in rows[0]}
     cells = [list(headers.values()), *([row[name] for name in headers] for row in rows)]
     widths = [max(map(columns_of, column)) for column in zip(*cells, strict=True)]
-    before = sum(widths[:-1]) + len(GAP) * (len(widths) - 1)
-    if width is None or before + widths[-1] <= width:
-        return [line for row in cells for line in _lines(row, widths, widths[-1])]
-    if width - before >= NARROWEST:
-        return [line for row in cells for line in _lines(row, widths, width - before)]
-    return [line for row in rows for line in _block(row, headers, width)]
+    left = _left_for_last(widths, width)
+    if left < min(NARROWEST, widths[-1]):
+        blocks = (_block(row, headers, width or left) for row in rows)
+        return list(chain.from_iterable(blocks))
+    return list(chain.from_iterable(_lines(row, widths, left) for row in cells))
+
+
+def _left_for_last(widths: Sequence[int], width: int | None) -> int:
+    """How many columns the last column may take."""
+    if width is None:
+        return widths[-1]
+    return min(widths[-1], width - sum(widths[:-1]) - len(GAP) * (len(widths) - 1))
 
 
 def _lines(row: Sequence[str], widths: Sequence[int], last: int) -> Iterator[str]:

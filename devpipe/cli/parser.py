@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ class Arguments(argparse.Namespace):
         """A command line that goes on from this one: with the DEVPIPE_* and --home as given."""
         from devpipe.cli.hints import command_as_given
 
-        return command_as_given(shlex.join(words), self.home, **instead)
+        return command_as_given(" ".join(map(_quoted, words)), self.home, **instead)
 
 
 class Command(Protocol):
@@ -147,6 +148,13 @@ class Parser(argparse.ArgumentParser):
             f"{message[:1].upper()}{message[1:].removesuffix('.')}.",
             hint=f"See `{self.prog} --help`. {hint}".strip(),
         )
+
+
+def _quoted(word: str) -> str:
+    """A word as people type it: in double quotes, where that is the same in any shell."""
+    if re.fullmatch(r"[\w ,.]+", word) and " " in word:
+        return f'"{word}"'
+    return shlex.quote(word)
 
 
 def _offered(word: str, known: Sequence[str]) -> str:

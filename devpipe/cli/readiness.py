@@ -64,7 +64,7 @@ def require_reachable(arguments: Arguments, engine: Engine, outputs: Sequence[st
 
 
 async def _unready(engine: Engine) -> Reasons:
-    from devpipe.widgets.readiness import find_unready
+    from devpipe.cli.reachable import find_unready
 
     try:
         return await find_unready(engine)
@@ -73,7 +73,7 @@ async def _unready(engine: Engine) -> Reasons:
 
 
 async def _unreachable(engine: Engine, outputs: Sequence[str]) -> Reasons:
-    from devpipe.widgets.readiness import find_unreachable
+    from devpipe.cli.reachable import find_unreachable
 
     try:
         found = {name: await find_unreachable(engine, name) for name in outputs}
