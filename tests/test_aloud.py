@@ -23,10 +23,18 @@ from devpipe.cli.hints import HINTS, in_words_of_the_shell
 from devpipe.cli.parser import COMMANDS, EXAMPLES, Arguments, command_of, parser
 from devpipe.cli.screen import Screen
 from devpipe.cli.stops import Stops
-from devpipe.record.events import AttemptStarted, Progressed, RunFinished, RunStarted, Warned
+from devpipe.record.events import (
+    AttemptFinished,
+    AttemptStarted,
+    Progressed,
+    RunFinished,
+    RunStarted,
+    Warned,
+)
 from devpipe.record.reader import Recording
 from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
+from devpipe.record.summary import Attempt
 from devpipe.values import new_run_id
 
 OWN = ["-p", "user_defined", "--instruction", "turn it into a sonnet"]
@@ -81,6 +89,17 @@ def test_a_pipeline_without_an_instruction_of_ones_own_has_nothing_to_say(folder
     """Its procedure is what was asked for."""
     done = shell(folder, "run", "a cat in the rain", "-p", "dada", *SMALL, "--json")
     assert done.status == 0 and done.json["notes"] == []
+
+
+def test_a_text_that_is_taken_over_keeps_its_iteration(folder: Path) -> None:
+    """A run that shares or reuses the text calls it what its source calls it."""
+    outputs = ["-o", "sketch", "-o", "sketch_sound"]
+    done = shell(folder, "run", "a cat in the rain", "-p", "stille_post", *outputs, "--json")
+    first, second = (one["run_id"] for one in done.json)
+    again = shell(folder, "regenerate", first, "--seed", "8", "--json").json["run_id"]
+    runs = {run.id: run.summary.stages["interception"].written[-1] for run in recordings(folder)}
+    assert runs[first].iteration > 0
+    assert {runs[one].iteration for one in (second, again)} == {runs[first].iteration}
 
 
 # What was asked for, and drawn.
@@ -265,7 +284,8 @@ def test_a_list_takes_a_limit_and_filters(full: Path) -> None:
     """The newest first; what was left out is said on stderr."""
     call = here(full)
     newest = call("list", "recordings", "--limit", "1")
-    assert len(newest.out.splitlines()) == 2 and "1 of 3 recordings" in newest.err
+    ids = re.findall(r"\d{8}-\d{6}-\w{8}", newest.out)
+    assert len(ids) == 1 and "1 of 3 recordings" in newest.err
     assert len(call("list", "recordings", "--limit", "2", "--json").json) == 2
     (blocked,) = call("list", "recordings", "--state", "blocked", "--json").json
     assert blocked["state"] == "blocked"
@@ -427,3 +447,25 @@ def test_no_next_line_shows_a_secret(folder: Path) -> None:
     run_id = interrupted(folder)
     done = shell(folder, "show", run_id, **secret)
     assert "devpipe resume" in done.err and "hunter2" not in done.err + done.out
+
+
+@pytest.mark.parametrize(
+    ("location", "paid", "cost"),
+    [
+        ("local", False, (0.0, "local")),
+        ("local", True, (None, "unknown")),
+        ("world", False, (None, "unknown")),
+        ("eu", True, (None, "unknown")),
+    ],
+)
+def test_only_what_is_made_here_and_not_paid_is_free(
+    location: str, paid: bool, cost: tuple[float | None, str]
+) -> None:
+    """A rented server may charge for what was broken off, and nobody knows how much."""
+    begun = AttemptStarted(
+        attempt=1, stage="generation", task="media", backend="any", paid=paid, location=location
+    )
+    failed = AttemptFinished(attempt=1, stage="generation", outcome="failed")
+    untold = AttemptFinished(attempt=1, stage="generation", outcome="completed")
+    assert Attempt(begun).cost == Attempt(begun, failed).cost == cost
+    assert Attempt(begun, untold).cost == (None, "unknown")

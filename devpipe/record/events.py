@@ -165,7 +165,7 @@ class AttemptStarted(Event):
     request_id: str = ""  # the name of the job at a backend that lets us choose it
     sha256: str = ""  # of the request, as the verdict names it
     paid: bool = False
-    location: str = ""  # how far the request travels; empty: nobody wrote it down
+    location: str = "local"  # how far the request travels; older recordings do not say
 
     @property
     def durable(self) -> bool:

@@ -27,6 +27,7 @@ from devpipe.values import STAGES, Outcome, Stage
 StageEvent = StageStarted | StageReused | StageFinished | TextWritten | VerdictGiven
 _CHECKING = ("input", "pre_output")  # their verdict's fields are always there, None without one
 _VERDICT_FIELDS = ("allowed", "method", "level", "reason", "categories", "cause")
+_ANSWERED = ("completed", "refused")  # attempts whose backend says itself what they cost
 _ARTIFACT_FIELDS = {"media_type", "sha256", "bytes", "width", "height", "seconds", "alt"}
 
 
@@ -92,10 +93,11 @@ class Attempt:
     def cost(self) -> tuple[float | None, str]:
         """In USD, and who says so; None where nobody knows.
 
-        What is made here is charged by nobody, however it ended.
+        What was broken off here is charged by nobody.
         """
-        if self.finished and self.finished.cost_source != "unknown":
-            return self.finished.cost_usd, self.finished.cost_source
+        finished = self.finished
+        if finished and (finished.cost_source != "unknown" or finished.outcome in _ANSWERED):
+            return finished.cost_usd, finished.cost_source
         is_free = self.started.location == "local" and not self.started.paid
         return (0.0, "local") if is_free else (None, "unknown")
 
