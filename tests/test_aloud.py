@@ -340,6 +340,12 @@ def test_a_batch_says_how_far_it_is_where_there_is_no_terminal(
     assert any(re.search(r"[123] of 4 done, .*about \d.* left$", line) for line in lines)
 
 
+@pytest.mark.parametrize("pause", ["nan", "inf", "-1", "soon"])
+def test_a_pause_that_is_none_is_wrong_usage(folder: Path, pause: str) -> None:
+    """One line, before anything is read."""
+    assert here(folder)("batch", "plan.yaml", f"--progress={pause}").status == 2
+
+
 def test_a_blocked_batch_ends_as_blocked_each_time(folder: Path, tmp_path: Path) -> None:
     """Also where nothing was left to do; a whole one ends as completed."""
     plan = tmp_path / "plan.yaml"

@@ -10,6 +10,7 @@ from devpipe.cli.exits import EXIT_COMPLETED, status_of_outcome, worst
 from devpipe.cli.parser import Arguments
 from devpipe.cli.printing import plain, say, say_result
 from devpipe.cli.workspace import engine_of
+from devpipe.errors import UsageError
 
 if TYPE_CHECKING:
     from devpipe.batch.report import Report, Row
@@ -22,6 +23,7 @@ EXAMPLES = (
     "devpipe batch plan.yaml --concurrency 8 --budget 5",
     "nohup devpipe batch plan.yaml > batch.log 2>&1 &",
 )
+LONGEST_PAUSE_S = 86400  # between two lines of progress
 SHOWN_PROMPT = 40  # characters of a prompt in a line of progress
 
 
@@ -67,6 +69,11 @@ def execute(arguments: Arguments) -> int:
     from devpipe.batch.progress import Progress
     from devpipe.batch.runner import Batch
 
+    if not 0 <= arguments.progress <= LONGEST_PAUSE_S:
+        raise UsageError(
+            f"--progress {arguments.progress} is not possible.",
+            hint=f"Give 0 to {LONGEST_PAUSE_S} seconds.",
+        )
     with engine_of(arguments) as engine:
         batch = Batch(
             engine,
