@@ -28,6 +28,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+MOST_LISTED = 30  # names in a message; of more, the nearest are named
+
 
 class DevpipeError(Exception):
     """Base of all our errors. `str(error)` is one line: what is wrong, then what to do."""
@@ -77,9 +79,12 @@ class UnknownName(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = nearest(name, names)
-        hint = f"There are: {', '.join(names) or 'none'}."
         if near:
             hint = f"Did you mean {' or '.join(near)}?"
+        elif len(names) > MOST_LISTED:
+            hint = f"The nearest: {', '.join(nearest(name, names, cutoff=0))}."
+        else:
+            hint = f"There are: {', '.join(names) or 'none'}."
         super().__init__(f"There is no {kind} {name!r}.", hint=hint)
 
 
@@ -177,9 +182,9 @@ class CutOff(BackendError):
         self.partial = partial
 
 
-def nearest(name: str, known: Iterable[str], *, count: int = 3) -> list[str]:
-    """The known names closest to a misspelt one, best first."""
-    return difflib.get_close_matches(name, list(known), n=count, cutoff=0.6)
+def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 0.6) -> list[str]:
+    """The known names closest to a misspelt one, best first; `cutoff` 0: however far they are."""
+    return difflib.get_close_matches(name, list(known), n=count, cutoff=cutoff)
 
 
 def offer(name: str, known: Iterable[str]) -> str:

@@ -22,6 +22,7 @@ from test_widgets import PICTURE, click, idle, seen, small, tree, until, write
 from devpipe import Engine
 from devpipe.backends.base import Health
 from devpipe.cli import new_workspace
+from devpipe.cli.reachable import find_unreachable, find_unready
 from devpipe.errors import Unavailable, UnknownName
 from devpipe.record.events import ArtifactWritten
 from devpipe.show.host import is_shared_page, served_folder
@@ -29,7 +30,6 @@ from devpipe.show.html import file_html, run_html
 from devpipe.testing import ScriptedBackend, settings_for_tests
 from devpipe.values import LOCAL_COST, TextResult
 from devpipe.widgets import Dashboard, RecordingsBrowser, RunPanel
-from devpipe.widgets.readiness import find_unreachable, find_unready
 
 VOILA = {"VOILA_PREHEAT": "False", "SERVER_SOFTWARE": "voila/0.5.13"}
 

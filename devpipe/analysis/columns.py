@@ -593,13 +593,13 @@ ATTEMPTS: Table[Within[Attempt]] = _within(
     Column(
         "cost_usd",
         "float64",
-        lambda row: (f := row.item.finished) and f.cost_usd,
+        lambda row: row.item.cost[0],
         "Missing: unknown, which is not zero.",
     ),
     Column(
         "cost_source",
         "str",
-        lambda row: (f := row.item.finished) and f.cost_source,
+        lambda row: row.item.cost[1],
         "reported, price-table <date>, local, unknown.",
     ),
     Column(

@@ -54,6 +54,7 @@ class Attempts(Wrapping):
                 described(request),
                 request.request_id,
                 paid=self.inner.paid,
+                location=self.inner.boundary(request.model),
             )
         )
         streamed: list[str] = []
@@ -80,6 +81,7 @@ class Attempts(Wrapping):
                 request.request_id,
                 sha256=request.sha256_of(values),
                 paid=self.inner.paid,
+                location=self.inner.boundary(request.model),
             )
         )
         result = await self._ended(started, self.inner.make(request, emit), MediaResult, [])

@@ -136,6 +136,7 @@ class Intent:
     request_id: str
     sha256: str = ""  # of a medium's request, as the verdict names it
     paid: bool = False
+    location: Boundary = "local"  # how far it travels
 
 
 class Journal(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from devpipe.backends.chain import opened
 from devpipe.batch.claims import Claim, Runner, entering
 from devpipe.batch.plan import Plan
+from devpipe.batch.progress import Progress
 from devpipe.batch.report import Forecast, Report, Row, remarks_on, remarks_on_running
 from devpipe.batch.results import LABEL, Cell, Results, RunsCells, stand_in
 from devpipe.config.chains import Chain
@@ -48,7 +50,8 @@ class Batch:
     """One try of a plan. `report` is true at any time, also after a cancellation.
 
     Raises UsageError (ConfigError with all faults) before anything is started. `on_row` is told of
-    every cell that has its outcome. `budget_usd` is for the whole batch: what earlier tries and
+    every cell that has its outcome; `progress` says every few seconds how far it is, else stderr
+    does. `budget_usd` is for the whole batch: what earlier tries and
     other runners have cost counts. A batch has one runner, unless another one asks to `join`.
     """
 
@@ -61,6 +64,7 @@ class Batch:
         budget_usd: float | None = None,
         join: bool = False,
         on_row: Callable[[Row], object] = lambda row: None,
+        progress: Progress | None = None,
     ) -> None:
         self.plan = Plan.read(plan)
         if concurrency < 1:
@@ -68,6 +72,7 @@ class Batch:
         self.engine = engine
         self.concurrency = concurrency
         self.on_row = on_row
+        self.progress = progress or Progress(_say_on_stderr)
         rows = [Row(item) for item in self.plan.items()]
         self.report = Report(self.plan.batch, rows, remarks=self.plan.remarks)
         self.begun = False
@@ -195,7 +200,8 @@ class Batch:
         """
         runner = await self._entered()
         try:
-            await self._run_as(runner)
+            with self.progress.ticking(self.report):
+                await self._run_as(runner)
         finally:
             self.report.spent_usd = runner.ledger.spent_usd
             runner.leave()
@@ -270,6 +276,7 @@ class Batch:
             for other in group.ready():
                 ready.put_nowait((group, other))
             self.on_row(cell.row)
+            self.progress.add(self.report)
             ready.task_done()
 
     async def _settled(self, runner: Runner, group: _Group, cell: Cell) -> bool:
@@ -355,6 +362,10 @@ class Batch:
         except (UsageError, RecorderError):
             pass  # what was there cannot be taken up: the cell begins anew
         return self.engine.start(item.texts, **asked)
+
+
+def _say_on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _taken(runner: Runner, name: str, claims: ExitStack) -> Claim | None:

@@ -98,16 +98,17 @@ class NewOutput:
             "bindings": adoption.config(self.name)["bindings"],
         }
 
-    def next_steps(self, adoption: Adoption) -> list[str]:
-        """What was written, and what a person can do with it."""
+    def next_steps(self, adoption: Adoption, next_line: Callable[..., str]) -> list[str]:
+        """What was written, and what a person can do with it, by commands that find it."""
         config = adoption.config(self.name)
-        texts = '"a cat in the rain"'
+        texts = ["a cat in the rain"]
         if "prompt_2" in config["bindings"]:
-            texts = '"a cat" --prompt-2 "a storm"'
-        pictures = "".join(f" --{name} FILE" for name in config["images"])
+            texts = ["a cat", "--prompt-2", "a storm"]
+        pictures = [word for name in config["images"] for word in (f"--{name}", "FILE")]
+        run = next_line("run", *texts, "-o", self.name, *pictures)
         return [
             f"Wrote {self.config} and {self.graph}.",
-            f"Next:\n  devpipe check\n  devpipe run {texts} -o {self.name}{pictures}",
+            f"Next:\n  {next_line('check')}\n  {run}",
         ]
 
 

@@ -24,8 +24,9 @@ def dispatch(given: Sequence[str], stops: Stops, *, json: bool) -> int:
 
 
 def _carried_out(given: Sequence[str], stops: Stops, *, json: bool) -> int:
+    arguments = Arguments(stops)
     try:
-        arguments = parser().parse_args(given, namespace=Arguments(stops))
+        parser().parse_args(given, namespace=arguments)
         return _act(arguments)
     except SystemExit as ended:  # argparse, after --help
         return int(ended.code or EXIT_COMPLETED)
@@ -33,11 +34,12 @@ def _carried_out(given: Sequence[str], stops: Stops, *, json: bool) -> int:
         complain("interrupted. What was done is recorded.")
         return EXIT_INTERRUPTED
     except DevpipeError as error:
-        return _refused(error, json=json)
+        return _refused(error, arguments, json=json)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         what = f"{where}{error.strerror or error}."
-        return _refused(DevpipeError(what, hint="Check the path and the disk."), json=json)
+        refused = DevpipeError(what, hint="Check the path and the disk.")
+        return _refused(refused, arguments, json=json)
 
 
 def _act(arguments: Arguments) -> int:
@@ -45,14 +47,15 @@ def _act(arguments: Arguments) -> int:
         say(f"devpipe {__version__}")
         return EXIT_COMPLETED
     if not arguments.command:
-        raise UsageError("No command is given.", hint="See `devpipe --help`.")
+        say(parser().format_help().rstrip(), out=sys.stderr)
+        raise UsageError("No command is given.", hint="Try one of the examples above.")
     return command_of(arguments.command).execute(arguments)
 
 
-def _refused(error: DevpipeError, *, json: bool) -> int:
+def _refused(error: DevpipeError, arguments: Arguments, *, json: bool) -> int:
     if json:
         say_json({"run_id": None, "outcome": None, "error": error_json(error)})
-    complain(str(error))
+    complain(arguments.for_people(str(error)))
     return status_of_error(error)
 
 

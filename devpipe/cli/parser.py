@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from devpipe.cli.stops import Stops
 from devpipe.config.workspace import find_home, is_workspace
-from devpipe.errors import UsageError
+from devpipe.errors import UsageError, nearest
+
+_EXAMPLES = "Examples:"  # the beginning of a text that keeps its lines
 
 # By its name in the shell, in the order of the help: the module in devpipe/cli/commands.
 COMMANDS: Mapping[str, str] = {
@@ -30,6 +34,14 @@ COMMANDS: Mapping[str, str] = {
     "safety-report": "safety_report",
     "tour": "tour",
 }
+
+
+EXAMPLES = (
+    'devpipe run "a cat in the rain" -p dada',
+    "devpipe list outputs --ready",
+    "devpipe batch plan.yaml --dry-run",
+    "devpipe check",
+)
 
 
 class Arguments(argparse.Namespace):
@@ -55,6 +67,18 @@ class Arguments(argparse.Namespace):
             )
         return Path(self.home)
 
+    def for_people(self, text: str) -> str:
+        """An error or note in the words of the shell, its commands as this one was called."""
+        from devpipe.cli.hints import commands_as_given, in_words_of_the_shell
+
+        return commands_as_given(in_words_of_the_shell(text), self.home)
+
+    def next_line(self, *words: str, **instead: str) -> str:
+        """A command line that goes on from this one: with the DEVPIPE_* and --home as given."""
+        from devpipe.cli.hints import command_as_given
+
+        return command_as_given(" ".join(map(_quoted, words)), self.home, **instead)
+
 
 class Command(Protocol):
     """What a module in commands/ holds.
@@ -64,6 +88,7 @@ class Command(Protocol):
     """
 
     HELP: str
+    EXAMPLES: Sequence[str]  # command lines that a person may type as they are
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """What this command takes beside --json and --home."""
@@ -72,8 +97,48 @@ class Command(Protocol):
         """Do it; gives back the exit status."""
 
 
+class HelpText(argparse.HelpFormatter):
+    """The usual help; the examples at its end stay lines of their own."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(_EXAMPLES):
+            return text
+        return super()._fill_text(text, width, indent)
+
+
 class Parser(argparse.ArgumentParser):
     """Wrong usage is an error like any other: one line, exit status 2."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Of many possible words, those that were probably meant."""
+        choices = [str(one) for one in action.choices or ()]
+        if action.choices is None or value in choices:
+            return
+        raise UsageError(
+            f"There is no {action.dest} {value!r}.",
+            hint=f"{_offered(value, choices)} See `{self.prog} --help`.",
+        )
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As usual; of a misspelt option the nearest one is named."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            its_parser = self._parser_of(parsed.command)
+            known = its_parser._option_string_actions
+            near = nearest(unknown[0].partition("=")[0], known, count=1)
+            if near:
+                raise UsageError(
+                    f"There is no option {unknown[0]!r}.",
+                    hint=f"Did you mean {near[0]!r}? See `{its_parser.prog} --help`.",
+                )
+            its_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed
+
+    def _parser_of(self, command: str | None) -> Parser:
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction) and command in action.choices:
+                return cast(Parser, action.choices[command])
+        return self
 
     def error(self, message: str) -> NoReturn:
         hint = ""
@@ -85,6 +150,25 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+def _quoted(word: str) -> str:
+    """A word as people type it: in double quotes, where that is the same in any shell."""
+    if re.fullmatch(r"[\w ,.]+", word) and " " in word:
+        return f'"{word}"'
+    return shlex.quote(word)
+
+
+def _offered(word: str, known: Sequence[str]) -> str:
+    """What may stand in the place of a word: the nearest, else all."""
+    near = nearest(word, known)
+    if near:
+        return f"Did you mean {' or '.join(map(repr, near))}?"
+    return f"There are: {', '.join(known)}."
+
+
+def _examples(lines: Iterable[str]) -> str:
+    return "\n  ".join([_EXAMPLES, *lines])
+
+
 def command_of(name: str) -> Command:
     """The command of that name in the shell."""
     return cast(Command, importlib.import_module(f"devpipe.cli.commands.{COMMANDS[name]}"))
@@ -93,14 +177,25 @@ def command_of(name: str) -> Command:
 def parser() -> Parser:
     """The whole command line."""
     about = "Prompt interception: four stages, and a recording of everything that happened."
-    top = Parser(prog="devpipe", description=about, allow_abbrev=False)
+    top = Parser(
+        prog="devpipe",
+        description=about,
+        epilog=_examples(EXAMPLES),
+        formatter_class=HelpText,
+        allow_abbrev=False,
+    )
     top.add_argument("--version", action="store_true", help="print the version and end")
     _add_home(top)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name in COMMANDS:
         command = command_of(name)
         its_parser = commands.add_parser(
-            name, help=command.HELP, description=command.HELP, allow_abbrev=False
+            name,
+            help=command.HELP,
+            description=command.HELP,
+            epilog=_examples(command.EXAMPLES),
+            formatter_class=HelpText,
+            allow_abbrev=False,
         )
         its_parser.add_argument(
             "--json", action="store_true", help="print JSON on stdout and nothing else"

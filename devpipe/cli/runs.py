@@ -36,7 +36,7 @@ def show_runs(arguments: Arguments, *starts: Start, several: bool = False) -> in
     for screen in followed.screens:
         if screen.failed:
             raise screen.failed
-    return worst([_ended_status(run) for run in followed.runs])
+    return worst([_ended_status(run, arguments) for run in followed.runs])
 
 
 @dataclass
@@ -85,11 +85,11 @@ def _run_json(run: Run) -> dict[str, Any]:
     return fields
 
 
-def _ended_status(run: Run) -> int:
+def _ended_status(run: Run, arguments: Arguments) -> int:
     """The exit status of a run; what made it fail or blocked it goes to stderr in one line."""
     if run.failure is not None:
-        complain(str(run.failure))
+        complain(arguments.for_people(str(run.failure)))
         return status_of_error(run.failure)
     if run.error is not None:
-        complain(f"{run.error.message} {run.error.hint}")
+        complain(arguments.for_people(f"{run.error.message} {run.error.hint}"))
     return status_of_outcome(run.outcome)

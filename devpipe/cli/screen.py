@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from devpipe.cli.hints import in_words_of_the_shell
 from devpipe.cli.printing import plain, say
 from devpipe.engine.events import LiveEvent
 from devpipe.record.events import (
     ArtifactWritten,
     AttemptFinished,
+    AttemptStarted,
     Event,
     Progressed,
     Queued,
@@ -31,6 +35,7 @@ from devpipe.text.language import SURE
 from devpipe.values import STAGES
 
 _INDENT = " " * 17
+EVERY_S = 5.0  # between two lines of progress where they are not written over
 
 
 _Place = tuple[str, str, str, int]  # stage, part, step and iteration: which text of a run is meant
@@ -68,6 +73,8 @@ def _line_about(event: Event, folder: Path) -> str:
             return f"{STAGES.index(stage) + 1} {stage:<14} reused from {run_id}"
         case VerdictGiven():
             return _verdict(event)
+        case AttemptStarted(task="media", seed=seed):
+            return f"{_INDENT}seed {seed}"
         case AttemptFinished(stage="generation"):
             return _attempt(event)
         case ArtifactWritten():
@@ -75,17 +82,14 @@ def _line_about(event: Event, folder: Path) -> str:
         case StageFinished(outcome="blocked"):
             return f"{_INDENT}blocked: {event.reason}"
         case Warned(message=message):
-            return f"{_INDENT}note: {message}"
+            return f"{_INDENT}note: {in_words_of_the_shell(message)}"
     return _line_about_run(event, folder)
 
 
 def _line_about_run(event: Event, folder: Path) -> str:
     match event:
         case RunStarted():
-            return (
-                f"{event.pipeline} > {event.output}   safety {event.safety}, text seed"
-                f" {event.text_seed}, run {event.run_id}"
-            )
+            return _beginning(event)
         case RunResumed(cut_bytes=0):
             return "resumed"
         case RunResumed(cut_bytes=cut):
@@ -93,6 +97,18 @@ def _line_about_run(event: Event, folder: Path) -> str:
         case RunFinished():
             return f"{event.outcome} in {event.seconds:.2f} s   recording {folder}\n"
     return ""
+
+
+def _beginning(event: RunStarted) -> str:
+    """What was asked for; a seed that nobody gave is drawn, and said, in Stage 4."""
+    seed = "to be drawn" if event.seed is None else event.seed
+    line = (
+        f"{event.pipeline} > {event.output}   safety {event.safety}, seed {seed},"
+        f" text seed {event.text_seed}, run {event.run_id}"
+    )
+    if event.instruction:
+        line += f"\n{'instruction':<{len(_INDENT) - 1}} {event.instruction}"
+    return line
 
 
 def _verdict(event: VerdictGiven) -> str:
@@ -120,12 +136,20 @@ def _file(event: ArtifactWritten, folder: Path) -> str:
 class Screen:
     """Follows one run and prints it.
 
-    Texts grow as they are written; progress shows only on a terminal, on a line that is written
-    over.
+    Texts grow as they are written. Progress shows on a terminal on a line that is written over,
+    elsewhere (nohup, CI) on a line of its own every few seconds.
     """
 
-    def __init__(self, folder: Path, *, out: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        out: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.folder = folder
+        self.clock = clock
+        self._said_at = clock()
         self.out = out or sys.stdout
         self.live = self.out.isatty()
         # why the output could not be written: the run goes on, unseen
@@ -143,12 +167,18 @@ class Screen:
             case TextWritten():
                 self._text(event)
             case Progressed() | Queued():
-                if self.live:
-                    self._fleeting(_meanwhile(event))
+                self._pass_time(_meanwhile(event))
             case _:
                 line = _line_about(event, self.folder)
                 if line:
                     self._line(line)
+
+    def _pass_time(self, text: str) -> None:
+        """Say how far it is: on a terminal at once, in a file every few seconds."""
+        if self.live:
+            self._fleeting(text)
+        elif self.clock() - self._said_at >= EVERY_S:
+            self._line(_INDENT + text.strip())
 
     def _fleeting(self, text: str) -> None:
         """A line that the next one is written over."""
@@ -196,6 +226,7 @@ class Screen:
         self._say(self._clear + plain(text).replace("\n", "\n" + _INDENT).rstrip(" "))
 
     def _say(self, text: str, end: str = "\n") -> None:
+        self._said_at = self.clock()
         try:
             say(text, out=self.out, end=end)
         except OSError as error:

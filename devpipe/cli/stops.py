@@ -54,9 +54,11 @@ class Stops:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_IGN if self._last else handler)
 
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def wait(self, work: Coroutine[Any, Any, T], *, only_looks: bool = False) -> T:
         """The result of the work; KeyboardInterrupt where a signal cancelled it, once it
         has ended.
+
+        `only_looks`: nothing is begun by it, so a signal may still end the process at once.
         """
 
         import asyncio  # a third of the time that a help text takes
@@ -64,7 +66,7 @@ class Stops:
         async def guarded() -> T:
             loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
             self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-            self._begun = True
+            self._begun = self._begun or not only_looks
             try:
                 return await task
             finally:

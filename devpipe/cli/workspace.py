@@ -34,8 +34,8 @@ def engine_of(arguments: Arguments) -> Iterator[Engine]:
         engine.close()
 
 
-def how_to_go_on(recording: Recording) -> str:
+def how_to_go_on(recording: Recording, arguments: Arguments) -> str:
     """What a person may type after an interrupted run, as the end of a sentence; else nothing."""
     if recording.state == "interrupted" and recording.events:
-        return f": devpipe resume {recording.id}"
+        return f": {arguments.next_line('resume', recording.id)}"
     return ""

@@ -362,8 +362,9 @@ class RunSession:
         edits_again = is_edited and request.relation == "replayed"  # in place of these texts
         self.journal.add(StageReused(stage=recorded.stage, run_id=run_id))
         final = final_texts(recorded, before_edit=edits_again)
+        self.journal.add(*interception.unused_instruction(request, final.values()))
         for text in final.values():
-            again = text.model_copy(update={"iteration": 0, "raw": ""})
+            again = text.model_copy(update={"raw": ""})
             self.journal.add(await final_text(self.journal, again))
         self.texts = Texts.of(final.values(), spoken)
         if recorded.verdict is not None and not edits_again:

@@ -160,7 +160,8 @@ def _manner(request: MediaRequest) -> _Manner:
 def _image(request: MediaRequest, name: str) -> Image:
     if name not in request.images:
         raise Rejected(
-            f"{request.model} needs the picture {name!r}.", hint=f"Give it: --{name} FILE."
+            f"{request.model} needs the picture {name!r}.",
+            hint=f"Give {name}=... (--{name} FILE in the shell).",
         )
     return pictures.decode(request.images[name].data, what=name, error=Rejected)
 

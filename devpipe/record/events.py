@@ -166,6 +166,7 @@ class AttemptStarted(Event):
     request_id: str = ""  # the name of the job at a backend that lets us choose it
     sha256: str = ""  # of the request, as the verdict names it
     paid: bool = False
+    location: str = "local"  # how far the request travels; older recordings do not say
 
     @property
     def durable(self) -> bool:

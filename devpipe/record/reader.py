@@ -296,7 +296,9 @@ class Recordings:
                 hint=f"Say more of the id: {', '.join(matching[:5])} ...",
             )
         if not matching:
-            raise UnknownName("run", name, ids[:1000])
+            # those of its day first; to compare more than that many takes seconds
+            likely = sorted(ids, key=lambda id_: id_[:8] != name[:8])
+            raise UnknownName("run", name, likely[:1000])
         return Recording(run_folder(self.root, matching[0]))
 
 

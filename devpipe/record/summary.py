@@ -20,12 +20,14 @@ from devpipe.record.events import (
     StageStarted,
     TextWritten,
     VerdictGiven,
+    Warned,
 )
 from devpipe.values import STAGES, Outcome, Stage
 
 StageEvent = StageStarted | StageReused | StageFinished | TextWritten | VerdictGiven
 _CHECKING = ("input", "pre_output")  # their verdict's fields are always there, None without one
 _VERDICT_FIELDS = ("allowed", "method", "level", "reason", "categories", "cause")
+_ANSWERED = ("completed", "refused")  # attempts whose backend says itself what they cost
 _ARTIFACT_FIELDS = {"media_type", "sha256", "bytes", "width", "height", "seconds", "alt"}
 
 
@@ -89,6 +91,18 @@ class Attempt:
         """As the backend named it, else as it was asked for."""
         return self.finished.model if self.finished else self.started.model
 
+    @property
+    def cost(self) -> tuple[float | None, str]:
+        """In USD, and who says so; None where nobody knows.
+
+        What was broken off here is charged by nobody.
+        """
+        finished = self.finished
+        if finished and (finished.cost_source != "unknown" or finished.outcome in _ANSWERED):
+            return finished.cost_usd, finished.cost_source
+        is_free = self.started.location == "local" and not self.started.paid
+        return (0.0, "local") if is_free else (None, "unknown")
+
     def to_json(self) -> dict[str, Any]:
         """Its part of the run's JSON."""
         finished = self.finished
@@ -117,6 +131,7 @@ class RunSummary:
     attempts: dict[int, Attempt] = field(default_factory=dict)
     artifacts: list[ArtifactWritten] = field(default_factory=list)
     attachments: list[AttachmentWritten] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what a reader should know
     events: int = 0
 
     @classmethod
@@ -149,6 +164,8 @@ class RunSummary:
                 self.artifacts.append(artifact)
             case AttachmentWritten() as attachment:
                 self.attachments.append(attachment)
+            case Warned(message=note):
+                self.notes.append(note)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -174,19 +191,13 @@ class RunSummary:
     @property
     def cost_usd(self) -> float | None:
         """The sum over all attempts; None if one is unknown."""
-        told = [
-            attempt.finished.cost_usd
-            for attempt in self.attempts.values()
-            if attempt.finished and attempt.finished.cost_usd is not None
-        ]
-        return sum(told) if len(told) == len(self.attempts) else None
+        costs = [attempt.cost[0] for attempt in self.attempts.values()]
+        known = [usd for usd in costs if usd is not None]
+        return sum(known) if len(known) == len(costs) else None
 
     @property
     def cost_source(self) -> str:
-        sources = {
-            attempt.finished.cost_source if attempt.finished else "unknown"
-            for attempt in self.attempts.values()
-        }
+        sources = {attempt.cost[1] for attempt in self.attempts.values()}
         if "unknown" in sources:
             return "unknown"
         return "+".join(sorted(sources)) or "local"
@@ -232,6 +243,7 @@ class RunSummary:
             "cost_source": self.cost_source,
             "duration_s": round(self.duration_s, 6),
             "started_at": self.started_at,
+            "notes": self.notes,
             "error": self.error.model_dump() if self.error else None,
         }
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from devpipe.config.models import Step
 from devpipe.errors import Rejected
-from devpipe.record.events import TextWritten
+from devpipe.record.events import TextWritten, Warned
 from devpipe.stages.journal import Where, add_partial
 from devpipe.stages.request import RunRequest, Words
 from devpipe.stages.services import BY_PROCEDURE, Services
 from devpipe.stages.texts import Texts, add_final
 from devpipe.text.chatter import missing_words, read_parts
+from devpipe.text.messages import message
 from devpipe.values import SAME, TextRequest, TextResult, derived_seed
 
 
@@ -28,8 +30,16 @@ async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
         services.journal.add(*written)
         written = await _rewritten(request, services, step, where, texts)
         texts = Texts.of(written, texts.spoken)
+    services.journal.add(*unused_instruction(request, written))
     await add_final(services.journal, written)
     return texts
+
+
+def unused_instruction(request: RunRequest, written: Iterable[TextWritten]) -> list[Warned]:
+    """A note where the person's instruction reached nobody: a procedure reads none."""
+    languages = [one.language for one in written if request.instruction and one.by == "procedure"]
+    notes = [message("interception.instruction_unused", language) for language in languages[:1]]
+    return [Warned(stage="interception", message=note) for note in notes]
 
 
 async def _rewritten(

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import ipywidgets as ui
 from pydantic import ValidationError
 
+from devpipe.cli.reachable import find_unreachable, find_unready
 from devpipe.engine.engine import Engine
 from devpipe.engine.run import OpenRun, Run
 from devpipe.errors import BackendError, UsageError
@@ -24,7 +25,6 @@ from devpipe.widgets.browser import options
 from devpipe.widgets.follow import PageError, guarded
 from devpipe.widgets.form import Filled, Form
 from devpipe.widgets.page_guard import GUARDED
-from devpipe.widgets.readiness import find_unreachable, find_unready
 from devpipe.widgets.run_panel import RunPanel
 
 EARLIER_RUNS = 30

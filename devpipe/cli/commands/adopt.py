@@ -11,6 +11,10 @@ from devpipe.cli.parser import Arguments
 from devpipe.cli.printing import plain, say, say_json
 
 HELP = "Make an output config of a ComfyUI graph: an API export, or a PNG that ComfyUI wrote."
+EXAMPLES = (
+    "devpipe adopt graph.json",
+    "devpipe adopt picture.png --name my_style --yes",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +52,11 @@ def execute(arguments: Arguments) -> int:
     if arguments.json:
         say_json(new.to_json(adoption) | {"notes": [*others, *adoption.notes]})
     else:
-        lines = [*adopt.places(adoption), *others, *adoption.notes, *new.next_steps(adoption)]
+        lines = [
+            *adopt.places(adoption),
+            *others,
+            *adoption.notes,
+            *new.next_steps(adoption, arguments.next_line),
+        ]
         say(plain("\n".join(lines)))
     return EXIT_COMPLETED

@@ -9,6 +9,11 @@ from devpipe.cli.parser import Arguments
 from devpipe.cli.printing import say_result
 
 HELP = "Are all configs valid, all backends there? Says what is missing and how to get it."
+EXAMPLES = (
+    "devpipe check",
+    "devpipe check --json",
+    "devpipe check --object-info object_info.json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

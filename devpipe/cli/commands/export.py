@@ -11,6 +11,10 @@ from devpipe.cli.printing import say, say_json
 from devpipe.cli.workspace import recordings_of
 
 HELP = "Write the recordings as a table or as a self-contained archive."
+EXAMPLES = (
+    "devpipe export runs.csv",
+    "devpipe export two.zip --runs k3v9x2ma,p8d0q1zz",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

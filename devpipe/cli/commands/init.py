@@ -11,6 +11,7 @@ from devpipe.cli.parser import Arguments
 from devpipe.cli.printing import say, say_json
 
 HELP = "Make a workspace: pipelines, output configs, notebooks, settings."
+EXAMPLES = ("devpipe init my_workshop",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,12 +24,10 @@ def execute(arguments: Arguments) -> int:
     from devpipe.cli.new_workspace import create
 
     made = create(Path(arguments.dir))
+    arguments.home = None  # of another workspace
+    command = arguments.next_line("run", "a cat in the rain", "-p", "dada", DEVPIPE_HOME=str(made))
     if arguments.json:
         say_json({"home": str(made)})
     else:
-        say(
-            f"{made} is a workspace now. Next:\n"
-            f"  cd {shlex.quote(arguments.dir)}\n"
-            '  devpipe run "a cat in the rain" -p dada'
-        )
+        say(f"{made} is a workspace now. Next:\n  cd {shlex.quote(arguments.dir)}\n  {command}")
     return EXIT_COMPLETED

@@ -11,6 +11,10 @@ from devpipe.cli.parser import Arguments
 from devpipe.errors import UsageError
 
 HELP = "Open JupyterLab on the workspace's notebooks."
+EXAMPLES = (
+    "devpipe lab",
+    "devpipe lab -- --no-browser --port 8890",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from devpipe.record.reader import Recording
 
 HELP = "A new run from an old one, from the first stage that the changes touch."
+EXAMPLES = (
+    "devpipe regenerate 20261122-141503-k3v9x2ma --seed 8",
+    "devpipe regenerate k3v9x2ma -p bauhaus",
+    'devpipe regenerate k3v9x2ma --text "a cat made of glass"',
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: Arguments) -> int:
     """The new run, followed."""
+    from devpipe.cli.readiness import require_reachable
     from devpipe.cli.runs import show_runs
 
     with engine_of(arguments) as engine:
@@ -48,6 +54,9 @@ def execute(arguments: Arguments) -> int:
         if arguments.set:
             output = _output_of(engine, source, arguments.output)
             changes["parameters"] = parameters_of(output, arguments.set)
+        wanted = arguments.output or (source.summary.started and source.summary.started.output)
+        if arguments.output or wanted in engine.catalogue.outputs:
+            require_reachable(arguments, engine, [str(wanted)])
         return show_runs(arguments, lambda: [engine.start_again(source.id, **changes)])
 
 

@@ -10,6 +10,10 @@ from devpipe.cli.printing import say_result
 from devpipe.cli.workspace import engine_of
 
 HELP = "Make the same request again and say what is equal."
+EXAMPLES = (
+    "devpipe replay 20261122-141503-k3v9x2ma",
+    "devpipe replay k3v9x2ma --json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from devpipe.cli.parser import Arguments
 from devpipe.cli.workspace import engine_of
 
 HELP = "Go on with a run whose process died."
+EXAMPLES = ("devpipe resume 20261122-141503-k3v9x2ma",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,12 @@ from devpipe.errors import UsageError
 from devpipe.values import MAX_PROMPT_CHARACTERS
 
 HELP = "Take a prompt through all four stages."
+EXAMPLES = (
+    'devpipe run "a cat in the rain" -p dada',
+    'devpipe run "a cat" -p bauhaus -o sketch -o sketch_sound --seed 7',
+    'devpipe run "a cat" -p user_defined --instruction "turn it into a question"',
+    "cat prompt.txt | devpipe run - --set width=512 --json",
+)
 MOST_BYTES = 4 * MAX_PROMPT_CHARACTERS  # UTF-8 takes up to four a character
 PIECE = 65536
 
@@ -40,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: Arguments) -> int:
     """One run per output, the interception being shared."""
+    from devpipe.cli.readiness import require_reachable
     from devpipe.cli.runs import show_runs
 
     prompt = _prompt_from_stdin() if arguments.prompt == "-" else arguments.prompt
@@ -51,6 +58,7 @@ def execute(arguments: Arguments) -> int:
             "pipeline": arguments.pipeline,
             "parameters": parameters_of(engine.catalogue.output(outputs[0]), arguments.set),
         }
+        require_reachable(arguments, engine, outputs)
         return show_runs(
             arguments,
             lambda: engine.start(prompt, output=outputs, **options),

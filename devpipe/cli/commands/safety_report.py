@@ -10,6 +10,10 @@ from devpipe.cli.printing import say_result
 from devpipe.cli.workspace import engine_of
 
 HELP = "Run labelled texts through the check and say how often it is right."
+EXAMPLES = (
+    "devpipe safety-report labelled.csv",
+    "devpipe safety-report labelled.csv --level kids -o verdicts.csv",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,10 @@ from devpipe.cli.printing import complain, say_json
 from devpipe.cli.workspace import how_to_go_on, recordings_of
 
 HELP = "Show a recording."
+EXAMPLES = (
+    "devpipe show 20261122-141503-k3v9x2ma",
+    "devpipe show k3v9x2ma --json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +35,7 @@ def execute(arguments: Arguments) -> int:
     if recording.damage:
         complain(recording.damage)
     for note in recording.notes:
-        complain(note)
+        complain(arguments.for_people(note))
     if not recording.finished:
-        complain(f"{recording.id} is {recording.state}{how_to_go_on(recording)}.")
+        complain(f"{recording.id} is {recording.state}{how_to_go_on(recording, arguments)}.")
     return EXIT_COMPLETED

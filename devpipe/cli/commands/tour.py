@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from devpipe.engine.run import Run
 
 HELP = "The main job: a German and an English prompt, dada and bauhaus, all four stages."
+EXAMPLES = (
+    "devpipe tour",
+    "devpipe tour --json",
+)
 PROMPTS = (
     "ein roter Kreis über einem stillen blauen See",
     "three small birds above a yellow house in the rain",
@@ -46,13 +50,13 @@ def execute(arguments: Arguments) -> int:
         starts = [starting(*pair) for pair in itertools.product(PROMPTS, PIPELINES)]
         status = show_runs(arguments, *starts, several=True)
     if status == EXIT_COMPLETED and not arguments.json:
-        _print_next_steps(started[-1].files[0], started[-1].folder)
+        _print_next_steps(started[-1].files[0], started[-1].folder, arguments)
     return status
 
 
-def _print_next_steps(picture: Path, recording: Path) -> None:
+def _print_next_steps(picture: Path, recording: Path, arguments: Arguments) -> None:
     in_repository = Path("Makefile").exists()
-    command = ".venv/bin/devpipe" if in_repository else "devpipe"
     lab = "make lab" if in_repository else "devpipe lab"
     say(f"picture    {picture}\nrecording  {recording}\n")
-    say(f'Your own:  {command} run "a cat in the rain" -p dada   or   {lab}')
+    command = arguments.next_line("run", "a cat in the rain", "-p", "dada")
+    say(f"Your own:  {command}   or   {lab}")

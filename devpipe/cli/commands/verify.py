@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from devpipe.record.reader import Recording
 
 HELP = "Check every byte of a recording against its events."
+EXAMPLES = (
+    "devpipe verify k3v9x2ma",
+    "devpipe verify --all",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +39,7 @@ def execute(arguments: Arguments) -> int:
     for recording in recordings if arguments.all else [recordings.find(arguments.run)]:
         problems[recording.id] = verify(recording)
         if not arguments.json:
-            say(f"{recording.id}  {_state(recording, problems[recording.id])}")
+            say(f"{recording.id}  {_state(recording, problems[recording.id], arguments)}")
     damaged = [run_id for run_id, its_problems in problems.items() if its_problems]
     if arguments.json:
         say_json({"ok": not damaged, "runs": problems})
@@ -44,7 +48,9 @@ def execute(arguments: Arguments) -> int:
     return EXIT_FAILED if damaged else EXIT_COMPLETED
 
 
-def _state(recording: Recording, problems: Sequence[str]) -> str:
+def _state(recording: Recording, problems: Sequence[str], arguments: Arguments) -> str:
     if problems:
         return "\n  ".join(["DAMAGED", *map(plain, problems)])
-    return "ok" if recording.finished else f"ok, {recording.state}{how_to_go_on(recording)}"
+    if recording.finished:
+        return "ok"
+    return f"ok, {recording.state}{how_to_go_on(recording, arguments)}"

@@ -1,4 +1,4 @@
-"""What can be made here now? Asked when a page opens, so that nobody pays for a text first."""
+"""What can be made here now, and why not? For shells and pages, before anything is paid."""
 
 from __future__ import annotations
 
