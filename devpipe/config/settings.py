@@ -243,13 +243,13 @@ class Settings:
 
 def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
     try:
-        return tomllib.loads(path.read_bytes().decode()), []
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig")), []
     except FileNotFoundError:
         return {}, []
     except OSError as error:
         message = f"cannot be read: {error.strerror}. Mend its permissions."
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        message = f"is not TOML in UTF-8: {error}."
+        message = f"is not TOML in UTF-8: {error}. Mend it, and save it as UTF-8."
     return {}, [Fault(FILE, "$", message)]
 
 

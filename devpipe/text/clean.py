@@ -8,11 +8,13 @@ from devpipe.errors import UsageError
 from devpipe.values import MAX_PROMPT_CHARACTERS
 
 _JOINERS = "\u200c\u200d"  # spelling of Persian and of emoji
-# Unicode's controls and halves of pairs; those that end a line, in Word, PowerPoint, PDF or on a
-# mainframe
-_UNSEEN = (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000))
-_LINE_ENDS = "\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"
-_SEEN_AS = dict.fromkeys(_UNSEEN, " ") | dict.fromkeys(map(ord, _LINE_ENDS), "\n") | {9: "\t"}
+_SEEN_AS = (
+    # Unicode's controls, and halves of pairs
+    dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)], " ")
+    # what ends a line, also on slides, in PDFs and on mainframes
+    | dict.fromkeys(map(ord, "\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"), "\n")
+    | {ord("\t"): "\t"}
+)
 
 
 def visible(text: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from devpipe.cli.exits import EXIT_COMPLETED, status_of_outcome, worst
 from devpipe.cli.parser import Arguments
-from devpipe.cli.printing import say, say_result
-from devpipe.cli.workspace import engine_of
+from devpipe.cli.printing import complain, say, say_result
+from devpipe.cli.workspace import engine_of, unsynced
 
 if TYPE_CHECKING:
     from devpipe.batch.report import Report, Row
@@ -64,6 +64,8 @@ def execute(arguments: Arguments) -> int:
         if arguments.dry_run:
             say_result(batch.forecast, json=arguments.json)
             return EXIT_COMPLETED
+        for note in unsynced(engine.settings.recordings):
+            complain(note)
         try:
             arguments.stops.wait(batch.run())
         finally:
