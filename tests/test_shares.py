@@ -14,7 +14,7 @@ from engines import engine_in
 from shell import SMALL, here
 
 from devpipe.analysis.verify import remarks, verify
-from devpipe.errors import RecorderPoisoned
+from devpipe.errors import RecorderError, RecorderPoisoned
 from devpipe.record.events import RunFinished, Warned
 from devpipe.record.reader import Recording, Recordings
 from devpipe.record.recorder import Recorder
@@ -258,3 +258,18 @@ def test_what_stands_out_is_a_fault(run: Path) -> None:
     run.chmod(0o755)
     assert verify(Recording(run)) == ["the folder can be read by others"]
     assert remarks(Recording(run)) == []
+
+
+@pytest.mark.parametrize(("module", "call"), [(fcntl, "flock"), (os, "fchmod"), (os, "chmod")])
+@pytest.mark.parametrize("name", ["ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
+def test_what_a_run_cannot_do_without_is_said_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: object, call: str, name: str
+) -> None:
+    """A lock, and rights of one's own: what is missing, and where to go."""
+
+    def refuse(*arguments: object, **more: object) -> None:
+        raise OSError(getattr(errno, name), "Operation not supported")
+
+    monkeypatch.setattr(module, call, refuse)
+    with pytest.raises(RecorderError, match=r"lock files, or keep them private.*local disk"):
+        Recorder.create(tmp_path, RUN_ID, redact=REDACT)

@@ -89,8 +89,9 @@ _HINTS = {
         "Too many files are open: end some runs, or raise the limit (`ulimit -n`).",
     ),
     **dict.fromkeys(
-        (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS),
-        "This file system cannot lock: set DEVPIPE_RECORDINGS to a folder on a local disk.",
+        (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
+        "This file system cannot lock files, or keep them private: set DEVPIPE_RECORDINGS to a"
+        " folder on a local disk.",
     ),
 }
 
