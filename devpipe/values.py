@@ -27,6 +27,7 @@ BOUNDARIES: tuple[Boundary, ...] = get_args(Boundary)  # each allows those befor
 Scalar = str | int | float | bool
 MAX_SEED = 2**31 - 1
 MAX_PROMPT_CHARACTERS = 10_000
+SAME = "same"  # as a language: that of the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,9 @@ class TextRequest(Request):
     task: Task
     text: str
     instruction: str = ""
-    language: str = "en"  # of `text`, ISO 639-1
-    output_language: str = ""  # ISO 639-1; empty: the language of `text`
+    language: str = "en"  # of `text`, ISO 639-1; empty: unknown
+    # ISO 639-1; empty: the language of `text`; SAME: whatever that is, nobody being sure of it
+    output_language: str = ""
     model: str = ""
     seed: int = 1  # 1..2**31-1
     procedure: str = ""
@@ -110,6 +112,11 @@ class TextRequest(Request):
     max_tokens: int | None = None  # of the answer
     # how far the text may travel; a backend further away raises Rejected before it sends anything
     boundary: Boundary = "world"
+
+    @property
+    def answer_language(self) -> str:
+        """The language of an answer that does as it is told."""
+        return self.language if self.output_language in ("", SAME) else self.output_language
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,8 @@ class TextResult(Result):
     output_tokens: int | None = None
     raw: str = ""  # the answer before our reading of it, where the two differ
     backend: str = ""  # who answered; filled in where the attempt is written down
+    # of the answer, ISO 639-1, where it may be another than was asked; empty: as it was asked
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)

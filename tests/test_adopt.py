@@ -1049,7 +1049,7 @@ def test_a_file_that_is_too_large_says_how_large_it_may_be(tmp_path: Path) -> No
     """Of a picture with its graph, most are pixels; a graph alone is smaller."""
     with (tmp_path / "big.png").open("wb") as file:
         file.truncate(65_000_000)
-    with pytest.raises(UsageError, match="larger than 64 MB"):
+    with pytest.raises(UsageError, match="larger than 64,000,000 bytes"):
         read(tmp_path / "big.png")
     with pytest.raises(UsageError, match="has 585 kB, an output's may have 512"):
         read(

@@ -20,7 +20,7 @@ from devpipe.analysis.compare import grid
 from devpipe.analysis.tables import Tables
 from devpipe.errors import UnknownName
 from devpipe.record.reader import Recording
-from devpipe.show.html import run_html, similarity, word_diff
+from devpipe.show.html import KEYS_STAY, run_html, similarity, word_diff
 from tests import recording_maker as make
 
 ATTACK = "<img src=x onerror=alert(1)>\"'><script>alert(1)</script></div></table>"
@@ -99,7 +99,7 @@ def test_a_blocked_run_shows_the_friendly_reason_and_folds_the_cause(tmp_path: P
     html = run_html((recording := make.blocked(tmp_path)).summary, recording.folder)
     assert (
         html.index("Das können wir nicht zeichnen.")
-        < html.index("<details><summary>Die Ursache")
+        < html.index(f"<details><summary {KEYS_STAY}>Die Ursache")
         < html.index("rule weapons: Waffe")
     )
     assert (
@@ -169,7 +169,12 @@ def test_films_and_sounds_play_or_are_linked(tmp_path: Path) -> None:
         tmp_path, files={"03_sound.wav": b"RIFF" + b"\0" * 100}, media_type="audio/wav", alt="Regen"
     )
     assert shown(small).named("audio") == [
-        {"controls": None, "aria-label": "Regen", "src": shown(small).named("audio")[0]["src"]}
+        {
+            "controls": None,
+            "data-lm-suppress-shortcuts": "true",  # in JupyterLab the space bar plays it
+            "aria-label": "Regen",
+            "src": shown(small).named("audio")[0]["src"],
+        }
     ]
     large = shown(
         make.completed(tmp_path, files={"03_video.mp4": bytes(1_500_000)}, media_type="video/mp4")

@@ -58,6 +58,7 @@ def devpipe(folder: Path) -> Command:
         (["half \udc80"], "UTF-8"),
         (["-x"], "after --"),
         (["a cat", "another"], "in quotes"),
+        (["a cat", "--set", "width=64", "--set", "width=96"], "width stands there twice"),
         (["a cat", "-p", "bauhuas"], "bauhaus"),
         (["a cat", "-p", "single_text_media_generation"], "is a media pipeline"),
         (["a cat", "-o", "sketsh"], "sketch"),

@@ -309,6 +309,7 @@ async def test_failed_cells_stop_nobody_and_are_tried_again(
         "cost_usd": 0.0,
         "stale": 0,
         "unverified": 0,
+        "remarks": [],
     }
     second = await engine.batch(GRID)
     assert second.counts == {"completed": 36} and sum(row.earlier for row in second.rows) == 24

@@ -423,14 +423,23 @@ def test_keys_that_stand_twice_are_faults(workspace: Workspace) -> None:
     """Python would take the last one without a word; each is named by its place, also inside, and
     the file is not usable.
     """
-    text = json.dumps(workspace.get(SKETCH)).replace('"minimum": 64', '"minimum": 64, "minimum": 1')
-    workspace.put(SKETCH, text.replace('"medium"', '"model": "a", "model": "b", "medium"').encode())
+    lines = json.dumps(workspace.get(SKETCH), indent=1).splitlines()
+    at = next(number for number, line in enumerate(lines) if '"minimum": 64' in line)
+    lines[at : at + 1] = ['"minimum": 64, "description_":', '"}: \\"", "minimum":1,']
+    lines[1:1] = ['"medium": "image", "note_": [{"medium": 1}, {}],']
+    workspace.put(SKETCH, "\n".join(lines).encode())
     catalogue = workspace.load()
 
-    assert faults(catalogue) == {
-        f"{SKETCH} $.{path}": "stands there twice. Delete one."
-        for path in ("model", "parameters.width.minimum")
-    }
+    medium = next(number for number, line in enumerate(lines, 1) if line.startswith(' "medium"'))
+    assert (
+        faults(catalogue).items()
+        >= {
+            f"{SKETCH} $.medium": f"stands there twice, in lines 2 and {medium}. Delete one.",
+            f"{SKETCH} $.parameters.width.minimum": (
+                f"stands there twice, in lines {at + 2} and {at + 3}. Delete one."
+            ),
+        }.items()
+    )
     assert not catalogue.outputs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import grimp
@@ -103,6 +104,17 @@ def test_importing_a_room_opens_no_file_of_its_own(room: str) -> None:
         " and not path.endswith(('.py', '.pyc')) and '.pyc.' not in path])"
     )
     assert in_fresh_python(code).strip() == "[]"
+
+
+def test_no_vendor_escapes_the_contract_of_the_small_engine() -> None:
+    """Every backend but the contract and the chain is forbidden there, also one added tomorrow."""
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (contract,) = [one for one in contracts if one["name"].startswith("The small engine")]
+    named = {*contract["source_modules"], *contract["forbidden_modules"]}
+    backends = {path.stem for path in (PACKAGE / "backends").glob("[a-z]*.py")}
+    unnamed = sorted(name for name in backends if f"devpipe.backends.{name}" not in named)
+    assert unnamed == [], "name them in [tool.importlinter], where it forbids what a vendor is"
 
 
 def test_no_module_imports_itself_on_any_way() -> None:

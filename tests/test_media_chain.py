@@ -106,6 +106,25 @@ async def test_an_output_stands_in_for_one_that_is_down(engine: Made) -> None:
     assert verify(run.recording) == [] and run.seed == 1
 
 
+async def test_a_batch_says_which_cells_a_stand_in_made(engine: Made) -> None:
+    """Also when it is run again and the output's own backend is back: the cell counts as done."""
+    plan = {
+        "name": "p",
+        "prompts": ["a cat"],
+        "outputs": ["painted"],
+        "parameters": {"width": [64], "height": [64]},
+    }
+    one = engine(painter=Painter(DOWN, small_media()))
+    for earlier in (False, True):
+        report = await one.batch(plan)
+        assert report.rows[0].earlier is earlier
+        assert report.complete and report.rows[0].stand_in == "procedural/sketch"
+        assert "1 made by procedural/sketch, which stood in" in str(report)
+        assert report.to_json()["rows"][0]["stand_in"] == "procedural/sketch"
+    fresh = await one.batch(plan | {"prompts": ["a dog"]})
+    assert fresh.complete and fresh.rows[0].stand_in == "" and "stood in" not in str(fresh)
+
+
 @pytest.mark.parametrize(
     ("failure", "paid", "second"),
     [

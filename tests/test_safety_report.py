@@ -124,28 +124,31 @@ def test_intervals_are_wilsons() -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "row 1"),
-        (b"text,label\n", "0 rows"),
-        (b"text,label\n\n", "1 rows under the columns text, label"),
-        (b"text,text,label\na,b,safe\n", "text, text, label in row 1"),
-        (b"text;marke\na;safe\n", "text, marke in row 1"),
-        (b"text,label,reason\na,safe,x\n", "reason in row 1"),
-        (b"text,label\na cat,safe\na dog\n", "row 3: 1 cells"),
-        (b"text,label\na cat, in the rain,safe\n", "row 2: 3 cells"),
-        (b"text,label\na cat,safe\na dog,\n", "row 3: the label is ''"),
-        (b"text,label\na cat,harmless\n", "row 2: the label is 'harmless'"),
-        (b"text,label\n ,safe\n", "row 2 is empty"),
-        (b"text,label\n" + b"x" * 10_001 + b",safe\n", "row 2 has 10001 characters"),
-        (b'text,label\na cat,safe\n"a dog,safe\n', "row 3: unexpected end"),
-        (b"text,label\nK\xe4fer,safe\n", "row 2: not UTF-8"),
-        (b"text,label\n" + b"x" * 200_000 + b",safe\n", "row 2: field larger"),
+        (b"", "no column `text`"),
+        (b"text,label\n", "no rows under its columns"),
+        (b"text,label\n\n,\n", "no rows under its columns"),
+        (b"text,text,label\na,b,safe\n", "line 1: the column `text` stands there twice"),
+        (b"text;marke\na;safe\n", "no column `label`"),
+        (b"text,label,reason\na,safe,x\n", "a column `reason`"),
+        (b"text,label\na cat,safe\na dog\n", "line 3: the cell under `label` is empty"),
+        (
+            b"text,label\na cat, in the rain,safe\n",
+            "line 2: 3 cells under 2 columns. A text with a comma stands in quotes.",
+        ),
+        (b"text,label\na cat,safe\na dog,\n", "line 3: the cell under `label` is empty"),
+        (b"text,label\na cat,harmless\n", "line 2: the label is 'harmless'"),
+        (b"text,label\n ,safe\n", "line 2: the cell under `text` is empty"),
+        (b"text,label\n" + b"x" * 10_001 + b",safe\n", "line 2 has 10001 characters"),
+        (b'text,label\na cat,safe\n"a dog,safe\n', "line 3: unexpected end"),
+        (b"text,label\nK\xe4fer,safe\n", "line 2: not UTF-8"),
+        (b"text,label\n" + b"x" * 200_000 + b",safe\n", "line 2: field larger"),
     ],
     ids=lambda value: value[:30] if isinstance(value, bytes) else value,
 )
 def test_a_file_that_cannot_be_read_says_where(
     tmp_path: Path, content: bytes, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line with the row, and exit status 2."""
+    """One line with the place, and exit status 2."""
     (tmp_path / "l.csv").write_bytes(content)
     assert main(["safety-report", str(tmp_path / "l.csv"), "--home", str(REPOSITORY)]) == 2
     said = capsys.readouterr()

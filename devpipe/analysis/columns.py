@@ -494,6 +494,12 @@ TEXTS: Table[Within[TextWritten]] = _within(
     ),
     Column("by", "str", lambda row: row.item.by, "user, model, procedure, rule."),
     Column("language", "str", lambda row: row.item.language, "ISO 639-1."),
+    Column(
+        "language_sure",
+        "float64",
+        lambda row: row.item.language_sure,
+        "How sure the language is, 0 to 1, where it was guessed; nothing is done on weak guesses.",
+    ),
     Column("text", "str", lambda row: row.item.text, "The text itself."),
 )
 VERDICTS: Table[Within[VerdictGiven]] = _within(

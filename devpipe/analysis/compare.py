@@ -16,7 +16,7 @@ from devpipe.errors import UnknownName
 from devpipe.record.events import ArtifactWritten
 from devpipe.record.files import replacing
 from devpipe.record.reader import Recording
-from devpipe.show.html import EMBEDDED, h, media_html, shown_bytes, style
+from devpipe.show.html import EMBEDDED, fold, h, media_html, shown_bytes, style
 from devpipe.text.messages import message
 
 if TYPE_CHECKING:
@@ -170,9 +170,8 @@ class Grid:
         first, *others = [tile.html(near, limit) for tile in tiles] or ["–"]
         if not others:
             return first
-        more = h(message("page.more", tiles[0].language))
-        folded = "".join(others)
-        return f"{first}<details><summary>+ {len(others)} {more}</summary>{folded}</details>"
+        more = message("page.more", tiles[0].language)
+        return first + fold(f"+ {len(others)} {more}", "".join(others))
 
 
 def grid(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from devpipe.analysis.columns import TABLES, DType, Seen, Table
 from devpipe.analysis.index import frame_of, read_table, series
 from devpipe.errors import UnknownName
 from devpipe.record.reader import Recording, Recordings
+from devpipe.show.host import is_shared_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +78,35 @@ class Tables(Recordings):
         for name in frame.columns.intersection(list(columns.PATHS)):
             frame[name] = f"{os.path.abspath(self.root)}/" + frame[name]
         return frame
+
+
+class OwnTables(Tables):
+    """The runs of one visitor, by their ids: what a page that others visit, too, may show."""
+
+    def __init__(self, root: Path, own: Collection[str]) -> None:
+        super().__init__(root)
+        self._own = own
+
+    def ids(self) -> list[str]:
+        """The ids of the visitor's runs, newest first."""
+        return [run_id for run_id in super().ids() if run_id in self._own]
+
+    def find(self, name: str) -> Recording:
+        """The visitor's run of this id; another one is not there."""
+        found = super().find(name)
+        if found.id not in self._own:
+            raise UnknownName("run", name, self.ids())
+        return found
+
+    def _read(self, table: Table[Any]) -> pd.DataFrame:
+        """The visitor's rows of the table over all: the index is of all recordings."""
+        frame = Tables(self.root)._read(table)
+        return frame[frame["run_id"].isin(list(self._own))].reset_index(drop=True)
+
+
+def recordings_for(root: Path, own: Collection[str], environment: Mapping[str, str]) -> Tables:
+    """The recordings that whoever looks may see: all, or in a shared page their own."""
+    return OwnTables(root, own) if is_shared_page(environment) else Tables(root)
 
 
 def runs_frame(recordings: Iterable[Recording]) -> pd.DataFrame:

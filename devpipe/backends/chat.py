@@ -11,7 +11,7 @@ from devpipe.backends.base import Backend, Delta, Emit, Health
 from devpipe.backends.http import CHAT, COLD, Answer, Http, Timeouts
 from devpipe.config.chains import Chain, outside
 from devpipe.errors import BackendError, CutOff, Rejected
-from devpipe.values import Boundary, Cost, TextRequest, TextResult
+from devpipe.values import SAME, Boundary, Cost, TextRequest, TextResult
 
 GLANCE = Timeouts(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
 # tokens, where the request names no number: several pages, and an end to what would never stop
@@ -31,6 +31,7 @@ _LANGUAGES = {
     "nl": "Dutch",
     "pl": "Polish",
     "pt": "Portuguese",
+    "ro": "Romanian",
     "ru": "Russian",
     "sv": "Swedish",
     "tr": "Turkish",
@@ -45,8 +46,9 @@ def messages(request: TextRequest) -> list[dict[str, str]]:
     demands = [request.instruction]
     if request.task != "judge":  # its instruction is the whole policy, to the letter
         code = request.output_language or request.language
-        language = _LANGUAGES.get(code, f"the language with the ISO 639-1 code {code!r}")
-        demands.append(f"Write your answer in {language}.")
+        if code not in ("", SAME):
+            language = _LANGUAGES.get(code, f"the language with the ISO 639-1 code {code!r}")
+            demands.append(f"Write your answer in {language}.")
         if request.parts:
             names = ", ".join(f'"{name}"' for name in request.parts)
             demands.append(

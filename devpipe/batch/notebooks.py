@@ -15,9 +15,11 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from devpipe.errors import DevpipeError, UnknownName, UsageError
+from devpipe.files import read_plain
 
 _IPYTHON = frozenset({"In", "Out", "exit", "quit", "get_ipython", "open"})
 _HOW: dict[str, Any] = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+MAX_BYTES = 64_000_000  # of a notebook, with the pictures in it
 _STRICT = ConfigDict(strict=True)
 
 
@@ -95,12 +97,18 @@ def _read(notebook: Path) -> Any:
     import nbformat
 
     try:
-        return nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+        text = read_plain(notebook, MAX_BYTES).decode()
+        return nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise UsageError(
             f"{notebook} cannot be read: {error.strerror}.", hint="Check its path."
         ) from error
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+    except (
+        UnicodeDecodeError,
+        RecursionError,
+        nbformat.reader.NotJSONError,
+        nbformat.ValidationError,
+    ) as error:
         raise UsageError(
             f"{notebook} is no notebook.", hint="Give a file that ends in .ipynb."
         ) from error

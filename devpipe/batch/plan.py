@@ -4,26 +4,35 @@ values.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
-from devpipe.config.faults import faults_of
-from devpipe.errors import ConfigError, UnknownName, UsageError
+from devpipe.batch.documents import SUFFIXES, Document, read_document
+from devpipe.batch.prompts import AXES, TEXTS, in_words_of_a_plan, plan_of, prompts_of
+from devpipe.config.faults import faults_of, json_path
+from devpipe.errors import ConfigError, Fault, UnknownName, UsageError
+from devpipe.media.sheets import Place, is_sheet, read_sheet, said
+from devpipe.text.clean import clean, visible
 from devpipe.values import MAX_SEED, Scalar, canonical_sha256, derived_seed
 
 MAX_ITEMS = 100_000
-MAX_BYTES = 16_000_000
+SHOWN_TEXT = 60  # characters of a prompt in a remark
+SHOWN_REMARKS = 10
 
 
 def _plain(name: str) -> str:
@@ -32,12 +41,32 @@ def _plain(name: str) -> str:
     return name
 
 
+def _whole(value: object) -> object:
+    """7.0 as 7: so tables and other programs write whole numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _usable(value: Any) -> Any:
+    """A text or number that can be sent."""
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError(f"holds a NUL, which no text holds: {value[:SHOWN_TEXT]!r}.")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"is not valid Unicode (character {error.start}).") from error
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be a number, not {value}.")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_plain)]
-Seed = Annotated[int, Field(ge=1, le=MAX_SEED, strict=True)]
+Text = Annotated[str, AfterValidator(_usable)]
+Value = Annotated[Scalar, AfterValidator(_usable)]
+Seed = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MAX_SEED, strict=True)]
 Pictures = dict[Literal["image", "mask", "control"], str]
-_COLUMNS = {
-    name: f"{name}s" for name in ("prompt", "pipeline", "output", "seed", "text_seed", "image")
-}  # of a CSV: as of one cell
+WORDING = ("instruction", "prompt_2", "negative_prompt")
+TEXT_AXES = tuple(AXES[name] for name in TEXTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +83,22 @@ class Item:
         default_factory=dict
     )  # paths by what they are: image, mask, control
     repeat: int = 0
+    wording: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what else is said, where it is: instruction, prompt_2, negative_prompt
+    copy: int = 0  # of equal cells that are all made: which one
+
+    @property
+    def texts(self) -> str | dict[str, str]:
+        """The prompt, with the second one where there is one."""
+        if "prompt_2" not in self.wording:
+            return self.prompt
+        return {"prompt": self.prompt, "prompt_2": self.wording["prompt_2"]}
 
     @property
     def key(self) -> str:
         """Names the cell in the recordings, so that a second try finds what the first has done."""
-        parts = [
+        parts: list[Any] = [
             self.prompt,
             self.pipeline,
             self.output,
@@ -68,6 +108,8 @@ class Item:
             dict(self.images),
             self.repeat,
         ]
+        if self.wording or self.copy:  # others have the keys they had before there were these
+            parts += [dict(self.wording), self.copy]
         return canonical_sha256(parts)[:16]
 
 
@@ -79,16 +121,22 @@ class Plan(BaseModel):
     name: Name = Field(
         description="Names the batch; the same plan run again goes on where it ended."
     )
-    prompts: list[str] = Field(
-        min_length=1, description="Texts, or a CSV file with a column `prompt`."
+    prompts: list[Text] = Field(
+        min_length=1,
+        description="Texts, or a file: .csv or .xlsx with a column `prompt`, .txt with one a line.",
     )
+    prompts_2: list[Text] = Field([], description="Second texts, for outputs that take two.")
+    instructions: list[Text] = Field(
+        [], description="Your own, for pipelines that take one: user_defined."
+    )
+    negative_prompts: list[Text] = Field([], description="What must not appear.")
     pipelines: list[str] = Field(["passthrough"], min_length=1)
     outputs: list[str] = Field(["sketch"], min_length=1)
     seeds: list[Seed] = Field(
         [1], min_length=1, description="Of the medium: the same ones in every cell."
     )
     text_seeds: list[Seed] = Field([1], min_length=1, description="Of Stages 1 and 2.")
-    parameters: dict[str, Annotated[list[Scalar], Field(min_length=1)]] = {}
+    parameters: dict[str, Annotated[list[Value], Field(min_length=1)]] = {}
     images: list[str | Pictures] = Field(
         [],
         description="Paths, or {image: ..., mask: ..., control: ...}; seen from the plan's file.",
@@ -96,42 +144,71 @@ class Plan(BaseModel):
     zip: list[list[str]] = Field(
         [], description="Groups of lists to go through side by side instead of crossing them."
     )
-    exclude: list[dict[str, Scalar]] = Field(
+    exclude: list[dict[str, Value]] = Field(
         [], description="Cells to leave out: those that agree with every value given."
     )
     repeats: int = Field(1, ge=1, le=1000)
     safety: str | None = None
-    labels: dict[str, str] = {}
+    labels: dict[str, Text] = {}
+    keep_duplicates: bool = Field(
+        False, description="Make each of several equal prompts, instead of one of them."
+    )
     _folder: Path = PrivateAttr(Path("."))
+    _places: Mapping[str, Place] = PrivateAttr({})  # by JSON path
 
     @classmethod
     def read(cls, source: Plan | Mapping[str, Any] | str | Path) -> Plan:
-        """A plan from Python values, a .yaml or .json file, or a .csv with one row per prompt.
+        """A plan from Python values or a file.
 
-        Raises UsageError, ConfigError.
+        .yaml and .json say a plan, .csv and .xlsx one cell a row, .txt one prompt a line. Raises
+        UsageError, ConfigError.
         """
         if isinstance(source, Plan):
             return source
         if isinstance(source, Mapping):
-            return cls._valid(dict(source), "plan", Path("."))
+            return cls._valid(Document(dict(source), {}), "plan", Path("."))
         path = Path(source)
-        text = _text(path)
-        return cls._valid(
-            _from_csv(path, text) if path.suffix.lower() == ".csv" else _from_yaml(path, text),
-            path.name,
-            path.parent,
-        )
+        if is_sheet(path):
+            document = plan_of(read_sheet(path, needed=("prompt",)), cls._unwritten())
+        elif path.suffix.lower() in (*SUFFIXES, ""):
+            document = read_document(path)
+        else:
+            raise UsageError(
+                f"Plan {path} is of a kind that nobody reads.",
+                hint="Give a .yaml, .json, .csv, .txt or .xlsx file.",
+            )
+        named = replace(document, values={"name": _name(path)} | document.values)
+        return cls._valid(named, path.name, path.parent)
 
     @classmethod
-    def _valid(cls, values: dict[str, Any], file: str, folder: Path) -> Plan:
-        if isinstance(prompts := values.get("prompts"), str) and prompts.endswith(".csv"):
-            path = folder / prompts
-            values["prompts"] = [row["prompt"] for row in _rows(path, _text(path))]
+    def _unwritten(cls) -> dict[str, Any]:
+        """What each list says of a cell where nothing is written."""
+        defaults = {axis: cls.model_fields[axis].default for axis in AXES.values()}
+        return {
+            axis: values[0] if isinstance(values, list) and values else ""
+            for axis, values in defaults.items()
+        }
+
+    @classmethod
+    def _valid(cls, document: Document, file: str, folder: Path) -> Plan:
+        values = dict(document.values)
+        places = dict(document.places)
+        prompts = values.get("prompts")
+        if isinstance(prompts, str) and is_sheet(Path(prompts)):
+            values["prompts"], found = prompts_of(folder / prompts)
+            for index, place in enumerate(found):
+                places[f"$.prompts[{index}]"] = place
         try:
             plan = cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(faults_of(error, cls, file), hint="Mend the plan.") from error
+            raise _unfit(error, cls, file, places) from error
+        if plan.negative_prompts and "negative_prompt" in plan.parameters:
+            raise UsageError(
+                f"Plan {plan.name!r} has both negative_prompts and parameters.negative_prompt.",
+                hint="Delete one.",
+            )
         plan._folder = folder
+        plan._places = places
         plan.items()
         return plan
 
@@ -140,44 +217,86 @@ class Plan(BaseModel):
         """The batch's name in the recordings: the plan's, however its grid grows."""
         return self.name
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of the plan, a line each: prompts that are done once."""
+        if self.keep_duplicates:
+            return ()
+        axes = self._axes()
+        (group,) = (group for group in self._zipped(axes) if "prompts" in group)
+        lines = []
+        for indices in _equals(group, axes):
+            text = " ".join(self.prompts[indices[0]].split())
+            lines.append(f"  done once: {text:.{SHOWN_TEXT}} ({self._where('prompts', indices)})")
+        if len(lines) > SHOWN_REMARKS:
+            lines[SHOWN_REMARKS:] = [f"  and {len(lines) - SHOWN_REMARKS} more of such"]
+        if lines:
+            lines.insert(
+                0, "equal prompts; --keep-duplicates (`keep_duplicates: true`) makes each:"
+            )
+        return tuple(lines)
+
+    def where(self, prompt: str) -> str:
+        """Where a prompt stands, as people say it."""
+        return self._where("prompts", [n for n, text in enumerate(self.prompts) if text == prompt])
+
+    def _where(self, axis: str, indices: Sequence[int]) -> str:
+        paths = [json_path("$", axis, index) for index in indices]
+        places = [self._places[path] for path in paths if path in self._places]
+        return said(places) if places else ", ".join(paths)
+
+    def fault(self, item: Item, error: UsageError) -> Fault:
+        """What is wrong with a cell: where its prompt stands, if it is that which is wrong."""
+        file = f"plan {self.name}"
+        try:
+            clean(item.prompt)
+        except UsageError:
+            file = f"{file}, {self.where(item.prompt)}"
+        where = f"{item.pipeline} > {item.output}, {item.prompt[:40]!r}"
+        return Fault(file, where, in_words_of_a_plan(str(error)))
+
     def items(self) -> list[Item]:
         """Every cell of the grid. Raises UsageError where the plan does not say one."""
-        axes: dict[str, Sequence[Any]] = {
-            "prompts": self.prompts,
-            "pipelines": self.pipelines,
-            "text_seeds": self.text_seeds,
-            "outputs": self.outputs,
-            "seeds": self.seeds,
-            "images": self.images or [""],
-            **self.parameters,
-        }
         found = [
-            self._item(chosen, repeat)
-            for chosen in self._chosen(axes)
+            self._item(chosen, repeat, copy)
+            for chosen, copy in self._chosen(self._axes())
             for repeat in range(self.repeats)
         ]
         if not found:
             raise UsageError(f"Plan {self.name!r} has no cell left.", hint="Exclude less.")
-        if len({item.key for item in found}) < len(found):
-            raise UsageError(
-                f"Plan {self.name!r} has the same cell twice.",
-                hint="Delete what stands twice in a list; `repeats` repeats.",
-            )
         return found
 
     def asked(self, item: Item) -> dict[str, Any]:
-        """The keywords of `engine.start` for one cell, without its prompt."""
+        """The keywords of `engine.start` for one cell, without its texts."""
         images = {name: self._folder / path for name, path in item.images.items()}
+        parameters = dict(item.parameters)
+        if "negative_prompt" in item.wording:
+            parameters["negative_prompt"] = item.wording["negative_prompt"]
         return {
             "pipeline": item.pipeline,
             "output": item.output,
             "seed": item.seed,
             "text_seed": item.text_seed,
-            "parameters": dict(item.parameters),
+            "instruction": item.wording.get("instruction"),
+            "parameters": parameters,
             "safety": self.safety,
             "labels": self.labels,
             "batch": self.batch,
             **images,
+        }
+
+    def _axes(self) -> dict[str, Sequence[Any]]:
+        return {
+            "prompts": self.prompts,
+            "prompts_2": self.prompts_2 or [""],
+            "instructions": self.instructions or [""],
+            "pipelines": self.pipelines,
+            "text_seeds": self.text_seeds,
+            "outputs": self.outputs,
+            "negative_prompts": self.negative_prompts or [""],
+            "seeds": self.seeds,
+            "images": self.images or [""],
+            **self.parameters,
         }
 
     def _zipped(self, axes: Mapping[str, Sequence[Any]]) -> list[list[str]]:
@@ -201,15 +320,12 @@ class Plan(BaseModel):
             *([name] for name in axes if name not in named),
         ]
 
-    def _chosen(self, axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-        """One value of each axis, in every combination that is not excluded."""
-        for name in (name for rule in self.exclude for name in rule):
-            if _COLUMNS.get(name, name) not in axes:
-                raise UnknownName(
-                    f"list to exclude by in plan {self.name!r}:",
-                    name,
-                    [*_COLUMNS, *self.parameters],
-                )
+    def _chosen(self, axes: Mapping[str, Sequence[Any]]) -> Iterator[tuple[dict[str, Any], int]]:
+        """One value of each axis, in every combination that is not excluded.
+
+        With it comes which one of several equal combinations it is.
+        """
+        self._refuse_unknown_rules(axes)
         groups = self._zipped(axes)
         size = self.repeats * math.prod(len(axes[group[0]]) for group in groups)
         if size > MAX_ITEMS:
@@ -217,21 +333,51 @@ class Plan(BaseModel):
                 f"Plan {self.name!r} has {size:,} cells; at most {MAX_ITEMS:,} are possible.",
                 hint="Split it.",
             )
-        for indices in itertools.product(*(range(len(axes[group[0]])) for group in groups)):
+        for positions in itertools.product(*(self._positions(group, axes) for group in groups)):
             chosen = {
-                name: axes[name][index]
-                for group, index in zip(groups, indices, strict=True)
+                name: axes[name][position.index]
+                for group, position in zip(groups, positions, strict=True)
                 for name in group
             }
-            if not any(
-                rule
-                and all(chosen[_COLUMNS.get(name, name)] == value for name, value in rule.items())
-                for rule in self.exclude
-            ):
-                yield chosen
+            if not any(_agrees(rule, chosen) for rule in self.exclude):
+                yield chosen, sum(position.copy for position in positions)
 
-    def _item(self, chosen: Mapping[str, Any], repeat: int) -> Item:
-        seed, images = chosen["seeds"], chosen["images"]
+    def _refuse_unknown_rules(self, axes: Mapping[str, Sequence[Any]]) -> None:
+        """Refuse rules that can leave nothing out. Raises UsageError."""
+        rules = enumerate(self.exclude)
+        for index, name, value in ((n, *pair) for n, rule in rules for pair in rule.items()):
+            axis = AXES.get(name, name)
+            if axis not in axes:
+                known = [*AXES, *self.parameters]
+                raise UnknownName(f"list to exclude by in plan {self.name!r}:", name, known)
+            if value not in axes[axis]:
+                path = json_path("$", "exclude", index, name)
+                message = f"{value!r} is not in {axis}, so it leaves nothing out."
+                fault = _placed(Fault(f"plan {self.name}", path, message), self._places)
+                raise ConfigError([fault], hint="Mend the plan.")
+
+    def _positions(self, group: list[str], axes: Mapping[str, Sequence[Any]]) -> list[_Position]:
+        """The places along one group of lists; of equal ones the first, unless each is made.
+
+        Raises UsageError where another list than the prompts says the same twice.
+        """
+        copies = {}
+        for indices in _equals(group, axes):
+            if "prompts" not in group:
+                raise UsageError(
+                    f"Plan {self.name!r} has the same cell twice: {' and '.join(group)} say"
+                    f" {axes[group[0]][indices[0]]!r} twice ({self._where(group[0], indices)}).",
+                    hint="Delete one; `repeats` repeats.",
+                )
+            copies.update({index: copy for copy, index in enumerate(indices)})
+        return [
+            _Position(index, copies.get(index, 0))
+            for index in range(len(axes[group[0]]))
+            if self.keep_duplicates or not copies.get(index)
+        ]
+
+    def _item(self, chosen: Mapping[str, Any], repeat: int, copy: int) -> Item:
+        seed = chosen["seeds"]
         return Item(
             chosen["prompts"],
             chosen["pipelines"],
@@ -239,87 +385,70 @@ class Plan(BaseModel):
             derived_seed(seed, "repeat", repeat) if repeat else seed,
             chosen["text_seeds"],
             {name: chosen[name] for name in self.parameters},
-            images if isinstance(images, dict) else {"image": images} if images else {},
+            _pictures(chosen["images"]),
             repeat,
+            {name: chosen[AXES[name]] for name in WORDING if chosen[AXES[name]]},
+            copy,
         )
 
 
-class _NoAliases(yaml.SafeLoader):
-    """YAML without anchors: a few hundred bytes of them can stand for gigabytes."""
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """One step along lists that go side by side."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
+    index: int
+    copy: int  # of equal ones: which one
 
 
-def _from_yaml(path: Path, text: str) -> dict[str, Any]:
+def _equals(group: Sequence[str], axes: Mapping[str, Sequence[Any]]) -> list[list[int]]:
+    """Where lists that go side by side say the same as somewhere else."""
+    indices: dict[str, list[int]] = {}
+    for index in range(len(axes[group[0]])):
+        values = [_identity(name, axes[name][index]) for name in group]
+        indices.setdefault(canonical_sha256(values), []).append(index)
+    return [found for found in indices.values() if len(found) > 1]
+
+
+def _identity(axis: str, value: Any) -> Any:
+    """What tells a value of a list from the others: of a text, what would be asked."""
+    if axis == "images":
+        return _pictures(value)
+    if axis in TEXT_AXES:
+        return visible(value).strip()
+    return value
+
+
+def _pictures(value: str | dict[str, str]) -> dict[str, str]:
+    if isinstance(value, str):
+        return {"image": value} if value else {}
+    return value
+
+
+def _agrees(rule: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
+    """Whether a combination has every value of a rule; an empty rule says nothing."""
+    if not rule:
+        return False
+    return all(chosen[AXES.get(name, name)] == value for name, value in rule.items())
+
+
+def _unfit(
+    error: ValidationError, model: type[BaseModel], file: str, places: Mapping[str, Place]
+) -> UsageError:
+    """What is wrong with a plan, each fault with its line."""
     try:
-        values = (
-            json.loads(text)
-            if path.suffix.lower() == ".json"
-            else yaml.load(text, Loader=_NoAliases)
-        )
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"Plan {path} is not valid: {' '.join(str(error).split())}.", hint="Mend it."
-        ) from error
-    if not isinstance(values, dict):
-        raise UsageError(
-            f"Plan {path} is not a table of names and values.", hint="Begin with `name: ...`."
-        )
-    return {"name": _name(path)} | {str(name): value for name, value in values.items()}
+        faults = [_placed(fault, places) for fault in faults_of(error, model, file)]
+    except RecursionError:  # Python values: no message can show them
+        return UsageError(f"Plan {file} is nested too deep.", hint="Mend it.")
+    return ConfigError(faults, hint="Mend the plan.")
 
 
-def _from_csv(path: Path, text: str) -> dict[str, Any]:
-    """One row, one cell: the columns prompt, pipeline, output, seed, text_seed and image go side by
-    side.
-    """
-    rows = _rows(path, text)
-    for column in rows[0]:
-        if column not in _COLUMNS:
-            raise UnknownName(f"column of a plan ({path.name}):", column, _COLUMNS)
-    values: dict[str, Any] = {_COLUMNS[column]: [row[column] for row in rows] for column in rows[0]}
-    for name in values.keys() & {"seeds", "text_seeds"}:
-        values[name] = [
-            int(value) if re.fullmatch(r"\s*\d{1,10}\s*", value) else value
-            for value in values[name]
-        ]
-    return {"name": _name(path), **values, "zip": [list(values)]}
-
-
-def _rows(path: Path, text: str) -> list[dict[str, str]]:
-    first = text.partition("\n")[0]
-    try:
-        rows = list(
-            csv.DictReader(
-                io.StringIO(text, newline=""),
-                delimiter=";" if ";" in first and "," not in first else ",",
-            )
-        )
-    except csv.Error as error:
-        raise UsageError(f"{path} is not CSV: {error}.", hint="Save it as CSV in UTF-8.") from error
-    if not rows or "prompt" not in rows[0]:
-        raise UsageError(
-            f"{path} has no column `prompt`.",
-            hint="Its first line names the columns, the others hold one prompt each.",
-        )
-    return [{name: value or "" for name, value in row.items() if name} for row in rows]
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path} is larger than {MAX_BYTES:,} bytes.", hint="Split it.")
-        return path.read_text("utf-8-sig")
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}.", hint="Give a .yaml, .json or .csv file."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path} is not UTF-8 at byte {error.start}.", hint="Save it as UTF-8."
-        ) from error
+def _placed(fault: Fault, places: Mapping[str, Place]) -> Fault:
+    """The fault with the line of its value, or of what holds that."""
+    ends = [match.start() for match in re.finditer(r"[.\[]|\Z", fault.path)]
+    for end in reversed(ends):
+        if fault.path[:end] in places:
+            return replace(fault, file=str(places[fault.path[:end]]))
+    return fault
 
 
 def _name(path: Path) -> str:

@@ -29,6 +29,7 @@ class Row:
     earlier: bool = False  # made by another try: an earlier one, or a runner beside this one
     unverified: bool = False  # equal as far as can be known: its model cannot be asked now
     stale: str = ""  # why what an earlier try made of this cell is another result
+    stand_in: str = ""  # who made it in place of the output's own backend: backend/model
 
     def to_json(self) -> dict[str, Any]:
         """The row as one JSON object."""
@@ -42,12 +43,14 @@ class Row:
             "seed": item.seed,
             "text_seed": item.text_seed,
             "repeat": item.repeat,
+            **item.wording,
             **item.images,
             **item.parameters,
             "error": self.error,
             "earlier": self.earlier,
             "unverified": self.unverified,
             "stale": self.stale,
+            "stand_in": self.stand_in,
         }
 
 
@@ -58,6 +61,7 @@ class Report:
     batch: str
     rows: list[Row] = field(default_factory=list)
     spent_usd: float = 0.0  # by this and earlier tries, as told by the backends, else by our prices
+    remarks: tuple[str, ...] = ()  # of the plan: prompts that are done once
 
     @property
     def counts(self) -> Counter[str]:
@@ -81,6 +85,7 @@ class Report:
             "complete": self.complete,
             "counts": dict(self.counts),
             "spent_usd": self.spent_usd,
+            "remarks": list(self.remarks),
             "rows": rows,
         }
 
@@ -92,7 +97,7 @@ class Report:
             line += f" ({earlier} of them earlier)"
         errors = Counter(row.error for row in self.rows if row.error)
         lines = [f"  {count} x {error}" for error, count in errors.most_common()]
-        return "\n".join([line, *remarks_on(self.rows), *lines])
+        return "\n".join([line, *remarks_on(self.rows), *self.remarks, *lines])
 
     __repr__ = __str__
 
@@ -105,6 +110,10 @@ def remarks_on(rows: Sequence[Row]) -> list[str]:
     unverified = sum(row.unverified for row in rows)
     if unverified:
         lines.append(f"  {unverified} unverified: their model cannot be asked now which it is")
+    for who, count in Counter(row.stand_in for row in rows if row.stand_in).most_common():
+        lines.append(
+            f"  {count} made by {who}, which stood in: regenerate them once it can be asked"
+        )
     return lines
 
 
@@ -129,6 +138,7 @@ class Forecast:
             "cost_usd": self.cost_usd,
             "stale": self.stale,
             "unverified": self.unverified,
+            "remarks": list(self.remarks),
         }
 
     def __str__(self) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from devpipe.batch.plan import Plan
     from devpipe.config.catalogue import Catalogue
     from devpipe.config.settings import Settings
+    from devpipe.record.summary import RunSummary
     from devpipe.stages.request import RunRequest
 
 LABEL = "item"
@@ -231,7 +232,20 @@ class Results:
         row.error = ""
         row.earlier = True
         row.stale = ""
+        if cell.request.fallbacks:
+            row.stand_in = stand_in(self._engine.recordings.find(run_id).summary, cell.request)
         row.unverified = match is Match.UNVERIFIED or not run["fingerprint"]
+
+
+def stand_in(summary: RunSummary, request: RunRequest) -> str:
+    """Who made a run's files in place of the output's own backend; empty where it was that."""
+    output = request.output
+    for attempt in summary.media_attempts:
+        made = (attempt.started.backend, attempt.started.model)
+        completed = attempt.finished is not None and attempt.finished.outcome == "completed"
+        if completed and made != (output.backend, output.model):
+            return "/".join(made)
+    return ""
 
 
 def _is_looser(level: str, than: Level) -> bool:

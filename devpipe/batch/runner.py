@@ -20,7 +20,7 @@ from devpipe.backends.chain import opened
 from devpipe.batch.claims import Claim, Runner, entering
 from devpipe.batch.plan import Plan
 from devpipe.batch.report import Forecast, Report, Row, remarks_on, remarks_on_running
-from devpipe.batch.results import LABEL, Cell, Results, RunsCells
+from devpipe.batch.results import LABEL, Cell, Results, RunsCells, stand_in
 from devpipe.config.chains import Chain
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
 
@@ -68,7 +68,8 @@ class Batch:
         self.engine = engine
         self.concurrency = concurrency
         self.on_row = on_row
-        self.report = Report(self.plan.batch, [Row(item) for item in self.plan.items()])
+        rows = [Row(item) for item in self.plan.items()]
+        self.report = Report(self.plan.batch, rows, remarks=self.plan.remarks)
         self.begun = False
         self._join = join
         self._cells = self._requested()
@@ -86,26 +87,33 @@ class Batch:
         Each text and each combination of the rest is checked once; everything wrong with any of
         them is raised at once.
         """
-        faults: dict[str, Fault] = {}
-        texts: dict[str, RunRequest] = {}
+        faults: dict[tuple[str, str], Fault] = {}
+        texts: dict[object, RunRequest] = {}
         rests: dict[object, RunRequest] = {}
         cells = []
         for row in self.report.rows:
             item = row.item
-            rest = (item.pipeline, item.output, *item.parameters.items(), *item.images.items())
+            said = (item.prompt, item.wording.get("prompt_2"))
+            rest = (
+                item.pipeline,
+                item.output,
+                *item.parameters.items(),
+                *item.images.items(),
+                *item.wording.items(),
+            )
             try:
-                if item.prompt not in texts or rest not in rests:
-                    request = self.engine.request(item.prompt, **self.plan.asked(item))
-                    texts.setdefault(item.prompt, request)
+                if said not in texts or rest not in rests:
+                    request = self.engine.request(item.texts, **self.plan.asked(item))
+                    texts.setdefault(said, request)
                     rests.setdefault(rest, request)
             except UsageError as error:
-                where = f"{item.pipeline} > {item.output}, {item.prompt[:40]!r}"
-                faults[str(error)] = Fault(f"plan {self.plan.name}", where, str(error))
+                fault = self.plan.fault(item, error)
+                faults.setdefault((fault.file, fault.message), fault)
                 continue
             request = replace(
                 rests[rest],
                 run_id="",
-                texts=texts[item.prompt].texts,
+                texts=texts[said].texts,
                 seed=item.seed,
                 text_seed=item.text_seed,
             )
@@ -170,7 +178,11 @@ class Batch:
             cost_usd=sum(known) if len(known) == len(prices) else None,
             stale=sum(bool(row.stale) for row in rows),
             unverified=sum(row.unverified for row in rows),
-            remarks=(*remarks_on(rows), *remarks_on_running(len(self._results.found.running))),
+            remarks=(
+                *remarks_on(rows),
+                *remarks_on_running(len(self._results.found.running)),
+                *self.plan.remarks,
+            ),
         )
 
     # The work.
@@ -326,6 +338,7 @@ class Batch:
             if run and summary:
                 row.run_id = run.id
                 row.outcome = summary.outcome or row.outcome
+                row.stand_in = stand_in(summary, cell.request)
         return summary is not None and _has_texts(summary)
 
     def _started(self, cell: Cell, source: str, interrupted: str) -> Any:
@@ -336,12 +349,12 @@ class Batch:
             if interrupted:
                 return self.engine.start_resumed(interrupted)
             if source:
-                return self.engine.start_shared(item.prompt, source, **asked)
+                return self.engine.start_shared(item.texts, source, **asked)
         except Parked:
             raise
         except (UsageError, RecorderError):
             pass  # what was there cannot be taken up: the cell begins anew
-        return self.engine.start(item.prompt, **asked)
+        return self.engine.start(item.texts, **asked)
 
 
 def _taken(runner: Runner, name: str, claims: ExitStack) -> Claim | None:

@@ -15,7 +15,7 @@ from devpipe.cli.stops import Stops
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script.
 
-    Gives back the exit status of DESIGN: 0 completed, 3 blocked, 1 failed, 2 wrong usage, 130
+    Gives back the exit status: 0 completed, 3 blocked, 1 failed, 2 wrong usage, 130
     interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)

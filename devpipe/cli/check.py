@@ -100,7 +100,7 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
     backends = Backends(settings)
     names = backends.names()
     looking = asyncio.create_task(asyncio.to_thread(_catalogue, home))
-    healths = await asyncio.gather(*[_health(backends, name) for name in names])
+    healths = await asyncio.gather(*[health_of(backends, name) for name in names])
     catalogue, linted = await looking
     health = dict(zip(names, healths, strict=True))
     waiting = await unready(catalogue, backends, health, object_info)
@@ -157,12 +157,13 @@ def _some(models: Sequence[str]) -> str:
     return f"models: {shown} and {more} more." if more > 0 else f"models: {shown}."
 
 
-async def _health(backends: Backends, name: str) -> Health:
+async def health_of(backends: Backends, name: str, *, patience: float = PATIENCE_S) -> Health:
+    """What a backend says of itself within so many seconds; whatever goes wrong, an answer."""
     try:
-        return await asyncio.wait_for(backends[name].check(), PATIENCE_S)
+        return await asyncio.wait_for(backends[name].check(), patience)
     except TimeoutError:
         return Health(
-            ready=False, hint=f"It did not answer within {PATIENCE_S:.0f} s: is its address right?"
+            ready=False, hint=f"It did not answer within {patience:.0f} s: is its address right?"
         )
     except DevpipeError as error:
         return Health(ready=False, detail=error.message, hint=error.hint)
@@ -191,13 +192,23 @@ def _outside(settings: Settings, backends: Backends) -> list[str]:
 
 def _judgeless(settings: Settings, backends: Backends, names: Sequence[str]) -> list[str]:
     """The media backends that make nothing at this level until there is a judge."""
+    found = {name: missing_judge(settings, backends, name) for name in names}
+    return [f"{name}: {need}" for name, need in found.items() if need]
+
+
+def missing_judge(settings: Settings, backends: Backends, name: str) -> str:
+    """What a media backend lacks where it makes nothing without a judge; else empty."""
     if settings.models["judge"] or not is_strict(settings.safety):
-        return []
-    need = (
+        return ""
+    try:
+        if backends[name].procedural:
+            return ""
+    except DevpipeError:  # it cannot be opened: said elsewhere
+        return ""
+    return (
         f"at level {settings.safety} it makes nothing without a judge: set"
         " DEVPIPE_MODEL_JUDGE=backend/model."
     )
-    return [f"{name}: {need}" for name in names if not backends[name].procedural]
 
 
 def _place(backends: Backends, candidate: Candidate) -> Boundary:

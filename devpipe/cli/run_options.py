@@ -56,7 +56,7 @@ def parameters_of(output: OutputConfig, settings: Sequence[str]) -> Mapping[str,
 
     Raises UsageError for a setting without name or value.
     """
-    parameters = {}
+    parameters: dict[str, Scalar] = {}
     for setting in settings:
         name, equals, value = (part.strip() for part in setting.partition("="))
         if not equals or not name:
@@ -64,6 +64,8 @@ def parameters_of(output: OutputConfig, settings: Sequence[str]) -> Mapping[str,
                 f"--set {setting!r} has no {'value' if name else 'name'}.",
                 hint="Write --set NAME=VALUE.",
             )
+        if name in parameters:
+            raise UsageError(f"--set {name} stands there twice.", hint="Delete one.")
         parameters[name] = value_of(output, name, value)
     return parameters
 

@@ -27,6 +27,7 @@ from devpipe.record.events import (
     VerdictGiven,
     Warned,
 )
+from devpipe.text.language import SURE
 from devpipe.values import STAGES
 
 _INDENT = " " * 17
@@ -42,6 +43,12 @@ def _place(event: TextWritten | TextStreamed) -> _Place:
 def _name(event: TextWritten | TextStreamed) -> str:
     number = f"{event.iteration + 1}. " if event.iteration else ""
     return number + (f"{event.part}: " if event.part != "prompt" else "")
+
+
+def _language_tag(event: TextWritten) -> str:
+    """The language of a text; with a question mark where it is a weak guess."""
+    doubt = "?" if event.language_sure < SURE else ""
+    return f"{event.language}{doubt}" or "?"
 
 
 def _meanwhile(event: Progressed | Queued) -> str:
@@ -151,7 +158,7 @@ class Screen:
     def _text(self, event: TextWritten) -> None:
         """A text that is written; where it has been seen growing, only what is now known of it."""
         place = _place(event)
-        tag = "partial" if event.partial else event.language or "?"
+        tag = "partial" if event.partial else _language_tag(event)
         grown = self._grown.pop(place, None)
         made, shown = self._shown.get((event.stage, event.part), (place, None))
         self._shown[event.stage, event.part] = place, "" if event.partial else event.text

@@ -33,9 +33,10 @@ from devpipe.comfyui.trace import (
     Spot,
     behind,
 )
-from devpipe.config.strict_json import MAX_GRAPH_BYTES
+from devpipe.config.strict_json import MAX_GRAPH_BYTES, parse_object
 from devpipe.config.workflow import HOW_TO_EXPORT, SEEDS, Nodes, shape_fault, title_of
 from devpipe.errors import UsageError
+from devpipe.files import read_plain
 from devpipe.media import provenance
 from devpipe.media.containers import png_text
 
@@ -189,17 +190,16 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises UsageError that says what to do.
     """
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is a folder, and no file.", hint="Name the graph's file.")
-    if path.exists() and path.stat().st_size > MAX_FILE:
-        raise UsageError(
-            f"{path} is larger than {MAX_FILE // 1_000_000} MB.",
-            hint="Is it the right file? Graphs have some kB.",
-        )
-    data = path.read_bytes()
     try:
-        graph = _of_png(data) if data.startswith(b"\x89PNG") else json.loads(data)
-    except (ValueError, RecursionError) as error:
+        data = read_plain(path, MAX_FILE)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}.",
+            hint="Name the graph's file: a graph has some kB.",
+        ) from error
+    try:
+        graph = _of_png(data) if data.startswith(b"\x89PNG") else _of_json(data)
+    except ValueError as error:
         raise UsageError(
             f"{path} holds no graph that can be read: {_why(data, error)}.", hint=HOW_TO_EXPORT
         ) from error
@@ -251,6 +251,14 @@ def _why(data: bytes, error: Exception) -> str:
     )
 
 
+def _of_json(data: bytes) -> Any:
+    """The graph in a JSON text. Raises ValueError where there is none, or a part would be lost."""
+    graph, faults = parse_object(data.decode("utf-8-sig"))
+    for path, message in faults:
+        raise ValueError(f"{path} {message.removesuffix('.')}")
+    return graph
+
+
 def _of_png(data: bytes) -> Any:
     """The graph that ComfyUI left in a PNG, or we; its pixels are not looked at.
 
@@ -258,7 +266,7 @@ def _of_png(data: bytes) -> Any:
     """
     theirs = png_text(data, b"prompt", limit=MAX_FILE)
     if theirs is not None:
-        return json.loads(theirs)
+        return _of_json(theirs.encode())
     ours = provenance.read(data)
     if ours and ours.request and isinstance(workflow := ours.request.get("workflow"), dict):
         return workflow.get("nodes")

@@ -27,6 +27,7 @@ from devpipe.config.catalogue import Catalogue
 from devpipe.config.models import OutputConfig
 from devpipe.config.workflow import Nodes, title_of
 from devpipe.errors import DevpipeError, UsageError
+from devpipe.files import read_plain
 from devpipe.values import MAX_SEED, MediaRequest, Scalar
 
 NODES_S = 20.0  # a server with many custom nodes has megabytes to say of them
@@ -36,6 +37,7 @@ _PICTURE = {
     "class_type": "EmptyImage",
     "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
 }
+MAX_INFO_BYTES = 64_000_000  # a server with hundreds of custom nodes says some MB
 _MASK = {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}}
 STAND_INS: Mapping[
     str, Sequence[dict[str, Any]]
@@ -61,8 +63,12 @@ def saved_info(file: str | None) -> dict[str, Any] | None:
     if file is None:
         return None
     try:
-        told = json.loads(Path(file).read_bytes())
-    except ValueError:
+        told = json.loads(read_plain(Path(file), MAX_INFO_BYTES))
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be read: {error.strerror}.", hint="Check the path."
+        ) from error
+    except (ValueError, RecursionError):
         told = None
     inside = (
         told.values() if isinstance(told, dict) else ()

@@ -1,7 +1,7 @@
 """Which backends may a file or a setting name, and which procedures of the embedded one?
 
-Third parties register under the entry point group `devpipe.backends`. What stands here is imported
-by nobody but `devpipe.backends.registry`, when a backend is first used.
+Third parties register under the entry point group `devpipe.backends`. The classes
+that stand here are imported by `devpipe.backends.registry`, when a backend is first used.
 """
 
 from __future__ import annotations

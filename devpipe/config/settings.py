@@ -23,9 +23,11 @@ from pydantic import (
 
 from devpipe.config.backends import HERE, known
 from devpipe.config.chains import Candidate, Chain
-from devpipe.config.faults import Strict, faults_of
+from devpipe.config.faults import Strict, excerpt, faults_of
+from devpipe.config.strict_json import MAX_FILE_BYTES
 from devpipe.config.workspace import find_home
 from devpipe.errors import ConfigError, Fault, offer
+from devpipe.files import read_plain
 from devpipe.values import BOUNDARIES, Boundary, Level, Task
 
 FILE = "devpipe.toml"
@@ -243,12 +245,14 @@ class Settings:
 
 def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig")), []
+        values = tomllib.loads(read_plain(path, MAX_FILE_BYTES).decode("utf-8-sig"))
+        excerpt(values)  # RecursionError: a.a.a. ... may be so deep that no message can show it
+        return values, []
     except FileNotFoundError:
         return {}, []
     except OSError as error:
         message = f"cannot be read: {error.strerror}. Mend its permissions."
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for thousands of digits
         message = f"is not TOML in UTF-8: {error}. Mend it, and save it as UTF-8."
     return {}, [Fault(FILE, "$", message)]
 

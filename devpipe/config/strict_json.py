@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -17,6 +16,7 @@ Raw = dict[str, Any]
 MAX_FILE_BYTES = 256 * 1024
 MAX_GRAPH_BYTES = 512 * 1024  # an event of a recording holds 1 MB
 MAX_DEPTH = 32
+_TEXT = re.compile(r'("(?:[^"\\]|\\.)*)"')
 
 
 def read_object(
@@ -27,9 +27,7 @@ def read_object(
     The object is None where the file holds none.
     """
     try:
-        raw = _parsed(path, limit)
-        message = "stands there twice. Delete one."
-        return raw, [(json_path("$", *place), message) for place in _twice(raw)]
+        return parse_object(_text(path, limit))
     except OSError as error:
         message = f"cannot be read: {error.strerror}. Mend its permissions."
     except UnicodeDecodeError as error:
@@ -41,31 +39,54 @@ def read_object(
     return None, [("$", message)]
 
 
-def _parsed(path: Path, limit: int) -> _Pairs:
+def _text(path: Path, limit: int) -> str:
     state = path.lstat()
     if not stat.S_ISREG(state.st_mode):
         raise ValueError("is a link, folder or device. Put the file itself there")
     if state.st_size > limit:
         raise ValueError(f"has {state.st_size:,} bytes. Allowed: {limit:,}")
-    text = path.read_bytes().decode("utf-8-sig")
+    return path.read_bytes().decode("utf-8-sig")
+
+
+def parse_object(text: str) -> tuple[Raw, list[tuple[str, str]]]:
+    """Parse a JSON object, and find the keys that stand there twice.
+
+    Python would take the last without a word. Raises ValueError where the text holds no object.
+    """
     depth = _depth(text)
     if depth > MAX_DEPTH:
         raise ValueError(f"is nested {depth} deep. Allowed: {MAX_DEPTH}")
-    raw = json.loads(text, object_pairs_hook=_Pairs)
-    if not isinstance(raw, _Pairs):
+    lost: list[int] = []
+
+    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        lost.append(len(pairs) - len(made))
+        return made
+
+    raw = json.loads(text, object_pairs_hook=object_of)
+    if not isinstance(raw, dict):
         raise ValueError(f"must be an object in braces, not {excerpt(raw)}")
-    return raw
+    return raw, _keys_twice(text) if any(lost) else []
 
 
-class _Pairs(Raw):
-    """A JSON object that remembers which keys it had twice."""
+def _keys_twice(text: str) -> list[tuple[str, str]]:
+    """Find the keys that stand there twice: with the number of its line behind each text."""
+    numbered = (
+        _TEXT.sub(rf'\1\\u0000{number}"', line) for number, line in enumerate(text.split("\n"), 1)
+    )
+    return list(_faults_of_keys(json.loads("\n".join(numbered), object_pairs_hook=_Pairs), "$"))
+
+
+class _Pairs(dict[str, Any]):
+    """A JSON object that remembers in which lines its keys stand."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__(pairs)
-        self.twice: list[str] = []
-        if len(self) < len(pairs):
-            names = Counter(name for name, _ in pairs)
-            self.twice = sorted(name for name in names if names[name] > 1)
+        super().__init__()
+        self.lines: dict[str, list[str]] = {}
+        for key, value in pairs:
+            name, _, line = key.rpartition("\0")
+            self[name] = value
+            self.lines.setdefault(name, []).append(line)
 
 
 def _depth(text: str) -> int:
@@ -74,16 +95,14 @@ def _depth(text: str) -> int:
     return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
-def _twice(value: object, *place: str | int) -> Iterator[tuple[str | int, ...]]:
-    """The places of keys that stand there twice.
-
-    Python would take the last without a word.
-    """
+def _faults_of_keys(value: object, at: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, _Pairs):
-        for name in value.twice:
-            yield *place, name
+        for name, lines in value.lines.items():
+            if len(lines) > 1:
+                where = f"in lines {', '.join(lines[:-1])} and {lines[-1]}"
+                yield json_path(at, name), f"stands there twice, {where}. Delete one."
         for key, child in value.items():
-            yield from _twice(child, *place, key)
+            yield from _faults_of_keys(child, json_path(at, key))
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _twice(child, *place, index)
+            yield from _faults_of_keys(child, json_path(at, index))

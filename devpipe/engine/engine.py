@@ -48,9 +48,11 @@ class Engine:
 
     `home` is the workspace: given, or $DEVPIPE_HOME, or the nearest folder upwards with pipelines/
     and output_configs/.
-    `backends` adds backend objects by name, for tests and experiments. Everything happens in one
-    thread of the engine's own
-    (see loop.py); it starts with the first run and ends with `close()` or the process.
+    `settings` stands in for those of the workspace, `backends` adds backend objects by name, and
+    `wrappers` go around each backend, the first innermost: for tests and experiments.
+
+    Everything happens in one thread of the engine's own (see loop.py); it starts with the first
+    run and ends with `close()` or the process.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Engine:
         ]
         self._catalogue: tuple[object, Catalogue] | None = None
         self._unfinished: dict[str, Run] = {}
+        self._own: set[str] = set()  # the ids of all runs that began here
         atexit.register(_close_at_exit, weakref.ref(self))
 
     def __repr__(self) -> str:
@@ -91,10 +94,12 @@ class Engine:
     def recordings(self) -> Tables:
         """All recordings of the workspace: `.find(run_id)`, and pandas tables `.runs()`,
         `.stages()`, `.events()`, ...
-        """
-        from devpipe.analysis.tables import Tables
 
-        return Tables(self.settings.recordings)
+        In a page that others visit, too (Voila), only those of this engine's own runs.
+        """
+        from devpipe.analysis.tables import recordings_for
+
+        return recordings_for(self.settings.recordings, self._own, self.settings.environment)
 
     @property
     def _stored(self) -> Recordings:
@@ -347,6 +352,7 @@ class Engine:
         folder = run_folder(self.settings.recordings, request.run_id)
         run = handle(session, events, self._thread, folder)
         self._unfinished[run.id] = run
+        self._own.add(run.id)
         run.when_ended(lambda: self._unfinished.pop(run.id, None))
         return session, run
 

@@ -61,7 +61,7 @@ def _not_inherited(request: RunRequest) -> Remaining:
 def _before(source: RunSummary) -> Before:
     """Stage 3 of another run: its texts as fitted, its verdict with the run it was given in."""
     recorded = source.stages["pre_output"]
-    texts = Texts(recorded.texts, recorded.languages) if recorded.texts else None
+    texts = Texts.of(final_texts(recorded).values(), "") if recorded.texts else None
     verdict = recorded.verdict
     if verdict is None or source.started is None:
         return Before(texts)

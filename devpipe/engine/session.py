@@ -173,17 +173,23 @@ class RunSession:
             language=person_language,
         )
         languages = dict(current.languages)
+        sure = dict(current.sure)
+        found = await input_stage.guessed(edited)
         for part, text in edited.items():
+            if found.known(part) or part not in languages:
+                languages[part] = found.known(part) or person_language
+                sure[part] = found.how_sure(part)
             written = TextWritten(
                 stage="interception",
                 part=part,
                 text=text,
-                language=languages.setdefault(part, person_language),
+                language=languages[part],
+                language_sure=sure.get(part, 1.0),
                 by="user",
                 step="edit",
             )
             self.journal.add(await final_text(self.journal, written))
-        self.texts = Texts({**current.by_part, **edited}, languages, current.spoken)
+        self.texts = Texts({**current.by_part, **edited}, languages, current.spoken, sure)
         self.journal.add(verdict)
         if not verdict.allowed:
             self.journal.add(_stage_finished("interception", began, "blocked", verdict.reason))
@@ -312,8 +318,7 @@ class RunSession:
         texts = self.request.texts
         if not self.request.pipeline.translate or not texts:
             return ""
-        languages = await input_stage.languages_of(texts)
-        return next(iter(languages.values()))
+        return (await input_stage.guessed(texts)).person_language
 
     async def _act(self, stage: Stage, plan: Remaining) -> None:
         """One stage of the whole way."""
@@ -336,7 +341,7 @@ class RunSession:
         for stage in STAGES[:2]:
             recorded = self.summary.stages[stage]
             if recorded.outcome == "completed":
-                self.texts = Texts(recorded.texts, recorded.languages, spoken)
+                self.texts = Texts.of(final_texts(recorded).values(), spoken)
                 self.original = self.original or self.texts
         source = self.request.source
         if source is None or source.started is None or not plan.inherited:
@@ -360,9 +365,7 @@ class RunSession:
         for text in final.values():
             again = text.model_copy(update={"iteration": 0, "raw": ""})
             self.journal.add(await final_text(self.journal, again))
-        by_part = {part: text.text for part, text in final.items()}
-        languages = {part: text.language for part, text in final.items()}
-        self.texts = Texts(by_part, languages, spoken)
+        self.texts = Texts.of(final.values(), spoken)
         if recorded.verdict is not None and not edits_again:
             self.journal.add(reused(recorded.verdict, run_id))
         outcome = recorded.outcome or "completed"

@@ -1,3 +1,3 @@
-"""What do the bytes hold? Pictures, the containers they come in, and the provenance written into
-them.
+"""What do the bytes hold? Pictures, the containers they come in, the provenance written into them;
+and tables of texts.
 """

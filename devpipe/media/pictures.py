@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from devpipe.errors import DevpipeError, UsageError
+from devpipe.files import read_plain
 from devpipe.media.containers import size_of, sniff
 from devpipe.values import Attachment
 
@@ -59,6 +60,13 @@ def decode(
     if frames > 1 and image.format != "MPO":  # a phone's second picture in a JPEG is no film
         raise error(f"The {what} is animated.", hint="Use one still picture.")
     return _pixels(image, what=what, error=error)
+
+
+def decode_first(
+    data: bytes, *, what: str = "picture", error: type[DevpipeError] = UsageError
+) -> Image.Image:
+    """The pixels of a picture, of an animated one those of its first frame; else as `decode`."""
+    return _pixels(_open(data, what=what, error=error), what=what, error=error)
 
 
 def _open(data: bytes, *, what: str, error: type[DevpipeError]) -> Image.Image:
@@ -142,23 +150,13 @@ def user_picture(value: Any, *, name: str) -> Attachment:
         return attachment(value, name=name)
     if isinstance(value, str | os.PathLike):
         try:
-            return attachment(_read_file(Path(value)), name=name)
+            return attachment(read_plain(Path(value), MAX_FILE_BYTES), name=name)
         except OSError as error:
             raise UsageError(
                 f"The {name} {os.fspath(value)!r} cannot be read: {error.strerror}.",
-                hint="Check the path.",
+                hint="Give a PNG, JPEG or WEBP file.",
             ) from error
     return attachment(encode_png(value), name=name)
-
-
-def _read_file(path: Path) -> bytes:
-    """The bytes of a plain file of a possible size; a pipe or device would never end."""
-    if path.exists() and (not path.is_file() or path.stat().st_size > MAX_FILE_BYTES):
-        raise UsageError(
-            f"{str(path)!r} is no file, or larger than {MAX_FILE_BYTES // 1_000_000} MB.",
-            hint="Give a PNG, JPEG or WEBP file.",
-        )
-    return path.read_bytes()
 
 
 def fitted_mask(mask: Attachment, image: Attachment) -> Attachment:

@@ -120,7 +120,12 @@ def _rewrite(name: str, request: TextRequest) -> TextResult:
             request.text, seed=request.seed, language=request.language, parts=request.parts
         )
         return TextResult(
-            "\n".join(parts.values()), parts=parts, model=name, digest=VERSION, cost=LOCAL_COST
+            "\n".join(parts.values()),
+            parts=parts,
+            model=name,
+            digest=VERSION,
+            cost=LOCAL_COST,
+            language=chosen.writes(request.language),
         )
     text = chosen.rewrite(
         request.text,
@@ -128,7 +133,9 @@ def _rewrite(name: str, request: TextRequest) -> TextResult:
         language=request.language,
         output_language=request.output_language,
     )
-    return TextResult(text, model=name, digest=VERSION, cost=LOCAL_COST)
+    return TextResult(
+        text, model=name, digest=VERSION, cost=LOCAL_COST, language=chosen.writes(request.language)
+    )
 
 
 class _Manner(TypedDict):

@@ -145,6 +145,7 @@ class TextWritten(Event):
     final: bool = False  # the stage's result for this part
     by: Literal["user", "model", "procedure", "rule"] = "rule"
     language: str = ""
+    language_sure: float = 1.0  # 0 to 1 of a language that was guessed; 1: it was asked for
     partial: bool = False  # an answer that was cut off; never a result
     raw: str = ""
     path: str = ""  # final texts also lie in a file that a person opens

@@ -40,6 +40,7 @@ class StageSummary:
     reused_from: str = ""
     texts: dict[str, str] = field(default_factory=dict)  # final ones, by part
     languages: dict[str, str] = field(default_factory=dict)
+    language_sure: dict[str, float] = field(default_factory=dict)
     written: list[TextWritten] = field(default_factory=list)  # all of them, iterations too
     verdict: VerdictGiven | None = None
 
@@ -59,6 +60,7 @@ class StageSummary:
                 if event.final:
                     self.texts[event.part] = event.text
                     self.languages[event.part] = event.language
+                    self.language_sure[event.part] = event.language_sure
             case VerdictGiven():
                 self.verdict = event
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import io
 import math
 import os
 from collections.abc import Iterable
@@ -18,11 +17,13 @@ from typing import Any, Protocol
 
 from devpipe.config.settings import Settings
 from devpipe.errors import UsageError
+from devpipe.media.sheets import SheetRow, read_sheet
 from devpipe.record.events import VerdictGiven
 from devpipe.text.clean import clean
 
 _Z = 1.959964  # 95 %
 _HINT = 'It needs the columns text,label and may have category; every label is "safe" or "unsafe".'
+_COLUMNS = ("text", "label", "category")
 _TOLD = ("allowed", "method", "categories", "cause", "judge", "digest", "policy", "seconds")
 
 
@@ -36,61 +37,23 @@ class Case:
 
 
 def read(path: str | os.PathLike[str]) -> list[Case]:
-    """The labelled texts of a CSV file.
+    """The labelled texts of a CSV file or an Excel workbook.
 
-    Raises UsageError that names the row; the header is row 1.
+    Raises UsageError that names the line.
     """
-    name, rows = Path(path).name, list[list[str]]()
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-        rows.extend(
-            csv.reader(
-                io.StringIO(text, newline=""),
-                delimiter=";" if ";" in text.partition("\n")[0] else ",",
-                strict=True,
-            )
-        )
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}.", hint="Give a CSV file."
-        ) from error
-    except UnicodeDecodeError as error:
-        row = error.object.count(b"\n", 0, error.start) + 1
-        raise UsageError(
-            f"{name}, row {row}: not UTF-8.", hint="Save it as CSV in UTF-8."
-        ) from error
-    except csv.Error as error:
-        raise UsageError(
-            f"{name}, row {len(rows) + 1}: {error}.", hint="Mend the quotes there."
-        ) from error
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    twice = len(header) > len(set(header))
-    if (
-        not {"text", "label"} <= set(header) <= {"text", "label", "category"}
-        or twice
-        or not any(rows[1:])
-    ):
-        raise UsageError(
-            f"{name} has {len(rows[1:])} rows under the columns {', '.join(header) or 'none'} in"
-            " row 1.",
-            hint=_HINT,
-        )
-    return [
-        _case(f"{name}, row {number}", header, row) for number, row in enumerate(rows[1:], 2) if row
-    ]
+    sheet = read_sheet(Path(path), needed=("text", "label"))
+    unknown = [name for name in sheet.columns if name not in (*_COLUMNS, "")]
+    if unknown:
+        raise UsageError(f"{sheet.file} has a column `{unknown[0]}`.", hint=_HINT)
+    return [_case(row) for row in sheet.rows]
 
 
-def _case(where: str, header: list[str], row: list[str]) -> Case:
-    if len(row) != len(header):
-        raise UsageError(
-            f"{where}: {len(row)} cells under {len(header)} columns.",
-            hint="A text with a comma stands in quotes.",
-        )
-    cells = dict(zip(header, map(str.strip, row), strict=True))
-    label = cells["label"].lower()
+def _case(row: SheetRow) -> Case:
+    label = row.cells["label"].strip().lower()
     if label not in ("safe", "unsafe"):
-        raise UsageError(f"{where}: the label is {label[:40]!r}.", hint=_HINT)
-    return Case(clean(cells["text"], what=f"text in {where}"), label, cells.get("category", ""))
+        raise UsageError(f"{row.place}: the label is {label[:40]!r}.", hint=_HINT)
+    text = clean(row.cells["text"].strip(), what=f"text in {row.place}")
+    return Case(text, label, row.cells.get("category", "").strip())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import hashlib
 import html
 import os
 import re
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,31 +20,42 @@ from urllib.parse import quote
 
 from devpipe.errors import DevpipeError, RecorderError, RecordingDamaged
 from devpipe.media.pictures import thumbnail
-from devpipe.record.events import ArtifactWritten, VerdictGiven
+from devpipe.record.events import ArtifactWritten, Problem, TextWritten, VerdictGiven
 from devpipe.record.files import replacing
 from devpipe.record.reader import DERIVED, Recording
 from devpipe.record.summary import RunSummary, StageSummary
-from devpipe.text.messages import message
+from devpipe.show.host import is_shared_page, served_folder
+from devpipe.show.problems import PageProblem, page_problem
+from devpipe.text.language import SURE
+from devpipe.text.messages import message, page_language
 
 Change = Literal["same", "gone", "new"]
 
-EMBEDDED = (
-    1_000_000  # bytes: a film or sound up to this size plays in the page, a larger one is a link
+EMBEDDED = 1_000_000  # bytes: a film or sound up to this size plays in the page
+SAVED_PER_SHOWN = (
+    4  # a file to be saved from a page may be so much larger than one that plays there
 )
+KEYS_STAY = 'data-lm-suppress-shortcuts="true"'  # to JupyterLab: no key is yours here
 
 
 @lru_cache(maxsize=1)
 def style() -> str:
     """The style element that our HTML needs once on a page."""
-    rules = Path(__file__).with_name("style.css").read_text("utf-8")
-    return f"<style>\n{rules}</style>"
+    return f"<style>\n{rules()}</style>"
+
+
+def rules() -> str:
+    """The rules of that element."""
+    return Path(__file__).with_name("style.css").read_text("utf-8")
 
 
 def run_html(summary: RunSummary, folder: Path) -> str:
     """The four stages with their texts and verdicts, what came of them, and the pictures as
     thumbnails, in the language of the input.
+
+    No list or heading of HTML in it: a notebook's host lays those out in its own way.
     """
-    language = next(iter(summary.stages["input"].languages.values()), "en")
+    language = _page_language(summary.stages["input"])
     stages = "".join(
         _stage(summary, stage, language)
         for stage in summary.stages.values()
@@ -52,8 +64,15 @@ def run_html(summary: RunSummary, folder: Path) -> str:
     shown = "".join(f"<div>{media_html(folder, one, language)}</div>" for one in summary.artifacts)
     return (
         f'{style()}<div class="devpipe">{_title(summary, folder, language)}<div'
-        f' class="run"><dl>{stages}</dl><div>{shown}</div></div></div>'
+        f' class="run"><div class="stages">{stages}</div><div>{shown}</div></div></div>'
     )
+
+
+def _page_language(stage: StageSummary) -> str:
+    """The language of the input, where that is more than a weak guess; else the machine's."""
+    for part, language in stage.languages.items():
+        return language if stage.language_sure[part] >= SURE else page_language()
+    return "en"
 
 
 def _title(summary: RunSummary, folder: Path, language: str) -> str:
@@ -63,7 +82,7 @@ def _title(summary: RunSummary, folder: Path, language: str) -> str:
     else:
         cost = f"{summary.cost_usd:.4f} USD"
     facts = [
-        message(f"page.state.{summary.outcome or _state(folder)}", language),
+        _state(summary, folder, language),
         f"{message('page.seed', language)} {summary.seed if summary.seed is not None else '-'}",
         f"{message('page.text_seed', language)} {started.text_seed if started else '-'}",
         f"{message('page.cost', language)} {cost} ({summary.cost_source})",
@@ -71,20 +90,49 @@ def _title(summary: RunSummary, folder: Path, language: str) -> str:
         started.run_id if started else "",
     ]
     named = f"{started.pipeline} → {started.output}" if started else "-"
-    error = (
-        f'<p class="tile" role="note">{h(summary.error.message)} {h(summary.error.hint)}</p>'
-        if summary.error
-        else ""
+    return (
+        f'<div class="title"><strong>{h(named)}</strong><br><small>{h(" · ".join(facts))}</small>'
+        f"</div>{_error(summary.error, language)}"
     )
-    return f"<p><strong>{h(named)}</strong><br><small>{h(' · '.join(facts))}</small></p>{error}"
 
 
-def _state(folder: Path) -> str:
-    """Of a run without an ending."""
+def _error(error: Problem | None, language: str) -> str:
+    if error is None:
+        return ""
+    problem = page_problem(DevpipeError(error.message, hint=error.hint), language, kind=error.type)
+    return f'<div class="tile" role="note">{problem_html(problem, language)}</div>'
+
+
+def problem_html(problem: PageProblem, language: str) -> str:
+    """What went wrong in a page's words; the exact ones are folded, for an adult."""
+    sentences = "".join(f"<p>{h(sentence)}</p>" for sentence in problem.sentences)
+    if not problem.details:
+        return sentences
+    return sentences + fold(message("page.exact_words", language), f"<p>{h(problem.details)}</p>")
+
+
+def fold(title: str, inside: str) -> str:
+    """What is out of sight until somebody opens it, by mouse or by keyboard.
+
+    The attribute tells JupyterLab to leave its keys alone: Enter is to open it.
+    """
+    summary = f"<summary {KEYS_STAY}>{h(title)}</summary>"
+    return f"<details>{summary}{inside}</details>"
+
+
+def _state(summary: RunSummary, folder: Path, language: str) -> str:
+    """How the run ended; of one that is under way, when it was looked at: this page stays so."""
+    if summary.outcome:
+        return message(f"page.state.{summary.outcome}", language)
     try:
-        return Recording(folder).state
+        state: str = Recording(folder).state
     except RecorderError:
-        return "damaged"
+        state = "damaged"
+    shown = message(f"page.state.{state}", language)
+    if state != "running":
+        return shown
+    now = time.strftime("%H:%M:%S")
+    return message("page.as_of", language, state=shown, time=now)
 
 
 def _stage(summary: RunSummary, stage: StageSummary, language: str) -> str:
@@ -96,12 +144,13 @@ def _stage(summary: RunSummary, stage: StageSummary, language: str) -> str:
     attempts = summary.media_attempts if stage.stage == "generation" else []
     notes += [f"{one.started.backend} {one.started.model}" for one in attempts]
     texts = "".join(
-        f"<dd{_marks(stage.languages.get(part, ''))}>{_text(summary, stage, part)}</dd>"
+        f'<div class="text"{_marks(_known(stage, part))}>{_text(summary, stage, part)}</div>'
         for part in stage.texts
     )
     name = h(message(f"page.stage.{stage.stage}", language))
     title = f"{name} <small>{h(' · '.join(note for note in notes if note))}</small>"
-    return f"<dt>{title}</dt>{texts}{_steps(stage, language)}{_verdict(stage.verdict, language)}"
+    inside = f"{texts}{_steps(stage, language)}{_verdict(stage.verdict, language)}"
+    return f'<div class="stage"><div class="name">{title}</div>{inside}</div>'
 
 
 def _text(summary: RunSummary, stage: StageSummary, part: str) -> str:
@@ -120,26 +169,21 @@ def _steps(stage: StageSummary, language: str) -> str:
     between = [one for one in stage.written if not one.final]
     if not between:
         return ""
-    items = "".join(f"<li{_marks(one.language)}>{h(one.text)}</li>" for one in stage.written)
-    return (
-        f"<dd><details><summary>{h(message('page.steps', language))}:"
-        f" {len(stage.written)}</summary><ol>{items}</ol></details></dd>"
-    )
+    items = "".join(f"<li{_marks(known_language(one))}>{h(one.text)}</li>" for one in stage.written)
+    title = f"{message('page.steps', language)}: {len(stage.written)}"
+    return fold(title, f"<ol>{items}</ol>")
 
 
 def _verdict(verdict: VerdictGiven | None, language: str) -> str:
     if verdict is None:
         return ""
     decision = message("page.allowed" if verdict.allowed else "page.state.blocked", language)
-    said = f"{decision} · {verdict.level} · {verdict.method}"
+    told = f"{decision} · {verdict.level} · {verdict.method}"
     if verdict.allowed:
-        return f"<dd><small>✓ {h(said)}</small></dd>"
+        return f"<div><small>✓ {h(told)}</small></div>"
     cause = h(": ".join(filter(None, [", ".join(verdict.categories), verdict.cause])))
-    folded = ""
-    if cause:
-        summary = h(message("page.for_adults", language))
-        folded = f"<details><summary>{summary}</summary>{cause}</details>"
-    return f'<dd class="tile"><p>{h(verdict.reason)}</p><small>✗ {h(said)}</small>{folded}</dd>'
+    folded = fold(message("page.for_adults", language), cause) if cause else ""
+    return f'<div class="tile"><p>{h(verdict.reason)}</p><small>✗ {h(told)}</small>{folded}</div>'
 
 
 def media_html(
@@ -152,43 +196,99 @@ def media_html(
     limit: int = EMBEDDED,
 ) -> str:
     """One file: a picture as a thumbnail with its alt text, a film or sound of up to `limit` bytes
-    to play, a link to a larger one.
+    to play, else its name alone.
 
-    A link called `name` leads there, its path as seen from `near`, the working directory by
-    default: in Jupyter that of the notebook.
+    What leads there is called `name`: see `file_html`.
     """
-    path = os.path.relpath(folder / Path(artifact.path).name, near or Path.cwd())
     alt = artifact.alt or message("page.picture", language)
-    link = f'<a href="{h(quote(path))}">{h(name or path)}</a>'
+    caption = file_html(folder, artifact, name=name, near=near, limit=SAVED_PER_SHOWN * limit)
     kind = artifact.media_type.partition("/")[0]
     if kind in ("video", "audio") and artifact.bytes > limit:
-        return f"<figure><p>{h(alt)}</p><figcaption>{link}</figcaption></figure>"
-    data = shown_bytes(folder, artifact, limit=limit)
+        return f"<figure><p>{h(alt)}</p><figcaption>{caption}</figcaption></figure>"
+    data = shown_bytes(folder, artifact)
     if data is None:
         missing = h(message("page.missing", language))
         return f'<p class="tile" role="note">{h(artifact.path)} {missing}.</p>'
     if kind == "image":
-        shown = f'<img alt="{h(alt)}" src="{data_uri("image/webp", data)}">'
+        shown = picture_html(folder, artifact, data, language, limit=limit)
     elif kind in ("video", "audio") and re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):
         shown = (
-            f'<{kind} controls aria-label="{h(alt)}"'
+            f'<{kind} controls {KEYS_STAY} aria-label="{h(alt)}"'
             f' src="{data_uri(artifact.media_type, data)}"></{kind}>'
         )
     else:
         shown = f"<p>{h(alt)}</p>"
-    return f"<figure>{shown}<figcaption>{link}</figcaption></figure>"
+    return f"<figure>{shown}<figcaption>{caption}</figcaption></figure>"
 
 
-def shown_bytes(folder: Path, artifact: ArtifactWritten, *, limit: int = 0) -> bytes | None:
-    """A picture's thumbnail (WEBP, 256 pixels), other files whole; None where the file is not there
-    or not what was recorded.
+def picture_html(
+    folder: Path, artifact: ArtifactWritten, still: bytes, language: str, *, limit: int
+) -> str:
+    """A picture by its thumbnail; one that moves (up to `limit` bytes) once somebody starts it.
+
+    Nothing moves by itself: who is distracted by it could not stop it, an image has no controls.
+    """
+    alt = h(artifact.alt or message("page.picture", language))
+    shown = f'<img alt="{alt}" src="{data_uri("image/webp", still)}">'
+    if artifact.seconds is None or artifact.bytes > limit:
+        return shown
+    moving = _whole(folder, artifact)
+    if moving is None or not re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):
+        return shown
+    start = h(message("page.play", language))
+    stop = h(message("page.stop_playing", language))
+    summary = f'<span class="start">▶ {start}</span><span class="stop">■ {stop}</span>'
+    film = f'<img alt="{alt}" src="{data_uri(artifact.media_type, moving)}">'
+    return (
+        f'<div class="devpipe-film"><div class="still">{shown}</div>'
+        f"<details><summary {KEYS_STAY}>{summary}</summary>{film}</details></div>"
+    )
+
+
+def file_html(
+    folder: Path,
+    artifact: ArtifactWritten,
+    *,
+    name: str = "",
+    near: Path | None = None,
+    limit: int = SAVED_PER_SHOWN * EMBEDDED,
+) -> str:
+    """What leads to a file, and leads there where the page is shown.
+
+    A link, its path as seen from `near`, the working directory by default: in Jupyter that of the
+    notebook. In a shared page nobody serves the recordings: the file itself, up to `limit` bytes,
+    to be saved. Where the notebook's server does not serve it, the path as text.
+    """
+    path = os.path.relpath(folder / Path(artifact.path).name, near or Path.cwd())
+    shown = h(name or path)
+    if near is None and is_shared_page():
+        return _saved(folder, artifact, name, limit) or f"<code>{shown}</code>"
+    served = served_folder() if near is None else None
+    if served is not None and not folder.resolve().is_relative_to(served.resolve()):
+        return f"<code>{shown}</code>"
+    return f'<a {KEYS_STAY} href="{h(quote(path))}">{shown}</a>'
+
+
+def _saved(folder: Path, artifact: ArtifactWritten, name: str, limit: int) -> str:
+    """A link that holds the file itself; empty where it is larger, or not what was recorded."""
+    if artifact.bytes > limit or not re.fullmatch(r"[a-z0-9/+.-]+", artifact.media_type):
+        return ""
+    data = _whole(folder, artifact)
+    if data is None:
+        return ""
+    file = Path(artifact.path).name
+    whole = data_uri(artifact.media_type, data)
+    return f'<a {KEYS_STAY} download="{h(file)}" href="{whole}">{h(name or file)}</a>'
+
+
+def shown_bytes(folder: Path, artifact: ArtifactWritten) -> bytes | None:
+    """A picture's thumbnail (WEBP, 256 pixels; of an animated one its first frame), other files
+    whole; None where the file is not there or not what was recorded.
 
     Thumbnails are made once and lie in `.index/` beside the recordings, named by their picture's
-    hash. An animated WEBP
-    of up to `limit` bytes stays as it is, so that it plays.
+    hash.
     """
-    moves = artifact.media_type == "image/webp" and artifact.seconds and artifact.bytes <= limit
-    if not artifact.media_type.startswith("image/") or moves:
+    if not artifact.media_type.startswith("image/"):
         return _whole(folder, artifact)
     kept = folder.parent.parent / DERIVED / f"{artifact.sha256}.webp"
     if not re.fullmatch("[0-9a-f]{64}", artifact.sha256):
@@ -247,6 +347,15 @@ def _matcher(a: Sequence[str], b: Sequence[str]) -> difflib.SequenceMatcher[str]
 
 def data_uri(media_type: str, data: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def known_language(text: TextWritten) -> str:
+    """The language of a text; empty where it is a weak guess, which no voice is to read it by."""
+    return text.language if text.language_sure >= SURE else ""
+
+
+def _known(stage: StageSummary, part: str) -> str:
+    return stage.languages.get(part, "") if stage.language_sure.get(part, 1.0) >= SURE else ""
 
 
 def _marks(language: str) -> str:

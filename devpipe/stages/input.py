@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from devpipe.record.events import VerdictGiven
 from devpipe.stages.request import RunRequest, Words
 from devpipe.stages.services import Services
 from devpipe.stages.texts import Texts, add_final
 from devpipe.stages.translation import has_translator, translated
-from devpipe.text.language import detect, is_loaded, load
+from devpipe.text.language import guess, is_loaded, load
 
 
 async def run(request: RunRequest, services: Services, texts: Words) -> tuple[Texts, VerdictGiven]:
     """The texts as they go on, and the verdict on them and on the person's own instruction."""
-    languages = await languages_of(texts)
-    taken = Texts(dict(texts), languages, spoken=next(iter(languages.values())))
+    taken = await guessed(texts)
     spoken = taken.person_language
+    taken = replace(taken, spoken=spoken)  # also when it has been translated
     words = checked(texts, request.instruction)
     verdict = await services.safety.verdict(words, stage="input", language=spoken)
     pipeline = request.pipeline
@@ -44,11 +45,13 @@ async def run(request: RunRequest, services: Services, texts: Words) -> tuple[Te
     return taken, verdict
 
 
-async def languages_of(texts: Words) -> Words:
-    """The language of each text as it was written."""
+async def guessed(texts: Words) -> Texts:
+    """Texts as somebody wrote them, the language of each as it is guessed."""
     if not is_loaded():
         await asyncio.to_thread(load)
-    return {part: detect(text) for part, text in texts.items()}
+    guesses = {part: guess(text) for part, text in texts.items()}
+    languages = {part: one.language for part, one in guesses.items()}
+    return Texts(dict(texts), languages, sure={part: one.sure for part, one in guesses.items()})
 
 
 def checked(texts: Words, instruction: str) -> Words:

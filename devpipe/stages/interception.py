@@ -12,7 +12,7 @@ from devpipe.stages.request import RunRequest, Words
 from devpipe.stages.services import BY_PROCEDURE, Services
 from devpipe.stages.texts import Texts, add_final
 from devpipe.text.chatter import missing_words, read_parts
-from devpipe.values import TextRequest, TextResult, derived_seed
+from devpipe.values import SAME, TextRequest, TextResult, derived_seed
 
 
 async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
@@ -27,8 +27,7 @@ async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
     for step, where in turns:
         services.journal.add(*written)
         written = await _rewritten(request, services, step, where, texts)
-        by_part = {one.part: one.text for one in written}
-        texts = Texts(by_part, {one.part: one.language for one in written}, texts.spoken)
+        texts = Texts.of(written, texts.spoken)
     await add_final(services.journal, written)
     return texts
 
@@ -43,11 +42,14 @@ async def _rewritten(
         text_request = _text_request(request, step, where, text, texts)
         result = await _answer(services, text_request, where)
         parts = result.parts if step.parts else {part: result.text}
+        own = result.language  # a procedure keeps what a model would change
+        ordered = not own and text_request.output_language != SAME
         for name, rewritten in parts.items():
             text_written = TextWritten(
                 **where._replace(part=name)._asdict(),
                 text=rewritten,
-                language=text_request.output_language,
+                language=own or text_request.answer_language,
+                language_sure=1.0 if ordered else texts.how_sure(part),
                 by="procedure" if result.backend == BY_PROCEDURE else "model",
                 raw=result.raw,
             )
@@ -82,7 +84,7 @@ def _parts(request: TextRequest, result: TextResult) -> Words:
     """The parts of an answer. Raises Rejected for one that cannot be read, or that lost words."""
     parts = result.parts or read_parts(result.text, request.parts)
     by_model = result.backend != BY_PROCEDURE
-    if by_model and request.output_language == request.language:
+    if by_model and request.answer_language == request.language:
         missing = missing_words(request.text, parts)
         if missing:
             hint = "Every word of the text belongs into one of the parts."
@@ -102,13 +104,14 @@ def _text_request(
     request: RunRequest, step: Step, where: Where, text: str, texts: Texts
 ) -> TextRequest:
     language = texts.languages[where.part]
+    known = texts.known(where.part) or SAME
     own = step.instruction.in_(language) if step.instruction else ""
     return TextRequest(
         "split" if step.parts else "interception",
         text,
         instruction=f"{own}\n\n{request.instruction}".strip(),
         language=language,
-        output_language=_target_language(step, where.iteration, language, texts.person_language),
+        output_language=_target_language(step, where.iteration, known, texts.person_language),
         seed=derived_seed(request.text_seed, step.name, where.iteration, where.part),
         procedure=step.procedure,
         temperature=step.temperature,
@@ -120,7 +123,8 @@ def _target_language(step: Step, iteration: int, language: str, person_language:
     """The language in which an iteration answers.
 
     A step that passes through languages has one for each iteration but its last, which answers in
-    the output's language; "same" then means the person's.
+    the output's language; "same" then means the person's. Nobody orders an answer in a language
+    that is a weak guess.
     """
     if step.languages and iteration < step.iterations - 1:
         return step.languages[iteration % len(step.languages)]

@@ -102,12 +102,16 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     of it.
     """
     if len(wanted) == 1 and len(texts.by_part) > 1:
-        language = next(iter(texts.languages.values()))
-        return Texts({wanted[0]: ", ".join(texts.by_part.values())}, {wanted[0]: language})
+        first, language = next(iter(texts.languages.items()))
+        return Texts(
+            {wanted[0]: ", ".join(texts.by_part.values())},
+            {wanted[0]: language},
+            sure={wanted[0]: texts.how_sure(first)},
+        )
     if len(wanted) == 2 and wanted[1] not in texts.by_part:
         second = wanted[1]
-        said = original.by_part["prompt"]
-        texts = texts.overlaid(Texts({second: said}, {second: original.languages["prompt"]}))
+        said = original.written("prompt", "input").model_copy(update={"part": second})
+        texts = texts.overlaid(Texts.of([said], ""))
     missing = [name for name in wanted if name not in texts.by_part]
     if missing:
         raise UsageError(
@@ -117,6 +121,7 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     return Texts(
         {name: texts.by_part[name] for name in wanted},
         {name: texts.languages[name] for name in wanted},
+        sure={name: texts.how_sure(name) for name in wanted},
     )
 
 
@@ -134,7 +139,7 @@ def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> Medi
         images=dict(request.images),
         parameters=_with_negative(request, output),
         style=request.pipeline.style,
-        languages=dict(texts.languages),
+        languages={part: texts.known(part) for part in texts.by_part},
         workflow=output.workflow(),
         boundary=request.boundary,
         level=request.level,
@@ -187,7 +192,7 @@ def _needs_translation(request: RunRequest, services: Services, texts: Texts) ->
     Where it is not, that is recorded.
     """
     target = request.output.translate_to
-    if not target or set(texts.languages.values()) <= {target}:
+    if not target or all(texts.known(part) == target for part in texts.by_part):
         return False
     what = f"Translation to {target!r}, which {request.output.name} is made for,"
     return has_translator(services, "pre_output", what)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from devpipe.record.events import TextWritten
 from devpipe.stages.journal import Journal
 from devpipe.stages.request import Words
+from devpipe.text.language import SURE, share_letters
+from devpipe.text.messages import machine_language
 from devpipe.values import Stage
 
 
@@ -17,13 +19,42 @@ class Texts:
     """Texts by their input name, the language of each, and the language of the person."""
 
     by_part: Words
-    languages: Words  # ISO 639-1
+    languages: Words  # ISO 639-1; empty: of an unknown script
     spoken: str = ""  # the person's, for the sentences they read
+    sure: Mapping[str, float] = field(default_factory=dict)  # of languages that were guessed
+
+    @classmethod
+    def of(cls, written: Iterable[TextWritten], spoken: str) -> Texts:
+        """Texts as they are written down."""
+        by_part = {one.part: one for one in written}
+        return cls(
+            {part: one.text for part, one in by_part.items()},
+            {part: one.language for part, one in by_part.items()},
+            spoken,
+            {part: one.language_sure for part, one in by_part.items()},
+        )
+
+    def how_sure(self, part: str) -> float:
+        """How sure the language of a part is, 0 to 1; 1 where it was not guessed."""
+        return self.sure.get(part, 1.0)
+
+    def known(self, part: str) -> str:
+        """The language of a part to act on; empty where it is a weak guess."""
+        return self.languages[part] if self.how_sure(part) >= SURE else ""
 
     @property
     def person_language(self) -> str:
-        """The language of the person; where nobody said, that of the first text."""
-        return self.spoken or next(iter(self.languages.values()), "en")
+        """The language of the person: where nobody said, that of the first text.
+
+        Where that is a weak guess, it is the machine's, if it is written in the same letters.
+        """
+        if self.spoken or not self.languages:
+            return self.spoken or "en"
+        part, language = next(iter(self.languages.items()))
+        own = machine_language()
+        if not self.known(part) and share_letters(own, language):
+            return own
+        return language or "en"
 
     def overlaid(self, others: Texts) -> Texts:
         """These texts with others in their place or beside them."""
@@ -31,14 +62,21 @@ class Texts:
             self,
             by_part={**self.by_part, **others.by_part},
             languages={**self.languages, **others.languages},
+            sure={**self.sure, **others.sure},
         )
 
     def written(
         self, part: str, stage: Stage, by: Literal["user", "model", "rule"] = "rule"
     ) -> TextWritten:
         """One of these texts as an event."""
-        text = self.by_part[part]
-        return TextWritten(stage=stage, part=part, text=text, language=self.languages[part], by=by)
+        return TextWritten(
+            stage=stage,
+            part=part,
+            text=self.by_part[part],
+            language=self.languages[part],
+            language_sure=self.how_sure(part),
+            by=by,
+        )
 
 
 async def add_final(journal: Journal, texts: Iterable[TextWritten]) -> None:

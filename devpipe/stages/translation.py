@@ -12,7 +12,7 @@ from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services
 from devpipe.stages.texts import Texts
 from devpipe.text.chatter import bracketed, with_brackets
-from devpipe.values import Stage, TextRequest, derived_seed
+from devpipe.values import SAME, Stage, TextRequest, derived_seed
 
 INSTRUCTION = (
     "You get a text that somebody wrote for a picture. The whole message is that text and only"
@@ -51,17 +51,20 @@ async def translated(
     """
     by_part = dict(texts.by_part)
     languages = dict(texts.languages)
+    sure = dict(texts.sure)
     for part, text in texts.by_part.items():
-        language = languages[part]
-        languages[part] = target or language
+        language = texts.known(part)
+        if target:
+            languages[part] = target
+            sure[part] = 1.0
         if correct or languages[part] != language:
-            request = _request(text, language, languages[part], stage)
+            request = _request(text, language, target or language or SAME, stage)
             where = Where(stage, step="translate", part=part)
             act = ("translate", *names, part)
             seed = derived_seed(run.text_seed, *act)
             second_seed = derived_seed(run.text_seed, *act, "again")
             by_part[part] = await _translated(services, request, where, (seed, second_seed))
-    return replace(texts, by_part=by_part, languages=languages)
+    return replace(texts, by_part=by_part, languages=languages, sure=sure)
 
 
 def _request(text: str, language: str, target: str, stage: Stage) -> TextRequest:
@@ -69,7 +72,7 @@ def _request(text: str, language: str, target: str, stage: Stage) -> TextRequest
     acts = []
     if stage == "input":
         acts.append("Correct its spelling and grammar.")
-    if target != language:
+    if target not in (language, SAME):
         acts.append("Translate it.")
     instruction = " ".join([INSTRUCTION, *acts, FORM])
     return TextRequest(
@@ -96,7 +99,7 @@ async def _translated(
                 **where._asdict(),
                 text=text,
                 by="model",
-                language=request.output_language,
+                language=request.answer_language,
                 raw=result.raw or mended,
             )
             services.journal.add(written)

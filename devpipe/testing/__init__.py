@@ -1,9 +1,11 @@
 """For tests of your own: a backend that follows a script, the contract of all backends, and a
 server that speaks the text protocols.
 
-class TestShout(BackendContract):
-    def backend(self, settings):
-        return Shout(settings)
+    class TestShout(BackendContract):
+        text_request = TextRequest("interception", "a cat in the rain")
+
+        def backend(self, settings):
+            return Shout(settings)
 """
 
 from devpipe.testing.contract import BackendContract

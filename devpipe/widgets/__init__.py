@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _HOMES = {"Dashboard": "dashboard", "RunPanel": "run_panel", "RecordingsBrowser": "browser"}
 
+_NEEDED = ("ipywidgets", "anywidget")
+
 __all__ = ["Dashboard", "RecordingsBrowser", "RunPanel"]
 
 
@@ -23,9 +25,9 @@ def __getattr__(name: str) -> object:
     try:
         return getattr(importlib.import_module(f"devpipe.widgets.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        if error.name != "ipywidgets":
+        if error.name not in _NEEDED:
             raise
         raise UsageError(
-            "Widgets need ipywidgets, which is not installed.",
+            f"Widgets need {error.name}, which is not installed.",
             hint='Run `pip install "devpipe-lab[lab]"`.',
         ) from error

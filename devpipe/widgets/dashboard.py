@@ -6,7 +6,9 @@ Nothing in it blocks the kernel, and nothing is known here that is not in a reco
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import ipywidgets as ui
@@ -14,13 +16,15 @@ from pydantic import ValidationError
 
 from devpipe.engine.engine import Engine
 from devpipe.engine.run import OpenRun, Run
-from devpipe.errors import UsageError
+from devpipe.errors import BackendError, UsageError
 from devpipe.media import provenance
-from devpipe.record.reader import Recording, Recordings
+from devpipe.record.reader import Recording
 from devpipe.text.messages import message, page_language
 from devpipe.widgets.browser import options
-from devpipe.widgets.follow import guarded
+from devpipe.widgets.follow import PageError, guarded
 from devpipe.widgets.form import Filled, Form
+from devpipe.widgets.page_guard import GUARDED
+from devpipe.widgets.readiness import find_unreachable, find_unready
 from devpipe.widgets.run_panel import RunPanel
 
 EARLIER_RUNS = 30
@@ -51,6 +55,7 @@ class Dashboard:
         self.run: Run | None = None  # the latest one started here
         self.shown: Run | Recording | None = None
         self._from_picture: dict[str, str] = {}
+        self._looking: Future[Sequence[str]] | None = None  # whether an output can be made now
         acts: dict[str, Callable[[], None]] = {
             "run": self._start,
             "stop": self._stop,
@@ -89,7 +94,18 @@ class Dashboard:
         )
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        self.look_around()
         return {**self.widget._repr_mimebundle_(**kwargs), "text/plain": repr(self)}
+
+    def look_around(self) -> None:
+        """Ask who can make what now, and mark the outputs that nobody can; happens on display."""
+        self.engine.submit(find_unready(self.engine)).add_done_callback(
+            guarded(
+                lambda found: self.form.mark_unready(found.result()),
+                self.panel.alert,
+                self.language,
+            )
+        )
 
     def close(self) -> None:
         """Take the panel off the page and end what it waits for; a whole run goes on and is found
@@ -124,9 +140,20 @@ class Dashboard:
 
         def fresh(given: Any) -> None:
             self.panel.alert.value = ""
-            callback(given)
+            with self._marking_earlier():
+                callback(given)
 
-        return guarded(fresh, self.panel.alert)
+        return guarded(fresh, self.panel.alert, self.language)
+
+    @contextmanager
+    def _marking_earlier(self) -> Iterator[None]:
+        """Where an act goes wrong, what is shown is no longer called its result."""
+        try:
+            yield
+        except Exception:  # any: it is raised again
+            if not self._busy:
+                self.panel.mark_earlier()
+            raise
 
     def _observe(self, widget: Any, callback: Callable[[Any], object]) -> None:
         act = self._guarded(callback)  # an emptied control is nobody's act
@@ -145,20 +172,27 @@ class Dashboard:
             pressed,
             self.stepwise,
             self.form.seed,
+            self.form.text_seed,
             again,
-            self.form.settings,
+            self.form.settings.widget,
             self.history,
             self.picture,
         ]
         form = ui.VBox([*asked, ui.HTML(safety)]).add_class("dp-form")
-        return ui.Box([form, self.panel.widget]).add_class("dp-dashboard")
+        return ui.Box([form, self.panel.widget]).add_class("dp-dashboard").add_class(GUARDED)
 
     # What people do.
 
     def _start(self) -> None:
-        if self.run is not None and not self.run.done:
+        if self._busy:
             return
         asked = self.form.asked()
+        # Whoever sets one seed means it: the text's follows, where it has none of its own.
+        asked["text_seed"] = asked["text_seed"] or asked["seed"]
+        self.engine.request(**asked)  # what a person can mend is said before anybody is asked
+        self._when_ready(asked["output"], lambda: self._begin(asked))
+
+    def _begin(self, asked: dict[str, Any]) -> None:
         texts = asked["prompt"]
         if self.stepwise.value:
             run = self._opened(asked)
@@ -169,22 +203,72 @@ class Dashboard:
         else:
             self._show(self.engine.start(**asked))
 
+    def _when_ready(self, output: str, begin: Callable[[], None]) -> None:
+        """Begin, if somebody can make the output: who cannot be reached would fail only after
+        Stage 2 was paid.
+        """
+        if self._is_procedural(output):
+            begin()
+            return
+        self.panel.tell(message("dashboard.looking", self.language))
+        looking = self._looking = self.engine.submit(self._reasons(output))
+        self._settle()
+
+        def looked(found: Future[Sequence[str]]) -> None:
+            with self._marking_earlier():
+                try:
+                    self._refuse(output, found)
+                    begin()
+                finally:  # until here nobody can press Run a second time
+                    self._looking = None
+                    self._settle()
+
+        looking.add_done_callback(guarded(looked, self.panel.alert, self.language))
+
+    def _is_procedural(self, output: str) -> bool:
+        """Whether the paint box makes it, which is always there."""
+        try:
+            return self.engine.backends[self.engine.catalogue.output(output).backend].procedural
+        except BackendError:  # it cannot be opened, as the look around will say
+            return False
+
+    async def _reasons(self, output: str) -> Sequence[str]:
+        """Why nobody can make an output now."""
+        if not self.form.unready(output):
+            return await find_unreachable(self.engine, output)
+        found = await find_unready(self.engine, [output])
+        return found.get(output, ())
+
+    def _refuse(self, output: str, found: Future[Sequence[str]]) -> None:
+        """Raise what keeps an output from being made; nothing where it can be."""
+        if found.cancelled():
+            raise PageError(message("panel.state.cancelled", self.language))
+        reasons = found.result()
+        self.form.mark_unready({**self.form.reasons, output: reasons})
+        if reasons:
+            cannot = message("form.cannot_be_made", self.language)
+            raise PageError(cannot, details=" ".join(reasons))
+
     def _stop(self) -> None:
-        if self.run is not None:
+        if self._looking is not None:
+            self._looking.cancel()
+        elif self.run is not None:
             self.run.cancel()
 
     def _again(self, *, same_seed: bool) -> None:
-        if self.shown is None or (self.run is not None and not self.run.done):
+        if self.shown is None or self._busy:
             return
         asked = self.form.asked()
-        seed = (
-            (asked.pop("seed") or self.shown.summary.seed)
-            if same_seed
-            else asked.pop("seed") and None
-        )
+        typed = asked.pop("seed")
+        seed = (typed or self.shown.summary.seed) if same_seed else None
+        if asked["text_seed"] is None:
+            del asked["text_seed"]  # that of the run itself
         if not same_seed:
             self.form.seed.value = ""
-        self._show(self.engine.start_again(self.shown.id, seed=seed, **asked))
+        shown = self.shown.id
+        self._when_ready(
+            asked["output"], lambda: self._show(self.engine.start_again(shown, seed=seed, **asked))
+        )
 
     def _go_on(self) -> None:
         """The next step of an open run, with the person's wording of its text."""
@@ -202,9 +286,9 @@ class Dashboard:
             self._act(run, run.generate(self.form.asked()["seed"]))
 
     def _reopen(self, run_id: str) -> None:
-        if self.run is not None and not self.run.done:
+        if self._busy:
             return
-        self.shown = Recordings(self.engine.settings.recordings).find(run_id)
+        self.shown = self.engine.recordings.find(run_id)
         self.panel.show(self.shown)
         if asked := Filled.of(self.shown.summary):
             self.form.fill(asked)
@@ -216,16 +300,11 @@ class Dashboard:
         self.picture.value = ()
         found = provenance.read(data)
         if found is None or found.request is None:
-            raise UsageError(
-                "This picture does not say how it was made.",
-                hint="Choose one that devpipe made, as it lies in recordings/.",
-            )
+            raise PageError(message("dashboard.no_request", self.language))
         try:
             asked = Filled.model_validate(found.request)
         except ValidationError as error:
-            raise UsageError(
-                "What this picture says of itself cannot be read.", hint="Choose another one."
-            ) from error
+            raise PageError(message("dashboard.strange_request", self.language)) from error
         self.form.fill(asked)
         self._from_picture = asked.texts
         self.panel.tell(message("dashboard.restored", self.language))
@@ -241,7 +320,7 @@ class Dashboard:
         self.run = self.shown = run
         self.panel.show(run)
         self._settle()
-        run.when_ended(guarded(lambda: self._ended(run), self.panel.alert))
+        run.when_ended(guarded(lambda: self._ended(run), self.panel.alert, self.language))
 
     def _act(self, run: OpenRun, act: Coroutine[Any, Any, object]) -> None:
         """Take a step in the engine's thread; then it is the person's turn again."""
@@ -252,7 +331,7 @@ class Dashboard:
             self._offer(run)
 
         self.engine.submit(step()).add_done_callback(
-            guarded(lambda taken: self._taken(run, taken.result), self.panel.alert)
+            guarded(lambda taken: self._taken(run, taken.result), self.panel.alert, self.language)
         )
 
     def _taken(self, run: OpenRun, result: Callable[[], object]) -> None:
@@ -294,17 +373,18 @@ class Dashboard:
 
     def _ended(self, run: Run) -> None:
         if run is self.run:
-            if run.seed:
-                hint = message("form.seed_drawn", self.language, seed=run.seed)
-            else:
-                hint = message("form.seed_hint", self.language)
-            self.form.seed.placeholder = hint
+            self.form.tell_seeds(run.summary)
             self._list_history()
             self._settle()
 
+    @property
+    def _busy(self) -> bool:
+        """Whether something is under way that was begun here."""
+        return self._looking is not None or (self.run is not None and not self.run.done)
+
     def _settle(self, *, turn: bool = False) -> None:
         """Which buttons can be pressed now."""
-        busy = self.run is not None and not self.run.done
+        busy = self._busy
         started = self.shown.summary.started if self.shown and not busy else None
         again = started is not None and started.output == self.form.output.value
         can = {
@@ -322,7 +402,8 @@ class Dashboard:
     def _list_history(self) -> None:
         self.history.options = [
             (message("dashboard.choose", self.language), ""),
-            *options(Recordings(self.engine.settings.recordings), EARLIER_RUNS),
+            # in a shared page, the visitor's own
+            *options(self.engine.recordings, EARLIER_RUNS, self.language),
         ]
         self.history.index = 0
 

@@ -22,37 +22,45 @@ from devpipe.errors import DevpipeError
 from devpipe.record.events import Event, Recorded
 from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary
-from devpipe.show.html import h
+from devpipe.show.html import fold, h, problem_html
+from devpipe.show.problems import PageProblem, fault, page_problem
+from devpipe.text.messages import message, page_language
 
 P = ParamSpec("P")
 OnEvent = Callable[[RunSummary, Event], object]
 Alert = Any  # an ipywidgets.HTML
 
 
-def alert_html(error: BaseException) -> str:
-    """An error as a message that screen readers announce; for a fault of ours the details are
-    folded below it.
+class PageError(DevpipeError):
+    """An error that is raised in the page's own words; `details` is for an adult."""
+
+    def __init__(self, sentence: str, *, details: str = "") -> None:
+        super().__init__(sentence)
+        self.details = details
+
+
+def alert_html(error: BaseException, language: str = "", *, kind: str = "") -> str:
+    """An error as a message that screen readers announce, in the words of the page.
+
+    What only an adult understands is folded below it: the exact words, and of a fault of ours where
+    it happened. `kind`: the name of the error's class, where only a recording knows it.
     """
-    if isinstance(error, DevpipeError):
-        return (
-            '<div role="alert"'
-            f' class="dp-alert"><p>{h(error.message)}</p><p>{h(error.hint)}</p></div>'
-        )
-    where = "".join(traceback.format_exception(error))
-    said = (
-        f"<p>{h(type(error).__name__)}: {h(error)}</p><p>This is a fault of devpipe: please report"
-        " it.</p>"
-    )
-    return (
-        '<div role="alert"'
-        f' class="dp-alert">{said}<details><summary>Details</summary>'
-        f"<pre>{h(where)}</pre></details></div>"
-    )
+    spoken = page_language(language)
+    if isinstance(error, PageError):
+        inside = problem_html(PageProblem((error.message,), error.details), spoken)
+    elif isinstance(error, DevpipeError):
+        inside = problem_html(page_problem(error, spoken, kind=kind), spoken)
+    else:
+        where = "".join(traceback.format_exception(error))
+        exact = f"<p>{h(type(error).__name__)}: {h(error)}</p><pre>{h(where)}</pre>"
+        folded = fold(message("page.exact_words", spoken), exact)
+        inside = f"<p>{h(fault(spoken))}</p>{folded}"
+    return f'<div role="alert" class="dp-alert">{inside}</div>'
 
 
-def guarded(callback: Callable[P, object], alert: Alert) -> Callable[P, None]:
+def guarded(callback: Callable[P, object], alert: Alert, language: str = "") -> Callable[P, None]:
     """The same callback, its errors shown in `alert`: without this, an exception in a callback is
-    seen nowhere.
+    seen nowhere. `language` is the page's; without one, that of this machine.
     """
 
     @functools.wraps(callback)
@@ -60,13 +68,13 @@ def guarded(callback: Callable[P, object], alert: Alert) -> Callable[P, None]:
         try:
             callback(*args, **kwargs)
         except Exception as error:  # any: nobody stands above a widget's callback
-            alert.value = alert_html(error)
+            alert.value = alert_html(error, language)
 
     return shown
 
 
 def follow(
-    run: Run | Recording, on_event: OnEvent, *, alert: Alert | None = None
+    run: Run | Recording, on_event: OnEvent, *, alert: Alert | None = None, language: str = ""
 ) -> Callable[[], None]:
     """Call `on_event(summary, event)` for each event of a run, the past ones first; gives back what
     ends it.
@@ -95,8 +103,8 @@ def follow(
 
     if isinstance(run, Recording):
         for recorded in run.events:
-            guarded(take, alert)(recorded)
+            guarded(take, alert, language)(recorded)
         return lambda: None
-    unfollow = run.follow(guarded(take, alert))
-    run.when_ended(guarded(ended, alert))
+    unfollow = run.follow(guarded(take, alert, language))
+    run.when_ended(guarded(ended, alert, language))
     return unfollow

@@ -13,18 +13,21 @@ import ipywidgets as ui
 
 from devpipe.engine.run import OpenRun, Run
 from devpipe.errors import DevpipeError
-from devpipe.media.pictures import decode, encode_small
+from devpipe.media.pictures import decode_first, encode_small
 from devpipe.record import events
 from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.show import html as show
-from devpipe.show.html import h
+from devpipe.show.host import is_shared_page
+from devpipe.show.html import fold, h, known_language
 from devpipe.text.messages import message, page_language
 from devpipe.values import STAGES, Stage
 from devpipe.widgets.follow import alert_html, follow, guarded
+from devpipe.widgets.page_guard import GUARDED, PageGuard
 
 SHOWN_SIDE = 640  # pixels: enough to be projected, about 30 kB on the wire
 LARGEST_INLINE = 4_000_000  # bytes of a film or sound that is shown in place
+EARLIER = "dp-earlier"  # what is shown is not what was asked for last
 BETWEEN_REPAINTS_S = 0.05  # a model may stream a hundred pieces a second
 
 
@@ -44,9 +47,11 @@ class RunPanel:
         self.stages = ui.VBox([self.cards[stage] for stage in STAGES[:3]]).add_class("dp-stages")
         made = ui.VBox([self.cards["generation"]]).add_class("dp-made")
         columns = ui.Box([self.stages, made]).add_class("dp-columns")
+        guard = PageGuard(language=self.language)
         self.widget = ui.VBox(
-            [ui.HTML(f"<style>{_style()}</style>"), self.status, self.alert, columns]
-        ).add_class("dp-panel")
+            [ui.HTML(f"<style>{_style()}</style>"), guard, self.status, self.alert, columns]
+        )
+        self.widget.add_class("dp-panel").add_class(GUARDED)
         self._unfollow: Callable[[], None] = lambda: None
         self.run: Run | Recording | None = None
         self.clear()
@@ -64,10 +69,13 @@ class RunPanel:
         self.clear()
         self.run = run
         self._unfollow = follow(
-            run, lambda summary, event: self._take(run, summary, event), alert=self.alert
+            run,
+            lambda summary, event: self._take(run, summary, event),
+            alert=self.alert,
+            language=self.language,
         )
         if isinstance(run, Recording) and run.summary.finished is None:
-            self.tell(message(f"panel.state.{run.state}", self.language))
+            self._show_unfinished(run)
 
     def clear(self) -> None:
         """As if nothing had happened yet."""
@@ -80,9 +88,25 @@ class RunPanel:
         self._repainted = 0.0
         self._due: object | None = None  # the repaint that is waited for
         self.alert.value = ""
+        self.widget.remove_class(EARLIER)
         self.tell(message("panel.idle", self.language))
         for stage in STAGES:
             self._paint(RunSummary(), stage, "")
+
+    def mark_earlier(self) -> None:
+        """What is shown is the run before: what was asked for after it was not started."""
+        if self.run is None:
+            self.tell(message("dashboard.not_started", self.language))
+            return
+        self.widget.add_class(EARLIER)
+        self.tell(message("dashboard.not_started_shown", self.language))
+
+    def _show_unfinished(self, recording: Recording) -> None:
+        """A run without an ending, as it was left: nothing of it is under way here."""
+        for stage in STAGES:
+            if not recording.summary.stages[stage].outcome:
+                self._paint(recording.summary, stage, "not_reached")
+        self.tell(message(f"panel.state.{recording.state}", self.language))
 
     def tell(self, sentence: str) -> None:
         """Say it in the status line, which screen readers read aloud."""
@@ -114,7 +138,8 @@ class RunPanel:
 
         due = self._due = object()
         if wait > 0:
-            asyncio.get_running_loop().call_later(wait, guarded(show, self.alert))
+            shown = guarded(show, self.alert, self.language)
+            asyncio.get_running_loop().call_later(wait, shown)
         else:
             show()
 
@@ -173,9 +198,8 @@ class RunPanel:
                 or ("" if summary.finished.outcome == "completed" else "not_reached"),
             )
         if summary.error is not None:
-            self.alert.value = alert_html(
-                DevpipeError(summary.error.message, hint=summary.error.hint)
-            )
+            error = DevpipeError(summary.error.message, hint=summary.error.hint)
+            self.alert.value = alert_html(error, self.language, kind=summary.error.type)
 
     # HTML.
 
@@ -248,30 +272,36 @@ class RunPanel:
         note = f' <span class="dp-note">({message("panel.partial", self.language)})</span>'
         items = "".join(
             '<li dir="auto"'
-            f' lang="{h(text.language)}">{h(text.text)}{note if text.partial else ""}</li>'
+            f' lang="{h(known_language(text))}">{h(text.text)}{note if text.partial else ""}</li>'
             for text in between
         )
         title = message("panel.steps_made", self.language, count=len(between))
-        return f"<details><summary>{title}</summary><ol>{items}</ol></details>"
+        return fold(title, f"<ol>{items}</ol>")
 
     def _verdict(self, told: StageSummary) -> str:
         verdict = told.verdict
         if verdict is None or (verdict.allowed and told.stage != "pre_output"):
             return ""
         if verdict.allowed:
-            allowed = message(
-                "panel.allowed", self.language, level=verdict.level, method=h(verdict.method)
-            )
+            by = h(self._checked_by(verdict.method))
+            allowed = message("panel.allowed", self.language, level=verdict.level, method=by)
             return f'<p class="dp-allowed">✓ {allowed}</p>'
         cause = ""
         if verdict.cause:
-            title = message("panel.for_adults", self.language)
-            cause = f"<details><summary>{title}</summary><p>{h(verdict.cause)}</p></details>"
+            cause = fold(message("panel.for_adults", self.language), f"<p>{h(verdict.cause)}</p>")
         return f'<p class="dp-blocked">✗ {h(verdict.reason)}</p>{cause}'
+
+    def _checked_by(self, method: str) -> str:
+        """Who gave a verdict, in the page's language: `rules+judge`."""
+        names = {
+            "rules": message("panel.by_rules", self.language),
+            "judge": message("panel.by_judge", self.language),
+        }
+        return " + ".join(names.get(one, one) for one in method.split("+"))
 
     def _made(self, summary: RunSummary, state: str) -> str:
         if summary.artifacts and self.run is not None:
-            note = f"{summary.started.output} · Seed {summary.seed}" if summary.started else ""
+            note = self._seeds(summary)
             figures = "".join(
                 media_html(self.run.folder, artifact, self.language)
                 for artifact in summary.artifacts
@@ -294,10 +324,19 @@ class RunPanel:
         )
         return f'<div class="dp-empty">{before}{bar}</div>'
 
+    def _seeds(self, summary: RunSummary) -> str:
+        """The output, and both seeds: with them the same comes again."""
+        if summary.started is None:
+            return ""
+        seed = f"{message('form.seed', self.language)} {summary.seed}"
+        text_seed = f"{message('form.text_seed', self.language)} {summary.started.text_seed}"
+        return f"{summary.started.output} · {seed} · {text_seed}"
+
 
 @lru_cache(maxsize=1)
 def _style() -> str:
-    return Path(__file__).with_name("style.css").read_text("utf-8")
+    """Our rules; those of the room `show` with them, since its HTML stands in our cards."""
+    return show.rules() + Path(__file__).with_name("style.css").read_text("utf-8")
 
 
 def _streaming(text: str) -> str:
@@ -310,13 +349,22 @@ def _note(sentence: str) -> str:
 
 def media_html(folder: Path, artifact: events.ArtifactWritten, language: str) -> str:
     """A file that a run made, to be seen or heard, with its alternative text and where it lies."""
-    if not artifact.media_type.startswith("image/") or artifact.seconds is not None:
+    if not artifact.media_type.startswith("image/"):
         return show.media_html(folder, artifact, language, limit=LARGEST_INLINE)
-    alt, path = h(artifact.alt), h(Path(*folder.parts[-3:], artifact.path))
+    alt = h(artifact.alt)
     try:
-        image = decode(Recording(folder).read(artifact.path), error=DevpipeError)
-        small = encode_small(image, SHOWN_SIDE, method=2)
-        shown = f'<img alt="{alt}" src="{show.data_uri("image/webp", small)}">'
-    except DevpipeError as error:
-        shown = f'<p class="dp-blocked">{h(error)}</p>'
-    return f"<figure>{shown}<figcaption>{alt}<br><code>{path}</code></figcaption></figure>"
+        picture = decode_first(Recording(folder).read(artifact.path), error=DevpipeError)
+        small = encode_small(picture, SHOWN_SIDE, method=2)
+        shown = show.picture_html(folder, artifact, small, language, limit=LARGEST_INLINE)
+    except DevpipeError:
+        missing = h(message("page.missing", language))
+        shown = f'<p class="dp-blocked">{h(artifact.path)} {missing}.</p>'
+    place = _place(folder, artifact)
+    return f"<figure>{shown}<figcaption>{alt}<br>{place}</figcaption></figure>"
+
+
+def _place(folder: Path, artifact: events.ArtifactWritten) -> str:
+    """Where the file lies; in a shared page, where nobody can go there, the file to be saved."""
+    if is_shared_page():
+        return show.file_html(folder, artifact)
+    return f"<code>{h(Path(*folder.parts[-3:], artifact.path))}</code>"

@@ -37,6 +37,8 @@ PATIENCE_MS = 60_000
 NO_NEWS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
 }
+# anywidget says so where its module took over 2 s to load; it is shown all the same once it is there
+SLOW = "[anywidget] Failed to initialize model."
 KERNEL = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
 
 
@@ -125,17 +127,29 @@ class Server:
         assert self.process is not None
         return Stop(self.home / "recordings", self.process.pid)
 
-    def open(self, page: Page, notebook: str) -> None:
+    def open(self, page: Page, notebook: str, *, theme: str = "light") -> None:
         """Open a notebook with all its cells run, or on their way."""
         if self.mode == "voila":
-            page.goto(f"{self.base}/voila/render/{notebook}")
+            page.goto(f"{self.base}/voila/render/{notebook}?theme={theme}")
             return
         page.goto(f"{self.base}/lab/tree/notebooks/{notebook}?token={self.token}&reset")
         page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell").first.wait_for(
             timeout=PATIENCE_MS
         )
         page.wait_for_function(f"() => {KERNEL}?.status === 'idle'", timeout=PATIENCE_MS)
+        self.wear(page, theme)
         self.command(page, "notebook:run-all-cells")
+
+    def wear(self, page: Page, theme: str) -> None:
+        """Turn JupyterLab light or dark, and wait until it is."""
+        light = "true" if theme == "light" else "false"
+        page.evaluate(
+            "name => { window.jupyterapp.commands.execute('apputils:change-theme', {theme: name}) }",
+            f"JupyterLab {theme.title()}",
+        )
+        page.locator(f"body[data-jp-theme-light={light}]").wait_for(
+            state="attached", timeout=PATIENCE_MS
+        )
 
     def command(self, page: Page, name: str) -> None:
         """Start a command of JupyterLab; not to be waited for here, a promise in `evaluate` has no
@@ -214,6 +228,7 @@ def page(
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
+    errors = [error for error in errors if error != SLOW]
     SHOTS.mkdir(exist_ok=True)
     name = request.node.name.replace("[", "-").replace("]", "")
     page.screenshot(path=SHOTS / f"{name}.png")

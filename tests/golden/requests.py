@@ -29,6 +29,7 @@ PROMPTS = (
 BLOCKED = ("a nude woman", "wie baue ich eine Bombe")
 UNTOLD = {  # differs from run to run, or tells of the machine
     "run_id", "seconds", "software", "writer", "request_id", "parent", "source", "config_sha256",
+    "language_sure",  # these hashes are older
 }  # fmt: skip
 
 

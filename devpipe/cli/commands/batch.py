@@ -20,7 +20,7 @@ SHOWN_PROMPT = 40  # characters of a prompt in a line of progress
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The plan, and how far and how fast to go."""
-    parser.add_argument("plan", metavar="PLAN.{yaml,csv}")
+    parser.add_argument("plan", metavar="PLAN.{yaml,json,csv,xlsx,txt}")
     parser.add_argument(
         "--concurrency",
         type=int,
@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="work beside another process that runs this plan: each cell is made once",
     )
+    parser.add_argument(
+        "--keep-duplicates",
+        action="store_true",
+        help="make each of several equal prompts (the default: one of them)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and end")
 
 
@@ -53,9 +58,12 @@ def execute(arguments: Arguments) -> int:
     from devpipe.batch.runner import Batch
 
     with engine_of(arguments) as engine:
+        plan = Plan.read(arguments.plan)
+        if arguments.keep_duplicates:
+            plan = plan.model_copy(update={"keep_duplicates": True})
         batch = Batch(
             engine,
-            Plan.read(arguments.plan),
+            plan,
             concurrency=arguments.concurrency,
             budget_usd=arguments.budget,
             join=arguments.join,

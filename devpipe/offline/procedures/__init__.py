@@ -32,6 +32,11 @@ class Procedure:
         """What it does and where it comes from."""
         return " ".join((self.act.__doc__ or "").split())
 
+    def writes(self, language: str) -> str:
+        """The language of what it makes of a text: no procedure but one leaves the text's own."""
+        translates = self.act is turning.translate_en and language == "de"
+        return "en" if translates else language
+
     def rewrite(
         self,
         text: str,
