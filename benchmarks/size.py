@@ -16,7 +16,15 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "devpipe"
 BAR = 4700
 SMALL_ENGINE: Mapping[str, tuple[str, ...]] = {  # by what is read together: patterns of its files
-    "the ground": ("__init__.py", "version.py", "values.py", "errors.py", "aio.py", "files.py"),
+    "the ground": (
+        "__init__.py",
+        "version.py",
+        "values.py",
+        "errors.py",
+        "aio.py",
+        "debris.py",
+        "files.py",
+    ),
     "record": ("record/**/*.py",),
     "config": ("config/**/*.py",),
     "text": ("text/**/*.py",),

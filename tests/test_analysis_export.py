@@ -61,7 +61,7 @@ def test_csv_holds_all_runs_and_no_formula(tables: Tables, tmp_path: Path) -> No
 
 
 def test_xlsx_has_a_sheet_per_table(tables: Tables, tmp_path: Path) -> None:
-    """Texts are texts, never formulas; control characters that Excel refuses are left out."""
+    """Texts are texts, never formulas; control characters that Excel refuses become spaces."""
     (out,) = export(tables, tmp_path / "runs.xlsx")
     book = openpyxl.load_workbook(out)
     assert book.sheetnames == ["runs", "stages", "texts", "artifacts", "verdicts", "attempts"]
@@ -69,7 +69,7 @@ def test_xlsx_has_a_sheet_per_table(tables: Tables, tmp_path: Path) -> None:
     assert not [cell for cell in cells if cell.data_type == "f"] and "'=HYPERLINK(1)" in [
         cell.value for cell in cells
     ]
-    assert "Übermut,  und\nmehr" in [cell.value for cell in cells]
+    assert "Übermut,   und\nmehr" in [cell.value for cell in cells]
 
 
 def test_parquet_is_the_table_of_runs(tables: Tables, tmp_path: Path) -> None:

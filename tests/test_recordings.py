@@ -78,7 +78,6 @@ HARM: dict[str, Callable[[Path], object]] = {
     "04_image.png of run 20261122-141503-k3v2x2ma is not what was recorded": lambda run: (run / "04_image.png").write_bytes(b"other"),
     "04_image.png cannot be read": lambda run: (run / "04_image.png").unlink(),
     "02_input.txt of run 20261122-141503-k3v2x2ma is not what was recorded": lambda run: (run / "02_input.txt").write_bytes(b"other"),
-    "stranger.txt: no event": lambda run: (run / "stranger.txt").write_bytes(b""),
     "04_image.png: can be read by others": lambda run: (run / "04_image.png").chmod(0o644),
     "the folder can be read": lambda run: run.chmod(0o755),
     "run.json: is not what": lambda run: (run / "run.json").write_text((run / "run.json").read_text().replace("dada", "dodo")),

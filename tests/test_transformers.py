@@ -637,6 +637,8 @@ def test_the_digest_is_that_of_the_weights(backend: Transformers, tmp_path: Path
     one, other = random_model(tmp_path / "blobs"), random_model(tmp_path / "other", weights=1)
     random_model(tmp_path / "copy")
     (one / "README.md").write_text("not the model")
+    (one / "._model.safetensors").write_bytes(b"left by a file manager")
+    (one / "config (conflicted copy 2026-11-22).json").write_text("{}")
     assert (one / "model.safetensors").stat().st_size == (
         other / "model.safetensors"
     ).stat().st_size

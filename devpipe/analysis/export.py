@@ -88,7 +88,7 @@ def _xlsx(tables: Tables, file: Path, ids: Sequence[str]) -> None:
             for column in frame.columns:
                 if frame[column].dtype == "str":
                     text = frame[column].str.replace(
-                        openpyxl.cell.cell.ILLEGAL_CHARACTERS_RE, "", regex=True
+                        openpyxl.cell.cell.ILLEGAL_CHARACTERS_RE, " ", regex=True
                     )
                     frame[column] = text.str.slice(0, _EXCEL_CELL)
                 elif str(frame[column].dtype).startswith("datetime"):

@@ -1,4 +1,4 @@
-"""Is a recording as its events say? Every byte of it, and nothing beside them."""
+"""Is a recording as its events say? Every byte of it, and what else lies there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 
+from devpipe.debris import is_debris
 from devpipe.errors import RecorderError
 from devpipe.record.events import RunFinished, RunStarted
 from devpipe.record.files import is_open_to_others
-from devpipe.record.reader import EVENTS, SUMMARY, SUMMARY_PART, Recording, read_file
+from devpipe.record.reader import EVENTS, OWN_FILES, SUMMARY, Recording, read_file
 
 
 def verify(recording: Recording) -> list[str]:
@@ -18,15 +19,31 @@ def verify(recording: Recording) -> list[str]:
     Empty if every byte is as its events say.
 
     What a dead writer left after its last acknowledged event, a torn tail or a file without event,
-    is not wrong: `resume` clears it.
+    is not wrong: `resume` clears it. Nor is what others put beside the files of a run.
     """
     return list(_problems(recording))
+
+
+def remarks(recording: Recording) -> list[str]:
+    """Say what else a person may want to know of the folder of a recording; none of it is damage.
+
+    What lies there though no event speaks of it, and whether all of it can be read by others, as on
+    a share that keeps no modes, or after a copy. What file managers, sync clients and editors leave
+    (`devpipe.debris`) is not even that.
+    """
+    names = sorted(
+        entry.name for entry in _entries(recording) if _is_unnamed(entry.name, recording)
+    )
+    found = [f"also there: {', '.join(names)}"] if names else []
+    if _is_all_open(recording):
+        found.append("all of it can be read by others: `chmod -R go=` the folder, where that works")
+    return found
 
 
 def _problems(recording: Recording) -> Iterator[str]:
     is_folder = recording.folder.is_dir()
     if is_folder and _is_unborn(recording):
-        yield from _strangers(recording)
+        yield from _open_to_others(recording)
         return
     if recording.damage and not _ends_open(recording):
         yield f"{EVENTS}: {recording.damage}"
@@ -35,7 +52,7 @@ def _problems(recording: Recording) -> Iterator[str]:
         yield from _wrong_files(recording)
         if os.path.lexists(recording.folder / SUMMARY) and not _summary_agrees(recording):
             yield f"{SUMMARY}: is not what the events say. It is derived from them: delete it."
-        yield from _strangers(recording)
+        yield from _open_to_others(recording)
 
 
 def _ends_open(recording: Recording) -> bool:
@@ -46,7 +63,7 @@ def _ends_open(recording: Recording) -> bool:
 
 def _is_unborn(recording: Recording) -> bool:
     """Whether the writer died before its first event was acknowledged."""
-    left = {entry.name for entry in os.scandir(recording.folder)}
+    left = {entry.name for entry in _entries(recording)}
     nothing_whole = not recording.prefix.lines and _ends_open(recording)
     return not left or (nothing_whole and SUMMARY not in left)
 
@@ -97,14 +114,43 @@ def _agree(now: object, written: object) -> bool:
     return now == written
 
 
-def _strangers(recording: Recording) -> Iterator[str]:
-    """Files nobody named, and modes that let others read."""
+def _open_to_others(recording: Recording) -> Iterator[str]:
+    """What others can read, where the rest is its owner's alone."""
+    if _is_all_open(recording):
+        return
     if is_open_to_others(recording.folder.stat()):
         yield "the folder can be read by others"
-    expected = {*recording.files, EVENTS, SUMMARY, SUMMARY_PART}
-    for entry in os.scandir(recording.folder):
-        if entry.name not in expected:
-            if not _ends_open(recording):
-                yield f"{entry.name}: no event names it"
-        elif is_open_to_others(entry.stat(follow_symlinks=False)):
+    for entry in _own_entries(recording):
+        if is_open_to_others(entry.stat(follow_symlinks=False)):
             yield f"{entry.name}: can be read by others"
+
+
+def _is_all_open(recording: Recording) -> bool:
+    """Whether folder and files can be read by others: no hand did that, but a file system or copy.
+
+    Shares and sticks (CIFS, FAT, drvfs) know no modes; what copies between machines loses them.
+    """
+    own = _own_entries(recording)
+    states = [entry.stat(follow_symlinks=False) for entry in own]
+    return bool(own) and all(map(is_open_to_others, [recording.folder.stat(), *states]))
+
+
+def _own_entries(recording: Recording) -> list[os.DirEntry[str]]:
+    """The files of the run that lie there."""
+    ours = {*recording.files, EVENTS, SUMMARY}
+    return [entry for entry in _entries(recording) if entry.name in ours]
+
+
+def _entries(recording: Recording) -> list[os.DirEntry[str]]:
+    """What lies in the folder, but for debris."""
+    if not recording.folder.is_dir():
+        return []
+    with os.scandir(recording.folder) as entries:
+        return [entry for entry in entries if not is_debris(entry.name)]
+
+
+def _is_unnamed(name: str, recording: Recording) -> bool:
+    """Whether no event speaks of it, and it is not what a dead writer left."""
+    if name in (*recording.files, EVENTS, SUMMARY):
+        return False
+    return not (_ends_open(recording) and OWN_FILES.fullmatch(name))

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from devpipe.backends.base import Backend, Emit, Health
 from devpipe.backends.chat import LONGEST_ANSWER, Writing, messages
+from devpipe.debris import is_debris
 from devpipe.errors import BackendError, CutOff, Rejected, Unavailable
 from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult, canonical_sha256
 
@@ -190,7 +191,11 @@ def _digest(folder: Path) -> str:
 
     A file of the cache is a link to one named by its hash; another one is read, once.
     """
-    files = {path.name: path.resolve() for path in folder.iterdir() if path.suffix in _DECIDING}
+    files = {
+        path.name: path.resolve()
+        for path in folder.iterdir()
+        if path.suffix in _DECIDING and not is_debris(path.name)
+    }
     named = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
     return canonical_sha256(
         {

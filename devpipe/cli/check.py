@@ -13,6 +13,7 @@ from typing import Any
 
 from devpipe.backends.base import Health
 from devpipe.backends.registry import Backends
+from devpipe.cli.workspace import nearest, unsynced
 from devpipe.comfyui.doctor import unnamed_models, unready
 from devpipe.config.backends import known
 from devpipe.config.catalogue import Catalogue, load_catalogue
@@ -119,6 +120,7 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
             *_outside(settings, backends),
             *_judgeless(settings, backends, makers),
             *_unwritable(settings.recordings),
+            *unsynced(settings.recordings),
             *unnamed_models(catalogue),
         ),
         backends=health,
@@ -217,7 +219,7 @@ def _place(backends: Backends, candidate: Candidate) -> Boundary:
 
 
 def _unwritable(folder: Path) -> list[str]:
-    existing = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    existing = nearest(folder)
     if existing.is_dir() and os.access(existing, os.W_OK):
         return []
     return [f"{folder} cannot be written: set DEVPIPE_RECORDINGS to a folder that can."]

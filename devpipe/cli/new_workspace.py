@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from devpipe.config.workspace import is_workspace
+from devpipe.debris import is_debris
 from devpipe.errors import UsageError
 
 COPIED = ("pipelines", "output_configs", "schemas", "notebooks", "recordings/README.md")
@@ -61,7 +62,8 @@ def _files(source: Path) -> Iterator[tuple[Path, bytes]]:
     for name in COPIED:
         for path in sorted((source / name).rglob("*")) or [source / name]:
             place = path.relative_to(source)
-            if path.is_file() and not any(part.startswith((".", "__")) for part in place.parts):
+            is_ours = not any(part.startswith("__") or is_debris(part) for part in place.parts)
+            if path.is_file() and is_ours:
                 yield place, path.read_bytes()
     yield Path("devpipe.toml"), Path(__file__).with_name("workspace.toml").read_bytes()
     yield Path(".gitignore"), GITIGNORE.encode()

@@ -25,6 +25,7 @@ from devpipe.config.models import (
 )
 from devpipe.config.strict_json import MAX_GRAPH_BYTES, Raw, read_object
 from devpipe.config.workflow import Located, binding_faults
+from devpipe.debris import is_debris
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, offer
 
 GRAPHS = "output_configs/graphs"
@@ -143,11 +144,14 @@ class _Files:
         A file that holds none is a fault.
         """
         try:
-            entries = sorted((self.home / folder).iterdir())
+            entries = sorted(
+                path for path in (self.home / folder).iterdir() if not is_debris(path.name)
+            )
         except OSError as error:
             hint = "Run `devpipe init DIR` for a complete workspace."
-            message = f"cannot be read: {error.strerror}. {hint}"
-            self.faults.append(Fault(f"{folder}/", "$", message))
+            self.faults.append(
+                Fault(f"{folder}/", "$", f"cannot be read: {error.strerror}. {hint}")
+            )
             return {}
         objects = {}
         for path in entries:
@@ -158,8 +162,9 @@ class _Files:
                 if raw is not None:
                     objects[path.stem] = raw
             elif path.suffix.lower() in _CONFIG_LIKE:
-                message = "is not read. Allowed: file names that end in .json."
-                self.faults.append(Fault(file, "$", message))
+                self.faults.append(
+                    Fault(file, "$", "is not read. Allowed: file names that end in .json.")
+                )
         return objects
 
     def valid(

@@ -128,7 +128,7 @@ def _graph(name: str, around: Surroundings) -> None:
     """Check that the graph is there, and one that a server would read."""
     if not name:
         return
-    present = sorted(path.name for path in around.graphs.glob("*.json"))
+    present = sorted(path.name for path in around.graphs.glob("[A-Za-z0-9]*.json"))
     if name not in present:
         raise ValueError(
             f"there is no graph {name!r} in output_configs/graphs; {offer(name, present)}"

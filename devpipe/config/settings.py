@@ -253,7 +253,7 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
     except OSError as error:
         message = f"cannot be read: {error.strerror}. Mend its permissions."
     except (ValueError, RecursionError) as error:  # ValueError also for thousands of digits
-        message = f"is not TOML in UTF-8: {error}."
+        message = f"is not TOML in UTF-8: {error}. Mend it, and save it as UTF-8."
     return {}, [Fault(FILE, "$", message)]
 
 

@@ -11,7 +11,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devpipe.errors import RecorderError
@@ -20,6 +20,16 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened, and refused
 _TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | _NO_LINK | _NO_WAIT
 _NEEDED_TO_WRITE = ("O_DIRECTORY", "O_NOFOLLOW", "fchmod")
+# what a file system says to an fsync it does not know: shares (CIFS, drvfs, sshfs) of that of a
+# folder, macOS of F_FULLFSYNC on shares and FAT
+_UNKNOWN_TO_IT = (
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.ENOTTY,
+    errno.EISDIR,
+)
 
 
 def open_to_read(path: Path) -> int:
@@ -67,8 +77,8 @@ def is_locked(file: Path) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+    except OSError as exc:
+        return isinstance(exc, BlockingIOError)  # else the file system has no locks
     finally:
         os.close(fd)
     return False
@@ -78,17 +88,25 @@ class SyncError(OSError):
     """A failed fsync, told from other failures."""
 
 
-def sync(fd: int) -> None:
-    """Make what was written durable, on the disk itself. Raises SyncError."""
+def sync(fd: int) -> bool:
+    """Make what was written durable, on the disk itself. Raises SyncError.
+
+    False where the file system cannot do all of that: it knows no fsync of a folder, or no way to
+    empty the drive's cache. The fsync of a file must succeed everywhere.
+    """
     import fcntl
 
+    may_be_unknown = os.path.isdir(fd)
     try:
+        os.fsync(fd)
+        may_be_unknown = True
         if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone leaves it in the drive's cache
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(fd)
     except OSError as exc:
+        if may_be_unknown and exc.errno in _UNKNOWN_TO_IT:
+            return False
         raise SyncError(exc.errno, exc.strerror) from exc
+    return True
 
 
 def begin_to_write(fds: list[int]) -> None:
@@ -97,8 +115,9 @@ def begin_to_write(fds: list[int]) -> None:
     One commit of the file system's journal then serves all fsyncs: a quarter of the time.
     """
     if hasattr(os, "posix_fadvise"):
-        for fd in fds:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):  # only a hint: a file system need not know it
+            for fd in fds:
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def is_open_to_others(status: os.stat_result) -> bool:

@@ -44,6 +44,8 @@ MAX_FILE = 2**30  # bytes: no recording of ours holds a larger file
 _RUN_ID = re.compile(r"(\d{4})(\d\d)(\d\d)-\d{6}-[0-9a-z]{8}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _FILE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}")
+# the files of a run besides its events: what a person opens is numbered
+OWN_FILES = re.compile(r"\d\d+_[0-9a-z_]+\.[0-9a-z]+|run\.json|\.run\.json\.part")
 _HEAD = re.compile(
     rb'\{"v":(\d{1,9}),"seq":(\d{1,15}),"at":"([0-9TZ:.+-]{1,40})","type":"([^"\\]{1,100})"'
 )

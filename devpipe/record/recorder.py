@@ -7,6 +7,8 @@ Everything is appended or new; the one thing ever cut is the torn tail that a de
 After any failed write or fsync the recorder is poisoned: an fsync that is tried again may report
 success for pages that the kernel has thrown away (Rebello et al., "Can Applications Recover from
 fsync Failures?", USENIX ATC 2020).
+What a file system does not know at all, such as the fsync of a folder on some shares, is no
+failure: the run says before its ending that a power cut may take files there.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from devpipe.record.events import (
     RunResumed,
     RunStarted,
     TextWritten,
+    Warned,
 )
 from devpipe.record.files import (
     SyncError,
@@ -56,6 +59,7 @@ from devpipe.record.files import (
 from devpipe.record.reader import (
     EVENTS,
     MAX_LINE,
+    OWN_FILES,
     SUMMARY,
     SUMMARY_PART,
     Prefix,
@@ -69,6 +73,10 @@ from devpipe.record.redaction import Redactor
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # where it is missing, nothing is written: see `create`
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNSYNCED = Warned(
+    message="This file system cannot make folders durable, as some shares: after a power cut, files"
+    " of a run may be missing. To be safe, set DEVPIPE_RECORDINGS to a folder on a local disk."
+)
 # for the lock: a reader that asks whether a run is being written holds it for some microseconds
 _TRIES = 5
 _HINTS = {
@@ -81,8 +89,9 @@ _HINTS = {
         "Too many files are open: end some runs, or raise the limit (`ulimit -n`).",
     ),
     **dict.fromkeys(
-        (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS),
-        "This file system cannot lock: set DEVPIPE_RECORDINGS to a folder on a local disk.",
+        (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
+        "This file system cannot lock files, or keep them private: set DEVPIPE_RECORDINGS to a"
+        " folder on a local disk.",
     ),
 }
 
@@ -108,6 +117,7 @@ class Recorder:
         self._size = 0
         self._finished = False
         self._poison = ""
+        self._durable = True  # until the file system cannot do all that is asked of it
         try:
             self._folder = self._keep(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
             day = self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))
@@ -176,11 +186,14 @@ class Recorder:
         durable = True in [event.durable for event in events]
         with self._busy:
             self._check()
+            if ending:  # a finished run is never healed: what it names must be there first
+                with self._poisoning():
+                    self._sync()
+                if not self._durable:
+                    events = (UNSYNCED, *events)
             placed = self._placed(events)
             data = b"".join([_line(recorded, body) for recorded, body in placed])
             with self._poisoning():
-                if ending:  # a finished run is never healed: what it names must be there first
-                    self._sync()
                 self._append(data)
                 if durable:
                     self._sync(self._events)
@@ -269,12 +282,12 @@ class Recorder:
             )
 
     def _drop_unnamed(self, recording: Recording) -> None:
-        """Delete the files that no event names.
+        """Delete the files of ours that no event names.
 
         They were never acknowledged; they may be torn, and their names are needed.
         """
         for name in os.listdir(self._folder):
-            if name not in {*recording.files, EVENTS}:
+            if OWN_FILES.fullmatch(name) and name not in recording.files:
                 os.unlink(name, dir_fd=self._folder)
 
     def _restore_texts(self, recording: Recording) -> None:
@@ -361,7 +374,8 @@ class Recorder:
         waiting = list(dict.fromkeys([*fds, *self._unsynced]))
         begin_to_write(waiting)
         at_once = self._pool.map if self._pool and len(waiting) > 1 else map
-        list(at_once(sync, waiting))  # raises what any of them raised
+        # all are tried, and what any of them raises is raised
+        self._durable = all(list(at_once(sync, waiting))) and self._durable
         for fd in {*waiting} - {self._events, self._folder}:
             self._open.remove(fd)
             os.close(fd)

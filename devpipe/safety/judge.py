@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from devpipe.errors import BackendError, CutOff
-from devpipe.safety.normalise import decoded, fold, readings
+from devpipe.safety.normalise import decoded, fold, parted, readings
 from devpipe.safety.policy import UNSAFE, policy_text
 from devpipe.values import Level, TextResult
 
@@ -154,7 +154,7 @@ def speaks_to_judge(text: str) -> bool:
     """
     if _TEMPLATE.search(text):
         return True
-    for source in (text, *decoded(text)):
+    for source in dict.fromkeys((text, parted(text), *decoded(text))):
         whole = list(_spoken(source))
         if not any(_WORD.search(one) for one in whole):
             continue

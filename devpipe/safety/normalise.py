@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
-VERSION = "normalise-2"
+VERSION = "normalise-3"
 REACH = 25  # words to either side that may tell how a word is meant
 
 _NAMED = re.compile(
@@ -26,6 +26,7 @@ _NAMED = re.compile(
     r" )*([A-Z])(?: WITH .*)?"
 )
 _BLANK = "\u115f\u1160\u3164\uffa0\u2800\ufffc\ufffd"  # letters and signs that are drawn as nothing
+SOFT_HYPHEN = "\u00ad"
 _LEET = (
     ("oizeasgtbg", "il"),
     ("olreasbtbp", "li"),
@@ -101,7 +102,9 @@ class _Folds(dict[int, str]):
 
 def _latin(char: str) -> str:
     kind = unicodedata.category(char)
-    if kind in ("Mn", "Me", "Cf") or char in _BLANK or (kind == "Cc" and not char.isspace()):
+    if kind in ("Cc", "Cs"):  # whoever reads the text meets a gap there
+        return " "
+    if kind in ("Mn", "Me") or is_unseen(char):
         return ""
     if char.isascii():
         return char
@@ -109,6 +112,21 @@ def _latin(char: str) -> str:
         return letter
     named = _NAMED.fullmatch(unicodedata.name(char, ""))
     return named[1] if named else char
+
+
+def is_unseen(char: str) -> bool:
+    """Whether a sign is drawn as nothing, or as a gap: inside a word it hides, else it parts."""
+    return unicodedata.category(char) == "Cf" or char in _BLANK
+
+
+def parted(text: str) -> str:
+    """The text with a space for each sign that is drawn as nothing, or as a gap.
+
+    But for the soft hyphen: that stands inside a word.
+    """
+    if text.isascii():
+        return text
+    return "".join(" " if is_unseen(char) and char != SOFT_HYPHEN else char for char in text)
 
 
 @lru_cache(maxsize=1)

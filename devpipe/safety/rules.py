@@ -274,8 +274,9 @@ class Rules:
         folded = normalise.fold(text)
         for reading in normalise.readings(folded):
             yield from self._scan(reading)
-        if (glued := _CAMEL.sub(" ", text)) != text:
-            yield from self._scan(normalise.words(normalise.fold(glued)))
+        for apart in (_CAMEL.sub(" ", text), normalise.parted(text)):
+            if apart != text:
+                yield from self._scan(normalise.words(normalise.fold(apart)))
         if unmasked := normalise.masked(folded, self._unmasked):
             yield from self._scan(unmasked)
         youth = LEVELS.index("youth")

@@ -7,23 +7,26 @@ import unicodedata
 from devpipe.errors import UsageError
 from devpipe.values import MAX_PROMPT_CHARACTERS
 
-_KEPT_CONTROLS = "\n\t"
 _JOINERS = "\u200c\u200d"  # spelling of Persian and of emoji
+_SEEN_AS = (
+    # Unicode's controls, and halves of pairs
+    dict.fromkeys([*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000)], " ")
+    # what ends a line, also on slides, in PDFs and on mainframes
+    | dict.fromkeys(map(ord, "\n\v\f\r\x1c\x1d\x1e\x1f\x85\u2028\u2029"), "\n")
+    | {ord("\t"): "\t"}
+)
 
 
 def visible(text: str) -> str:
-    """The text without control characters, line ends as \\n."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character
-        for character in text.replace("\r\n", "\n").replace("\r", "\n")
-        if character in _KEPT_CONTROLS or unicodedata.category(character) not in ("Cc", "Cs")
-    )
+    """The text with line ends as \\n, and a space for any other control character.
+
+    None is just taken away: what it parted would grow into one word.
+    """
+    return text.replace("\r\n", "\n").translate(_SEEN_AS)
 
 
 def clean(text: object, *, what: str = "prompt") -> str:
-    """The text without control characters, line ends as \\n.
+    """The text as `visible` makes it, without space around it.
 
     Raises UsageError where nothing usable remains.
     """

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from devpipe.cli.exits import EXIT_COMPLETED, status_of_outcome, worst
 from devpipe.cli.parser import Arguments
-from devpipe.cli.printing import plain, say, say_result
-from devpipe.cli.workspace import engine_of
+from devpipe.cli.printing import complain, plain, say, say_result
+from devpipe.cli.workspace import engine_of, unsynced
 from devpipe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def execute(arguments: Arguments) -> int:
             say_result(batch.forecast, json=arguments.json)
             return EXIT_COMPLETED
         _require_reachable(arguments, engine, batch)
+        for note in unsynced(engine.settings.recordings):
+            complain(note)
         try:
             arguments.stops.wait(batch.run())
         finally:

@@ -30,19 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: Arguments) -> int:
     """A line for each recording; failed where one is damaged."""
-    from devpipe.analysis.verify import verify
+    from devpipe.analysis.verify import remarks, verify
 
     if bool(arguments.run) == arguments.all:
         raise UsageError("Verify what?", hint="Give a run, or --all.")
     recordings = recordings_of(arguments)
     problems: dict[str, Sequence[str]] = {}
+    notes: dict[str, Sequence[str]] = {}
     for recording in recordings if arguments.all else [recordings.find(arguments.run)]:
         problems[recording.id] = verify(recording)
+        notes[recording.id] = remarks(recording)
         if not arguments.json:
             say(f"{recording.id}  {_state(recording, problems[recording.id], arguments)}")
+            for note in notes[recording.id]:
+                say(f"  {plain(note)}")
     damaged = [run_id for run_id, its_problems in problems.items() if its_problems]
     if arguments.json:
-        say_json({"ok": not damaged, "runs": problems})
+        say_json({"ok": not damaged, "runs": problems, "notes": notes})
     elif arguments.all:
         say(f"{len(problems)} recordings, {len(damaged) or 'none'} damaged")
     return EXIT_FAILED if damaged else EXIT_COMPLETED

@@ -14,6 +14,7 @@ from importlib.resources import files
 from random import Random
 from typing import Any, Literal, TypeVar
 
+from devpipe.text.clean import visible
 from devpipe.values import derived_seed
 
 Language = Literal["de", "en"]
@@ -64,11 +65,8 @@ def substitute(text: str, change: Callable[[list[str]], Iterable[str]]) -> str:
 
 
 def clean(text: str) -> str:
-    """The text in composed characters, control characters turned into spaces."""
-    text = unicodedata.normalize("NFC", text)
-    return "".join(
-        " " if unicodedata.category(c) in ("Cc", "Cs") and c != "\n" else c for c in text
-    ).strip()
+    """The text in composed characters, control characters and tabs turned into spaces."""
+    return visible(unicodedata.normalize("NFC", text)).replace("\t", " ").strip()
 
 
 def tidy(text: str) -> str:

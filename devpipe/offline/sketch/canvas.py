@@ -142,9 +142,8 @@ def lettering(words: str, size: float, degrees: float = 0.0) -> Image.Image | No
     """A mask of the words in the typeface that comes with Pillow, None where it has not one of
     their letters.
     """
-    words = "".join(
-        c for c in words.replace("ß", "ss") if (c.isascii() and c.isprintable()) or c in "äöüÄÖÜ"
-    )
+    one_line = "".join(" " if c.isspace() else c for c in words.replace("ß", "ss"))
+    words = "".join(c for c in one_line if (c.isascii() and c.isprintable()) or c in "äöüÄÖÜ")
     if not words.strip() or not features.check("freetype2"):
         return None
     font, bare, head = _font(max(6, round(size))), words.translate(_WITHOUT_DOTS), round(0.2 * size)
