@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from devpipe.analysis.tables import runs_frame
 from devpipe.errors import UnknownName
 from devpipe.record.events import ArtifactWritten
-from devpipe.record.files import replacing
 from devpipe.record.reader import Recording
+from devpipe.show.files import replacing
 from devpipe.show.html import EMBEDDED, fold, h, media_html, shown_bytes, style
 from devpipe.text.messages import message
 

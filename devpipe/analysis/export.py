@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from devpipe.analysis.tables import Tables
 from devpipe.errors import RecorderError, RecordingDamaged, UsageError
-from devpipe.record.files import replacing
 from devpipe.record.reader import EVENTS, SUMMARY, Recording, run_folder
+from devpipe.show.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from devpipe.analysis.columns import TIME, DType, Seen, Table
 from devpipe.errors import UsageError
-from devpipe.record.files import replacing
 from devpipe.record.reader import DERIVED, EVENTS, Recording, Recordings, run_folder
+from devpipe.show.files import replacing
 from devpipe.values import Outcome
 
 if TYPE_CHECKING:

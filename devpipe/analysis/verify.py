@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from devpipe.debris import is_debris
 from devpipe.errors import RecorderError
 from devpipe.record.events import RunFinished, RunStarted
-from devpipe.record.files import is_open_to_others
 from devpipe.record.reader import EVENTS, OWN_FILES, SUMMARY, Recording, read_file
 
 
@@ -118,10 +117,10 @@ def _open_to_others(recording: Recording) -> Iterator[str]:
     """What others can read, where the rest is its owner's alone."""
     if _is_all_open(recording):
         return
-    if is_open_to_others(recording.folder.stat()):
+    if _is_open_to_others(recording.folder.stat()):
         yield "the folder can be read by others"
     for entry in _own_entries(recording):
-        if is_open_to_others(entry.stat(follow_symlinks=False)):
+        if _is_open_to_others(entry.stat(follow_symlinks=False)):
             yield f"{entry.name}: can be read by others"
 
 
@@ -132,7 +131,7 @@ def _is_all_open(recording: Recording) -> bool:
     """
     own = _own_entries(recording)
     states = [entry.stat(follow_symlinks=False) for entry in own]
-    return bool(own) and all(map(is_open_to_others, [recording.folder.stat(), *states]))
+    return bool(own) and all(map(_is_open_to_others, [recording.folder.stat(), *states]))
 
 
 def _own_entries(recording: Recording) -> list[os.DirEntry[str]]:
@@ -154,3 +153,8 @@ def _is_unnamed(name: str, recording: Recording) -> bool:
     if name in (*recording.files, EVENTS, SUMMARY):
         return False
     return not (_ends_open(recording) and OWN_FILES.fullmatch(name))
+
+
+def _is_open_to_others(status: os.stat_result) -> bool:
+    """Whether others than the owner have rights, on systems with users."""
+    return hasattr(os, "getuid") and status.st_mode & 0o077 != 0

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from devpipe.errors import RecorderError
@@ -118,23 +116,3 @@ def begin_to_write(fds: list[int]) -> None:
         with suppress(OSError):  # only a hint: a file system need not know it
             for fd in fds:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def is_open_to_others(status: os.stat_result) -> bool:
-    """Whether others than the owner have rights, on systems with users."""
-    return hasattr(os, "getuid") and status.st_mode & 0o077 != 0
-
-
-@contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Write a file that takes the place of `file` once the block is through.
-
-    It is the owner's only; where the block fails, nothing is left of it.
-    """
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    try:
-        yield temporary
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

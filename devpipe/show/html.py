@@ -21,9 +21,9 @@ from urllib.parse import quote
 from devpipe.errors import DevpipeError, RecorderError, RecordingDamaged
 from devpipe.media.pictures import thumbnail
 from devpipe.record.events import ArtifactWritten, Problem, TextWritten, VerdictGiven
-from devpipe.record.files import replacing
 from devpipe.record.reader import DERIVED, Recording
 from devpipe.record.summary import RunSummary, StageSummary
+from devpipe.show.files import replacing
 from devpipe.show.host import is_shared_page, served_folder
 from devpipe.show.problems import PageProblem, page_problem
 from devpipe.text.language import SURE

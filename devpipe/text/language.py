@@ -95,11 +95,6 @@ def guess(text: str) -> Guess:
     return Guess(best, round(likelihoods[best] / together, 3))
 
 
-def detect(text: str) -> str:
-    """The code of the language that a text is probably in, however sure that is."""
-    return guess(text).language
-
-
 def share_letters(one: str, other: str) -> bool:
     """Whether two languages are written in the same script."""
     return any(
