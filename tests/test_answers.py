@@ -142,9 +142,7 @@ TABLES: dict[str, dict[str, str]] = tomllib.loads(
 )
 LITERAL = ("thoughts", "monologues", "endings")  # tables without patterns
 MARKS = ("mark", "stray")  # what is refused, and not taken away
-LINES = [
-    (table, line) for table, lines in TABLES.items() if table not in LITERAL for line in lines
-]
+LINES = [(table, line) for table, lines in TABLES.items() if table not in LITERAL for line in lines]
 
 
 def without_line(table: str, line: str) -> Patterns:

@@ -44,8 +44,11 @@ _LANGUAGES = {
 # A judge's answer is compared to the letter: of its thoughts only this one spelling is known.
 _JUDGES_THOUGHT = "<think>"
 # What may be a mark when more of it comes, or is one that nobody knows.
-_MARK_BEGUN = re.compile(r"[<\[\]◁][^\s<>◁▷]{0,60}\Z|<[|｜]")
-_MARK = re.compile(r"<(?:\Z|[|｜])")
+_MARK_BEGUN = re.compile(r"[<\[\]◁][^\s<>◁▷]{0,64}\Z|<[|｜]")
+_ROLE_BEGUN = re.compile(r"[a-z]{0,20}(?: ?[a-z]{2,10}=?[a-z]{0,20})?(?:<[^<>]{0,64})?\Z")
+_MARK = re.compile(r"<(?:[|｜]|[^\s<>]{0,64}(?:\Z|[|｜]))")
+_LONGEST_MARK = 64
+_MAY_END = re.compile(r"[^\w\s]|l", re.IGNORECASE)  # a mark, or assistantfinal
 
 
 def messages(request: TextRequest) -> list[dict[str, str]]:
@@ -111,12 +114,13 @@ def answer_begun(head: str) -> str | None:
     """
     patterns = shipped_patterns()
     rest = patterns.lead.sub("", head)
-    beginning = rest[:64].lower()
+    beginning = rest[:_LONGEST_MARK].lower()
     may_be_thought = any(
         opening.startswith(beginning) or beginning.startswith(opening)
         for opening in patterns.openings
     )
-    return None if may_be_thought or _MARK_BEGUN.match(rest) else rest
+    may_be_role = rest != head.lstrip() and _ROLE_BEGUN.match(rest)
+    return None if may_be_thought or may_be_role or _MARK_BEGUN.match(rest) else rest
 
 
 @dataclass
@@ -155,6 +159,8 @@ class Writing:
         self._told.append(piece)
         if self._head is not None:
             self._head += piece
+            if len(self._head) > _LONGEST_MARK and not _MAY_END.search(piece):
+                return  # within a thought, which is read again only where it may have ended
             begun = self._of_judge(self._head) if self._judges else answer_begun(self._head)
             if begun is None:
                 return
@@ -162,7 +168,7 @@ class Writing:
             self._head = None
         if not self._judges:
             piece = self._held + piece
-            mark = _MARK.search(piece)
+            mark = shipped_patterns().marks.search(piece) or _MARK.search(piece)
             self._held = piece[mark.start() :] if mark else ""
             piece = piece[: mark.start()] if mark else piece
         if piece:

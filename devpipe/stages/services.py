@@ -91,7 +91,11 @@ class TextModels:
             name: visible(result.parts[name]) for name in request.parts if name in result.parts
         }
         if not text.strip() and not any(parts.values()):
-            raise Rejected("The model answered with nothing.", hint="Try again, or another model.")
+            nothing = "nothing but thoughts" if result.raw else "nothing"
+            raise Rejected(
+                f"The model answered with {nothing}.",
+                hint="Try again, or another model; or switch its thinking off.",
+            )
         if len(text) + sum(map(len, parts.values())) > LONGEST_TEXT:
             raise Rejected(
                 f"The model answered with more than {LONGEST_TEXT} characters.",
@@ -129,7 +133,7 @@ class TextModels:
         text = whole_sentences(text) if request.shorten else ""
         if not text:
             raise CutOff(
-                f"The model's answer ended early ({word}): it may have {request.max_tokens} tokens.",
+                f"The model's answer ended early ({word}), at {request.max_tokens} tokens.",
                 hint="Try again, choose another model, or allow more in `length` of the step.",
             )
         self.journal.add(

@@ -1,6 +1,7 @@
 """What of a model's answer is the text?
 
-Its thoughts, marks and talk around it go by rule (chatter.toml); parts and bracketed words are held to account.
+Its thoughts, marks and talk around it go by rule (chatter.toml); parts and bracketed words are held
+to account.
 """
 
 from __future__ import annotations
