@@ -14,6 +14,7 @@ import pytest
 from engines import engine_in
 
 from devpipe import Engine
+from devpipe.backends.base import Delta, Emit
 from devpipe.backends.chat import Writing
 from devpipe.errors import CutOff, Rejected
 from devpipe.record.events import TextStreamed, TextWritten, Warned
@@ -88,6 +89,11 @@ def written(run: Any) -> list[TextWritten]:
     return [one for one in texts if one.stage == "interception"]
 
 
+def emit_to(shown: list[str]) -> Emit:
+    """What keeps each piece of a text that is shown."""
+    return lambda piece: shown.append(piece.text) if isinstance(piece, Delta) else None
+
+
 @pytest.mark.parametrize("family", ANSWERS)
 def test_the_answer_of_every_family_is_its_text(family: str) -> None:
     """Nothing of thoughts and marks is left, in whatever pieces it comes; none is ever shown."""
@@ -95,9 +101,7 @@ def test_the_answer_of_every_family_is_its_text(family: str) -> None:
     assert without_thoughts(told) == TEXT and marks_in(TEXT) == []
     for size in (1, 3, 7, len(told)):
         shown: list[str] = []
-        writing = Writing(
-            TextRequest("interception", "eine Katze"), lambda piece: shown.append(piece.text)
-        )
+        writing = Writing(TextRequest("interception", "eine Katze"), emit_to(shown))
         for start in range(0, len(told), size):
             writing.add(told[start : start + size])
         assert without_thoughts(writing.text) == TEXT

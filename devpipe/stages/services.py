@@ -91,9 +91,8 @@ class TextModels:
             name: visible(result.parts[name]) for name in request.parts if name in result.parts
         }
         if not text.strip() and not any(parts.values()):
-            nothing = "nothing but thoughts" if result.raw else "nothing"
             raise Rejected(
-                f"The model answered with {nothing}.",
+                f"The model answered with {'nothing but thoughts' if result.raw else 'nothing'}.",
                 hint="Try again, or another model; or switch its thinking off.",
             )
         if len(text) + sum(map(len, parts.values())) > LONGEST_TEXT:
@@ -101,18 +100,16 @@ class TextModels:
                 f"The model answered with more than {LONGEST_TEXT} characters.",
                 hint="Try again, or another model.",
             )
-        kept = text if result.backend == BY_PROCEDURE else self._read(result, text, request, where)
+        kept = text
+        if result.backend != BY_PROCEDURE:
+            kept = without_thoughts(text) if request.parts else without_chatter(text)
+            try:
+                kept = self._to_its_end(kept, result.finish_reason, request, where)
+            except BackendError:
+                add_partial(self.journal, where, text)
+                raise
         raw = result.raw or (text if kept.strip() != text.strip() else "")
         return replace(result, text=kept, parts=parts, raw=visible(raw[:LONGEST_TEXT]))
-
-    def _read(self, result: TextResult, text: str, request: TextRequest, where: Where) -> str:
-        """What of a model's answer is the text. Raises CutOff or Rejected where it is none."""
-        kept = without_thoughts(text) if request.parts else without_chatter(text)
-        try:
-            return self._to_its_end(kept, result.finish_reason, request, where)
-        except BackendError:
-            add_partial(self.journal, where, text)
-            raise
 
     def _to_its_end(self, text: str, word: str, request: TextRequest, where: Where) -> str:
         """The text, if it is whole; `word`: the server's for why it ended."""

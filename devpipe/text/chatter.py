@@ -33,9 +33,6 @@ _SENTENCE_END = re.compile(
 )
 
 
-Tables = Mapping[str, Mapping[str, str]]
-
-
 @dataclass(frozen=True, slots=True)
 class Patterns:
     """What is taken away before and after a text, and the words that a split may leave out."""
@@ -51,11 +48,10 @@ class Patterns:
     endings: Mapping[str, str]  # "whole" or "cut", by a server's word for the end of an answer
 
     @classmethod
-    def of(cls, tables: Tables) -> Patterns:
+    def of(cls, tables: Mapping[str, Mapping[str, str]]) -> Patterns:
         """Compile tables as they stand in chatter.toml."""
         thoughts = {**tables["thoughts"], **tables["monologues"]}
         whole = [f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in thoughts.items()]
-        turn = f"(?!{_any_of(thoughts)}){_any_line(tables, 'turn')}"
         ends = _any_of(tables["thoughts"].values())
         thought = f"{_any_of(tables['thoughts'])}|(?P<end>{ends})"
         return cls(
@@ -63,7 +59,9 @@ class Patterns:
             after=re.compile(_any_line(tables, "after") + r"\s*\Z", re.IGNORECASE),
             small=re.compile(_any_line(tables, "small")),
             lead=re.compile(
-                rf"\A(?:\s*(?:{'|'.join(whole)}|{turn}))*\s*", re.IGNORECASE | re.DOTALL
+                rf"\A(?:\s*(?:{'|'.join(whole)}|(?!{_any_of(thoughts)}){_any_line(tables, 'turn')}))*"
+                r"\s*",
+                re.IGNORECASE | re.DOTALL,
             ),
             tail=re.compile(rf"(?:{_any_line(tables, 'end')}\s*)+\Z", re.IGNORECASE),
             openings=tuple(begin.lower() for begin in thoughts),
@@ -78,7 +76,7 @@ def _any_of(texts: Iterable[str]) -> str:
     return f"(?:{'|'.join(map(re.escape, texts))})"
 
 
-def _any_line(tables: Tables, name: str) -> str:
+def _any_line(tables: Mapping[str, Mapping[str, str]], name: str) -> str:
     """A pattern for any line of a table, with the tables that its lines name put in."""
     lines = "|".join(tables[name])
     names = f"<({'|'.join(tables)})>"
@@ -200,7 +198,7 @@ def read_parts(text: str, names: Sequence[str]) -> dict[str, str]:
     >>> read_parts(answer, ["prompt", "prompt_2"])
     {'prompt': 'a red cat', 'prompt_2': 'rain'}
     """
-    objects = _objects(text)
+    objects = _objects(without_thoughts(text))
     problem = _parts_problem(objects, names)
     if problem:
         raise Rejected(
@@ -215,13 +213,11 @@ def read_parts(text: str, names: Sequence[str]) -> dict[str, str]:
 def _parts_problem(objects: Sequence[Pairs], names: Sequence[str]) -> str:
     """What is wrong with the JSON objects of an answer; empty where nothing is."""
     if len(objects) != 1:
-        noun = "JSON object" if len(objects) < 2 else "JSON objects"
-        count = len(objects) or "no"
-        return f"The model answered with {count} {noun}; one was asked for."
+        count = f"{len(objects)} JSON objects" if objects else "no JSON object"
+        return f"The model answered with {count}; one was asked for."
     keys = [name for name, _ in objects[0]]
     if sorted(keys) != sorted(names):
-        shown = ", ".join(repr(name)[:40] for name in keys) or "none"
-        return f"The model's parts are {shown}."
+        return f"The model's parts are {', '.join(repr(name)[:40] for name in keys) or 'none'}."
     parts = dict(objects[0])
     others = [name for name in names if not isinstance(parts[name], str)]
     return f"The model's part {others[0]!r} is no text." if others else ""
@@ -234,7 +230,6 @@ def _objects(text: str) -> list[Pairs]:
     """
     decoder = json.JSONDecoder(object_pairs_hook=list)
     objects: list[Pairs] = []
-    text = without_thoughts(text)
     end = 0
     for _ in range(MOST_BRACES):
         at = text.find("{", end)
