@@ -106,7 +106,7 @@ def test_a_prompt_goes_through_all_four_stages(engine: Engine) -> None:
         "pre_output",
         "generation",
     }
-    assert len(pieces) > 10
+    assert len(pieces) > 3
     (final,) = [
         one.event for one in run.events
         if isinstance(one.event, TextWritten) and one.event.stage == "interception" and one.event.final

@@ -51,18 +51,16 @@ class Patterns:
     def of(cls, tables: Mapping[str, Mapping[str, str]]) -> Patterns:
         """Compile tables as they stand in chatter.toml."""
         thoughts = {**tables["thoughts"], **tables["monologues"]}
-        whole = [f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in thoughts.items()]
-        ends = _any_of(tables["thoughts"].values())
-        thought = f"{_any_of(tables['thoughts'])}|(?P<end>{ends})"
+        layers = [
+            *(f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in thoughts.items()),
+            f"(?!{_any_of(thoughts)}){_any_line(tables, 'turn')}",
+        ]
+        thought = f"{_any_of(tables['thoughts'])}|(?P<end>{_any_of(tables['thoughts'].values())})"
         return cls(
             before=re.compile(_any_line(tables, "before"), re.IGNORECASE | re.DOTALL),
             after=re.compile(_any_line(tables, "after") + r"\s*\Z", re.IGNORECASE),
             small=re.compile(_any_line(tables, "small")),
-            lead=re.compile(
-                rf"\A(?:\s*(?:{'|'.join(whole)}|(?!{_any_of(thoughts)}){_any_line(tables, 'turn')}))*"
-                r"\s*",
-                re.IGNORECASE | re.DOTALL,
-            ),
+            lead=re.compile(rf"\A(?:\s*(?:{'|'.join(layers)}))*\s*", re.IGNORECASE | re.DOTALL),
             tail=re.compile(rf"(?:{_any_line(tables, 'end')}\s*)+\Z", re.IGNORECASE),
             openings=tuple(begin.lower() for begin in thoughts),
             thought=re.compile(thought, re.IGNORECASE),
