@@ -39,7 +39,7 @@ test: install kernels
 
 test-local: install .local-venv/installed
 	@.local-venv/bin/python -m pytest tests/test_transformers.py tests/test_import.py
-	@.local-venv/bin/python -m pytest -s tests/test_real_model.py
+	@.local-venv/bin/python -m pytest -s -o faulthandler_timeout=0 tests/test_real_model.py
 
 test-faults: install
 	@$(PYTEST) -m faults tests
