@@ -116,11 +116,16 @@ def answer_begun(head: str) -> str | None:
     rest = patterns.lead.sub("", head)
     beginning = rest[:_LONGEST_MARK].lower()
     may_be_thought = any(
-        opening.startswith(beginning) or beginning.startswith(opening)
+        beginning.startswith(opening) or _may_become(beginning, opening)
         for opening in patterns.openings
     )
     may_be_role = rest != head.lstrip() and _ROLE_BEGUN.match(rest)
     return None if may_be_thought or may_be_role or _MARK_BEGUN.match(rest) else rest
+
+
+def _may_become(beginning: str, opening: str) -> bool:
+    """Whether it may be the opening when more comes; a few letters tell too little to wait."""
+    return opening.startswith(beginning) and (len(beginning) > 3 or not beginning.isalpha())
 
 
 @dataclass
