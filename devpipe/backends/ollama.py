@@ -24,6 +24,7 @@ from devpipe.backends.http import CHAT, Answer, Http, Timeouts, base_url
 from devpipe.backends.streams import fields, items, whole
 from devpipe.config.settings import Settings
 from devpipe.errors import BackendError, CutOff, Rejected
+from devpipe.text.chatter import ending_of
 from devpipe.values import LOCAL_COST, Boundary, TextRequest, TextResult
 
 TEMPLATE = 256  # tokens for what the model's template puts around the messages
@@ -159,12 +160,12 @@ class Ollama(Chat):
         writing.input_tokens = whole(chunk.get("prompt_eval_count"))
         writing.output_tokens = whole(chunk.get("eval_count"))
         reason = chunk.get("done_reason")
-        if reason not in ("stop", "length"):
+        if not ending_of(str(reason or "")):
             said = f"with {reason!r}" if reason else "without a reason"
             raise CutOff(
                 f"Ollama ended its answer {said}.", hint="Try again, or choose another model."
             )
-        writing.finish = reason
+        writing.finish = str(reason)
 
     def _check(self, chunk: Mapping[str, Any], request: TextRequest) -> None:
         """Raises Rejected where somebody else answers than was asked."""

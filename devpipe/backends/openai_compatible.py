@@ -10,6 +10,7 @@ from devpipe.backends.base import Health
 from devpipe.backends.chat import (
     GLANCE,
     LONGEST_ANSWER,
+    LONGEST_THOUGHT,
     Chat,
     Writing,
     as_judge,
@@ -77,12 +78,12 @@ class OpenAICompatible(Chat):
         }
         return {name: value for name, value in wanted.items() if value is not None}
 
-    def _longest(self, request: TextRequest) -> dict[str, int | None]:
+    def _longest(self, request: TextRequest) -> dict[str, int]:
         """How many tokens the answer may have, under the name that the server knows."""
+        longest = request.max_tokens or LONGEST_ANSWER  # without an end, some never stop
         if self._is_openai:  # what it thinks counts there, too
-            return {"max_completion_tokens": request.max_tokens or 4 * LONGEST_ANSWER}
-        usual = LONGEST_ANSWER if self.paid else None  # one's own server ends with its window
-        return {"max_tokens": request.max_tokens or usual}
+            return {"max_completion_tokens": longest + LONGEST_THOUGHT}
+        return {"max_tokens": longest}
 
     async def ask(self, body: Mapping[str, Any], writing: Writing) -> None:
         """Send it; once more without `stream_options` to a server of one's own that lacks them."""

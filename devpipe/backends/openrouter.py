@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from devpipe.backends.base import Health
-from devpipe.backends.chat import GLANCE, Chat
+from devpipe.backends.chat import GLANCE, LONGEST_ANSWER, Chat
 from devpipe.backends.http import CHAT, Http, base_url
 from devpipe.backends.openai_compatible import OpenAICompatible, ids
 from devpipe.backends.streams import fields, items
@@ -68,6 +68,8 @@ class OpenRouter(OpenAICompatible):
         body = await super().body(request)
         if "structured_outputs" not in known and "response_format" in body:
             body["response_format"] = {"type": "json_object"}
+        if "reasoning" in known and "max_tokens" in body:  # it counts what the model thinks
+            body["max_tokens"] += LONGEST_ANSWER
         unheeded = set(_OPTIONAL) - known
         heeded = {name: value for name, value in body.items() if name not in unheeded}
         return heeded | {"provider": dict(ROUTING)}

@@ -1,9 +1,9 @@
 """Language models inside this process, by transformers on torch: nothing leaves the machine,
 nothing is downloaded.
 
-A model is a folder, seen from the workspace, or an id of huggingface.co that `hf download ID` has
-brought into this machine's
-cache. Weights are read from safetensors only and a model's own code is never run: a file from
+A model is a folder or a GGUF file, seen from the workspace, or an id of huggingface.co that
+`hf download ID` has brought into this machine's cache. Weights are read from safetensors and GGUF
+(with the packages gguf and accelerate) only, and a model's own code is never run: a file from
 elsewhere must not be a program.
 """
 
@@ -35,6 +35,7 @@ INSTALL = 'Run `pip install "devpipe-lab[local]"`.'
 # within 1 s
 LINGER_S = 0.5
 _DECIDING = {
+    ".gguf",
     ".json",
     ".jinja",
     ".model",
@@ -94,12 +95,18 @@ class Transformers(Backend):
         from transformers.utils import logging
 
         folder, bars = self._folder(name), logging.is_progress_bar_enabled()
-        digest, loads = _digest(folder), {"local_files_only": True, "trust_remote_code": False}
+        digest = _digest(folder)
+        loads: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        form: dict[str, Any] = {"use_safetensors": True, "dtype": "auto"}
+        if folder.suffix == ".gguf":
+            loads["gguf_file"] = folder.name
+            form = {"dtype": torch.float32}  # its weights are packed: they are read into plain ones
+            folder = folder.parent
         logging.disable_progress_bar()
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, **loads)
             network, told = AutoModelForCausalLM.from_pretrained(
-                folder, use_safetensors=True, dtype="auto", output_loading_info=True, **loads
+                folder, output_loading_info=True, **form, **loads
             )
         finally:
             if bars:
@@ -122,7 +129,7 @@ class Transformers(Backend):
         from huggingface_hub import errors, try_to_load_from_cache
 
         folder = self.settings.home / Path(name).expanduser()
-        if name and folder.is_dir():
+        if name and (folder.is_dir() or (folder.suffix == ".gguf" and folder.is_file())):
             return folder
         try:
             found = try_to_load_from_cache(name, "config.json", cache_dir=self._cache)
@@ -191,9 +198,10 @@ def _digest(folder: Path) -> str:
 
     A file of the cache is a link to one named by its hash; another one is read, once.
     """
+    among = [folder] if folder.is_file() else folder.iterdir()
     files = {
         path.name: path.resolve()
-        for path in folder.iterdir()
+        for path in among
         if path.suffix in _DECIDING and not is_debris(path.name)
     }
     named = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
@@ -291,9 +299,7 @@ class _Model:
             )
             raise Rejected(problem, hint="Shorten it, or choose a model that reads more.")
         longest = min(request.max_tokens or LONGEST_ANSWER, reads - start)
-        answer.decode = lambda ids: self.tokenizer.decode(
-            ids[0, start:], skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        answer.decode = lambda ids: self._said(ids[0, start:].tolist())
         ids = self.network.generate(
             input_ids=prompt["input_ids"],
             attention_mask=prompt["attention_mask"],
@@ -307,6 +313,22 @@ class _Model:
         writing.input_tokens, writing.output_tokens = start, ids.shape[1] - start
         ended = answer.stopped or ids[0, -1].item() in (ends if isinstance(ends, list) else [ends])
         writing.finish = "stop" if ended or writing.output_tokens < longest else "length"
+
+    def _said(self, tokens: list[int]) -> str:
+        """The text of these tokens without the model's end marks.
+
+        Other marks stay: without them a thought would look like an answer.
+        """
+        ends = self.network.generation_config.eos_token_id
+        left_out = {self.tokenizer.pad_token_id, self.tokenizer.eos_token_id}
+        left_out.update(ends if isinstance(ends, list) else [ends])
+        return str(
+            self.tokenizer.decode(
+                [token for token in tokens if token not in left_out],
+                skip_special_tokens=False,
+                clean_up_tokenization_spaces=False,
+            )
+        )
 
     def _prompt(self, request: TextRequest) -> Any:
         """The request as tokens: by the model's chat template where it has one, else its messages

@@ -221,6 +221,23 @@ class Words(Model):
         return self.de if language == "de" else self.en
 
 
+class Length(Model):
+    """How long a step's answer may be, and what becomes of one that is cut there."""
+
+    tokens: int = Field(1024, ge=16, le=32_768, description="Tokens that every answer may have.")
+    per_character: int = Field(
+        0, ge=0, le=8, description="And as many more for each character of the text."
+    )
+    cut: Literal["sentence", "refuse"] = Field(
+        "refuse",
+        description="An answer that is cut there ends at its last sentence, or is refused.",
+    )
+
+    def of(self, text: str) -> int:
+        """The tokens that the answer to a text may have."""
+        return self.tokens + self.per_character * len(text)
+
+
 class Step(Model):
     """One rewriting of the text."""
 
@@ -252,6 +269,11 @@ class Step(Model):
     )
     temperature: float | None = Field(
         None, ge=0, le=2, description="Of the language model; null: its own default."
+    )
+    length: Length = Field(
+        Length(),
+        exclude_if=lambda length: length == Length(),
+        description="How long the answer may be.",
     )
 
 
@@ -300,6 +322,11 @@ class InterceptionPipeline(Titled):
         early = [step.name for step in steps[:-1] if step.parts]
         faults = [f"two steps are named {name!r}" for name in twice]
         faults += [f"step {name!r} answers in parts, which only the last may" for name in early]
+        faults += [
+            f"step {step.name!r} answers in parts, which no sentence ends: refuse one that is cut"
+            for step in steps
+            if step.parts and step.length.cut == "sentence"
+        ]
         around: Surroundings | None = info.context
         if around and steps and steps[-1].parts:
             faults += _faults_of_parts(steps[-1], around.media)

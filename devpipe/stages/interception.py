@@ -126,6 +126,8 @@ def _text_request(
         procedure=step.procedure,
         temperature=step.temperature,
         parts=step.parts,
+        max_tokens=step.length.of(text),
+        shorten=step.length.cut == "sentence",
     )
 
 

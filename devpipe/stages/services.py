@@ -10,7 +10,7 @@ from devpipe.backends.chain import Chained, media_chain, opened, text_chain
 from devpipe.backends.registry import Backends
 from devpipe.config.chains import Candidate, Chain, outside
 from devpipe.errors import BackendError, CutOff, Rejected
-from devpipe.record.events import VerdictGiven
+from devpipe.record.events import VerdictGiven, Warned
 from devpipe.safety.check import check, covers, policy_version
 from devpipe.stages.journal import (
     LONGEST_TEXT,
@@ -21,7 +21,14 @@ from devpipe.stages.journal import (
     add_partial,
 )
 from devpipe.stages.request import RunRequest, Words
-from devpipe.text.chatter import without_chatter
+from devpipe.text.chatter import (
+    ending_of,
+    is_whole,
+    marks_in,
+    whole_sentences,
+    without_chatter,
+    without_thoughts,
+)
 from devpipe.text.clean import visible
 from devpipe.values import (
     Stage,
@@ -79,27 +86,60 @@ class TextModels:
         """The answer, if it is one: whole, not empty, without control characters and chatter."""
         if result.refused:
             raise Refused(result.refused)
-        if result.finish_reason != "stop":
-            add_partial(self.journal, where, result.text)
-            raise CutOff(
-                f"The model's answer ended early ({result.finish_reason}).",
-                hint="Try again, or allow longer answers.",
-            )
         text = visible(result.text)
         parts = {
             name: visible(result.parts[name]) for name in request.parts if name in result.parts
         }
         if not text.strip() and not any(parts.values()):
-            raise Rejected("The model answered with nothing.", hint="Try again, or another model.")
+            raise Rejected(
+                f"The model answered with {'nothing but thoughts' if result.raw else 'nothing'}.",
+                hint="Try again, or another model; or switch its thinking off.",
+            )
         if len(text) + sum(map(len, parts.values())) > LONGEST_TEXT:
             raise Rejected(
                 f"The model answered with more than {LONGEST_TEXT} characters.",
                 hint="Try again, or another model.",
             )
-        as_it_is = result.backend == BY_PROCEDURE or request.parts
-        kept = text if as_it_is else without_chatter(text)
+        kept = text
+        if result.backend != BY_PROCEDURE:
+            kept = without_thoughts(text) if request.parts else without_chatter(text)
+            try:
+                kept = self._to_its_end(kept, result.finish_reason, request, where)
+            except BackendError:
+                add_partial(self.journal, where, text)
+                raise
         raw = result.raw or (text if kept.strip() != text.strip() else "")
         return replace(result, text=kept, parts=parts, raw=visible(raw[:LONGEST_TEXT]))
+
+    def _to_its_end(self, text: str, word: str, request: TextRequest, where: Where) -> str:
+        """The text, if it is whole; `word`: the server's for why it ended."""
+        if marks_in(text):
+            raise Rejected(
+                f"The answer holds the model's own marks: {', '.join(marks_in(text)[:3])}.",
+                hint="Give the server the model's reasoning parser (vLLM: --reasoning-parser;"
+                " llama.cpp: --jinja --reasoning-format auto; Ollama: a newer version), or choose"
+                " another model.",
+            )
+        if not ending_of(word):
+            raise Rejected(
+                f"The server ended the answer with {word!r}, a word that devpipe does not know.",
+                hint="Choose another model or another server.",
+            )
+        if ending_of(word) == "whole" and (word == "stop" or is_whole(text)):
+            return text
+        text = whole_sentences(text) if request.shorten else ""
+        if not text:
+            raise CutOff(
+                f"The model's answer ended early ({word}), at {request.max_tokens} tokens.",
+                hint="Try again, choose another model, or allow more in `length` of the step.",
+            )
+        self.journal.add(
+            Warned(
+                stage=where.stage,
+                message=f"An answer was cut at {request.max_tokens} tokens: it ends at a sentence.",
+            )
+        )
+        return text
 
     async def judge_digest(self) -> str | None:
         """The identity of the judge's weights now.

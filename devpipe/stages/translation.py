@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from devpipe.config.models import Length
 from devpipe.errors import Rejected
 from devpipe.record.events import TextWritten, Warned
 from devpipe.stages.journal import Where, add_partial
@@ -76,7 +77,12 @@ def _request(text: str, language: str, target: str, stage: Stage) -> TextRequest
         acts.append("Translate it.")
     instruction = " ".join([INSTRUCTION, *acts, FORM])
     return TextRequest(
-        "translate", text, instruction=instruction, language=language, output_language=target
+        "translate",
+        text,
+        instruction=instruction,
+        language=language,
+        output_language=target,
+        max_tokens=Length(tokens=256, per_character=2).of(text),
     )
 
 

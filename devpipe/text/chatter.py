@@ -1,6 +1,7 @@
 """What of a model's answer is the text?
 
-Its talk around it goes by rule (chatter.toml); parts and bracketed words are held to account.
+Its thoughts, marks and talk around it go by rule (chatter.toml); parts and bracketed words are held
+to account.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +20,6 @@ from devpipe.text.clean import visible
 
 Pairs = list[tuple[str, object]]
 MOST_BRACES = 16  # that are tried as the beginning of a JSON object: a hostile answer costs no more
-_THOUGHT = re.compile(
-    r"(?:<think(?:ing)?>)?(?:(?!<think).)*?</think(?:ing)?>", re.IGNORECASE | re.DOTALL
-)
-_LEFTOVER = re.compile(r"\A\s*(?:<\|\w+\|>|\[/INST\])\s*|(?:<\|\w+\|>|\[/INST\]|</s>)\s*\Z")
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n((?:(?!```).)*?)\n?```", re.DOTALL)
 _QUOTES = [
     pair.split()
@@ -30,6 +27,10 @@ _QUOTES = [
 ]
 _WORD = re.compile(r"[\u3400-\u9fff]|\d+|(?:(?![\u3040-\u9fff])[^\W\d_])+")
 _ENDING = re.compile(r"(?:e[nrsm]?|[ns])\Z")
+# The end of a sentence; a single letter or a number before the full stop is an abbreviation.
+_SENTENCE_END = re.compile(
+    r"""(?:(?<!\d)(?<!\b[^\W\d_])\.|[!?…؟۔।॥])["'”’“»«)\]*]*(?=\s|\Z)|[。！？][”’」』）]*"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +40,50 @@ class Patterns:
     before: re.Pattern[str]
     after: re.Pattern[str]
     small: re.Pattern[str]
+    lead: re.Pattern[str]  # thoughts, and marks of a turn, in front of an answer
+    tail: re.Pattern[str]  # marks behind it
+    openings: tuple[str, ...]  # of thoughts, in small letters
+    thought: re.Pattern[str]  # the beginning of one, or as "end" its end
+    marks: re.Pattern[str]  # what no prompt holds
+    endings: Mapping[str, str]  # "whole" or "cut", by a server's word for the end of an answer
 
     @classmethod
     def of(cls, tables: Mapping[str, Mapping[str, str]]) -> Patterns:
         """Compile tables as they stand in chatter.toml."""
+        thoughts = {**tables["thoughts"], **tables["monologues"]}
+        layers = [
+            *(f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in thoughts.items()),
+            f"(?!{_any_of(thoughts)}){_any_line(tables, 'turn')}",
+        ]
+        thought = f"{_any_of(tables['thoughts'])}|(?P<end>{_any_of(tables['thoughts'].values())})"
         return cls(
             before=re.compile(_any_line(tables, "before"), re.IGNORECASE | re.DOTALL),
             after=re.compile(_any_line(tables, "after") + r"\s*\Z", re.IGNORECASE),
             small=re.compile(_any_line(tables, "small")),
+            lead=re.compile(rf"\A(?:\s*(?:{'|'.join(layers)}))*\s*", re.IGNORECASE | re.DOTALL),
+            tail=re.compile(rf"(?:{_any_line(tables, 'end')}\s*)+\Z", re.IGNORECASE),
+            openings=tuple(begin.lower() for begin in thoughts),
+            thought=re.compile(thought, re.IGNORECASE),
+            marks=re.compile(f"{_any_line(tables, 'stray')}|{thought}", re.IGNORECASE),
+            endings=tables["endings"],
         )
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    """A pattern for any of these texts, letter by letter."""
+    return f"(?:{'|'.join(map(re.escape, texts))})"
 
 
 def _any_line(tables: Mapping[str, Mapping[str, str]], name: str) -> str:
     """A pattern for any line of a table, with the tables that its lines name put in."""
     lines = "|".join(tables[name])
-    return re.sub(r"<(\w+)>", lambda inner: _any_line(tables, inner[1]), f"(?:{lines})")
+    names = f"<({'|'.join(tables)})>"
+    return re.sub(names, lambda inner: _any_line(tables, inner[1]), f"(?:{lines})")
 
 
 @lru_cache(maxsize=1)
-def _patterns() -> Patterns:
+def shipped_patterns() -> Patterns:
+    """The patterns of chatter.toml."""
     return Patterns.of(tomllib.loads(Path(__file__).with_name("chatter.toml").read_text("utf-8")))
 
 
@@ -71,7 +97,7 @@ def without_chatter(text: str, patterns: Patterns | None = None) -> str:
     >>> without_chatter(answer)
     'A red cat in the rain.'
     """
-    patterns = patterns or _patterns()
+    patterns = patterns or shipped_patterns()
     kept = text.strip()
     for _ in range(8):  # each rule may uncover another
         before = kept
@@ -81,23 +107,67 @@ def without_chatter(text: str, patterns: Patterns | None = None) -> str:
     return kept
 
 
+def without_thoughts(text: str, patterns: Patterns | None = None) -> str:
+    """The answer without what a model thought before it and without the marks of its turn.
+
+    All of it where nothing would be left: then it holds `marks_in` it.
+
+    >>> without_thoughts("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    ...                  "<|channel|>final<|message|>A red cat.<|return|>")
+    'A red cat.'
+    """
+    patterns = patterns or shipped_patterns()
+    kept = patterns.lead.sub("", text)
+    first = patterns.thought.search(kept)
+    if first and first["end"]:
+        kept = kept[first.end() :]
+    if "<s>" not in text:  # where it stands, somebody writes about HTML
+        kept = patterns.tail.sub("", kept.rstrip())
+    return kept.strip() or text.strip()
+
+
+def marks_in(text: str) -> list[str]:
+    """The marks of thoughts and turns that stand in a text, each once: no answer holds one.
+
+    >>> marks_in("analysis<|message|>Hm.<|end|>")
+    ['<|message|>', '<|end|>']
+    """
+    return list(dict.fromkeys(mark[0] for mark in shipped_patterns().marks.finditer(text)))
+
+
+def ending_of(word: str) -> str:
+    """What a server's word for the end of an answer means: "whole", "cut", or "" where unknown.
+
+    >>> ending_of("stop"), ending_of("END_TURN"), ending_of("max_tokens"), ending_of("tool_calls")
+    ('whole', 'whole', 'cut', '')
+    """
+    return shipped_patterns().endings.get(word.lower(), "")
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text may be the whole answer: no fence is open, and it ends with no comma."""
+    return text.count("```") % 2 == 0 and not text.rstrip().endswith((",", ":", ";", "(", "-"))
+
+
+def whole_sentences(text: str) -> str:
+    """A text that was cut, up to the end of its last sentence; empty where none has ended.
+
+    >>> whole_sentences('It rains. "Come in!" The cat, z. B. 3. is')
+    'It rains. "Come in!"'
+    """
+    ends = [end.end() for end in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]] if ends else ""
+
+
 def _peeled(text: str, patterns: Patterns) -> str:
     """The text without one layer of talk."""
-    text = _without_marks(text)
-    text = _without(_THOUGHT.match(text), text)
+    text = without_thoughts(text, patterns)
     text = _without(patterns.before.match(text), text)
     text = _without(patterns.after.search(text), text)
     fenced = _FENCE.fullmatch(text)
     if fenced and fenced[1].strip():
         return fenced[1].strip()
     return _unquoted(text)
-
-
-def _without_marks(text: str) -> str:
-    """The text without a model's special tokens at its ends."""
-    if "<s>" in text:  # somebody writes about HTML
-        return text.strip()
-    return (_LEFTOVER.sub("", text) or text).strip()
 
 
 def _without(talk: re.Match[str] | None, text: str) -> str:
@@ -126,7 +196,7 @@ def read_parts(text: str, names: Sequence[str]) -> dict[str, str]:
     >>> read_parts(answer, ["prompt", "prompt_2"])
     {'prompt': 'a red cat', 'prompt_2': 'rain'}
     """
-    objects = _objects(text)
+    objects = _objects(without_thoughts(text))
     problem = _parts_problem(objects, names)
     if problem:
         raise Rejected(
@@ -141,13 +211,11 @@ def read_parts(text: str, names: Sequence[str]) -> dict[str, str]:
 def _parts_problem(objects: Sequence[Pairs], names: Sequence[str]) -> str:
     """What is wrong with the JSON objects of an answer; empty where nothing is."""
     if len(objects) != 1:
-        noun = "JSON object" if len(objects) < 2 else "JSON objects"
-        count = len(objects) or "no"
-        return f"The model answered with {count} {noun}; one was asked for."
+        count = f"{len(objects)} JSON objects" if objects else "no JSON object"
+        return f"The model answered with {count}; one was asked for."
     keys = [name for name, _ in objects[0]]
     if sorted(keys) != sorted(names):
-        shown = ", ".join(repr(name)[:40] for name in keys) or "none"
-        return f"The model's parts are {shown}."
+        return f"The model's parts are {', '.join(repr(name)[:40] for name in keys) or 'none'}."
     parts = dict(objects[0])
     others = [name for name in names if not isinstance(parts[name], str)]
     return f"The model's part {others[0]!r} is no text." if others else ""
@@ -160,8 +228,7 @@ def _objects(text: str) -> list[Pairs]:
     """
     decoder = json.JSONDecoder(object_pairs_hook=list)
     objects: list[Pairs] = []
-    thought = _THOUGHT.match(text)
-    end = thought.end() if thought else 0
+    end = 0
     for _ in range(MOST_BRACES):
         at = text.find("{", end)
         if at < 0:
@@ -187,7 +254,7 @@ def missing_words(
     >>> missing_words("Der alte Kater und die 3 roten Vögel", parts)
     ['3']
     """
-    small = (patterns or _patterns()).small
+    small = (patterns or shipped_patterns()).small
     kept = {_stem(word) for part in parts.values() for word in _words(part)}
     words = [word for word in dict.fromkeys(_words(text)) if _stem(word) not in kept]
     return [word for word in words if _counts(word) and not small.fullmatch(word)]
