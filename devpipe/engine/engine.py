@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
-from devpipe.aio import CLOSING_S, await_elsewhere
+from devpipe.aio import CLOSING_S
 from devpipe.backends.base import Backend, Wrapper
 from devpipe.backends.registry import Backends
 from devpipe.config.catalogue import Catalogue, load_catalogue
@@ -21,7 +21,6 @@ from devpipe.config.workspace import find_home
 from devpipe.engine.arguments import Changes, Prompt, RunOptions
 from devpipe.engine.events import LiveEvents
 from devpipe.engine.fingerprint import Fingerprint, chains_of, fingerprint_of
-from devpipe.engine.journal import NullJournal
 from devpipe.engine.loop import Fsyncs, LoopThread
 from devpipe.engine.request import RequestBuilder
 from devpipe.engine.run import OpenRun, Run
@@ -30,9 +29,7 @@ from devpipe.errors import DevpipeError, UsageError
 from devpipe.record.events import VerdictGiven
 from devpipe.record.reader import Recordings, run_folder
 from devpipe.safety.rules import shipped_rules
-from devpipe.stages import input as input_stage
 from devpipe.stages.request import RunRequest
-from devpipe.stages.services import Services
 
 if TYPE_CHECKING:
     from devpipe.analysis.replay import Replay
@@ -296,24 +293,9 @@ class Engine:
 
     async def check_text(self, text: str, *, safety: str | None = None) -> VerdictGiven:
         """The verdict of Stage 1 on a text, which is recorded nowhere."""
-        request = self._requests.request(text, "passthrough", "sketch", {"safety": safety})
-        shipped_rules()
-        journal = NullJournal(
-            self.settings.recordings,
-            request.run_id,
-            secrets=self.settings.secrets,
-            publish=lambda _: None,
-        )
-        services = Services(
-            request,
-            self.settings.models,
-            self.backends,
-            journal,
-            judge_seconds=self.settings.judge_seconds,
-        )
-        asked = self.submit(input_stage.run(request, services, request.texts))
-        _, verdict = await await_elsewhere(asked, on_cancel=asked.cancel)
-        return verdict
+        from devpipe.batch.text_check import check_text
+
+        return await check_text(self, text, safety=safety)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine in the engine's thread: how a widget's callback takes a step without

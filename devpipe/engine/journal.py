@@ -169,13 +169,3 @@ class RunJournal:
     def _show(self, recorded: tuple[Recorded, ...]) -> None:
         for one in recorded:
             self._publish(one)
-
-
-class NullJournal(RunJournal):
-    """A journal that writes nothing down: for a check of texts, which is no run."""
-
-    async def commit(self, *happened: Event) -> None:
-        """Nothing is written."""
-
-    async def write_text(self, name: str, text: str) -> str:
-        return ""
