@@ -332,9 +332,9 @@ def test_what_is_no_answer_in_parts_is_rejected(answer: str, said: str) -> None:
 
 
 def test_control_characters_do_not_come_in_through_json() -> None:
-    """An escape sequence in a part is taken away as in every text."""
+    """An escape sequence in a part becomes a space, as in every text."""
     assert read_parts('{"prompt": "a\\u001b[31m cat\\ud800", "prompt_2": " b\\r\\n"}', NAMES) == {
-        "prompt": "a[31m cat",
+        "prompt": "a [31m cat",
         "prompt_2": "b",
     }
 

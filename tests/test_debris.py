@@ -250,6 +250,7 @@ def in_workspace(home: Path, *arguments: str) -> Done:
         return call(*arguments)
 
 
+@pytest.mark.loopback
 def test_the_shell_lists_what_it_listed(home: Path) -> None:
     before = in_workspace(home, "list", "outputs")
     for folder in ("pipelines", "output_configs"):

@@ -390,8 +390,8 @@ async def test_a_looser_level_is_no_result_of_a_stricter_batch(workshop: Worksho
 
 
 async def test_each_run_serves_one_of_several_equal_cells(workshop: Workshop) -> None:
-    """Two spellings of one text are two cells, and two runs; run again, each has its own."""
-    twice = plan("ein Haus", "ein Haus ")
+    """Two spellings of one text, kept apart, are two runs; run again, each has its own."""
+    twice = plan("ein Haus", "ein Haus ") | {"keep_duplicates": True}
     first = await workshop.engine().batch(twice)
     second = await workshop.engine().batch(twice)
     made = [row.run_id for row in first.rows]
