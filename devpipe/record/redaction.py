@@ -130,7 +130,10 @@ class Redactor:
         if isinstance(text, bytes):
             return self(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         text = self._without_known(text)
-        return _without_named(text) if _holds_mark(text) else text
+        if _holds_mark(text):
+            for pattern, replacement in _NAMED:
+                text = pattern.sub(replacement, text)
+        return text
 
     def may_touch(self, line: str) -> bool:
         """False only if `value` would change nothing in the JSON value that `line` spells."""
@@ -169,12 +172,6 @@ def _holds_mark(text: str) -> bool:
     return "://" in lower and "@" in lower
 
 
-def _without_named(text: str) -> str:
-    for pattern, replacement in _NAMED:
-        text = pattern.sub(replacement, text)
-    return text
-
-
 def _spellings(secret: str) -> Iterator[str]:
     """Spell the secret as answers, tracebacks, URLs and headers may."""
     plain = {secret, secret.strip(), secret[::-1]}
@@ -185,12 +182,11 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 def _url_encoded(secret: str) -> Iterator[str]:
-    encodings = (
+    for encoded in (
         quote(secret, safe="", errors="replace"),
         quote(secret, errors="replace"),
         quote_plus(secret, errors="replace"),
-    )
-    for encoded in encodings:
+    ):
         yield encoded
         yield re.sub(r"%[0-9A-F]{2}", lambda escape: escape[0].lower(), encoded)
 

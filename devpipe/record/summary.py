@@ -257,10 +257,10 @@ class RunSummary:
 
     def _stages_json(self) -> dict[str, Any]:
         stages = {name: stage.to_json() for name, stage in self.stages.items()}
-        languages = self.stages["input"].languages.values()
-        stages["input"]["language"] = next(iter(languages), None)
-        written = self.stages["interception"].written
-        stages["interception"]["iterations"] = [text.text for text in written if not text.partial]
+        stages["input"]["language"] = next(iter(self.stages["input"].languages.values()), None)
+        stages["interception"]["iterations"] = [
+            text.text for text in self.stages["interception"].written if not text.partial
+        ]
         stages["generation"] |= self._generation_json()
         return stages
 
