@@ -259,8 +259,7 @@ class Recording:
             raise UnknownName(f"file of run {self.id}", name, self.files)
         sha256, size = self.files[name]
         data = read_file(self.folder, name)
-        has_other_size = size is not None and len(data) != size
-        if has_other_size or hashlib.sha256(data).hexdigest() != sha256:
+        if size not in (None, len(data)) or hashlib.sha256(data).hexdigest() != sha256:
             raise RecordingDamaged(
                 f"{name} of run {self.id} is not what was recorded.",
                 hint="Restore it from a backup.",

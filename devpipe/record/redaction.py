@@ -9,7 +9,6 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Any, overload
 from urllib.parse import quote, quote_plus
 
@@ -114,8 +113,12 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET)
-        spellings = set(chain.from_iterable(map(_spellings, long_enough)))
+        spellings = {
+            spelling
+            for secret in secrets
+            if len(secret) >= MIN_SECRET
+            for spelling in _spellings(secret)
+        }
         self._spellings = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
 
     @overload

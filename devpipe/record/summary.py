@@ -106,14 +106,13 @@ class Attempt:
     def to_json(self) -> dict[str, Any]:
         """Its part of the run's JSON."""
         finished = self.finished
-        error = finished.error if finished else None
         return {
             "backend": self.started.backend,
             "model": self.started.model,
             "seed": self.started.seed,
             "outcome": finished.outcome if finished else None,
             "seconds": finished.seconds if finished else None,
-            "error": error.model_dump() if error else None,
+            "error": finished.error.model_dump() if finished and finished.error else None,
         }
 
 
