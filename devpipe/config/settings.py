@@ -271,9 +271,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _faults(values: Mapping[str, Any], backends: Collection[str], file: str) -> list[Fault]:
-    is_strict = file == FILE  # variables are texts, also where a number is meant
-    try:
-        _File.model_validate(values, context=backends, strict=is_strict)
+    try:  # variables are texts, also where a number is meant
+        _File.model_validate(values, context=backends, strict=file == FILE)
     except ValidationError as error:
         return faults_of(error, _File, file)
     return []

@@ -298,8 +298,7 @@ class Recordings:
             )
         if not matching:
             # those of its day first; to compare more than that many takes seconds
-            likely = sorted(ids, key=lambda id_: id_[:8] != name[:8])
-            raise UnknownName("run", name, likely[:1000])
+            raise UnknownName("run", name, sorted(ids, key=lambda id_: id_[:8] != name[:8])[:1000])
         return Recording(run_folder(self.root, matching[0]))
 
 

@@ -203,6 +203,5 @@ def _base64(secret: str) -> Iterator[str]:
     for offset in range(3):
         first = -(-offset * 8 // 6)  # rounded up: six bits a character
         last = (offset + len(data)) * 8 // 6
-        padded = bytes(offset) + data
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(padded).decode()[first:last]
+            yield encode(bytes(offset) + data).decode()[first:last]

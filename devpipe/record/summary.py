@@ -156,9 +156,8 @@ class RunSummary:
             case AttemptStarted() as started_attempt:
                 self.attempts[started_attempt.attempt] = Attempt(started_attempt)
             case AttemptFinished() as finished_attempt:
-                attempt = self.attempts.get(finished_attempt.attempt)
-                if attempt:
-                    attempt.finished = finished_attempt
+                if finished_attempt.attempt in self.attempts:
+                    self.attempts[finished_attempt.attempt].finished = finished_attempt
             case ArtifactWritten() as artifact:
                 self.artifacts.append(artifact)
             case AttachmentWritten() as attachment:
