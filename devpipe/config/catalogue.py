@@ -30,6 +30,7 @@ from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, offer
 
 GRAPHS = "output_configs/graphs"
 _CONFIG_LIKE = (".json", ".jsonc", ".json5", ".yaml", ".yml", ".toml")  # a slip, not a readme
+_M = TypeVar("_M", bound=Titled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +47,19 @@ class Catalogue:
 
         Raises ConfigError where its file is broken, UnknownName where there is none.
         """
-        self._refuse_broken("pipelines", name)
         if name in self.media:
             names = ", ".join(sorted(self.interceptions))
             raise UsageError(
                 f"{name!r} is a media pipeline.", hint=f"Choose an interception: {names}."
             )
-        return _named("pipeline", name, self.interceptions)
+        return self._usable("pipeline", "pipelines", name, self.interceptions)
 
     def media_pipeline(self, name: str) -> MediaPipeline:
         """The media pipeline of this name.
 
         Raises ConfigError where its file is broken, UnknownName where there is none.
         """
-        self._refuse_broken("pipelines", name)
-        return _named("media pipeline", name, self.media)
+        return self._usable("media pipeline", "pipelines", name, self.media)
 
     def output(self, name: str) -> OutputConfig:
         """The output of this name.
@@ -68,8 +67,7 @@ class Catalogue:
         Raises ConfigError where its file, pipeline or graph is broken, UnknownName where there is
         none.
         """
-        self._refuse_broken("output_configs", name)
-        return _named("output", name, self.outputs)
+        return self._usable("output", "output_configs", name, self.outputs)
 
     def required_images(self, output: OutputConfig) -> tuple[str, ...]:
         """Name the pictures that a run to this output must bring.
@@ -78,20 +76,14 @@ class Catalogue:
         """
         return output.images or self.media_pipeline(output.pipeline).images
 
-    def _refuse_broken(self, folder: str, name: str) -> None:
+    def _usable(self, kind: str, folder: str, name: str, models: Mapping[str, _M]) -> _M:
         file = f"{folder}/{name}.json"
         faults = [fault for fault in self.faults if fault.file == file]
         if faults:
             raise ConfigError(faults)
-
-
-_M = TypeVar("_M", bound=Titled)
-
-
-def _named(kind: str, name: str, models: Mapping[str, _M]) -> _M:
-    if name not in models:
-        raise UnknownName(kind, name, models)
-    return models[name]
+        if name not in models:
+            raise UnknownName(kind, name, models)
+        return models[name]
 
 
 def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
@@ -122,11 +114,10 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         output = files.with_graph(output)
         if files.are_sound(name, _binding_faults(output, media[output.pipeline])):
             complete[name] = output
-    usable = {
-        name: output
-        for name, output in complete.items()
-        if files.are_sound(name, _fallback_faults(output, complete))
-    }
+    usable = {}
+    for name, output in complete.items():
+        if files.are_sound(name, _fallback_faults(output, complete)):
+            usable[name] = output
     faults = sorted(files.faults, key=attrgetter("file"))
     return Catalogue(interceptions, media, usable, tuple(faults))
 
@@ -206,11 +197,10 @@ class _Files:
 
     def are_sound(self, name: str, found: Iterable[Located]) -> bool:
         """Add what was found wrong with an output; True where nothing was."""
-        before = len(self.faults)
         file = f"output_configs/{name}.json"
-        for place, message in found:
-            self.faults.append(Fault(file, json_path("$", *place), message))
-        return len(self.faults) == before
+        faults = [Fault(file, json_path("$", *place), message) for place, message in found]
+        self.faults += faults
+        return not faults
 
 
 def _binding_faults(output: OutputConfig, media: MediaPipeline) -> Iterator[Located]:

@@ -41,7 +41,7 @@ class Chain:
         Candidate(backend='ollama', model='llama3:8b')
         """
         head, colon, rest = text.partition(":")
-        boundary = next((name for name in BOUNDARIES if colon and name == head.strip()), None)
+        boundary = boundary_of(head.strip()) if colon else None
         models = rest if boundary else text
         candidates = []
         for spelled in models.split(",") if models.strip() else []:
@@ -61,6 +61,11 @@ class Chain:
     def __str__(self) -> str:
         prefix = f"{self.boundary}: " if self.boundary != "world" and self.by_model else ""
         return prefix + ", ".join(map(str, self.candidates))
+
+
+def boundary_of(name: str) -> Boundary | None:
+    """The boundary of this name; None where none is called so."""
+    return next((boundary for boundary in BOUNDARIES if boundary == name), None)
 
 
 def outside(location: Boundary, boundary: Boundary) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
@@ -318,21 +318,24 @@ class InterceptionPipeline(Titled):
     @classmethod
     def _steps_fit(cls, steps: tuple[Step, ...], info: ValidationInfo) -> tuple[Step, ...]:
         names = Counter(step.name for step in steps)
-        twice = sorted(name for name in names if names[name] > 1)
-        early = [step.name for step in steps[:-1] if step.parts]
-        faults = [f"two steps are named {name!r}" for name in twice]
-        faults += [f"step {name!r} answers in parts, which only the last may" for name in early]
-        faults += [
-            f"step {step.name!r} answers in parts, which no sentence ends: refuse one that is cut"
-            for step in steps
-            if step.parts and step.length.cut == "sentence"
-        ]
-        around: Surroundings | None = info.context
-        if around and steps and steps[-1].parts:
-            faults += _faults_of_parts(steps[-1], around.media)
+        faults = [f"two steps are named {name!r}" for name in sorted(names) if names[name] > 1]
+        faults += _faults_of_answers(steps)
+        if info.context and steps and steps[-1].parts:
+            faults += _faults_of_parts(steps[-1], info.context.media)
         if faults:
             raise ValueError("; ".join(faults) + ".")
         return steps
+
+
+def _faults_of_answers(steps: tuple[Step, ...]) -> Iterator[str]:
+    """Check that only the last step answers in parts, and none is cut within them."""
+    for step in steps[:-1]:
+        if step.parts:
+            yield f"step {step.name!r} answers in parts, which only the last may"
+    for step in steps:
+        if step.parts and step.length.cut == "sentence":
+            problem = "answers in parts, which no sentence ends: refuse one that is cut"
+            yield f"step {step.name!r} {problem}"
 
 
 def _faults_of_parts(step: Step, media: Mapping[str, MediaPipeline]) -> list[str]:
@@ -504,8 +507,8 @@ class OutputConfig(Titled):
     @field_validator("images")
     @classmethod
     def _images_of_pipeline(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        around: Surroundings | None = info.context
-        media = around.media.get(info.data.get("pipeline", "")) if around else None
+        known = info.context.media if info.context else {}
+        media = known.get(info.data.get("pipeline"))
         if media:
             possible = (*media.images, *media.optional_images)
             for name in names:

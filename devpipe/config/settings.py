@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import re
@@ -22,7 +21,7 @@ from pydantic import (
 )
 
 from devpipe.config.backends import HERE, known
-from devpipe.config.chains import Candidate, Chain
+from devpipe.config.chains import Candidate, Chain, boundary_of
 from devpipe.config.faults import Strict, excerpt, faults_of
 from devpipe.config.strict_json import MAX_FILE_BYTES
 from devpipe.config.workspace import find_home
@@ -199,7 +198,7 @@ class Settings:
 
         From the environment, or else the system keyring (service `devpipe`).
         """
-        in_environment = self.environment.get(name, "").strip()
+        in_environment = _variable(self.environment, name)
         if in_environment:
             return in_environment
         if name not in self._from_keyring and importlib.util.find_spec("keyring"):
@@ -215,17 +214,15 @@ class Settings:
 
         DEVPIPE_<BACKEND>_URL goes before the variable of its owner.
         """
-        ours = self.environment.get(f"DEVPIPE_{backend.upper()}_URL", "").strip()
-        owners = self.environment.get(OWNERS.get(backend, ""), "").strip()
-        return ours or owners or default
+        ours = _variable(self.environment, f"DEVPIPE_{backend.upper()}_URL")
+        return ours or _variable(self.environment, OWNERS.get(backend, "")) or default
 
     def region(self, backend: str) -> Boundary | None:
         """Where a backend's server stands; None where nobody says.
 
         The variable is DEVPIPE_<BACKEND>_REGION.
         """
-        said = self.environment.get(f"DEVPIPE_{backend.upper()}_REGION", "").strip()
-        return next((boundary for boundary in BOUNDARIES if boundary == said), None)
+        return boundary_of(_variable(self.environment, f"DEVPIPE_{backend.upper()}_REGION"))
 
     def secrets(self) -> tuple[str, ...]:
         """All that must never be written down, longest first.
@@ -257,11 +254,15 @@ def _from_file(path: Path) -> tuple[dict[str, Any], list[Fault]]:
     return {}, [Fault(FILE, "$", message)]
 
 
+def _variable(environment: Mapping[str, str], name: str) -> str:
+    return environment.get(name, "").strip()
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """What our variables say, as devpipe.toml would; an empty one says nothing."""
     values: dict[str, Any] = {}
     for place, variable in VARIABLES.items():
-        text = environment.get(variable, "").strip()
+        text = _variable(environment, variable)
         if text:
             table, _, name = place.rpartition(".")
             holder = values.setdefault(table, {}) if table else values
@@ -270,24 +271,21 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _faults(values: Mapping[str, Any], backends: Collection[str], file: str) -> list[Fault]:
-    is_strict = file == FILE  # variables are texts, also where a number is meant
-    try:
-        _File.model_validate(values, context=backends, strict=is_strict)
+    try:  # variables are texts, also where a number is meant
+        _File.model_validate(values, context=backends, strict=file == FILE)
     except ValidationError as error:
         return faults_of(error, _File, file)
     return []
 
 
-def _regions(environment: Mapping[str, str]) -> list[Fault]:
+def _regions(environment: Mapping[str, str]) -> Iterator[Fault]:
     """Places that are none: a text could go where nobody meant it to."""
-    faults = []
     for name, value in environment.items():
         region = value.strip()
         is_ours = name.startswith("DEVPIPE_") and name.endswith("_REGION")
         if is_ours and region not in ("", *BOUNDARIES):
             message = f"cannot be {region!r}; {offer(region, BOUNDARIES)}"
-            faults.append(Fault("environment", name, message))
-    return faults
+            yield Fault("environment", name, message)
 
 
 def _without_key(fault: Fault) -> Fault:

@@ -13,15 +13,14 @@ from typing import Any
 from devpipe.config.faults import excerpt, json_path
 
 Raw = dict[str, Any]
+Findings = list[tuple[str, str]]  # JSON paths, and what is wrong there
 MAX_FILE_BYTES = 256 * 1024
 MAX_GRAPH_BYTES = 512 * 1024  # an event of a recording holds 1 MB
 MAX_DEPTH = 32
 _TEXT = re.compile(r'("(?:[^"\\]|\\.)*)"')
 
 
-def read_object(
-    path: Path, *, limit: int = MAX_FILE_BYTES
-) -> tuple[Raw | None, list[tuple[str, str]]]:
+def read_object(path: Path, *, limit: int = MAX_FILE_BYTES) -> tuple[Raw | None, Findings]:
     """Read a file's JSON object, and its faults as (JSON path, message).
 
     The object is None where the file holds none.
@@ -48,7 +47,7 @@ def _text(path: Path, limit: int) -> str:
     return path.read_bytes().decode("utf-8-sig")
 
 
-def parse_object(text: str) -> tuple[Raw, list[tuple[str, str]]]:
+def parse_object(text: str) -> tuple[Raw, Findings]:
     """Parse a JSON object, and find the keys that stand there twice.
 
     Python would take the last without a word. Raises ValueError where the text holds no object.
@@ -58,7 +57,7 @@ def parse_object(text: str) -> tuple[Raw, list[tuple[str, str]]]:
         raise ValueError(f"is nested {depth} deep. Allowed: {MAX_DEPTH}")
     lost: list[int] = []
 
-    def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def object_of(pairs: list[tuple[str, Any]]) -> Raw:
         made = dict(pairs)
         lost.append(len(pairs) - len(made))
         return made
@@ -69,40 +68,33 @@ def parse_object(text: str) -> tuple[Raw, list[tuple[str, str]]]:
     return raw, _keys_twice(text) if any(lost) else []
 
 
-def _keys_twice(text: str) -> list[tuple[str, str]]:
+def _keys_twice(text: str) -> Findings:
     """Find the keys that stand there twice: with the number of its line behind each text."""
     numbered = (
         _TEXT.sub(rf'\1\\u0000{number}"', line) for number, line in enumerate(text.split("\n"), 1)
     )
-    return list(_faults_of_keys(json.loads("\n".join(numbered), object_pairs_hook=_Pairs), "$"))
-
-
-class _Pairs(dict[str, Any]):
-    """A JSON object that remembers in which lines its keys stand."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        super().__init__()
-        self.lines: dict[str, list[str]] = {}
-        for key, value in pairs:
-            name, _, line = key.rpartition("\0")
-            self[name] = value
-            self.lines.setdefault(name, []).append(line)
+    return list(_faults_of_keys(json.loads("\n".join(numbered), object_pairs_hook=tuple), "$"))
 
 
 def _depth(text: str) -> int:
-    without_strings = re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
-    brackets = re.findall(r"[\[\]{}]", without_strings)
+    brackets = re.findall(r"[\[\]{}]", _TEXT.sub("", text))
     return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
 def _faults_of_keys(value: object, at: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, _Pairs):
-        for name, lines in value.lines.items():
-            if len(lines) > 1:
-                where = f"in lines {', '.join(lines[:-1])} and {lines[-1]}"
+    if isinstance(value, tuple):  # an object's keys and values
+        lines: dict[str, list[str]] = {}
+        children = {}
+        for key, child in value:
+            name, _, line = key.rpartition("\0")
+            lines.setdefault(name, []).append(line)
+            children[name] = child
+        for name, found in lines.items():
+            if len(found) > 1:
+                where = f"in lines {', '.join(found[:-1])} and {found[-1]}"
                 yield json_path(at, name), f"stands there twice, {where}. Delete one."
-        for key, child in value.items():
-            yield from _faults_of_keys(child, json_path(at, key))
+        for name, child in children.items():
+            yield from _faults_of_keys(child, json_path(at, name))
     elif isinstance(value, list):
         for index, child in enumerate(value):
             yield from _faults_of_keys(child, json_path(at, index))

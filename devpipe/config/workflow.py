@@ -29,8 +29,10 @@ def shape_fault(graph: Mapping[str, Any]) -> str:
         return "has no nodes."
     for number, node in graph.items():
         if not _is_node(node):
-            problem = f"{number!r} is no node with class_type and inputs."
-            return f"is no API export: {problem} {HOW_TO_EXPORT}"
+            return (
+                f"is no API export: {number!r} is no node with class_type and inputs."
+                f" {HOW_TO_EXPORT}"
+            )
     try:
         canonical_json(graph).encode()
     except ValueError:

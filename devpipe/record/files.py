@@ -14,10 +14,9 @@ from pathlib import Path
 
 from devpipe.errors import RecorderError
 
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-_NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened, and refused
-_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | _NO_LINK | _NO_WAIT
-_NEEDED_TO_WRITE = ("O_DIRECTORY", "O_NOFOLLOW", "fchmod")
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # where it is missing, `check_system` lets nobody write
+# O_NONBLOCK: a pipe is opened, and refused
+_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | NO_LINK | getattr(os, "O_NONBLOCK", 0)
 # what a file system says to an fsync it does not know: shares (CIFS, drvfs, sshfs) of that of a
 # folder, macOS of F_FULLFSYNC on shares and FAT
 _UNKNOWN_TO_IT = (
@@ -32,14 +31,14 @@ _UNKNOWN_TO_IT = (
 
 def open_to_read(path: Path) -> int:
     """Open a file without following a link. Raises OSError."""
-    if not _NO_LINK and path.is_symlink():
+    if not NO_LINK and path.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     return os.open(path, _TO_READ)
 
 
 def check_system() -> None:
     """Raises RecorderError, naming it, where this system lacks what a recording is written with."""
-    missing = [name for name in _NEEDED_TO_WRITE if not hasattr(os, name)]
+    missing = [name for name in ("O_DIRECTORY", "O_NOFOLLOW", "fchmod") if not hasattr(os, name)]
     try:
         import fcntl  # noqa: F401  # only to see whether it is there
     except ImportError:

@@ -61,7 +61,6 @@ State = Literal["completed", "blocked", "failed", "cancelled", "interrupted", "r
 class UnknownEvent(Event):
     """A whole line that only another, most likely later, version can read."""
 
-    type: str
     why: str = ""
 
 
@@ -89,8 +88,8 @@ def _event(line: bytes, *, version: int, kind: str) -> Event:
     except ValidationError as exc:
         error = exc.errors(include_url=False, include_input=False)[0]
         what = kind if version == SCHEMA_VERSION else f"{kind} of schema version {version}"
-        field = ".".join(map(str, error["loc"]))
-        return UnknownEvent(type=kind, why=": ".join(filter(None, (what, field, error["msg"]))))
+        why = (what, ".".join(map(str, error["loc"])), error["msg"])
+        return UnknownEvent(type=kind, why=": ".join(filter(None, why)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +125,15 @@ def read_prefix(data: bytes) -> Prefix:
         end = data.find(b"\n", size)
         line = data[size:end] if end >= 0 else b""
         try:
-            lines.append(_in_order(line, len(lines)))
+            recorded = parse_line(line)
+            if recorded.seq != len(lines):
+                raise RecordingDamaged(f"has number {recorded.seq} where {len(lines)} is due")
         except RecordingDamaged as exc:
             damage = f"line {len(lines) + 1}: {exc}"
-            rest = tuple(_whole_lines(data[size:]))
-            return Prefix(tuple(lines), size, damage, rest)
+            return Prefix(tuple(lines), size, damage, tuple(_whole_lines(data[size:])))
+        lines.append(recorded)
         size = end + 1
     return Prefix(tuple(lines), size)
-
-
-def _in_order(line: bytes, seq: int) -> Recorded:
-    recorded = parse_line(line)
-    if recorded.seq != seq:
-        raise RecordingDamaged(f"has number {recorded.seq} where {seq} is due")
-    return recorded
 
 
 def _whole_lines(data: bytes) -> Iterator[Recorded]:
@@ -183,8 +177,11 @@ class Recording:
 
         `notes` names the others.
         """
-        lines = self.prefix.lines
-        return tuple(line for line in lines if not isinstance(line.event, UnknownEvent))
+        return tuple(
+            recorded
+            for recorded in self.prefix.lines
+            if not isinstance(recorded.event, UnknownEvent)
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -262,8 +259,7 @@ class Recording:
             raise UnknownName(f"file of run {self.id}", name, self.files)
         sha256, size = self.files[name]
         data = read_file(self.folder, name)
-        has_other_size = size is not None and len(data) != size
-        if has_other_size or hashlib.sha256(data).hexdigest() != sha256:
+        if size not in (None, len(data)) or hashlib.sha256(data).hexdigest() != sha256:
             raise RecordingDamaged(
                 f"{name} of run {self.id} is not what was recorded.",
                 hint="Restore it from a backup.",
@@ -279,8 +275,11 @@ class Recordings:
 
     def ids(self) -> list[str]:
         """The ids of all runs, newest first."""
-        days = _folders(self.root, _DATE)
-        ids = (run_id for day in days for run_id in _folders(self.root / day, _RUN_ID))
+        ids = (
+            run_id
+            for day in _folders(self.root, _DATE)
+            for run_id in _folders(self.root / day, _RUN_ID)
+        )
         return sorted(ids, reverse=True)
 
     def __iter__(self) -> Iterator[Recording]:
@@ -299,8 +298,7 @@ class Recordings:
             )
         if not matching:
             # those of its day first; to compare more than that many takes seconds
-            likely = sorted(ids, key=lambda id_: id_[:8] != name[:8])
-            raise UnknownName("run", name, likely[:1000])
+            raise UnknownName("run", name, sorted(ids, key=lambda id_: id_[:8] != name[:8])[:1000])
         return Recording(run_folder(self.root, matching[0]))
 
 
@@ -308,8 +306,9 @@ def run_folder(root: Path, run_id: str) -> Path:
     """Where a run of this id lies: below the day its id names."""
     match = _RUN_ID.fullmatch(run_id)
     if not match:
-        example = "20261122-141503-k3v9x2ma"
-        raise UsageError(f"{run_id!r} is no run id.", hint=f"One looks like {example}.")
+        raise UsageError(
+            f"{run_id!r} is no run id.", hint="One looks like 20261122-141503-k3v9x2ma."
+        )
     year, month, day = match.groups()
     return root / f"{year}-{month}-{day}" / run_id
 

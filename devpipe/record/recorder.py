@@ -50,6 +50,7 @@ from devpipe.record.events import (
     Warned,
 )
 from devpipe.record.files import (
+    NO_LINK,
     SyncError,
     begin_to_write,
     check_system,
@@ -70,8 +71,7 @@ from devpipe.record.reader import (
 )
 from devpipe.record.redaction import Redactor
 
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # where it is missing, nothing is written: see `create`
-_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | NO_LINK
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNSYNCED = Warned(
     message="This file system cannot make folders durable, as some shares: after a power cut, files"
@@ -123,8 +123,9 @@ class Recorder:
             day = self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))
             # folders and texts whose bytes the next durable event makes durable too
             self._unsynced = [self._folder, day]
-            events = os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
-            self._events = self._keep(events)
+            self._events = self._keep(
+                os.open(EVENTS, flags | os.O_APPEND, 0o600, dir_fd=self._folder)
+            )
             _lock(self._events, folder)
             os.fchmod(self._events, 0o600)
         except BaseException:
@@ -166,7 +167,7 @@ class Recorder:
         """
         check_system()
         with _typed(folder):
-            recorder = cls(folder, redact=redact, flags=os.O_RDWR | _NO_LINK, pool=pool)
+            recorder = cls(folder, redact=redact, flags=os.O_RDWR | NO_LINK, pool=pool)
             try:
                 recorder._heal()
             except BaseException:
@@ -236,17 +237,15 @@ class Recorder:
             if not self._open:
                 return
             try:
-                is_ours = not self._poison and os.getpid() == self._pid
-                if summary is not None and is_ours:
+                if summary is not None and not self._poison and os.getpid() == self._pid:
                     self._write_summary(summary)
             finally:
                 self._release()
 
     def _write_summary(self, summary: bytes) -> None:
-        folder = self._folder
         with self._poisoning():
             self._new_file(SUMMARY_PART, self._redact(summary))
-            os.rename(SUMMARY_PART, SUMMARY, src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(SUMMARY_PART, SUMMARY, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def _heal(self) -> None:
         """Bring what a dead writer left to the state that its acknowledged events describe."""
@@ -263,8 +262,7 @@ class Recorder:
 
     def _check_healable(self, prefix: Prefix, recording: Recording) -> None:
         """Raises RecordingDamaged or UsageError for a run that cannot go on."""
-        is_damaged = prefix.damage and not prefix.torn
-        if is_damaged or recording.beginning is None:
+        if (prefix.damage and not prefix.torn) or recording.beginning is None:
             problem = prefix.damage or f"{EVENTS} does not begin with run_started"
             raise RecordingDamaged(
                 f"Run {self.run_id} cannot go on: {problem}.",
@@ -306,16 +304,6 @@ class Recorder:
                     os.unlink(name, dir_fd=self._folder)
                 self._unsynced.append(self._new_file(name, _encoded(texts[name])))
 
-    def _clean(self, events: Sequence[Event]) -> list[tuple[Event, str]]:
-        """Each event and its JSON, without secrets.
-
-        Nearly always there is none: that is asked once for all of them.
-        """
-        spelled = [_spelled(self._signed(event)) for event in events]
-        if not self._redact.may_touch("\n".join([body for _, body in spelled])):
-            return spelled
-        return [self._redacted(event, body) for event, body in spelled]
-
     def _signed(self, event: Event) -> Event:
         """Sign a beginning with who writes from there on.
 
@@ -323,13 +311,18 @@ class Recorder:
         """
         if not isinstance(event, RunStarted | RunResumed):
             return event
-        writer = f"process {self._pid} on {socket.gethostname()}"
-        return event.model_copy(update={"writer": writer})
+        return event.model_copy(update={"writer": f"process {self._pid} on {socket.gethostname()}"})
 
     def _placed(self, events: Sequence[Event]) -> list[tuple[Recorded, str]]:
-        """The events as they stand from now on in the run, each with its JSON."""
+        """The events as they stand from now on in the run, each with its JSON, without secrets.
+
+        Nearly always there is none: that is asked once for all of them.
+        """
         at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        numbered = enumerate(self._clean(events), self._seq)
+        spelled = [_spelled(self._signed(event)) for event in events]
+        if self._redact.may_touch("\n".join([body for _, body in spelled])):
+            spelled = [self._redacted(event, body) for event, body in spelled]
+        numbered = enumerate(spelled, self._seq)
         return [(Recorded(seq, at, event), body) for seq, (event, body) in numbered]
 
     def _redacted(self, event: Event, body: str) -> tuple[Event, str]:
@@ -440,10 +433,12 @@ def _typed(folder: Path) -> Iterator[None]:
             raise RecorderPoisoned(
                 f"{said} Its last bytes may be lost.", hint=f"Then `devpipe resume {folder.name}`."
             ) from exc
-        hint = _HINTS.get(
-            exc.errno or 0, "Check the disk, or set DEVPIPE_RECORDINGS to a folder on another."
-        )
-        raise RecorderError(f"The recording cannot be written: {said}", hint=hint) from exc
+        raise RecorderError(
+            f"The recording cannot be written: {said}",
+            hint=_HINTS.get(
+                exc.errno or 0, "Check the disk, or set DEVPIPE_RECORDINGS to a folder on another."
+            ),
+        ) from exc
 
 
 def _make_day(day: Path) -> None:
@@ -479,8 +474,10 @@ def _lock(events: int, folder: Path) -> None:
             return lock_exclusive(events)
         except BlockingIOError as exc:
             if not left:
-                problem = f"Run {folder.name} is being written by {_holder(folder)}."
-                raise RunLocked(problem, hint="Wait for it, or end that process.") from exc
+                raise RunLocked(
+                    f"Run {folder.name} is being written by {_holder(folder)}.",
+                    hint="Wait for it, or end that process.",
+                ) from exc
             time.sleep(0.01)
 
 
@@ -512,9 +509,8 @@ def _line(recorded: Recorded, body: str) -> bytes:
     line = f"{head}{body[1:-1]}".encode()
     line += b',"crc":"%08x"}\n' % zlib.crc32(line)
     if len(line) > MAX_LINE:
-        kind = type(recorded.event).__name__
         raise RecorderError(
-            f"{kind} takes {len(line)} bytes; an event holds {MAX_LINE}.",
+            f"{type(recorded.event).__name__} takes {len(line)} bytes; an event holds {MAX_LINE}.",
             hint="Put its bytes in a file of the run.",
         )
     return line

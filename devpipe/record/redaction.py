@@ -9,7 +9,6 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Any, overload
 from urllib.parse import quote, quote_plus
 
@@ -114,8 +113,12 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        long_enough = (secret for secret in secrets if len(secret) >= MIN_SECRET)
-        spellings = set(chain.from_iterable(map(_spellings, long_enough)))
+        spellings = {
+            spelling
+            for secret in secrets
+            if len(secret) >= MIN_SECRET
+            for spelling in _spellings(secret)
+        }
         self._spellings = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
 
     @overload
@@ -130,7 +133,10 @@ class Redactor:
         if isinstance(text, bytes):
             return self(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         text = self._without_known(text)
-        return _without_named(text) if _holds_mark(text) else text
+        if _holds_mark(text):
+            for pattern, replacement in _NAMED:
+                text = pattern.sub(replacement, text)
+        return text
 
     def may_touch(self, line: str) -> bool:
         """False only if `value` would change nothing in the JSON value that `line` spells."""
@@ -169,12 +175,6 @@ def _holds_mark(text: str) -> bool:
     return "://" in lower and "@" in lower
 
 
-def _without_named(text: str) -> str:
-    for pattern, replacement in _NAMED:
-        text = pattern.sub(replacement, text)
-    return text
-
-
 def _spellings(secret: str) -> Iterator[str]:
     """Spell the secret as answers, tracebacks, URLs and headers may."""
     plain = {secret, secret.strip(), secret[::-1]}
@@ -185,12 +185,11 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 def _url_encoded(secret: str) -> Iterator[str]:
-    encodings = (
+    for encoded in (
         quote(secret, safe="", errors="replace"),
         quote(secret, errors="replace"),
         quote_plus(secret, errors="replace"),
-    )
-    for encoded in encodings:
+    ):
         yield encoded
         yield re.sub(r"%[0-9A-F]{2}", lambda escape: escape[0].lower(), encoded)
 
@@ -204,6 +203,5 @@ def _base64(secret: str) -> Iterator[str]:
     for offset in range(3):
         first = -(-offset * 8 // 6)  # rounded up: six bits a character
         last = (offset + len(data)) * 8 // 6
-        padded = bytes(offset) + data
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(padded).decode()[first:last]
+            yield encode(bytes(offset) + data).decode()[first:last]

@@ -106,14 +106,13 @@ class Attempt:
     def to_json(self) -> dict[str, Any]:
         """Its part of the run's JSON."""
         finished = self.finished
-        error = finished.error if finished else None
         return {
             "backend": self.started.backend,
             "model": self.started.model,
             "seed": self.started.seed,
             "outcome": finished.outcome if finished else None,
             "seconds": finished.seconds if finished else None,
-            "error": error.model_dump() if error else None,
+            "error": finished.error.model_dump() if finished and finished.error else None,
         }
 
 
@@ -157,9 +156,8 @@ class RunSummary:
             case AttemptStarted() as started_attempt:
                 self.attempts[started_attempt.attempt] = Attempt(started_attempt)
             case AttemptFinished() as finished_attempt:
-                attempt = self.attempts.get(finished_attempt.attempt)
-                if attempt:
-                    attempt.finished = finished_attempt
+                if finished_attempt.attempt in self.attempts:
+                    self.attempts[finished_attempt.attempt].finished = finished_attempt
             case ArtifactWritten() as artifact:
                 self.artifacts.append(artifact)
             case AttachmentWritten() as attachment:
@@ -257,10 +255,10 @@ class RunSummary:
 
     def _stages_json(self) -> dict[str, Any]:
         stages = {name: stage.to_json() for name, stage in self.stages.items()}
-        languages = self.stages["input"].languages.values()
-        stages["input"]["language"] = next(iter(languages), None)
-        written = self.stages["interception"].written
-        stages["interception"]["iterations"] = [text.text for text in written if not text.partial]
+        stages["input"]["language"] = next(iter(self.stages["input"].languages.values()), None)
+        stages["interception"]["iterations"] = [
+            text.text for text in self.stages["interception"].written if not text.partial
+        ]
         stages["generation"] |= self._generation_json()
         return stages
 
