@@ -16,12 +16,12 @@ import devpipe
 from devpipe.record.reader import State
 from devpipe.safety.policy import UNSAFE
 from devpipe.safety.rules import shipped_rules
+from devpipe.show.language import page_language
 from devpipe.text.messages import (
     MESSAGES,
     Messages,
     machine_language,
     message,
-    page_language,
     primary,
 )
 from devpipe.values import STAGES

@@ -104,8 +104,9 @@ class Attempts(Wrapping):
                     hint="It must be a TextResult or MediaResult.",
                 )
         except asyncio.CancelledError:
-            ended = _finished(started, "cancelled", began)
-            await asyncio.shield(self.journal.fail(ended, "".join(streamed)))
+            await asyncio.shield(
+                self.journal.fail(_finished(started, "cancelled", began), "".join(streamed))
+            )
             raise
         except Exception as error:  # written down, then raised again: the engine decides
             await self.journal.fail(

@@ -143,21 +143,29 @@ def wrapped(
 def text_chain(task: str, chain: Chain, backends: Backends, journal: Journal) -> Chained:
     """The text models of a task, as the settings chain them."""
     within = f" within the boundary {chain.boundary!r}" if chain.candidates else ""
-    otherwise = Rejected(
-        f"There is no text model to {task}{within}.",
-        hint=f"Set DEVPIPE_MODEL_{task.upper()}, or its line in devpipe.toml.",
+    return Chained(
+        chain.candidates,
+        backends,
+        journal,
+        otherwise=Rejected(
+            f"There is no text model to {task}{within}.",
+            hint=f"Set DEVPIPE_MODEL_{task.upper()}, or its line in devpipe.toml.",
+        ),
     )
-    return Chained(chain.candidates, backends, journal, otherwise=otherwise)
 
 
 def media_chain(candidates: Sequence[Candidate], backends: Backends, journal: Journal) -> Chained:
     """The backend of an output, and those who stand in for it."""
-    otherwise = Rejected(
-        f"None of {', '.join(map(str, candidates))} lies within the boundary that texts may not"
-        " leave.",
-        hint="Choose an output that is made here, or widen DEVPIPE_BOUNDARY.",
+    return Chained(
+        candidates,
+        backends,
+        journal,
+        otherwise=Rejected(
+            f"None of {', '.join(map(str, candidates))} lies within the boundary that texts may not"
+            " leave.",
+            hint="Choose an output that is made here, or widen DEVPIPE_BOUNDARY.",
+        ),
     )
-    return Chained(candidates, backends, journal, otherwise=otherwise)
 
 
 def may_hop(error: BackendError, *, paid: bool) -> bool:

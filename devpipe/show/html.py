@@ -25,9 +25,10 @@ from devpipe.record.reader import DERIVED, Recording
 from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.show.files import replacing
 from devpipe.show.host import is_shared_page, served_folder
+from devpipe.show.language import page_language
 from devpipe.show.problems import PageProblem, page_problem
 from devpipe.text.language import SURE
-from devpipe.text.messages import message, page_language
+from devpipe.text.messages import message
 
 Change = Literal["same", "gone", "new"]
 

@@ -18,8 +18,9 @@ async def run(request: RunRequest, services: Services, texts: Words) -> tuple[Te
     taken = await guessed(texts)
     spoken = taken.person_language
     taken = replace(taken, spoken=spoken)  # also when it has been translated
-    words = checked(texts, request.instruction)
-    verdict = await services.safety.verdict(words, stage="input", language=spoken)
+    verdict = await services.safety.verdict(
+        checked(texts, request.instruction), stage="input", language=spoken
+    )
     pipeline = request.pipeline
     what = "Translation" if pipeline.translate else "Correction"
     asks = pipeline.translate or pipeline.correct
@@ -50,8 +51,11 @@ async def guessed(texts: Words) -> Texts:
     if not is_loaded():
         await asyncio.to_thread(load)
     guesses = {part: guess(text) for part, text in texts.items()}
-    languages = {part: one.language for part, one in guesses.items()}
-    return Texts(dict(texts), languages, sure={part: one.sure for part, one in guesses.items()})
+    return Texts(
+        dict(texts),
+        {part: one.language for part, one in guesses.items()},
+        sure={part: one.sure for part, one in guesses.items()},
+    )
 
 
 def checked(texts: Words, instruction: str) -> Words:

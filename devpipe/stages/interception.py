@@ -55,15 +55,16 @@ async def _rewritten(
         own = result.language  # a procedure keeps what a model would change
         ordered = not own and text_request.output_language != SAME
         for name, rewritten in parts.items():
-            text_written = TextWritten(
-                **where._replace(part=name)._asdict(),
-                text=rewritten,
-                language=own or text_request.answer_language,
-                language_sure=1.0 if ordered else texts.how_sure(part),
-                by="procedure" if result.backend == BY_PROCEDURE else "model",
-                raw=result.raw,
+            written.append(
+                TextWritten(
+                    **where._replace(part=name)._asdict(),
+                    text=rewritten,
+                    language=own or text_request.answer_language,
+                    language_sure=1.0 if ordered else texts.how_sure(part),
+                    by="procedure" if result.backend == BY_PROCEDURE else "model",
+                    raw=result.raw,
+                )
             )
-            written.append(text_written)
     return written
 
 
@@ -80,9 +81,11 @@ async def _answer(services: Services, request: TextRequest, where: Where) -> Tex
         parts = _parts(request, result)
     except Rejected as wrong:
         add_partial(services.journal, where, result.text)
-        instruction = f"{request.instruction}\n\nYour first answer was wrong. {wrong}"
-        seed = derived_seed(request.seed, "again")
-        again = replace(request, instruction=instruction, seed=seed)
+        again = replace(
+            request,
+            instruction=f"{request.instruction}\n\nYour first answer was wrong. {wrong}",
+            seed=derived_seed(request.seed, "again"),
+        )
         result = await services.text.write(again, where)
         parts = _parts(request, result)
     raw = "" if result.parts else result.raw or result.text
@@ -93,12 +96,13 @@ async def _answer(services: Services, request: TextRequest, where: Where) -> Tex
 def _parts(request: TextRequest, result: TextResult) -> Words:
     """The parts of an answer. Raises Rejected for one that cannot be read, or that lost words."""
     parts = result.parts or read_parts(result.text, request.parts)
-    by_model = result.backend != BY_PROCEDURE
-    if by_model and request.answer_language == request.language:
+    if result.backend != BY_PROCEDURE and request.answer_language == request.language:
         missing = missing_words(request.text, parts)
         if missing:
-            hint = "Every word of the text belongs into one of the parts."
-            raise Rejected(f"These words are missing: {', '.join(missing)[:500]}.", hint=hint)
+            raise Rejected(
+                f"These words are missing: {', '.join(missing)[:500]}.",
+                hint="Every word of the text belongs into one of the parts.",
+            )
     return parts
 
 
@@ -106,8 +110,7 @@ def _asked(step: Step, texts: Texts) -> Words:
     """A step that answers in parts takes all texts as one; any other takes each for itself."""
     if not step.parts:
         return dict(texts.by_part)
-    first = next(iter(texts.by_part))
-    return {first: "\n".join(texts.by_part.values())}
+    return {next(iter(texts.by_part)): "\n".join(texts.by_part.values())}
 
 
 def _text_request(

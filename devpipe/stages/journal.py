@@ -99,16 +99,16 @@ class PlacedJournal:
             case Preview(data, media_type):
                 self.journal.emit(Previewed(data=data, media_type=media_type))
             case Queued(position, seconds):
-                queued = events.Queued(stage=stage, position=position, seconds=seconds)
-                self.journal.emit(queued)
+                self.journal.emit(events.Queued(stage=stage, position=position, seconds=seconds))
 
     async def begin(self, intent: Intent) -> AttemptStarted:
         if self.growing.where == self.where and not self.silent:
             # what followers saw of an earlier try is void
             self.journal.emit(TextStreamed(**self.where._asdict(), text="", restarted=True))
         asked = {one.name: getattr(intent, one.name) for one in fields(intent)}
-        attempt = self.journal.next_attempt()
-        started = AttemptStarted(attempt=attempt, stage=self.where.stage, **asked)
+        started = AttemptStarted(
+            attempt=self.journal.next_attempt(), stage=self.where.stage, **asked
+        )
         await self.journal.commit(started)
         return started
 

@@ -62,8 +62,11 @@ async def run(
         )
     media_request = _media_request(request, fitted)
     verdict = await _verdict(request, services, media_request, original, before.verdict)
-    changed = [part for part, text in fitted.by_part.items() if text != texts.by_part.get(part)]
-    results = [fitted.written(part, "pre_output") for part in changed]
+    results = [
+        fitted.written(part, "pre_output")
+        for part, text in fitted.by_part.items()
+        if text != texts.by_part.get(part)
+    ]
     await add_final(services.journal, results)
     services.journal.add(verdict)
     return media_request, verdict
@@ -102,27 +105,17 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     of it.
     """
     if len(wanted) == 1 and len(texts.by_part) > 1:
-        first, language = next(iter(texts.languages.items()))
-        return Texts(
-            {wanted[0]: ", ".join(texts.by_part.values())},
-            {wanted[0]: language},
-            sure={wanted[0]: texts.how_sure(first)},
-        )
+        first = texts.under({wanted[0]: next(iter(texts.languages))})
+        return replace(first, by_part={wanted[0]: ", ".join(texts.by_part.values())})
     if len(wanted) == 2 and wanted[1] not in texts.by_part:
-        second = wanted[1]
-        said = original.written("prompt", "input").model_copy(update={"part": second})
-        texts = texts.overlaid(Texts.of([said], ""))
+        texts = texts.overlaid(original.under({wanted[1]: "prompt"}))
     missing = [name for name in wanted if name not in texts.by_part]
     if missing:
         raise UsageError(
             f"The output takes the text(s) {', '.join(missing)}, which nobody gave.",
             hint="Give them by name.",
         )
-    return Texts(
-        {name: texts.by_part[name] for name in wanted},
-        {name: texts.languages[name] for name in wanted},
-        sure={name: texts.how_sure(name) for name in wanted},
-    )
+    return texts.under({name: name for name in wanted})
 
 
 def _media_request(request: RunRequest, texts: Texts) -> MediaRequest:
@@ -194,5 +187,8 @@ def _needs_translation(request: RunRequest, services: Services, texts: Texts) ->
     target = request.output.translate_to
     if not target or all(texts.known(part) == target for part in texts.by_part):
         return False
-    what = f"Translation to {target!r}, which {request.output.name} is made for,"
-    return has_translator(services, "pre_output", what)
+    return has_translator(
+        services,
+        "pre_output",
+        f"Translation to {target!r}, which {request.output.name} is made for,",
+    )

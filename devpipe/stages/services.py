@@ -66,7 +66,10 @@ class TextModels:
         Raises Refused for a model's no, CutOff or Rejected for an answer that is none, and the
         last error of the chain where nobody answered.
         """
-        return self._accepted(await self._ask(request, where, silent=False), request, where)
+        result = await self._ask(request, where, silent=False)
+        if result.refused:
+            raise Refused(result.refused)
+        return self._accepted(result, request, where)
 
     async def judge(self, request: TextRequest, where: Where) -> TextResult:
         """A judge's answer as it came, shown to nobody."""
@@ -75,17 +78,19 @@ class TextModels:
     async def _ask(self, request: TextRequest, where: Where, *, silent: bool) -> TextResult:
         chain = Chain.read(self.chains[request.task])
         journal = PlacedJournal(self.journal, where, self.growing, silent=silent)
-        key = idempotency_key(self.run.run_id, *where, request.task, request.text, request.seed)
         request = replace(
-            request, boundary=chain.boundary, level=self.run.level, idempotency_key=key
+            request,
+            boundary=chain.boundary,
+            level=self.run.level,
+            idempotency_key=idempotency_key(
+                self.run.run_id, *where, request.task, request.text, request.seed
+            ),
         )
         backend = text_chain(request.task, chain, self.backends, journal)
         return await backend.write(request, journal.show)
 
     def _accepted(self, result: TextResult, request: TextRequest, where: Where) -> TextResult:
         """The answer, if it is one: whole, not empty, without control characters and chatter."""
-        if result.refused:
-            raise Refused(result.refused)
         text = visible(result.text)
         parts = {
             name: visible(result.parts[name]) for name in request.parts if name in result.parts
@@ -113,9 +118,10 @@ class TextModels:
 
     def _to_its_end(self, text: str, word: str, request: TextRequest, where: Where) -> str:
         """The text, if it is whole; `word`: the server's for why it ended."""
-        if marks_in(text):
+        marks = marks_in(text)
+        if marks:
             raise Rejected(
-                f"The answer holds the model's own marks: {', '.join(marks_in(text)[:3])}.",
+                f"The answer holds the model's own marks: {', '.join(marks[:3])}.",
                 hint="Give the server the model's reasoning parser (vLLM: --reasoning-parser;"
                 " llama.cpp: --jinja --reasoning-format auto; Ollama: a newer version), or choose"
                 " another model.",
@@ -233,11 +239,9 @@ class Services:
         self.text = TextModels(request, chains, backends, journal)
         self.safety = SafetyCheck(request, self.text, judge_seconds)
         self.media_journal = PlacedJournal(journal, Where("generation"), self.text.growing)
-        self._outputs = request.outputs
-        self._backends = backends
 
     @cached_property
     def media(self) -> Chained:
         """The output's backend and those who stand in for it; opened when Stage 3 asks for it."""
-        candidates = [Candidate(output.backend, output.model) for output in self._outputs]
-        return media_chain(candidates, self._backends, self.media_journal)
+        candidates = [Candidate(output.backend, output.model) for output in self.text.run.outputs]
+        return media_chain(candidates, self.text.backends, self.media_journal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -24,14 +24,21 @@ class Texts:
     sure: Mapping[str, float] = field(default_factory=dict)  # of languages that were guessed
 
     @classmethod
-    def of(cls, written: Iterable[TextWritten], spoken: str) -> Texts:
+    def of(cls, written: Collection[TextWritten], spoken: str) -> Texts:
         """Texts as they are written down."""
-        by_part = {one.part: one for one in written}
         return cls(
-            {part: one.text for part, one in by_part.items()},
-            {part: one.language for part, one in by_part.items()},
+            {one.part: one.text for one in written},
+            {one.part: one.language for one in written},
             spoken,
-            {part: one.language_sure for part, one in by_part.items()},
+            {one.part: one.language_sure for one in written},
+        )
+
+    def under(self, parts: Words) -> Texts:
+        """Some of these texts under new names, each with the name that it has here."""
+        return Texts(
+            {name: self.by_part[part] for name, part in parts.items()},
+            {name: self.languages[part] for name, part in parts.items()},
+            sure={name: self.how_sure(part) for name, part in parts.items()},
         )
 
     def how_sure(self, part: str) -> float:

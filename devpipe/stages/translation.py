@@ -30,8 +30,12 @@ def has_translator(services: Services, stage: Stage, what: str) -> bool:
     """Whether a text model is there to translate; the recording says what is skipped without."""
     if services.text.has_model("translate"):
         return True
-    message = f"{what} skipped: no text model is set (DEVPIPE_MODEL_TRANSLATE)."
-    services.journal.add(Warned(stage=stage, message=message))
+    services.journal.add(
+        Warned(
+            stage=stage,
+            message=f"{what} skipped: no text model is set (DEVPIPE_MODEL_TRANSLATE).",
+        )
+    )
     return False
 
 
@@ -62,9 +66,8 @@ async def translated(
             request = _request(text, language, target or language or SAME, stage)
             where = Where(stage, step="translate", part=part)
             act = ("translate", *names, part)
-            seed = derived_seed(run.text_seed, *act)
-            second_seed = derived_seed(run.text_seed, *act, "again")
-            by_part[part] = await _translated(services, request, where, (seed, second_seed))
+            seeds = [derived_seed(run.text_seed, *act), derived_seed(run.text_seed, *act, "again")]
+            by_part[part] = await _translated(services, request, where, seeds)
     return replace(texts, by_part=by_part, languages=languages, sure=sure)
 
 
@@ -75,11 +78,10 @@ def _request(text: str, language: str, target: str, stage: Stage) -> TextRequest
         acts.append("Correct its spelling and grammar.")
     if target not in (language, SAME):
         acts.append("Translate it.")
-    instruction = " ".join([INSTRUCTION, *acts, FORM])
     return TextRequest(
         "translate",
         text,
-        instruction=instruction,
+        instruction=" ".join([INSTRUCTION, *acts, FORM]),
         language=language,
         output_language=target,
         max_tokens=Length(tokens=256, per_character=2).of(text),
@@ -101,14 +103,15 @@ async def _translated(
         text, lost = with_brackets(result.text, wanted)
         if not lost:
             mended = "" if text == result.text else result.text
-            written = TextWritten(
-                **where._asdict(),
-                text=text,
-                by="model",
-                language=request.answer_language,
-                raw=result.raw or mended,
+            services.journal.add(
+                TextWritten(
+                    **where._asdict(),
+                    text=text,
+                    by="model",
+                    language=request.answer_language,
+                    raw=result.raw or mended,
+                )
             )
-            services.journal.add(written)
             return text
         add_partial(services.journal, where, result.text)
     raise Rejected(

@@ -35,7 +35,10 @@ _SENTENCE_END = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """What is taken away before and after a text, and the words that a split may leave out."""
+    """What is taken away before and after a text, and the words that a split may leave out.
+
+    In them (?i) says that case does not matter, (?s) that a dot is the end of a line, too.
+    """
 
     before: re.Pattern[str]
     after: re.Pattern[str]
@@ -57,14 +60,14 @@ class Patterns:
         ]
         thought = f"{_any_of(tables['thoughts'])}|(?P<end>{_any_of(tables['thoughts'].values())})"
         return cls(
-            before=re.compile(_any_line(tables, "before"), re.IGNORECASE | re.DOTALL),
-            after=re.compile(_any_line(tables, "after") + r"\s*\Z", re.IGNORECASE),
+            before=re.compile("(?is)" + _any_line(tables, "before")),
+            after=re.compile(rf"(?i){_any_line(tables, 'after')}\s*\Z"),
             small=re.compile(_any_line(tables, "small")),
-            lead=re.compile(rf"\A(?:\s*(?:{'|'.join(layers)}))*\s*", re.IGNORECASE | re.DOTALL),
-            tail=re.compile(rf"(?:{_any_line(tables, 'end')}\s*)+\Z", re.IGNORECASE),
+            lead=re.compile(rf"(?is)\A(?:\s*(?:{'|'.join(layers)}))*\s*"),
+            tail=re.compile(rf"(?i)(?:{_any_line(tables, 'end')}\s*)+\Z"),
             openings=tuple(begin.lower() for begin in thoughts),
-            thought=re.compile(thought, re.IGNORECASE),
-            marks=re.compile(f"{_any_line(tables, 'stray')}|{thought}", re.IGNORECASE),
+            thought=re.compile(f"(?i){thought}"),
+            marks=re.compile(f"(?i){_any_line(tables, 'stray')}|{thought}"),
             endings=tables["endings"],
         )
 
@@ -155,8 +158,7 @@ def whole_sentences(text: str) -> str:
     >>> whole_sentences('It rains. "Come in!" The cat, z. B. 3. is')
     'It rains. "Come in!"'
     """
-    ends = [end.end() for end in _SENTENCE_END.finditer(text)]
-    return text[: ends[-1]] if ends else ""
+    return text[: max((end.end() for end in _SENTENCE_END.finditer(text)), default=0)]
 
 
 def _peeled(text: str, patterns: Patterns) -> str:

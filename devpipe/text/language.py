@@ -14,10 +14,9 @@ import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devpipe.errors import DevpipeError
 
@@ -34,8 +33,7 @@ LACKING = 3  # by so much each letter that a language does not have lowers its l
 _READING = threading.Lock()  # lru_cache alone lets each thread read its own 40 MB
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
+class Guess(NamedTuple):
     """The language that a text is probably in, and how sure that is, 0 to 1.
 
     ISO 639-1; empty where the script of its letters is unknown to us.

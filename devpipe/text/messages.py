@@ -67,11 +67,6 @@ def primary(language: str) -> str:
     return re.split(r"[-_.@]", language)[0].lower()
 
 
-def page_language(asked: str = "") -> str:
-    """The language of a page: the one asked for, else that of this machine."""
-    return primary(asked or machine_language())
-
-
 def machine_language() -> str:
     """The language of this machine: of its environment, else of its locale."""
     environ = os.environ.get

@@ -10,7 +10,8 @@ import ipywidgets as ui
 
 from devpipe.engine.engine import Engine
 from devpipe.record.reader import Recording, Recordings
-from devpipe.text.messages import message, page_language
+from devpipe.show.language import page_language
+from devpipe.text.messages import message
 from devpipe.widgets.follow import guarded
 from devpipe.widgets.page_guard import GUARDED
 from devpipe.widgets.run_panel import RunPanel

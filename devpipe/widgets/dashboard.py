@@ -20,7 +20,8 @@ from devpipe.engine.run import OpenRun, Run
 from devpipe.errors import BackendError, UsageError
 from devpipe.media import provenance
 from devpipe.record.reader import Recording
-from devpipe.text.messages import message, page_language
+from devpipe.show.language import page_language
+from devpipe.text.messages import message
 from devpipe.widgets.browser import options
 from devpipe.widgets.follow import PageError, guarded
 from devpipe.widgets.form import Filled, Form

@@ -23,8 +23,9 @@ from devpipe.record.events import Event, Recorded
 from devpipe.record.reader import Recording
 from devpipe.record.summary import RunSummary
 from devpipe.show.html import fold, h, problem_html
+from devpipe.show.language import page_language
 from devpipe.show.problems import PageProblem, fault, page_problem
-from devpipe.text.messages import message, page_language
+from devpipe.text.messages import message
 
 P = ParamSpec("P")
 OnEvent = Callable[[RunSummary, Event], object]

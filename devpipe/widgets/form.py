@@ -14,7 +14,8 @@ from devpipe.config.catalogue import Catalogue
 from devpipe.config.models import OutputConfig, Parameter
 from devpipe.record.summary import RunSummary
 from devpipe.show.html import fold, h
-from devpipe.text.messages import message, page_language
+from devpipe.show.language import page_language
+from devpipe.text.messages import message
 from devpipe.values import Scalar, seed_in_range
 
 PICTURES = ("image", "mask", "control")

@@ -20,7 +20,8 @@ from devpipe.record.summary import RunSummary, StageSummary
 from devpipe.show import html as show
 from devpipe.show.host import is_shared_page
 from devpipe.show.html import fold, h, known_language
-from devpipe.text.messages import message, page_language
+from devpipe.show.language import page_language
+from devpipe.text.messages import message
 from devpipe.values import STAGES, Stage
 from devpipe.widgets.follow import alert_html, follow, guarded
 from devpipe.widgets.page_guard import GUARDED, PageGuard

@@ -15,7 +15,8 @@ import anywidget
 from traitlets import Unicode
 
 from devpipe.show.host import is_shared_page
-from devpipe.text.messages import message, page_language
+from devpipe.show.language import page_language
+from devpipe.text.messages import message
 
 GUARDED = "dp-guarded"
 _HERE = Path(__file__).parent
