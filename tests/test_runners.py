@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,38 @@ async def test_nothing_is_left_when_the_last_runner_has_gone(
     assert (await one.batch(PLAN)).complete
     assert [path for path in folder.iterdir() if path.is_dir()] == []
     assert all(verify(run) == [] for run in one.recordings)
+
+
+async def test_a_file_that_is_edited_meanwhile_makes_no_other_cells(
+    engine: Callable[..., Engine],
+) -> None:
+    """What is left is not started, and says why: no batch mixes two contents in silence."""
+    media = Gate()
+    one = engine(media)
+    first = asyncio.ensure_future(one.batch(PLAN, concurrency=1))
+    await under_way(first, media)
+    dada = one.catalogue.interceptions["dada"]
+    edited = type(dada).restore({**dada.snapshot(), "version": dada.version + 1})
+    others = {**one.catalogue.interceptions, "dada": edited}
+    files, catalogue = one._catalogue or (None, one.catalogue)
+    one._catalogue = (files, replace(catalogue, interceptions=others))
+    media.go.set()
+    report = await first
+    assert report.counts == {"completed": 1, "not_started": CELLS - 1}
+    errors = {row.error for row in report.rows if row.outcome == "not_started"}
+    assert errors == {"Its pipeline or output was edited while the batch ran. Run the plan again."}
+
+
+def test_what_a_dead_runner_reserved_is_reserved_once(tmp_path: Path) -> None:
+    """It died before there was a run: the next one of the cell takes its place."""
+    with entering(tmp_path, "p") as entry:
+        runner = entry.join()
+        runner.ledger.open(0.0, 1.0)
+    assert runner.ledger.reserve("cell", 0.5, goes_on=False)
+    assert runner.ledger.reserve("cell", 0.5, goes_on=False)
+    runner.ledger.settle("cell", 0.5)
+    assert runner.ledger.spent_usd == 0.5 and runner.ledger.reserve("other", 0.5, goes_on=False)
+    runner.leave()
 
 
 def test_a_dead_runner_holds_nothing(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ class Ledger:
             if goes_on and cell in self._reserved:
                 return True
             limit = self.budget_usd
-            if limit is not None and usd > 0 and self.spent_usd + usd > limit + _ROUNDING_USD:
+            spent = self.spent_usd - self._reserved.get(cell, 0.0)
+            if limit is not None and usd > 0 and spent + usd > limit + _ROUNDING_USD:
                 return False
             self._write(fd, {"reserve": cell, "usd": usd})
             return True
@@ -166,9 +167,9 @@ class Ledger:
         self._enter(entry)
 
     def _enter(self, entry: dict[str, Any]) -> None:
-        if "reserve" in entry:
+        if "reserve" in entry:  # again: who had reserved it died before there was a run
+            self.spent_usd += entry["usd"] - self._reserved.get(entry["reserve"], 0.0)
             self._reserved[entry["reserve"]] = entry["usd"]
-            self.spent_usd += entry["usd"]
         elif "settle" in entry:
             self.spent_usd += entry["usd"] - self._reserved.pop(entry["settle"], 0.0)
         else:

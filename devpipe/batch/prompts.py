@@ -24,7 +24,9 @@ AXES = {  # the lists of a plan by their columns: what they hold of one cell
 }
 TEXTS = ("prompt", "prompt_2", "instruction", "negative_prompt")
 _HINT = re.compile(r"Give (\w+)=\S+ \(--\w+(?: FILE)? in the shell\)\.")  # of a single run
-_WHOLE = re.compile(r"(\d{1,10})(?:[.,]0+)?")  # 7.0: so pandas writes 7 beside an empty cell
+_WHOLE = re.compile(
+    r"(\d{1,10})(?:[.,]0{1,2})?"
+)  # 7.0: so pandas writes 7 beside an empty cell; 1,000 is no 1
 
 
 def plan_of(sheet: Sheet, unwritten: Mapping[str, Any]) -> Document:

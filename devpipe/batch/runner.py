@@ -77,6 +77,7 @@ class Batch:
         self.report = Report(self.plan.batch, rows, remarks=self.plan.remarks)
         self.begun = False
         self._join = join
+        self._catalogue = engine.catalogue
         self._cells = self._requested()
         self._prices = {name: price(engine, name) for name in self.plan.outputs}
         self._own_budget = budget_usd
@@ -320,6 +321,9 @@ class Batch:
         """One run, if the budget allows it. Says whether others can take its texts over."""
         row = cell.row
         ledger = runner.ledger
+        if self.engine.catalogue is not self._catalogue and self._is_edited(cell):
+            row.error = "Its pipeline or output was edited while the batch ran. Run the plan again."
+            return False
         interrupted = self._results.found.interrupted.get(cell.key, "")
         price = self._prices[row.item.output] or 0.0
         if not ledger.reserve(cell.key, price, goes_on=bool(interrupted)):
@@ -347,6 +351,14 @@ class Batch:
                 row.outcome = summary.outcome or row.outcome
                 row.stand_in = stand_in(summary, cell.request)
         return summary is not None and _has_texts(summary)
+
+    def _is_edited(self, cell: Cell) -> bool:
+        """Whether this cell would be made of something else by the files as they are now."""
+        try:
+            request = self.engine.request(cell.row.item.texts, **self.plan.asked(cell.row.item))
+        except UsageError:
+            return True
+        return self._cell_of(cell.row, request).sha256 != cell.sha256
 
     def _started(self, cell: Cell, source: str, interrupted: str) -> Any:
         item = cell.row.item
