@@ -295,7 +295,7 @@ def test_equal_rows_are_equal_in_every_column(tmp_path: Path) -> None:
     deep: Any = "a"
     for _ in range(5000):
         deep = [deep]
-    with pytest.raises(UsageError, match="[Pp]lan"):
+    with pytest.raises(UsageError, match=r"[Pp]lan"):
         Plan.read({"name": "p", "prompts": deep})
     plan = Plan.read({"name": "p", "prompts": ["a", "b", "a"]})
     assert "$.prompts[0], $.prompts[2]" in plan.remarks[1]
