@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -160,14 +161,20 @@ def test_without_a_command_the_help_is_shown(folder: Path) -> None:
 # What it cost.
 
 
-def test_a_local_attempt_that_was_killed_cost_nothing(folder: Path) -> None:
-    """What is made on this machine is free, also where nobody wrote how it ended."""
+def drawing(folder: Path) -> subprocess.Popen[str]:
+    """A process that has begun to draw a film, which takes it a while."""
     options = ["-o", "sketch_video", "--set", "frames=96", "--set", "width=1024"]
     process = started(folder, "run", "a cat", *options, "--set", "height=1024")
     assert process.stdout
     for line in process.stdout:
         if re.search(r"^ +seed \d+$", line.rstrip()):
             break
+    return process
+
+
+def test_a_local_attempt_that_was_killed_cost_nothing(folder: Path) -> None:
+    """What is made on this machine is free, also where nobody wrote how it ended."""
+    process = drawing(folder)
     process.kill()
     process.communicate()
     (run,) = recordings(folder)
@@ -179,12 +186,7 @@ def test_a_local_attempt_that_was_killed_cost_nothing(folder: Path) -> None:
 
 def test_a_local_attempt_that_was_stopped_cost_nothing(folder: Path) -> None:
     """Ctrl-C writes how it ended, and that it was free."""
-    options = ["-o", "sketch_video", "--set", "frames=96", "--set", "width=1024"]
-    process = started(folder, "run", "a cat", *options, "--set", "height=1024")
-    assert process.stdout
-    for line in process.stdout:
-        if re.search(r"^ +seed \d+$", line.rstrip()):
-            break
+    process = drawing(folder)
     process.send_signal(signal.SIGINT)
     process.communicate()
     (run,) = recordings(folder)

@@ -56,7 +56,7 @@ class Runner:
             except BlockingIOError:
                 os.close(fd)
                 return None
-            except BaseException:
+            except BaseException:  # any: the file is closed, and it is raised again
                 os.close(fd)
                 raise
 
@@ -224,7 +224,7 @@ class Entry:
             now = datetime.now().astimezone().isoformat(" ", "seconds")
             who = {"host": socket.gethostname(), "process": os.getpid(), "since": now}
             os.write(fd, json.dumps(who).encode())
-        except BaseException:
+        except BaseException:  # any: the file is closed, and it is raised again
             os.close(fd)
             raise
         return Runner(self._folder, file, fd, self._ledger())

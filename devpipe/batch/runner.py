@@ -229,7 +229,7 @@ class Batch:
                     runner.ledger.look()
                 else:
                     runner.ledger.open(self._results.found.spent_usd, self._budget)
-            except BaseException:
+            except BaseException:  # any: a runner that has not come holds nothing
                 runner.leave()
                 raise
         self.begun = True
