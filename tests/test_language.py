@@ -17,7 +17,7 @@ from devpipe.backends.chat import messages
 from devpipe.record.events import TextWritten, Warned
 from devpipe.show.html import run_html
 from devpipe.stages import interception, pre_output
-from devpipe.stages.texts import Texts
+from devpipe.stages.texts import Text, Texts
 from devpipe.text.language import SURE, guess, load
 from devpipe.values import SAME, TextRequest
 
@@ -187,7 +187,7 @@ async def test_the_pipelines_language_comes_before_any_guess() -> None:
     taken = await stage_1(desk, prompt=WEAK)
     rewritten = await interception.run(desk.request, desk.services, taken)
     assert [order(request) for request in model.asked] == ["English"]
-    assert rewritten.known("prompt") == "en"
+    assert rewritten.parts["prompt"].known_language == "en"
 
 
 async def test_what_is_not_surely_english_is_translated() -> None:
@@ -197,7 +197,8 @@ async def test_what_is_not_surely_english_is_translated() -> None:
     taken = await stage_1(desk, prompt="Fee")
     (request,) = model.asked
     assert "Translate it." in request.instruction and order(request) == "English"
-    assert (taken.by_part, taken.known("prompt")) == ({"prompt": "a fairy"}, "en")
+    prompt = taken.parts["prompt"]
+    assert (prompt.words, prompt.known_language) == ("a fairy", "en")
 
 
 async def test_a_correction_keeps_a_language_that_nobody_knows() -> None:
@@ -271,9 +272,9 @@ def test_a_person_reads_sentences_in_the_language_of_their_machine(
     """Where their own few words do not tell which they speak."""
     monkeypatch.setenv("LC_ALL", machine)
     weak = guess(WEAK)
-    texts = Texts({"prompt": WEAK}, {"prompt": "en"}, sure={"prompt": weak.sure})
+    texts = Texts({"prompt": Text(WEAK, "en", weak.sure)})
     assert texts.person_language == said
-    assert Texts({"prompt": LONG}, {"prompt": "fr"}).person_language == "fr"
+    assert Texts({"prompt": Text(LONG, "fr")}).person_language == "fr"
 
 
 @pytest.mark.usefixtures("german")

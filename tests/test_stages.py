@@ -34,7 +34,7 @@ from devpipe.stages import input as input_stage
 from devpipe.stages import interception, pre_output
 from devpipe.stages.journal import Where
 from devpipe.stages.pre_output import Before
-from devpipe.stages.texts import Texts
+from devpipe.stages.texts import Text, Texts
 from devpipe.testing import ScriptedBackend
 from devpipe.values import Media, MediaRequest, TextRequest, TextResult
 
@@ -73,7 +73,7 @@ async def stage_2(
     texts = {"prompt": text} | more
     if instruction:
         desk.asked(instruction=instruction)
-    given = Texts(texts, dict.fromkeys(texts, language))
+    given = Texts({part: Text(words, language) for part, words in texts.items()})
     return await interception.run(desk.request, desk.services, given)
 
 
@@ -87,10 +87,7 @@ async def test_a_text_is_corrected_and_translated_by_the_model() -> None:
     model = Written("A red cat in the rain.")
     desk = Desk({"translate": "near/x"}, change=changed(translate=True), near=model)
     taken = await stage_1(desk, prompt=GERMAN)
-    assert (taken.by_part, taken.languages) == (
-        {"prompt": "A red cat in the rain."},
-        {"prompt": "en"},
-    )
+    assert taken.parts == {"prompt": Text("A red cat in the rain.", "en")}
     (request,) = model.asked
     assert (request.task, request.text, request.language, request.output_language) == (
         "translate",
@@ -125,9 +122,10 @@ async def test_a_pipeline_may_ask_for_correction_alone() -> None:
     model = Written("Eine rote Katze sitzt im Regen.")
     desk = Desk({"translate": "near/x"}, change=changed(correct=True), near=model)
     taken = await stage_1(desk, prompt="Eine rohte Kaze sizt im Regen.")
-    assert (taken.by_part, taken.languages) == (
-        {"prompt": "Eine rote Katze sitzt im Regen."},
-        {"prompt": "de"},
+    (taken_prompt,) = taken.parts.values()
+    assert (taken_prompt.words, taken_prompt.language) == (
+        "Eine rote Katze sitzt im Regen.",
+        "de",
     )
     assert model.asked[0].output_language == "de"
     assert "Correct" in model.asked[0].instruction and "Translate" not in model.asked[0].instruction
@@ -169,7 +167,7 @@ async def test_several_texts_are_translated_each_for_itself() -> None:
     assert (
         taken.by_part["prompt"] == f"translated {GERMAN}" and taken.by_part["prompt_2"] == ENGLISH
     )
-    assert set(taken.languages.values()) == {"en"}
+    assert {text.language for text in taken.parts.values()} == {"en"}
     assert [request.language for request in model.asked] == ["de", "fr"]
     assert len({request.seed for request in model.asked}) == 2
     assert [where.part for where in desk.all(TextWritten) if where.step == "translate"] == [
@@ -363,7 +361,7 @@ async def test_a_chain_of_languages_names_each(tmp_path: Path) -> None:
         *(f"text in {one}" for one in ("fr", "tr", "ja", "ar", "fi", "es", "sw")),
     ]
     assert len({request.seed for request in asked}) == 8
-    assert (texts.by_part, texts.languages) == ({"prompt": "text in de"}, {"prompt": "de"})
+    assert texts.parts == {"prompt": Text("text in de", "de")}
     written = desk.all(TextWritten)
     assert [(one.iteration, one.language, one.final) for one in written] == [
         (number, request.output_language, number == 7) for number, request in enumerate(asked)
@@ -492,7 +490,11 @@ async def test_a_split_into_another_language_is_not_counted() -> None:
     """The words of a translation are other words."""
     desk = split_desk(json.dumps({"prompt": "eine rote Katze", "prompt_2": "im Regen"}))
     desk.asked(pipeline=with_step(output_language="de")(desk.request.pipeline))
-    assert (await stage_2(desk)).languages == {"prompt": "de", "prompt_2": "de"}
+    texts = await stage_2(desk)
+    assert [(part, text.language) for part, text in texts.parts.items()] == [
+        ("prompt", "de"),
+        ("prompt_2", "de"),
+    ]
 
 
 async def test_the_procedural_split_still_works() -> None:
@@ -597,7 +599,7 @@ def output_with(desk: Desk, **fields: Any) -> None:
 async def stage_3(
     desk: Desk, texts: dict[str, str], language: str = "de", **more: Any
 ) -> tuple[MediaRequest, VerdictGiven]:
-    given = Texts(texts, dict.fromkeys(texts, language))
+    given = Texts({part: Text(words, language) for part, words in texts.items()})
     desk.asked(images=more.pop("images", {}), parameters=more.pop("parameters", {}))
     return await pre_output.run(desk.request, desk.services, given, original=given, **more)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -83,18 +84,15 @@ def _depth(text: str) -> int:
 
 def _faults_of_keys(value: object, at: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, tuple):  # an object's keys and values
-        lines: dict[str, list[str]] = {}
-        children = {}
+        lines = defaultdict(list)
         for key, child in value:
             name, _, line = key.rpartition("\0")
-            lines.setdefault(name, []).append(line)
-            children[name] = child
+            lines[name].append(line)
+            yield from _faults_of_keys(child, json_path(at, name))
         for name, found in lines.items():
             if len(found) > 1:
                 where = f"in lines {', '.join(found[:-1])} and {found[-1]}"
                 yield json_path(at, name), f"stands there twice, {where}. Delete one."
-        for name, child in children.items():
-            yield from _faults_of_keys(child, json_path(at, name))
     elif isinstance(value, list):
         for index, child in enumerate(value):
             yield from _faults_of_keys(child, json_path(at, index))

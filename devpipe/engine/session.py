@@ -33,7 +33,6 @@ from devpipe.record.events import (
     StageFinished,
     StageReused,
     StageStarted,
-    TextWritten,
     VerdictGiven,
     Warned,
     problem_of,
@@ -172,24 +171,19 @@ class RunSession:
             sha256=canonical_sha256(edited),
             language=person_language,
         )
-        languages = dict(current.languages)
-        sure = dict(current.sure)
-        found = await input_stage.guessed(edited)
-        for part, text in edited.items():
-            if found.known(part) or part not in languages:
-                languages[part] = found.known(part) or person_language
-                sure[part] = found.how_sure(part)
-            written = TextWritten(
-                stage="interception",
-                part=part,
-                text=text,
-                language=languages[part],
-                language_sure=sure.get(part, 1.0),
-                by="user",
-                step="edit",
-            )
+        guessed = await input_stage.guessed(edited)
+        reworded = {}
+        for part, text in guessed.parts.items():
+            if not text.known_language:  # then it is in the language of what it replaces
+                before = current.parts.get(part, replace(text, language=person_language))
+                text = replace(before, words=text.words)
+            reworded[part] = text
+        changed = current.overlaid(reworded)
+        for part in reworded:
+            written = changed.written(part, "interception", "user")
+            written = written.model_copy(update={"step": "edit"})
             self.journal.add(await final_text(self.journal, written))
-        self.texts = Texts({**current.by_part, **edited}, languages, current.spoken, sure)
+        self.texts = changed
         self.journal.add(verdict)
         if not verdict.allowed:
             self.journal.add(_stage_finished("interception", began, "blocked", verdict.reason))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from devpipe.record.events import VerdictGiven
 from devpipe.stages.request import RunRequest, Words
 from devpipe.stages.services import Services
-from devpipe.stages.texts import Texts, add_final
+from devpipe.stages.texts import Text, Texts, add_final
 from devpipe.stages.translation import has_translator, translated
 from devpipe.text.language import guess, is_loaded, load
 
@@ -50,12 +50,7 @@ async def guessed(texts: Words) -> Texts:
     """Texts as somebody wrote them, the language of each as it is guessed."""
     if not is_loaded():
         await asyncio.to_thread(load)
-    guesses = {part: guess(text) for part, text in texts.items()}
-    return Texts(
-        dict(texts),
-        {part: one.language for part, one in guesses.items()},
-        sure={part: one.sure for part, one in guesses.items()},
-    )
+    return Texts({part: Text(words, *guess(words)) for part, words in texts.items()})
 
 
 def checked(texts: Words, instruction: str) -> Words:

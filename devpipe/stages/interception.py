@@ -20,16 +20,15 @@ from devpipe.values import SAME, TextRequest, TextResult, derived_seed
 async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
     """The rewritten texts. A pipeline without steps passes them on as they are."""
     texts = replace(texts, spoken=texts.person_language)  # their own language changes on the way
-    turns = [
-        (step, Where("interception", step.name, iteration))
-        for step in request.pipeline.steps
-        for iteration in range(step.iterations)
-    ]
-    written = [] if turns else [texts.written(part, "interception") for part in texts.by_part]
-    for step, where in turns:
-        services.journal.add(*written)
-        written = await _rewritten(request, services, step, where, texts)
-        texts = Texts.of(written, texts.spoken)
+    written: list[TextWritten] = []
+    for step in request.pipeline.steps:
+        for iteration in range(step.iterations):
+            services.journal.add(*written)
+            where = Where("interception", step.name, iteration)
+            written = await _rewritten(request, services, step, where, texts)
+            texts = Texts.of(written, texts.spoken)
+    if not request.pipeline.steps:
+        written = [texts.written(part, "interception") for part in texts.parts]
     services.journal.add(*unused_instruction(request, written))
     await add_final(services.journal, written)
     return texts
@@ -54,13 +53,14 @@ async def _rewritten(
         parts = result.parts if step.parts else {part: result.text}
         own = result.language  # a procedure keeps what a model would change
         ordered = not own and text_request.output_language != SAME
+        guessed = texts.parts[part]
         for name, rewritten in parts.items():
             written.append(
                 TextWritten(
                     **where._replace(part=name)._asdict(),
                     text=rewritten,
                     language=own or text_request.answer_language,
-                    language_sure=1.0 if ordered else texts.how_sure(part),
+                    language_sure=1.0 if ordered else guessed.sure,
                     by="procedure" if result.backend == BY_PROCEDURE else "model",
                     raw=result.raw,
                 )
@@ -109,22 +109,24 @@ def _parts(request: TextRequest, result: TextResult) -> Words:
 def _asked(step: Step, texts: Texts) -> Words:
     """A step that answers in parts takes all texts as one; any other takes each for itself."""
     if not step.parts:
-        return dict(texts.by_part)
-    return {next(iter(texts.by_part)): "\n".join(texts.by_part.values())}
+        return texts.by_part
+    first = next(iter(texts.parts))
+    return {first: "\n".join(texts.by_part.values())}
 
 
 def _text_request(
     request: RunRequest, step: Step, where: Where, text: str, texts: Texts
 ) -> TextRequest:
-    language = texts.languages[where.part]
-    known = texts.known(where.part) or SAME
-    own = step.instruction.in_(language) if step.instruction else ""
+    guessed = texts.parts[where.part]
+    own = step.instruction.in_(guessed.language) if step.instruction else ""
     return TextRequest(
         "split" if step.parts else "interception",
         text,
         instruction=f"{own}\n\n{request.instruction}".strip(),
-        language=language,
-        output_language=_target_language(step, where.iteration, known, texts.person_language),
+        language=guessed.language,
+        output_language=_target_language(
+            step, where.iteration, guessed.known_language or SAME, texts.person_language
+        ),
         seed=derived_seed(request.text_seed, step.name, where.iteration, where.part),
         procedure=step.procedure,
         temperature=step.temperature,

@@ -44,7 +44,7 @@ async def run(
         raise missing
     fitted = fit(texts, request.media_pipeline.texts, original)
     if before.texts is not None:  # a recording keeps of these only what Stage 3 changed
-        fitted = fitted.overlaid(before.texts)
+        fitted = fitted.overlaid(before.texts.parts)
     elif _needs_translation(request, services, fitted):
         verdict = await services.safety.verdict(
             fitted.by_part, stage="pre_output", language=original.person_language
@@ -62,11 +62,9 @@ async def run(
         )
     media_request = _media_request(request, fitted)
     verdict = await _verdict(request, services, media_request, original, before.verdict)
-    results = [
-        fitted.written(part, "pre_output")
-        for part, text in fitted.by_part.items()
-        if text != texts.by_part.get(part)
-    ]
+    given = texts.by_part
+    changed = [part for part, words in fitted.by_part.items() if words != given.get(part)]
+    results = [fitted.written(part, "pre_output") for part in changed]
     await add_final(services.journal, results)
     services.journal.add(verdict)
     return media_request, verdict
@@ -104,18 +102,19 @@ def fit(texts: Texts, wanted: tuple[str, ...], original: Texts) -> Texts:
     second is what the person wrote, so that a fusion lies between what was said and what was made
     of it.
     """
-    if len(wanted) == 1 and len(texts.by_part) > 1:
-        first = texts.under({wanted[0]: next(iter(texts.languages))})
-        return replace(first, by_part={wanted[0]: ", ".join(texts.by_part.values())})
-    if len(wanted) == 2 and wanted[1] not in texts.by_part:
-        texts = texts.overlaid(original.under({wanted[1]: "prompt"}))
-    missing = [name for name in wanted if name not in texts.by_part]
+    parts = dict(texts.parts)
+    if len(wanted) == 1 and len(parts) > 1:
+        first = next(iter(parts.values()))
+        parts[wanted[0]] = replace(first, words=", ".join(texts.by_part.values()))
+    if len(wanted) == 2 and wanted[1] not in parts:
+        parts[wanted[1]] = original.parts["prompt"]
+    missing = [name for name in wanted if name not in parts]
     if missing:
         raise UsageError(
             f"The output takes the text(s) {', '.join(missing)}, which nobody gave.",
             hint="Give them by name.",
         )
-    return texts.under({name: name for name in wanted})
+    return Texts({name: parts[name] for name in wanted})
 
 
 def _media_request(request: RunRequest, texts: Texts) -> MediaRequest:
@@ -128,11 +127,11 @@ def _for_output(request: RunRequest, output: OutputConfig, texts: Texts) -> Medi
     return MediaRequest(
         medium=output.medium,
         model=output.model,
-        texts=dict(texts.by_part),
+        texts=texts.by_part,
         images=dict(request.images),
         parameters=_with_negative(request, output),
         style=request.pipeline.style,
-        languages={part: texts.known(part) for part in texts.by_part},
+        languages={part: text.known_language for part, text in texts.parts.items()},
         workflow=output.workflow(),
         boundary=request.boundary,
         level=request.level,
@@ -185,7 +184,7 @@ def _needs_translation(request: RunRequest, services: Services, texts: Texts) ->
     Where it is not, that is recorded.
     """
     target = request.output.translate_to
-    if not target or all(texts.known(part) == target for part in texts.by_part):
+    if not target or all(text.known_language == target for text in texts.parts.values()):
         return False
     return has_translator(
         services,

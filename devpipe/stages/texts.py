@@ -3,51 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from devpipe.record.events import TextWritten
 from devpipe.stages.journal import Journal
-from devpipe.stages.request import Words
 from devpipe.text.language import SURE, share_letters
 from devpipe.text.messages import machine_language
 from devpipe.values import Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """Texts by their input name, the language of each, and the language of the person."""
+class Text:
+    """A text and the language that it is in."""
 
-    by_part: Words
-    languages: Words  # ISO 639-1; empty: of an unknown script
+    words: str
+    language: str  # ISO 639-1; empty: of an unknown script
+    sure: float = 1.0  # 0 to 1; below 1 where the language was guessed
+
+    @property
+    def known_language(self) -> str:
+        """The language to act on; empty where it is a weak guess."""
+        return self.language if self.sure >= SURE else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts by their input name, and the language of the person."""
+
+    parts: Mapping[str, Text]
     spoken: str = ""  # the person's, for the sentences they read
-    sure: Mapping[str, float] = field(default_factory=dict)  # of languages that were guessed
 
     @classmethod
     def of(cls, written: Collection[TextWritten], spoken: str) -> Texts:
         """Texts as they are written down."""
-        return cls(
-            {one.part: one.text for one in written},
-            {one.part: one.language for one in written},
-            spoken,
-            {one.part: one.language_sure for one in written},
-        )
+        parts = {one.part: Text(one.text, one.language, one.language_sure) for one in written}
+        return cls(parts, spoken)
 
-    def under(self, parts: Words) -> Texts:
-        """Some of these texts under new names, each with the name that it has here."""
-        return Texts(
-            {name: self.by_part[part] for name, part in parts.items()},
-            {name: self.languages[part] for name, part in parts.items()},
-            sure={name: self.how_sure(part) for name, part in parts.items()},
-        )
-
-    def how_sure(self, part: str) -> float:
-        """How sure the language of a part is, 0 to 1; 1 where it was not guessed."""
-        return self.sure.get(part, 1.0)
-
-    def known(self, part: str) -> str:
-        """The language of a part to act on; empty where it is a weak guess."""
-        return self.languages[part] if self.how_sure(part) >= SURE else ""
+    @property
+    def by_part(self) -> dict[str, str]:
+        """The words alone."""
+        return {part: text.words for part, text in self.parts.items()}
 
     @property
     def person_language(self) -> str:
@@ -55,33 +51,29 @@ class Texts:
 
         Where that is a weak guess, it is the machine's, if it is written in the same letters.
         """
-        if self.spoken or not self.languages:
+        if self.spoken or not self.parts:
             return self.spoken or "en"
-        part, language = next(iter(self.languages.items()))
+        first = next(iter(self.parts.values()))
         own = machine_language()
-        if not self.known(part) and share_letters(own, language):
+        if not first.known_language and share_letters(own, first.language):
             return own
-        return language or "en"
+        return first.language or "en"
 
-    def overlaid(self, others: Texts) -> Texts:
+    def overlaid(self, others: Mapping[str, Text]) -> Texts:
         """These texts with others in their place or beside them."""
-        return replace(
-            self,
-            by_part={**self.by_part, **others.by_part},
-            languages={**self.languages, **others.languages},
-            sure={**self.sure, **others.sure},
-        )
+        return replace(self, parts={**self.parts, **others})
 
     def written(
         self, part: str, stage: Stage, by: Literal["user", "model", "rule"] = "rule"
     ) -> TextWritten:
         """One of these texts as an event."""
+        text = self.parts[part]
         return TextWritten(
             stage=stage,
             part=part,
-            text=self.by_part[part],
-            language=self.languages[part],
-            language_sure=self.how_sure(part),
+            text=text.words,
+            language=text.language,
+            language_sure=text.sure,
             by=by,
         )
 

@@ -11,7 +11,7 @@ from devpipe.record.events import TextWritten, Warned
 from devpipe.stages.journal import Where, add_partial
 from devpipe.stages.request import RunRequest
 from devpipe.stages.services import Services
-from devpipe.stages.texts import Texts
+from devpipe.stages.texts import Text, Texts
 from devpipe.text.chatter import bracketed, with_brackets
 from devpipe.values import SAME, Stage, TextRequest, derived_seed
 
@@ -54,21 +54,19 @@ async def translated(
     One that is in it already stays as it is, unless it is to `correct`. `names` say which random
     step of the run this is.
     """
-    by_part = dict(texts.by_part)
-    languages = dict(texts.languages)
-    sure = dict(texts.sure)
-    for part, text in texts.by_part.items():
-        language = texts.known(part)
-        if target:
-            languages[part] = target
-            sure[part] = 1.0
-        if correct or languages[part] != language:
-            request = _request(text, language, target or language or SAME, stage)
+    parts = {}
+    for part, text in texts.parts.items():
+        language = text.known_language
+        wanted = Text(text.words, target) if target else text
+        if correct or wanted.language != language:
+            request = _request(text.words, language, target or language or SAME, stage)
             where = Where(stage, step="translate", part=part)
             act = ("translate", *names, part)
             seeds = [derived_seed(run.text_seed, *act), derived_seed(run.text_seed, *act, "again")]
-            by_part[part] = await _translated(services, request, where, seeds)
-    return replace(texts, by_part=by_part, languages=languages, sure=sure)
+            words = await _translated(services, request, where, seeds)
+            wanted = replace(wanted, words=words)
+        parts[part] = wanted
+    return replace(texts, parts=parts)
 
 
 def _request(text: str, language: str, target: str, stage: Stage) -> TextRequest:
