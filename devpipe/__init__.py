@@ -9,16 +9,15 @@ run = await engine.run("a cat in the rain", pipeline="dada", output="sketch", se
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
-from devpipe.version import __version__
-
+TYPE_CHECKING = False  # what type checkers call True; importing `typing` takes ten times as long
 if TYPE_CHECKING:
     from devpipe.config.settings import Settings
     from devpipe.engine.engine import Engine
     from devpipe.engine.run import OpenRun, Run
     from devpipe.errors import BackendError, ConfigError, DevpipeError, RecorderError, UsageError
     from devpipe.record.reader import Recording, Recordings
+    from devpipe.version import __version__
 
 _HOMES = {  # loaded where first used: `import devpipe` itself does nothing
     "Engine": "engine.engine",
@@ -32,6 +31,7 @@ _HOMES = {  # loaded where first used: `import devpipe` itself does nothing
     "ConfigError": "errors",
     "BackendError": "errors",
     "RecorderError": "errors",
+    "__version__": "version",
 }
 
 __all__ = [
