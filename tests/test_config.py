@@ -573,6 +573,32 @@ def test_an_output_is_unusable_with_its_media_pipeline(
         catalogue.output("sketch")
 
 
+def test_a_file_that_is_not_read_is_named_as_it_is(workspace: Workspace) -> None:
+    """Not as the one that would have been read, and only where that is not there."""
+    workspace.put("pipelines/fresh.yaml", b"name: fresh")
+    workspace.put("pipelines/plain.yaml", b"name: plain")
+    workspace.put("output_configs/poster.YML", b"name: poster")
+    catalogue = workspace.spoil(SKETCH, lambda raw: raw.update(pipeline="fresh"))
+    said = faults(catalogue)[f"{SKETCH} $.pipeline"]
+    assert "pipelines/fresh.yaml has faults" in said and "fresh.json" not in str(catalogue.faults)
+    for get, name, file in (
+        (catalogue.interception, "fresh", "pipelines/fresh.yaml"),
+        (catalogue.output, "poster", "output_configs/poster.YML"),
+    ):
+        with pytest.raises(
+            ConfigError, match="is not read. Allowed: file names that end in .json"
+        ) as caught:
+            get(name)
+        assert [fault.file for fault in caught.value.faults] == [file]
+    assert catalogue.interception("plain").name == "plain"
+    catalogue = workspace.spoil(SKETCH, lambda raw: raw.update(pipeline="plain"))
+    assert "'plain' is no media pipeline" in faults(catalogue)[f"{SKETCH} $.pipeline"]
+    for content in (b"{", b"{}"):
+        workspace.put("pipelines/plain.json", content)
+        catalogue = workspace.spoil(SKETCH, lambda raw: raw.update(pipeline="plain"))
+        assert "pipelines/plain.json has faults" in faults(catalogue)[f"{SKETCH} $.pipeline"]
+
+
 def test_a_graph_is_read(workspace: Workspace) -> None:
     """A graph that is there is no fault, a broken or linked one is, and the nearest one is
     offered.

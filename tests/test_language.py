@@ -255,6 +255,29 @@ async def test_offline_no_whisper_is_called_another_language_than_it_is_in(
     assert {text.language for text in run.summary.stages["interception"].written} == {language}
 
 
+async def test_offline_a_text_is_recorded_in_the_language_of_its_phrases(engine: Engine) -> None:
+    """Which are English or German; a text whose own words were only turned keeps its language."""
+    german = "Die Katze sitzt im Regen und wartet"
+    russian = "Чёрный кот спит на крыше"
+    for prompt, pipeline, language in (
+        ("кот", "dada", "en"),
+        (russian, "bauhaus", "en"),
+        (russian, "stille_post", "ru"),
+        (russian, "split_and_combine", "ru"),
+        (russian, "user_defined", "ru"),
+        (german, "dada", "de"),
+        ("a cat in the rain", "dada", "en"),
+    ):
+        own = {"instruction": "As a poem."} if pipeline == "user_defined" else {}
+        output = {"output": "sketch_fusion"} if pipeline == "split_and_combine" else {}
+        asked = {**SMALL, **output, **own}
+        run = await engine.run(prompt, pipeline=pipeline, seed=1, text_seed=1, **asked)
+        written = run.summary.stages["interception"]
+        assert set(written.languages.values()) == {language}, pipeline
+        if prompt == "кот":
+            assert set(written.language_sure.values()) == {1.0}, "its phrases are no guess"
+
+
 async def test_the_procedure_that_translates_says_so_only_where_it_did(engine: Engine) -> None:
     """German becomes English; of Turkish it knows no word."""
     for prompt, language in {

@@ -21,7 +21,7 @@ from devpipe.config.models import OutputConfig
 from devpipe.errors import BackendError, RateLimited, Rejected, Unavailable
 from devpipe.record.events import ArtifactWritten, AttemptFinished, AttemptStarted, Warned
 from devpipe.testing import ScriptedBackend
-from devpipe.values import Boundary, MediaRequest, MediaResult, TextRequest, TextResult
+from devpipe.values import Boundary, Cost, MediaRequest, MediaResult, TextRequest, TextResult
 
 DOWN = Unavailable("It is down.", hint="Start it.")
 Made = Callable[..., Engine]
@@ -30,7 +30,9 @@ Made = Callable[..., Engine]
 class Painter(ScriptedBackend):
     """A scripted media backend that depicts freely, says where it stands, and whether it costs."""
 
-    def __init__(self, *answers: Any, place: Boundary = "local", paid: bool = False) -> None:
+    def __init__(
+        self, *answers: Any, place: Boundary = "local", paid: bool | None = False
+    ) -> None:
         super().__init__(list(answers) or [small_media()], procedural=False)
         self.place = place
         self.paid = paid
@@ -123,6 +125,44 @@ async def test_a_batch_says_which_cells_a_stand_in_made(engine: Made) -> None:
         assert report.to_json()["rows"][0]["stand_in"] == "procedural/sketch"
     fresh = await one.batch(plan | {"prompts": ["a dog"]})
     assert fresh.complete and fresh.rows[0].stand_in == "" and "stood in" not in str(fresh)
+
+
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize(
+    ("place", "paid", "known"),
+    [
+        ("local", False, True),
+        ("local", None, True),
+        ("eu", False, True),
+        ("world", False, True),
+        ("world", None, False),
+        ("eu", None, False),
+        ("local", True, False),
+        ("world", True, False),
+    ],
+)
+async def test_a_batch_keeps_nothing_back_for_a_failed_try_that_is_free(
+    engine: Made, place: Boundary, paid: bool | None, known: bool, sent: bool
+) -> None:
+    """By the backend's own word, or made here; where neither holds, the full price stays."""
+    down = Unavailable("It is down.", hint="Start it.", sent=sent and not paid)
+    bought = MediaResult((small_media(),), model="other", cost=Cost(0.25, "reported"))
+    one = engine(
+        ("other_output",),
+        painter=Painter(down, place=place, paid=paid),
+        other=Painter(bought, place="world", paid=True),
+    )
+    outputs: Any = one.catalogue.outputs
+    for name in ("painted", "other_output"):
+        spec = {**outputs[name].snapshot(), "price_usd": 1.0}
+        outputs[name] = OutputConfig.restore(spec)
+    size = {"width": [64], "height": [64]}
+    plan = {"name": "p", "prompts": ["a", "b"], "outputs": ["painted"], "parameters": size}
+    report = await one.batch(plan, budget_usd=2, concurrency=1)
+    assert report.counts == {"completed": 2}
+    assert report.spent_usd == (0.5 if known else 2.0)
+    costs = one.recordings.runs()["cost_usd"]
+    assert costs.notna().all() if known else costs.isna().all()
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,53 @@ def test_a_procedure_names_its_source(name: str) -> None:
     assert "(" in chosen.source
 
 
+@pytest.mark.parametrize("name", PROCEDURES)
+@pytest.mark.parametrize("parts", [(), ("prompt", "prompt_2")])
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("ru", "кот"),
+        ("ru", "Чёрный кот спит на крыше, и три птицы поют."),
+        ("ar", "قطة حمراء تحت المطر، وبيت أزرق"),
+        ("zh", "雨中的红猫"),
+        ("", "ᏪᏌ ᎠᎹ"),
+        ("ru", "?!... ---"),
+        ("el", "🐱🌧️"),
+    ],
+)
+def test_a_procedure_says_in_which_language_it_wrote(
+    name: str, language: str, text: str, parts: tuple[str, ...]
+) -> None:
+    """English where its own phrases stand in the result, else that of the text: their letters
+    tell which of the two it was.
+    """
+    said = procedure(name).writes(text, language)
+    for seed in range(1, 7):
+        made = rewrite(name, text, seed=seed, language=language, parts=parts)
+        has_phrases = re.search("[a-z]{3}", made) is not None
+        assert said == ("en" if has_phrases else language), made
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "written"),
+    [
+        ("cut_up", "de", "de"),
+        ("cut_up", "de-AT", "de"),
+        ("cut_up", "en", "en"),
+        ("cut_up", "fr", "en"),
+        ("pig_latin", "fr", "fr"),
+        ("keep", "de", "de"),
+        ("translate_en", "de", "en"),
+        ("translate_en", "de-AT", "en"),
+        ("translate_en", "fr", "fr"),
+    ],
+)
+def test_phrases_are_german_in_a_german_text_and_english_in_any_other(
+    name: str, language: str, written: str
+) -> None:
+    assert procedure(name).writes("un chat", language) == written
+
+
 @pytest.mark.parametrize("name", sorted(set(PROCEDURES) - PLAIN - SECRET))
 @pytest.mark.parametrize(("language", "text"), PROMPTS)
 def test_a_seed_gives_its_text_and_another_seed_another(

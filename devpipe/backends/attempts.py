@@ -53,7 +53,8 @@ class Attempts(Wrapping):
                 request.seed,
                 described(request),
                 request.request_id,
-                paid=self.inner.paid,
+                paid=bool(self.inner.paid),
+                free=self.inner.paid is False,
                 location=self.inner.boundary(request.model),
             )
         )
@@ -80,7 +81,8 @@ class Attempts(Wrapping):
                 {**values, "seed": request.seed},
                 request.request_id,
                 sha256=request.sha256_of(values),
-                paid=self.inner.paid,
+                paid=bool(self.inner.paid),
+                free=self.inner.paid is False,
                 location=self.inner.boundary(request.model),
             )
         )

@@ -85,8 +85,10 @@ class Backend:
 
     # Output is limited to built-in shapes: rules alone may allow it at kids and youth.
     procedural: bool = False
-    # A request may cost money; where that hangs on the host, set it in __init__.
-    paid: bool = False
+    # Whether a request may cost money: True, or False where none ever does, however it ends. None:
+    # nobody says, and what was broken off elsewhere may be charged. Where that hangs on the host,
+    # set it in __init__.
+    paid: bool | None = None
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -136,6 +138,7 @@ class Intent:
     request_id: str
     sha256: str = ""  # of a medium's request, as the verdict names it
     paid: bool = False
+    free: bool = False  # by the backend's own word: neither of the two where it says nothing
     location: Boundary = "local"  # how far it travels
 
 

@@ -168,7 +168,7 @@ def media_chain(candidates: Sequence[Candidate], backends: Backends, journal: Jo
     )
 
 
-def may_hop(error: BackendError, *, paid: bool) -> bool:
+def may_hop(error: BackendError, *, paid: bool | None) -> bool:
     """Whether the next one may be asked.
 
     Never after a fault of the request, nor where this one may be charged all the same.

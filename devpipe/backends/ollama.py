@@ -75,7 +75,8 @@ class Ollama(Chat):
             start=self.start,
             direct=self.declared_local,
         )
-        self.paid = super().boundary("") != "local"
+        # None: a server here may pass a model's texts on to a cloud, and `boundary` tells which
+        self.paid = True if super().boundary("") != "local" else None
         self._models: dict[str, _Model] = {}
 
     def boundary(self, model: str) -> Boundary:

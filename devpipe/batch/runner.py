@@ -407,6 +407,7 @@ def price(engine: RunsCells, output: str) -> float | None:
     prices = []
     for one in (config, *(engine.catalogue.output(name) for name in config.fallback)):
         paid = opened(engine.backends, one.backend).paid
-        prices.append(one.price_usd if paid else 0.0)
+        is_unsaid = paid is None and one.price_usd is None
+        prices.append(0.0 if paid is False or is_unsaid else one.price_usd)
     known = [usd for usd in prices if usd is not None]
     return max(known) if len(known) == len(prices) else None

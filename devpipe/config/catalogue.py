@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from pathlib import Path, PurePath
 from typing import TypeVar
 
@@ -77,13 +77,14 @@ class Catalogue:
         return output.images or self.media_pipeline(output.pipeline).images
 
     def _usable(self, kind: str, folder: str, name: str, models: Mapping[str, _M]) -> _M:
-        file = f"{folder}/{name}.json"
-        faults = [fault for fault in self.faults if fault.file == file]
+        if name in models:
+            return models[name]
+        file = PurePath(folder, f"{name}.json")
+        # also of a file that nobody reads: who wrote x.yaml asks for x
+        faults = [one for one in self.faults if PurePath(one.file).with_suffix(".json") == file]
         if faults:
             raise ConfigError(faults)
-        if name not in models:
-            raise UnknownName(kind, name, models)
-        return models[name]
+        raise UnknownName(kind, name, models)
 
 
 def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
@@ -98,7 +99,7 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
         stem="",
         names=frozenset(pipelines),
         media={},
-        broken=frozenset(),
+        broken={},
         backends={*known(), *backends},
         graphs=home / GRAPHS,
     )
@@ -108,7 +109,10 @@ def load_catalogue(home: Path, *, backends: Iterable[str] = ()) -> Catalogue:
     media = files.valid(MediaPipeline, "pipelines", by_kind["media"], around)
     around = replace(around, media=media)
     interceptions = files.valid(InterceptionPipeline, "pipelines", by_kind["interception"], around)
-    around = replace(around, names=frozenset(outputs), broken=files.broken("pipelines"))
+    broken = {
+        stem: file for stem, file in files.broken("pipelines").items() if stem not in interceptions
+    }
+    around = replace(around, names=frozenset(outputs), broken=broken)
     complete = {}
     for name, output in files.valid(OutputConfig, "output_configs", outputs, around).items():
         output = files.with_graph(output)
@@ -180,10 +184,13 @@ class _Files:
                 models[stem] = config
         return models
 
-    def broken(self, folder: str) -> frozenset[str]:
-        """The stems of the files of a folder that have faults."""
-        files = [fault.file for fault in self.faults]
-        return frozenset(PurePath(file).stem for file in files if file.startswith(f"{folder}/"))
+    def broken(self, folder: str) -> dict[str, str]:
+        """The files of a folder that have faults, by stem; of several, the one that is read."""
+        files = [fault.file for fault in self.faults if fault.file.startswith(f"{folder}/")]
+        return {
+            PurePath(file).stem: file
+            for file in sorted(files, key=methodcaller("endswith", ".json"))
+        }
 
     def with_graph(self, output: OutputConfig) -> OutputConfig:
         """The output with its graph inside.

@@ -67,7 +67,7 @@ class Surroundings:
     stem: str
     names: frozenset[str]  # of all files in its folder
     media: Mapping[str, MediaPipeline]  # the usable ones
-    broken: frozenset[str]  # pipelines with faults
+    broken: Mapping[str, str]  # the files of pipelines with faults, by stem
     backends: Collection[str]
     graphs: Path
 
@@ -117,7 +117,7 @@ def _media_pipeline(name: str, around: Surroundings) -> None:
     if name in around.media:
         return
     if name in around.broken:
-        problem = f"pipelines/{name}.json has faults"
+        problem = f"{around.broken[name]} has faults"
     else:
         problem = f"{name!r} is no media pipeline"
     raise ValueError(f"{problem}; {offer(name, around.media)}")

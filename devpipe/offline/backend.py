@@ -115,6 +115,7 @@ def _rewrite(name: str, request: TextRequest) -> TextResult:
         chosen = procedure(name)
     except UnknownName as error:
         raise Rejected(error.message, hint=error.hint) from error
+    language = chosen.writes(request.text, request.language)
     if request.parts:
         parts = chosen.split(
             request.text, seed=request.seed, language=request.language, parts=request.parts
@@ -125,7 +126,7 @@ def _rewrite(name: str, request: TextRequest) -> TextResult:
             model=name,
             digest=VERSION,
             cost=LOCAL_COST,
-            language=chosen.writes(request.language),
+            language=language,
         )
     text = chosen.rewrite(
         request.text,
@@ -133,9 +134,7 @@ def _rewrite(name: str, request: TextRequest) -> TextResult:
         language=request.language,
         output_language=request.output_language,
     )
-    return TextResult(
-        text, model=name, digest=VERSION, cost=LOCAL_COST, language=chosen.writes(request.language)
-    )
+    return TextResult(text, model=name, digest=VERSION, cost=LOCAL_COST, language=language)
 
 
 class _Manner(TypedDict):

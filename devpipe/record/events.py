@@ -166,6 +166,7 @@ class AttemptStarted(Event):
     request_id: str = ""  # the name of the job at a backend that lets us choose it
     sha256: str = ""  # of the request, as the verdict names it
     paid: bool = False
+    free: bool = False  # by the backend's own word; older recordings do not say
     location: str = "local"  # how far the request travels; older recordings do not say
 
     @property

@@ -95,13 +95,13 @@ class Attempt:
     def cost(self) -> tuple[float | None, str]:
         """In USD, and who says so; None where nobody knows.
 
-        What was broken off here is charged by nobody.
+        What was broken off here, or where nothing ever costs, is charged by nobody.
         """
         finished = self.finished
         if finished and (finished.cost_source != "unknown" or finished.outcome in _ANSWERED):
             return finished.cost_usd, finished.cost_source
-        is_free = self.started.location == "local" and not self.started.paid
-        return (0.0, "local") if is_free else (None, "unknown")
+        is_ours = self.started.location == "local" and not self.started.paid
+        return (0.0, "local") if is_ours or self.started.free else (None, "unknown")
 
     def to_json(self) -> dict[str, Any]:
         """Its part of the run's JSON."""

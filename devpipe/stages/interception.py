@@ -51,16 +51,18 @@ async def _rewritten(
         text_request = _text_request(request, step, where, text, texts)
         result = await _answer(services, text_request, where)
         parts = result.parts if step.parts else {part: result.text}
-        own = result.language  # a procedure keeps what a model would change
-        ordered = not own and text_request.output_language != SAME
         guessed = texts.parts[part]
+        own = result.language  # a procedure knows what it wrote
+        is_known = text_request.output_language != SAME
+        if own:
+            is_known = own != guessed.language
         for name, rewritten in parts.items():
             written.append(
                 TextWritten(
                     **where._replace(part=name)._asdict(),
                     text=rewritten,
                     language=own or text_request.answer_language,
-                    language_sure=1.0 if ordered else guessed.sure,
+                    language_sure=1.0 if is_known else guessed.sure,
                     by="procedure" if result.backend == BY_PROCEDURE else "model",
                     raw=result.raw,
                 )

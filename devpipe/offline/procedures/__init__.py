@@ -32,10 +32,20 @@ class Procedure:
         """What it does and where it comes from."""
         return " ".join((self.act.__doc__ or "").split())
 
-    def writes(self, language: str) -> str:
-        """The language of what it makes of a text: no procedure but one leaves the text's own."""
-        translates = self.act is turning.translate_en and language == "de"
-        return "en" if translates else language
+    def writes(self, text: str, language: str) -> str:
+        """The language of what it makes of a text: that of its own phrases, where it has any.
+
+        Where it only turns the text's words, it is the text's own.
+        """
+        if self._leaves(text):
+            return language
+        if self.act is turning.translate_en:
+            return "en" if _ours(language) == "de" else language
+        return language if self.act in _WITHOUT_PHRASES else _ours(language)
+
+    def _leaves(self, text: str) -> bool:
+        """Whether the text stays as it is."""
+        return self.act is cutting.keep or not words(clean(text))
 
     def rewrite(
         self,
@@ -54,9 +64,9 @@ class Procedure:
         """
         if parts:
             return "\n".join(self.split(text, seed=seed, language=language, parts=parts).values())
-        cleaned = clean(text)
-        if self.act is cutting.keep or not words(cleaned):
+        if self._leaves(text):
             return text
+        cleaned = clean(text)
         return self.act(
             Page(
                 cleaned,
@@ -103,6 +113,9 @@ _ACTS: tuple[Callable[[Page], str], ...] = (
     framing.story,
     turning.translate_en,
     turning.uncliche,
+)
+_WITHOUT_PHRASES = frozenset(  # they turn, swap or leave out the words that are there
+    {hearing.chinese_whispers, cutting.lipogram, cutting.n_plus_7, turning.pig_latin}
 )
 PROCEDURES: Mapping[str, Procedure] = MappingProxyType(
     {
