@@ -586,7 +586,7 @@ def test_a_file_that_is_not_read_is_named_as_it_is(workspace: Workspace) -> None
         (catalogue.output, "poster", "output_configs/poster.YML"),
     ):
         with pytest.raises(
-            ConfigError, match="is not read. Allowed: file names that end in .json"
+            ConfigError, match=r"is not read\. Allowed: file names that end in \.json"
         ) as caught:
             get(name)
         assert [fault.file for fault in caught.value.faults] == [file]
