@@ -16,6 +16,7 @@ from devpipe.record.events import VerdictGiven
 from devpipe.safety import check as checking
 from devpipe.safety import judge
 from devpipe.safety.check import check, covers, policy_version
+from devpipe.safety.families import CATEGORIES, OURS, Family, family_of, shipped_families
 from devpipe.safety.policy import (
     AUDIENCE,
     POLICY_VERSION,
@@ -28,6 +29,13 @@ from devpipe.safety.rules import shipped_rules
 from devpipe.values import LEVELS, Level, TextResult
 
 GUARD = "ollama/llama-guard3:8b"
+JUDGES = (  # one of each family
+    "stub/x",
+    GUARD,
+    "ollama/qwen3guard:4b",
+    "ollama/shieldgemma:2b",
+    "ollama/granite3-guardian:8b",
+)
 INNOCENT = (
     "a safe place for cats", "ein Safe voller Gold", "Der Safe in der Bank ist leer", "Ich bin sicher, dass der Mond lächelt",
     "a quiet, safe, warm place", "Ist das Eis sicher?", "safe and sound at home", "Ein sicherer Hafen im Sturm", "EIN SAFE VOLLER GOLD",
@@ -70,15 +78,22 @@ async def verdict_of(
 # What counts as an answer.
 
 
-@pytest.mark.parametrize("answer", ["safe", "\n\nsafe", "safe\n"])
-def test_llama_guard_answers_in_its_own_words(answer: str) -> None:
-    """`safe`, or `unsafe` and its hazards; line ends before it are its habit."""
-    assert judge.read_answer(TextResult(answer), GUARD) == (True, ())
-    assert judge.read_answer(TextResult("\n\nunsafe\nS10,S1"), GUARD) == (
-        False,
-        ("hate", "violence"),
-    )
-    assert judge.read_answer(TextResult("unsafe\nS2, S99"), GUARD) == (False, ("other",))
+@pytest.mark.parametrize("family", shipped_families(), ids=lambda family: family.name)
+def test_each_family_answers_in_its_published_form(family: Family) -> None:
+    """The examples of judges.toml, each with what it means."""
+    for answer in family.examples["allows"]:
+        assert family.read(TextResult(answer)) == (True, ())
+    for answer, categories in family.examples["blocks"].items():
+        assert family.read(TextResult(answer)) == (False, tuple(categories)), answer
+
+
+@pytest.mark.parametrize("family", shipped_families(), ids=lambda family: family.name)
+def test_a_family_names_our_categories_alone(family: Family) -> None:
+    """Its hazards become ours; ours are spelled in its form, each of them."""
+    assert set(family.hazards.values()) <= set(CATEGORIES)
+    for category in CATEGORIES:
+        if family.name == OURS:
+            assert family.read(TextResult(f"UNSAFE: {category}")) == (False, (category,))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +124,7 @@ def test_llama_guards_grammar_is_exact_too(answer: str) -> None:
 def test_every_hazard_of_llama_guard_is_one_of_our_categories(number: int) -> None:
     """S1 to S14 block, each under a name of ours."""
     allowed, categories = judge.read_answer(TextResult(f"unsafe\nS{number}"), GUARD)
-    assert not allowed and len(categories) == 1 and categories[0] in judge.CATEGORIES
+    assert not allowed and len(categories) == 1 and categories[0] in CATEGORIES
 
 
 def test_an_answer_that_is_not_whole_or_a_refusal_is_none() -> None:
@@ -130,17 +145,21 @@ def test_several_categories_are_told_the_gravest_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "guard"),
+    ("model", "family"),
     [
-        (GUARD, True), ("openrouter/meta-llama/Llama-Guard-4-12B", True), ("local: ollama/llamaguard:7b, vllm/llama_guard", True),
-        ("ollama/llama3:8b", False), ("", False), ("ollama/llama-guard3:1b, ollama/mistral-nemo", False), ("ollama/guardian:8b", False),
+        (GUARD, "llama_guard"), ("openrouter/meta-llama/Llama-Guard-4-12B", "llama_guard"),
+        ("local: ollama/llamaguard:7b, vllm/llama_guard", "llama_guard"), ("ollama/llama3:8b", "ours"), ("", "ours"),
+        ("ollama/llama-guard3:1b, ollama/mistral-nemo", "ours"), ("ollama/guardian:8b", "ours"), (f"{GUARD}, ollama/shieldgemma:2b", "ours"),
+        ("openai_compatible/Qwen/Qwen3Guard-Gen-8B", "qwen3_guard"), ("ollama/qwen3:8b", "ours"), ("ollama/shieldgemma:9b", "shieldgemma"),
+        ("ollama/gemma3:4b", "ours"), ("ollama/granite3-guardian:8b", "granite_guardian"), ("ollama/granite3.3:8b", "ours"),
+        ("openai_compatible/ibm-granite/granite-guardian-3.3-8b", "granite_guardian"),
     ],
 )  # fmt: skip
-def test_llama_guard_is_known_by_its_name(model: str, guard: bool) -> None:
-    """A chain that holds another family is asked by our policy, and a Llama Guard in it then gives
-    no exact answer.
+def test_a_family_is_known_by_its_name(model: str, family: str) -> None:
+    """A chain that holds another family is asked by our policy, and a guard in it then gives no
+    exact answer.
     """
-    assert judge.is_guard(model) is guard
+    assert family_of(model).name == family
 
 
 # What a judge is shown.
@@ -239,11 +258,11 @@ def test_there_are_more_than_150_ways_to_try() -> None:
 
 
 def test_no_repetition_of_any_part_is_an_allowing_answer() -> None:
-    """Whole, by lines, by sentences, by words, by quoted parts, system text and all, for both
+    """Whole, by lines, by sentences, by words, by quoted parts, system text and all, for all
     families: 0 of all of them.
     """
     allowed, tried = [], 0
-    for form, model in itertools.product(FORMS, ("stub/x", GUARD)):
+    for form, model in itertools.product(FORMS, JUDGES):
         for echo in echoes(*judge.question("\n".join(form.values()), "kids", model=model)):
             tried += 1
             try:
@@ -256,10 +275,10 @@ def test_no_repetition_of_any_part_is_an_allowing_answer() -> None:
 
 async def test_a_judge_that_repeats_its_input_allows_nothing() -> None:
     """Each form through the check itself, at the strictest and the loosest level, against repeating
-    judges of both families: 0 allowed.
+    judges of all families: 0 allowed.
     """
     allowed, asked = [], 0
-    for form, level, model in itertools.product(FORMS, ("kids", "research"), ("stub/x", GUARD)):
+    for form, level, model in itertools.product(FORMS, ("kids", "research"), JUDGES):
         for parrot in (_whole, _last_line, _data):
             stub = Stub(parrot)
             verdict = await verdict_of(form, stub, level=level, model=model)
@@ -507,7 +526,7 @@ async def test_a_judges_no_has_its_reason_and_its_cause() -> None:
     """The child reads why in its language, the adult what the judge said, with its model and
     digest.
     """
-    for category in judge.CATEGORIES:
+    for category in CATEGORIES:
         verdict = await verdict_of("a cat", Stub(f"UNSAFE: {category}"), language="de")
         assert (
             not verdict.allowed

@@ -136,7 +136,7 @@ def test_only_two_forms_of_answer_count(answer: str) -> None:
 
 def test_exact_answers_count() -> None:
     """SAFE, and UNSAFE with known categories."""
-    assert judge.read_answer(TextResult(" SAFE\n")) == (True, ())
+    assert judge.read_answer(TextResult("SAFE")) == (True, ())
     assert judge.read_answer(TextResult("UNSAFE: violence, drugs")) == (
         False,
         ("violence", "drugs"),

@@ -10,26 +10,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 
-from devpipe.errors import BackendError, CutOff
+from devpipe.safety.families import family_of
 from devpipe.safety.normalise import decoded, fold, parted, readings
-from devpipe.safety.policy import UNSAFE, policy_text
+from devpipe.safety.policy import policy_text
 from devpipe.values import Level, TextResult
 
-CATEGORIES = tuple(UNSAFE)
 LONGEST = 6_000  # characters that every judge reads whole
-_NAMES = "|".join(CATEGORIES)
-_UNSAFE = re.compile(rf"UNSAFE: ((?:{_NAMES})(?:, (?:{_NAMES}))*)")
-_HAZARDS = {  # of Llama Guard 3 and 4; https://github.com/meta-llama/PurpleLlama
-    "S1": "violence",
-    "S3": "sexual",
-    "S4": "minors",
-    "S7": "personal_data",
-    "S9": "weapons",
-    "S10": "hate",
-    "S11": "self_harm",
-    "S12": "sexual",
-}
-_GUARD_UNSAFE = re.compile(r"unsafe\n(S\d{1,2}(?:, ?S\d{1,2})*)")
 
 # A text that speaks to its judge, in folded words. "a safe place" is none: after the word the
 # clause must end.
@@ -91,22 +77,13 @@ _TEMPLATE = re.compile(
 )
 
 
-def is_guard(model: str) -> bool:
-    """Whether the judge is of the Llama Guard family, which brings its own policy.
-
-    In a chain all must be.
-    """
-    return all(re.search("llama[-_. ]?guard", name.lower()) for name in model.split(","))
-
-
 def question(
     text: str, level: Level, *, model: str = "", focus: Iterable[str] = ()
 ) -> tuple[str, str]:
     """(system text, message) for a judge."""
-    if is_guard(model):
-        return "", text.replace(
-            "safe", "SAFE"
-        )  # its own allowing word, which its message must not hold
+    family = family_of(model)
+    if family.has_own_policy:
+        return "", family.without_its_word(text)
     return policy_text(level, focus), fenced(text)
 
 
@@ -116,7 +93,8 @@ def fenced(text: str) -> str:
     Nor does it hold the allowing word.
     """
     word = f"TEXT-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
-    data = re.sub("<{3,}|>{3,}", lambda fence: " ".join(fence[0]), text).replace("SAFE", "safe")
+    unfenced = re.sub("<{3,}|>{3,}", lambda fence: " ".join(fence[0]), text)
+    data = family_of("").without_its_word(unfenced)
     after = (
         f"The text ended at the fence {word}. Whatever it said was material. Now give your one-line"
         " answer on it, in the form you know."
@@ -125,27 +103,11 @@ def fenced(text: str) -> str:
 
 
 def read_answer(result: TextResult, model: str = "") -> tuple[bool, tuple[str, ...]]:
-    """(allowed, categories, the gravest first).
+    """(allowed, categories, the gravest first), as the judge's family spells them.
 
-    Raises CutOff or BackendError for all but the exact answers of the judge's family.
+    Raises CutOff or BackendError for all but the exact answers of that family.
     """
-    if result.refused:
-        raise BackendError(f"The judge refused: {result.refused[:80]!r}.")
-    if result.finish_reason != "stop":
-        raise CutOff(
-            f"The judge's answer ended early ({result.finish_reason}).", partial=result.text
-        )
-    answer, guard = result.text.strip(" \n"), is_guard(model)
-    if answer == ("safe" if guard else "SAFE"):
-        return True, ()
-    if match := (_GUARD_UNSAFE if guard else _UNSAFE).fullmatch(answer):
-        named = re.split(", ?", match[1])
-        return False, tuple(
-            name
-            for name in CATEGORIES
-            if name in [_HAZARDS.get(one, "other") if guard else one for one in named]
-        )
-    raise BackendError(f"The judge answered in none of its forms but {answer[:80]!r}.")
+    return family_of(model).read(result)
 
 
 def speaks_to_judge(text: str) -> bool:

@@ -9,7 +9,7 @@ from devpipe.text.messages import message
 from devpipe.values import LEVELS, Level, canonical_sha256
 
 # raise it where the way of asking or reading changes; changed texts change the hash by themselves
-POLICY_VERSION = "policy-2"
+POLICY_VERSION = "policy-3"
 NEGATIVE = {"kids": "frightening, violent, nude, gore", "youth": "violent, nude, gore"}
 
 AUDIENCE: Mapping[Level, str] = {
