@@ -30,9 +30,7 @@ Made = Callable[..., Engine]
 class Painter(ScriptedBackend):
     """A scripted media backend that depicts freely, says where it stands, and whether it costs."""
 
-    def __init__(
-        self, *answers: Any, place: Boundary = "local", paid: bool | None = False
-    ) -> None:
+    def __init__(self, *answers: Any, place: Boundary = "local", paid: bool | None = False) -> None:
         super().__init__(list(answers) or [small_media()], procedural=False)
         self.place = place
         self.paid = paid
