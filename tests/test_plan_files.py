@@ -7,8 +7,10 @@ import csv
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import yaml
 from engines import engine_in, small_media, small_picture
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from openpyxl.chart import BarChart, Reference
 from shell import REPOSITORY, Done, here
 
 from devpipe import ConfigError, Settings, UsageError
@@ -85,6 +88,18 @@ def devpipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Do
         ("A.TXT", "\ufeffein H\u2028aus\u0085s", [("ein H\u2028aus\u0085s", 1)]),
         ("u.txt", codecs.BOM_UTF16_LE + "prompt\tseed\r\nein Löwe\t7\r\n".encode("utf-16-le"), [("ein Löwe", 7)]),
         ("u.csv", codecs.BOM_UTF16_BE + "prompt\nein Löwe\n".encode("utf-16-be"), [("ein Löwe", 1)]),
+        ("u.txt", "\r\n\r\nprompt\tseed\r\nein Löwe\t7\r\n", [("ein Löwe", 7)]),
+        ("s.txt", "\nsep=;\nprompt;seed\na cat;7\n", [("a cat", 7)]),
+        ("s.csv", "\r\n;\r\nsep=;\r\nprompt;seed\r\na cat;7\r\n", [("a cat", 7)]),
+        ("a.txt", "a prompt, an output\nprompts; all\n", [("a prompt, an output", 1), ("prompts; all", 1)]),
+        ("b.csv", "\ufeff\ufeffprompt\na\n", [("a", 1)]),
+        ("b.txt", "\ufeff\ufeffa\n\ufeffb\n", [("a", 1), ("\ufeffb", 1)]),
+        ("b.json", '\ufeff\ufeff{"prompts": ["a"]}', [("a", 1)]),
+        ("p.yaml", "prompts:\r- a\r\n- b\n", [("a", 1), ("b", 1)]),
+        ("p.yaml", "prompts:\n- a\u2028- b\x85c\n- 'd\u2029e'\n", [("a - b c", 1), ("d e", 1)]),
+        ("p.yaml", "prompts: [1984, true, a]\nexclude: [{prompt: 1984}, {prompts: true}]\n", [("a", 1)]),
+        ("p.yaml", "prompts: [a]\nseeds: [1, 2]\nexclude: [{seed: 1.0}]\n", [("a", 2)]),
+        ("p.yaml", "prompts: [" + "1" * 5000 + "]\n", [("1" * 5000, 1)]),
         ("p.yaml", "\ufeffprompts: [yes, no, 12:30, 2024-01-01, 0x1F, 007, a#b]\n", [("yes", 1), ("no", 1), ("12:30", 1), ("2024-01-01", 1), ("0x1F", 1), ("007", 1), ("a#b", 1)]),
         ("p.YML", "prompts:\n- a cat\n# a note\n- 'a dog' # another\nseeds: [7.0] # and one\n", [("a cat", 7), ("a dog", 7)]),
         ("p.yaml", "prompts: [1984, 7.0, 007, true, 1e5, .inf]", [("1984", 1), ("7.0", 1), ("007", 1), ("true", 1), ("1e5", 1), (".inf", 1)]),
@@ -122,6 +137,39 @@ def test_a_workbook_is_a_plan(tmp_path: Path) -> None:
     assert len(Plan.read(put(tmp_path, "named_so.csv", small.getvalue())).items()) == 3
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_only_sheets_that_hold_cells_count(tmp_path: Path, place: int) -> None:
+    """A sheet of a chart is none of them, also where its chart was deleted, nor is an empty one."""
+    book = openpyxl.Workbook()
+    table = book.active
+    for row in (["prompt", "seed"], ["a cat", 7]):
+        table.append(row)
+    chart = BarChart()
+    chart.add_data(Reference(table, min_col=2, min_row=1, max_row=2))
+    book.create_chartsheet("Chart", place).add_chart(chart)
+    book.create_chartsheet("Deleted", place)
+    book.create_sheet("Empty", place)
+    book.save(tmp_path / "plan.xlsx")
+    assert prompts(tmp_path / "plan.xlsx") == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "read"),
+    [
+        ("a_x000B_b", "a\vb"),
+        ("a_x000a_b_x000D_\nc", "a\nb\nc"),
+        ("a_x005F_x000B_b", "a_x000B_b"),
+        ("a _x D83D_", "a _x D83D_"),
+        ("a_xD83D__xDE00_", "a😀"),
+    ],
+)
+def test_what_excel_spells_by_its_number_is_read_as_it_shows_it(
+    tmp_path: Path, cell: str, read: str
+) -> None:
+    """A line break or other sign that XML cannot hold, and the underscore before such a number."""
+    assert prompts(workbook(tmp_path, ["prompt"], [cell])) == [read]
+
+
 def test_prompts_of_a_plan_come_from_any_table(tmp_path: Path) -> None:
     """Seen from the plan; columns that no plan knows are notes, those that one knows an error."""
     workbook(tmp_path, ["prompt", "author"], ["a cat", "me"])
@@ -156,6 +204,39 @@ def test_prompts_of_a_plan_come_from_any_table(tmp_path: Path) -> None:
         ("k.csv", "ein Haus\nein Baum\n", "no column `prompt`"),
         ("k.txt", "a cat\nb\0c\n", "k.txt, line 2: a NUL"),
         ("k.txt", "\n\n", "k.txt is empty"),
+        ("k.txt", "prompt,seed\na cat,7\n", "k.txt, line 1: `prompt` heads a column"),
+        ("k.txt", "\nSeed; Prompt\n7;a cat\n", "k.txt, line 2: `prompt` heads a column"),
+        ("k.txt", '"prompt"|"seed"\n"a cat"|"7"\n', "k.txt, line 1: `prompt` heads a column"),
+        ("k.txt", b"a\rK\xe4fer\r", "k.txt, line 2: not UTF-8"),
+        ("k.csv", "prompt\r\na\r\n".encode("utf-16-le"), "k.csv, line 1: not UTF-8"),
+        ("k.csv", "prompt\r\na\r\n".encode("utf-32"), "k.csv, line 1: not UTF-8"),
+        ("k.csv", "prompt\na\n" + "x" * 131_073 + "\n", "k.csv, line 3: a cell of more than 131,072 characters"),
+        ("k.csv", "prompt,seed\na,1" + "0" * 5000 + "\n", "k.csv, line 2: $.seeds[0]"),
+        ("k.ods", b"PK\3\4", "Save it as .xlsx or .csv"),
+        ("k.NUMBERS", b"PK\3\4", "Save it as .xlsx or .csv"),
+        ("k.xls", b"\xd0\xcf\x11\xe0", "Save it as .xlsx or .csv"),
+        ("k.docx", b"PK\3\4", "Save its prompts as .txt"),
+        ("p.yaml", "name: p\nprompts: klasse.ods\n", "p.yaml, line 2: $.prompts: klasse.ods is of a kind that nobody reads"),
+        ("p.yaml", "prompts: [a]\nlabels:\n  item: mine\n", "p.yaml, line 3: $.labels.item: is the label by which a batch finds its cells"),
+        ("p.json", '{"prompts": ["a"],\n"labels": {"item": "mine"}}', "p.json, line 2: $.labels.item"),
+        ("p.yaml", "prompts: [a]\nseeds: [1, 2]\nexclude:\n- seed: true\n", "p.yaml, line 4: $.exclude[0].seed: True is not in seeds"),
+        ("p.yaml", "prompts: [a]\nparameters: {x: [true, 0]}\nexclude: [{x: 1}]\n", "p.yaml, line 3: $.exclude[0].x: 1 is not in x"),
+        ("p.yaml", "prompts: [a]\nparameters: {x: [1, 2]}\nexclude: [{x: 1.0}]\n", "p.yaml, line 3: $.exclude[0].x: 1.0 is not in x"),
+        ("p.yaml", "prompts: [a]\nseeds:\n- 1" + "0" * 5000 + "\n", "p.yaml, line 3: $.seeds[0]: must be a number of at most 308 digits"),
+        ("p.yaml", "prompts: [a]\nparameters: {width: [-1" + "0" * 400 + "]}\n", "p.yaml, line 2: $.parameters.width[0]: must be a number of at most 308 digits"),
+        ("p.yaml", "prompts: [a]\nrepeats: 1" + "0" * 5000 + "\n", "p.yaml, line 2: $.repeats"),
+        ("p.yaml", "prompts: [a]\nseeds: [1e999999999]\n", "p.yaml, line 2: $.seeds[0]: must be a number of at most 308 digits"),
+        ("p.yaml", "prompts: [a]\nlabels: {[b]: c}\n", "line 2, column 10: a name must be a word"),
+        ("p.yaml", "prompts: [a,\n b\u2028]\nseeds: [x]\n", "p.yaml, line 3: $.seeds[0]"),
+        ("p.yaml", "prompts: [a]\rseeds:\r- x\r", "p.yaml, line 3: $.seeds[0]"),
+        ("p.yaml", 'prompts: [a]\npipelines: ["\\ud800"]\n', "p.yaml, line 2: $.pipelines[0]: is not valid Unicode"),
+        ("p.yaml", 'prompts: [a]\nimages: [{image: "\\ud800"}]\n', "p.yaml, line 2: $.images[0]: is not valid Unicode"),
+        ("p.yaml", 'prompts: [a]\nlabels: {"\\ud800": b}\n', "p.yaml, line 2: $.labels"),
+        ("p.yaml", "prompts: [a]\nparameters: {width: [64], width: [96]}\n", "line 2, column 27: width stands there twice"),
+        ("p.json", '{"prompts": ["a"],\r"seeds": ["x"]}', "p.json, line 2: $.seeds[0]"),
+        ("p.json", '{"prompts": ["a"],\r"seeds": [1],\r\n"seeds": [2]}', "in lines 2 and 3"),
+        ("p.json", '{"a": 1' + "0" * 5000 + ', "b": 1,\n"b": 2}', "$.b: stands there twice, in lines 1 and 2"),
+        ("p.json", '{"prompts": ["a"],\n"parameters": {"width": [1' + "0" * 5000 + "]}}", "p.json, line 2: $.parameters.width[0]: must be a number of at most 308 digits"),
         ("k.txt", "prompt\na cat\n", "k.txt, line 1"),
         ("k.ods", b"PK\3\4", "kind that nobody reads"),
         ("k.toml", "prompts = ['a cat']\n", "kind that nobody reads"),
@@ -190,7 +271,7 @@ def test_prompts_of_a_plan_come_from_any_table(tmp_path: Path) -> None:
         ("p.json", '{"prompts": ["a"], "parameters": {"width": [NaN]}}', "$.parameters.width[0]"),
         ("p.json", '{"prompts": ["a"], "parameters": {"width": [-Infinity]}}', "$.parameters.width[0]"),
         ("p.json", '{"prompts": ' + "[" * 5000 + "]" * 5000 + "}", "nested 5001 deep"),
-        ("p.json", '{"seeds": [1' + "0" * 5000 + "]}", "not valid"),
+        ("p.json", '{"prompts": ["a"],\n"seeds": [1' + "0" * 5000 + "]}", "p.json, line 2: $.seeds[0]: must be a number of at most 308 digits"),
         ("p.json", '{"prompts": [\n"a" "b"]}', "line 2, column 5"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else "bytes",
@@ -217,6 +298,11 @@ def test_what_does_not_fit_is_refused_where_it_stands(
         ([["prompt"], ["a cat"], ["=A2"]], "row 3: a formula"),
         ([["prompt"], ["a cat"], ["#REF!"]], "row 3: the error #REF!"),
         ([["prompt"], [True]], "row 2: True is no text"),
+        ([["prompt"], ["#N/A"]], "row 2: the error #N/A"),
+        ([["prompt"], [date(2024, 1, 2)]], "row 2: 2024-01-02 00:00:00 is no text"),
+        ([["prompt"], [123456789012345678]], "row 2: 1.234567890123457e+17 is shown as another"),
+        ([["prompt"], ["a_xD83D_"]], "row 2: $.prompts[0]: is not valid Unicode"),
+        ([["prompt"], ["a_x0000_"]], "row 2: $.prompts[0]: holds a NUL"),
         ([["prompt", "seed"], ["a cat", 7, "lost"]], "row 2: 3 cells under 2 columns"),
         ([["prompt", "seed"], [], [None, 7]], "row 3: the cell under `prompt` is empty"),
         ([["prompt", "seed"], ["a cat", 7.5]], "row 2: $.seeds[0]"),
@@ -241,9 +327,47 @@ def test_a_number_in_another_dress_and_a_second_sheet_are_refused(tmp_path: Path
     book.save(tmp_path / "percent.xlsx")
     with pytest.raises(UsageError, match=r"percent\.xlsx, row 2: 0\.5 is no text"):
         Plan.read(tmp_path / "percent.xlsx")
+    for number, shape in ((7.5, "0"), (0.125, "0.00")):
+        book.active["A2"], book.active["A2"].number_format = number, shape
+        book.save(tmp_path / "rounded.xlsx")
+        with pytest.raises(
+            UsageError, match=rf"rounded\.xlsx, row 2: {number} is shown as another"
+        ):
+            Plan.read(tmp_path / "rounded.xlsx")
     two = workbook(tmp_path, ["prompt"], ["a cat"], klasse7b=["prompt", "a dog"])
     with pytest.raises(UsageError, match="2 sheets with something in them: Sheet, klasse7b"):
         Plan.read(two)
+
+
+def test_what_is_hidden_in_a_workbook_is_said(tmp_path: Path) -> None:
+    """Nobody pays for rows that a filter hides; an empty row and what is shown say nothing."""
+    book = openpyxl.Workbook()
+    for row in (["prompt"], ["a cat"], ["a dog"], [], ["a bird"]):
+        book.active.append(row)
+    book.active.row_dimensions[4].hidden = True
+    book.save(tmp_path / "shown.xlsx")
+    assert prompts(tmp_path / "shown.xlsx") == ["a cat", "a dog", "a bird"]
+    book.active.row_dimensions[3].hidden = book.active.row_dimensions[5].hidden = True
+    book.save(tmp_path / "k.xlsx")
+    with pytest.raises(UsageError, match=r"k\.xlsx, rows 3 and 5: hidden\. Show"):
+        Plan.read(tmp_path / "k.xlsx")
+    lists = book.create_sheet("lists")
+    lists.append(["dada"])
+    lists.sheet_state = "hidden"
+    book.save(tmp_path / "k.xlsx")
+    with pytest.raises(
+        UsageError, match=r"2 sheets with something in them: Sheet, lists \(hidden\)"
+    ):
+        Plan.read(tmp_path / "k.xlsx")
+
+
+@pytest.mark.parametrize("key", ["seeds", "prompts", "repeats", "labels", "parameters"])
+def test_python_values_beyond_all_numbers_are_one_fault(key: str) -> None:
+    """No message can show 5,000 digits."""
+    huge = 10**5000
+    value = {"labels": {"a": huge}, "parameters": {"width": [huge]}, "repeats": huge}
+    with pytest.raises(UsageError, match="digits"):
+        Plan.read({"name": "p", "prompts": ["a"], key: value.get(key, [huge])})
 
 
 def test_a_workbook_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
@@ -528,6 +652,7 @@ LETTERS = st.text(
 )
 TRICKY = st.sampled_from(
     ["yes", "null", "~", "1984", "7.0", "1e5", "=1+1", "sep=;", "prompt", "- a", "a: b", "a #b", "<<", "*a", "&a b",
+     "_x000B_", "a_x000a_b", "_x005F_", "prompt;seed", "prompt\tseed", "Seed,Prompt", "1" * 400, "-0", "1:30:00", "a\rb", "~ b",
      "2024-01-01", "#REF!", "TRUE", '"', "'", "a\nb", " a", "a, b", "a;b", "_x000D_", "\ufeffa", "prompt,seed"]
 )  # fmt: skip
 LISTS = st.lists(LETTERS | TRICKY, min_size=1, max_size=6)
@@ -561,8 +686,9 @@ def as_plain_csv(texts: list[str]) -> bytes:
 def as_xlsx(texts: list[str]) -> bytes:
     book = openpyxl.Workbook()
     book.active.append(["prompt"])
-    for text in texts:
-        book.active.append([text])
+    for text in texts:  # Excel spells an underscore by its number where a number would follow
+        book.active.append([re.sub("_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", text)])
+    book.create_chartsheet("Chart", 0)
     out = io.BytesIO()
     book.save(out)
     return out.getvalue()

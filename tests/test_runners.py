@@ -17,9 +17,8 @@ from engines import engine_in, small_media
 from devpipe import Engine, UsageError
 from devpipe.analysis.verify import verify
 from devpipe.batch.claims import FOLDER, entering
-from devpipe.batch.plan import Plan
+from devpipe.batch.plan import LABEL, Plan
 from devpipe.batch.report import Report
-from devpipe.batch.results import LABEL
 from devpipe.batch.runner import Batch
 from devpipe.errors import RecorderError, Rejected
 from devpipe.testing import ScriptedBackend

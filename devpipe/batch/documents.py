@@ -15,15 +15,23 @@ from typing import Any
 import yaml
 
 from devpipe.config.faults import json_path
-from devpipe.config.strict_json import MAX_DEPTH, parse_object
+from devpipe.config.strict_json import MAX_DEPTH, parse_object, whole
 from devpipe.errors import ConfigError, Fault, UsageError
 from devpipe.files import read_plain
-from devpipe.media.sheets import Place
+from devpipe.media.sheets import Place, line_of
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 16_000_000
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:\n]|[^\s\[\]{},:"]+')  # of JSON
-_TEXTS = re.compile(r"\$\.(?:prompts|prompts_2|instructions|negative_prompts)\[\d+\]")
+_TEXTS = re.compile(
+    r"\$\.(?:(?:prompts|prompts_2|instructions|negative_prompts)\[\d+\]"
+    r"|exclude\[\d+\]\.(?:prompts?|prompts?_2|instructions?|negative_prompts?))"
+)
+_INT = "tag:yaml.org,2002:int"
+_NEW_LINES = re.compile(r"\r\n?")
+# Ends of lines in YAML 1.1, as PyYAML has it: no editor counts them, and between words they are
+# spaces.
+_NO_ENDS = dict.fromkeys(map(ord, "\x85\u2028\u2029"), " ")
 _TEXT = "tag:yaml.org,2002:str"
 _NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool"))
 _ITEM = re.compile(r"\n( *)- ")
@@ -42,15 +50,16 @@ class Document:
 def read_document(path: Path) -> Document:
     """The table in a .yaml or .json file. Raises UsageError that names the line."""
     try:
-        text = read_plain(path, MAX_BYTES).decode("utf-8-sig")
+        text = read_plain(path, MAX_BYTES).decode("utf-8-sig").lstrip("\ufeff")
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}.",
             hint="Give a .yaml, .json, .csv, .txt or .xlsx file.",
         ) from error
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
+        line = line_of(error.object, error.start)
         raise UsageError(f"{path}, line {line}: not UTF-8.", hint="Save it as UTF-8.") from error
+    text = _NEW_LINES.sub("\n", text)
     try:
         if path.suffix.lower() == ".json":
             return _from_json(path.name, text)
@@ -155,6 +164,13 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _whole(loader: _Loader, node: yaml.Node) -> int | float:
+    return whole(str(node.value))
+
+
+_Loader.add_constructor(_INT, _whole)
+
+
 def _fault(problem: str, mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
@@ -177,6 +193,7 @@ def _from_yaml(file: str, text: str) -> Document:
     if forbidden:
         line = text.count("\n", 0, forbidden.start()) + 1
         raise ValueError(f"holds the character {forbidden[0]!r} in line {line}")
+    text = text.translate(_NO_ENDS)
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -200,23 +217,31 @@ def _checked_entries(node: yaml.Node, at: str, text: str) -> Iterator[tuple[str,
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             path = json_path(at, index)
-            if _TEXTS.fullmatch(path) and isinstance(item, yaml.ScalarNode):
-                _refuse_lost_end(item, text)
-                if item.tag in _NUMBERS:
-                    item.tag = _TEXT  # 007 and true, as they stand there
+            _take_as_text(item, path, text)
             yield path, item.start_mark.line + 1
             yield from _checked_entries(item, path, text)
     elif isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _fault("a name must be a word, and not a list or table", key.start_mark)
             name = str(key.value)
             line = key.start_mark.line + 1
             if name in lines:
                 problem = f"{name} stands there twice, in lines {lines[name]} and {line}"
                 raise _fault(problem, key.start_mark)
             lines[name] = line
+            _take_as_text(value, json_path(at, name), text)
             yield json_path(at, name), line
             yield from _checked_entries(value, json_path(at, name), text)
+
+
+def _take_as_text(node: yaml.Node, path: str, text: str) -> None:
+    """Read 007 and true as they stand there, where a text is what is meant."""
+    if _TEXTS.fullmatch(path) and isinstance(node, yaml.ScalarNode):
+        _refuse_lost_end(node, text)
+        if node.tag in _NUMBERS:
+            node.tag = _TEXT
 
 
 def _refuse_lost_end(node: yaml.ScalarNode, text: str) -> None:

@@ -26,13 +26,15 @@ from devpipe.batch.documents import SUFFIXES, Document, read_document
 from devpipe.batch.prompts import AXES, TEXTS, in_words_of_a_plan, plan_of, prompts_of
 from devpipe.config.faults import faults_of, json_path
 from devpipe.errors import ConfigError, Fault, UnknownName, UsageError
-from devpipe.media.sheets import Place, is_sheet, read_sheet, said
+from devpipe.media.sheets import Place, is_sheet, of_another_kind, read_sheet, said
 from devpipe.text.clean import clean, visible
 from devpipe.values import MAX_SEED, Scalar, canonical_sha256, derived_seed
 
 MAX_ITEMS = 100_000
 SHOWN_TEXT = 60  # characters of a prompt in a remark
 SHOWN_REMARKS = 10
+LARGEST = 10**308  # about what a float holds
+TOO_LARGE = "must be a number of at most 308 digits."
 
 
 def _plain(name: str) -> str:
@@ -43,7 +45,30 @@ def _plain(name: str) -> str:
 
 def _whole(value: object) -> object:
     """7.0 as 7: so tables and other programs write whole numbers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(TOO_LARGE)
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _unicode(word: str) -> str:
+    try:
+        word.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"is not valid Unicode (character {error.start}).") from error
+    return word
+
+
+def _unicode_paths(picture: str | dict[str, str]) -> str | dict[str, str]:
+    for path in _pictures(picture).values():
+        _unicode(path)
+    return picture
+
+
+def _free(label: str) -> str:
+    """A label that a plan may give."""
+    if label == LABEL:
+        raise ValueError("is the label by which a batch finds its cells. Call yours otherwise.")
+    return label
 
 
 def _usable(value: Any) -> Any:
@@ -51,21 +76,22 @@ def _usable(value: Any) -> Any:
     if isinstance(value, str):
         if "\0" in value:
             raise ValueError(f"holds a NUL, which no text holds: {value[:SHOWN_TEXT]!r}.")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"is not valid Unicode (character {error.start}).") from error
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"must be a number, not {value}.")
+        _unicode(value)
+    elif isinstance(value, float | int) and not abs(value) < LARGEST:
+        raise ValueError(TOO_LARGE)
     return value
 
 
 Name = Annotated[str, AfterValidator(_plain)]
+Word = Annotated[str, AfterValidator(_unicode)]
+Label = Annotated[Word, AfterValidator(_free)]
 Text = Annotated[str, AfterValidator(_usable)]
 Value = Annotated[Scalar, AfterValidator(_usable)]
 Seed = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=MAX_SEED, strict=True)]
 Pictures = dict[Literal["image", "mask", "control"], str]
 WORDING = ("instruction", "prompt_2", "negative_prompt")
+SEED_AXES = ("seeds", "text_seeds")
+LABEL = "item"  # of a cell's runs: the cell's key
 TEXT_AXES = tuple(AXES[name] for name in TEXTS)
 
 
@@ -130,26 +156,26 @@ class Plan(BaseModel):
         [], description="Your own, for pipelines that take one: user_defined."
     )
     negative_prompts: list[Text] = Field([], description="What must not appear.")
-    pipelines: list[str] = Field(["passthrough"], min_length=1)
-    outputs: list[str] = Field(["sketch"], min_length=1)
+    pipelines: list[Word] = Field(["passthrough"], min_length=1)
+    outputs: list[Word] = Field(["sketch"], min_length=1)
     seeds: list[Seed] = Field(
         [1], min_length=1, description="Of the medium: the same ones in every cell."
     )
     text_seeds: list[Seed] = Field([1], min_length=1, description="Of Stages 1 and 2.")
-    parameters: dict[str, Annotated[list[Value], Field(min_length=1)]] = {}
-    images: list[str | Pictures] = Field(
+    parameters: dict[Word, Annotated[list[Value], Field(min_length=1)]] = {}
+    images: list[Annotated[str | Pictures, AfterValidator(_unicode_paths)]] = Field(
         [],
         description="Paths, or {image: ..., mask: ..., control: ...}; seen from the plan's file.",
     )
-    zip: list[list[str]] = Field(
+    zip: list[list[Word]] = Field(
         [], description="Groups of lists to go through side by side instead of crossing them."
     )
-    exclude: list[dict[str, Value]] = Field(
+    exclude: list[dict[Word, Value]] = Field(
         [], description="Cells to leave out: those that agree with every value given."
     )
     repeats: int = Field(1, ge=1, le=1000)
-    safety: str | None = None
-    labels: dict[str, Text] = {}
+    safety: Word | None = None
+    labels: dict[Label, Text] = {}
     keep_duplicates: bool = Field(
         False, description="Make each of several equal prompts, instead of one of them."
     )
@@ -175,7 +201,7 @@ class Plan(BaseModel):
         else:
             raise UsageError(
                 f"Plan {path} is of a kind that nobody reads.",
-                hint="Give a .yaml, .json, .csv, .txt or .xlsx file.",
+                hint=of_another_kind(path) or "Give a .yaml, .json, .csv, .txt or .xlsx file.",
             )
         named = replace(document, values={"name": _name(path)} | document.values)
         return cls._valid(named, path.name, path.parent)
@@ -194,6 +220,10 @@ class Plan(BaseModel):
         values = dict(document.values)
         places = dict(document.places)
         prompts = values.get("prompts")
+        hint = of_another_kind(Path(prompts)) if isinstance(prompts, str) else ""
+        if hint:
+            fault = Fault(file, "$.prompts", f"{prompts} is of a kind that nobody reads.")
+            raise ConfigError([_placed(fault, places)], hint=hint)
         if isinstance(prompts, str) and is_sheet(Path(prompts)):
             values["prompts"], found = prompts_of(folder / prompts)
             for index, place in enumerate(found):
@@ -350,7 +380,7 @@ class Plan(BaseModel):
             if axis not in axes:
                 known = [*AXES, *self.parameters]
                 raise UnknownName(f"list to exclude by in plan {self.name!r}:", name, known)
-            if value not in axes[axis]:
+            if not any(_is_same(value, one, axis) for one in axes[axis]):
                 path = json_path("$", "exclude", index, name)
                 message = f"{value!r} is not in {axis}, so it leaves nothing out."
                 fault = _placed(Fault(f"plan {self.name}", path, message), self._places)
@@ -428,7 +458,15 @@ def _agrees(rule: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:
     """Whether a combination has every value of a rule; an empty rule says nothing."""
     if not rule:
         return False
-    return all(chosen[AXES.get(name, name)] == value for name, value in rule.items())
+    pairs = [(AXES.get(name, name), value) for name, value in rule.items()]
+    return all(_is_same(value, chosen[axis], axis) for axis, value in pairs)
+
+
+def _is_same(wanted: Scalar, value: object, axis: str) -> bool:
+    """Whether a rule's value is that of a list; `true` is not 1, which Python takes for equal."""
+    if axis in SEED_AXES:
+        wanted = _whole(wanted)  # type: ignore[assignment]  # a Scalar stays one
+    return type(wanted) is type(value) and wanted == value
 
 
 def _unfit(
@@ -437,8 +475,10 @@ def _unfit(
     """What is wrong with a plan, each fault with its line."""
     try:
         faults = [_placed(fault, places) for fault in faults_of(error, model, file)]
-    except RecursionError:  # Python values: no message can show them
-        return UsageError(f"Plan {file} is nested too deep.", hint="Mend it.")
+    except (RecursionError, ValueError):  # Python values: no message can show them
+        return UsageError(
+            f"Plan {file} is nested too deep, or has a number of too many digits.", hint="Mend it."
+        )
     return ConfigError(faults, hint="Mend the plan.")
 
 

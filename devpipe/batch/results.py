@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from devpipe.batch.plan import LABEL
 from devpipe.batch.report import OVER, Row
 from devpipe.batch.weights import Match, Weights
 from devpipe.errors import RecorderError, UsageError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from devpipe.record.summary import RunSummary
     from devpipe.stages.request import RunRequest
 
-LABEL = "item"
 RecordedRun = Mapping[Hashable, Any]  # a row of `recordings.runs()`
 
 

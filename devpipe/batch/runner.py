@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from devpipe.backends.chain import opened
 from devpipe.batch.claims import Claim, Runner, entering
-from devpipe.batch.plan import Plan
+from devpipe.batch.plan import LABEL, Plan
 from devpipe.batch.progress import Progress
 from devpipe.batch.report import Forecast, Report, Row, remarks_on, remarks_on_running
-from devpipe.batch.results import LABEL, Cell, Results, RunsCells, stand_in
+from devpipe.batch.results import Cell, Results, RunsCells, stand_in
 from devpipe.config.chains import Chain
 from devpipe.errors import ConfigError, DevpipeError, Fault, Parked, RecorderError, UsageError
 

@@ -63,10 +63,15 @@ def parse_object(text: str) -> tuple[Raw, Findings]:
         lost.append(len(pairs) - len(made))
         return made
 
-    raw = json.loads(text, object_pairs_hook=object_of)
+    raw = json.loads(text, object_pairs_hook=object_of, parse_int=whole)
     if not isinstance(raw, dict):
         raise ValueError(f"must be an object in braces, not {excerpt(raw)}")
     return raw, _keys_twice(text) if any(lost) else []
+
+
+def whole(digits: str) -> int | float:
+    """A whole number; beyond what a float holds (1.8e308) it is infinite, as 1e999 is."""
+    return int(digits) if len(digits) <= 308 else float(digits)
 
 
 def _keys_twice(text: str) -> Findings:
@@ -74,7 +79,11 @@ def _keys_twice(text: str) -> Findings:
     numbered = (
         _TEXT.sub(rf'\1\\u0000{number}"', line) for number, line in enumerate(text.split("\n"), 1)
     )
-    return list(_faults_of_keys(json.loads("\n".join(numbered), object_pairs_hook=tuple), "$"))
+    return list(
+        _faults_of_keys(
+            json.loads("\n".join(numbered), object_pairs_hook=tuple, parse_int=str), "$"
+        )
+    )
 
 
 def _depth(text: str) -> int:

@@ -23,15 +23,26 @@ from devpipe.files import read_plain
 
 WORKBOOKS = (".xlsx", ".xlsm")
 SUFFIXES = (".csv", ".tsv", ".txt", *WORKBOOKS)
+_TABLES = (".xls", ".xlsb", ".xlt", ".xltx", ".ods", ".fods", ".numbers", ".gsheet")
+_DOCUMENTS = (".doc", ".docx", ".odt", ".rtf", ".pages", ".gdoc", ".pdf", ".md")
 MAX_BYTES = 16_000_000
 MAX_UNPACKED_BYTES = 160_000_000  # of a workbook, which is a zip file
 _ZIP = b"PK\x03\x04"
 _OLE = b"\xd0\xcf\x11\xe0"  # a workbook before 2007, or one with a password
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # Excel's "Unicode text"
 _DELIMITERS = ",;\t"
-_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?[,;\t ]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
+_LIST_DELIMITERS = _DELIMITERS + "|"  # what might part the columns of a list's first line
+_SEPARATOR = re.compile(
+    r'(?:[,;\t ]*(?:\r\n|\r|\n))*"?sep=([^\w\s"]|\t)"?[,;\t ]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE
+)
 _LINE_END = re.compile(r"\r\n|\r|\n")  # as CSV has it: not U+2028, form feed or their kin
-_AS_WRITTEN = re.compile(r"General|@|0|#,##0|0\.0+")  # number formats that show the number itself
+_LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
+_AS_WRITTEN = re.compile(r"General|@|0|#,##0|0\.(0+)")  # number formats that show the number
+_ROW = re.compile(rb"<(?:\w+:)?row\s[^>]*>")  # of a sheet's XML, as are these
+_ROW_NUMBER = re.compile(rb'\sr="(\d{1,7})"')
+_HIDDEN = re.compile(rb'\shidden="(?:1|true)"')
+_VALUE = re.compile(rb"<(?:\w+:)?(?:v|is)\b")
+_UNROUNDED = ("General", "@")
 _AS_TEXT = "Format the cell as text, and write it there again."
 
 
@@ -80,6 +91,29 @@ class _Cells:
 def is_sheet(path: Path) -> bool:
     """Whether a file's name says that it is a table."""
     return path.suffix.lower() in SUFFIXES
+
+
+def of_another_kind(path: Path) -> str:
+    """What to do with a file whose name says another kind; empty where that might be a plan's.
+
+    >>> of_another_kind(Path("klasse.ods"))
+    'Save it as .xlsx or .csv, and give that file.'
+    """
+    suffix = path.suffix.lower()
+    if suffix in _TABLES:
+        return "Save it as .xlsx or .csv, and give that file."
+    if suffix in _DOCUMENTS:
+        return "Save its prompts as .txt, one a line, and give that file."
+    return ""
+
+
+def line_of(data: bytes, at: int) -> int:
+    """The number of the line in which a byte stands, whatever ends the lines.
+
+    >>> line_of(b"a\\r\\nb\\rc", 5)
+    3
+    """
+    return len(_LINE_END_BYTES.findall(data[:at])) + 1
 
 
 def read_sheet(path: Path, *, needed: tuple[str, ...]) -> Sheet:
@@ -191,13 +225,18 @@ def _decoded(file: str, data: bytes) -> str:
     try:
         text = data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
     except UnicodeDecodeError as error:
-        place = Place(file, "line", data.count(b"\n", 0, error.start) + 1)
-        raise UsageError(f"{place}: not UTF-8.", hint="Save it as CSV in UTF-8.") from error
+        raise _not_utf8(Place(file, "line", line_of(data, error.start))) from error
     before, nul, _ = text.partition("\0")
     if nul:
         place = Place(file, "line", len(_LINE_END.findall(before)) + 1)
+        if len(before) < 4:  # each letter in two bytes or four, without the mark that says so
+            raise _not_utf8(place)
         raise UsageError(f"{place}: a NUL, which no text holds.", hint="Delete it there.")
-    return text
+    return text.lstrip("\ufeff")  # a program put its mark before another's
+
+
+def _not_utf8(place: Place) -> UsageError:
+    return UsageError(f"{place}: not UTF-8.", hint="Save it in UTF-8 (in Excel: CSV UTF-8).")
 
 
 def _csv_rows(file: str, text: str, delimiter: str) -> Iterator[_Cells]:
@@ -207,7 +246,7 @@ def _csv_rows(file: str, text: str, delimiter: str) -> Iterator[_Cells]:
     if separator:
         text = text[separator.end() :]
         delimiter = separator[1]
-        before = 1
+        before = len(_LINE_END.findall(separator[0]))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     place = Place(file, "line", before + 1)
     try:
@@ -215,13 +254,15 @@ def _csv_rows(file: str, text: str, delimiter: str) -> Iterator[_Cells]:
             yield _Cells(place, texts)
             place = Place(file, "line", before + reader.line_num + 1)
     except csv.Error as error:
-        raise UsageError(f"{place}: {error}.", hint="Mend the quotes there.") from error
+        problem = str(error)
+        if "field limit" in problem:
+            problem = f"a cell of more than {csv.field_size_limit():,} characters"
+        raise UsageError(f"{place}: {problem}.", hint="Mend the quotes there.") from error
 
 
 def _delimiter(text: str, needed: tuple[str, ...]) -> str:
     """What parts the cells: that under which the first line has most of the needed columns."""
-    lines = (match[0] for match in re.finditer(r"[^\r\n]+", text))
-    header = next((line for line in lines if line.strip(" ;,\t")), "")
+    header = _first_line(text)
 
     def fit(delimiter: str) -> tuple[int, int]:
         names = _spelled(_header_cells(header, delimiter))
@@ -231,6 +272,12 @@ def _delimiter(text: str, needed: tuple[str, ...]) -> str:
     return max(_DELIMITERS, key=fit)  # the first of equal ones: a comma
 
 
+def _first_line(text: str) -> str:
+    """The first line in which anything is written."""
+    lines = (match[0] for match in re.finditer(r"[^\r\n]+", text))
+    return next((line for line in lines if line.strip(" ;,\t")), "")
+
+
 def _header_cells(line: str, delimiter: str) -> list[str]:
     """The cells of one line, without quotes around them."""
     return [cell.strip().strip('"') for cell in line.split(delimiter)]
@@ -238,8 +285,7 @@ def _header_cells(line: str, delimiter: str) -> list[str]:
 
 def _has_columns(text: str, needed: tuple[str, ...]) -> bool:
     """Whether a .txt file is a table: Excel's "Unicode text" is one."""
-    header = _LINE_END.split(text, maxsplit=1)[0]
-    names = _spelled(_header_cells(header, "\t"))
+    names = _spelled(_header_cells(_first_line(text), "\t"))
     is_table = len(names) > 1 and set(needed) <= set(names)
     return len(needed) > 1 or is_table or _SEPARATOR.match(text) is not None
 
@@ -253,12 +299,13 @@ def _list(file: str, text: str, needed: tuple[str, ...]) -> Sheet:
     if not rows:
         raise UsageError(f"{file} is empty.", hint=f"Write one {needed[0]} a line.")
     first = rows[0]
-    if _spelled([first.cells[needed[0]]]) == list(needed):
-        raise UsageError(
-            f"{first.place}: `{needed[0]}` heads a column, and in a .txt file every line is a"
-            f" {needed[0]}.",
-            hint="Delete that line, or save the file as .csv.",
-        )
+    for delimiter in _LIST_DELIMITERS:
+        if needed[0] in _spelled(_header_cells(first.cells[needed[0]], delimiter)):
+            raise UsageError(
+                f"{first.place}: `{needed[0]}` heads a column, and in a .txt file every line is a"
+                f" {needed[0]}.",
+                hint="Delete that line; or save the file as .csv, if it is a table.",
+            )
     return Sheet(file, needed, tuple(rows))
 
 
@@ -292,12 +339,31 @@ def _workbook_rows(file: str, data: bytes) -> list[_Cells]:
             f"{file} has {len(filled)} sheets with something in them: {', '.join(filled)}.",
             hint="Leave one, and save the others as files of their own.",
         )
-    return sheets[filled[0]] if filled else []
+    rows = sheets[filled[0]] if filled else []
+    numbers = _hidden_rows(data) if rows else frozenset()
+    hidden = [row.place for row in rows if row.place.number in numbers]
+    if hidden:
+        raise UsageError(f"{said(hidden)}: hidden.", hint="Show what is hidden, or delete it.")
+    return rows
+
+
+def _hidden_rows(data: bytes) -> frozenset[int]:
+    """The numbers of hidden rows; openpyxl tells them only where it unfolds the whole workbook."""
+    numbers: set[int] = set()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for name in archive.namelist():
+            xml = archive.read(name) if name.startswith("xl/worksheets/sheet") else b""
+            if not _VALUE.search(xml):
+                continue
+            rows = (match[0] for match in _ROW.finditer(xml))
+            hidden = [_ROW_NUMBER.search(row) for row in rows if _HIDDEN.search(row)]
+            numbers.update(int(number[1]) for number in hidden if number)
+    return frozenset(numbers)
 
 
 def _sheets(file: str, data: bytes) -> dict[str, list[_Cells]]:
     """The rows of every sheet by its title. Raises UsageError for a zip bomb."""
-    import openpyxl
+    from openpyxl.reader.excel import ExcelReader
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -308,8 +374,15 @@ def _sheets(file: str, data: bytes) -> dict[str, list[_Cells]]:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of styles and drop-down lists, which it leaves out
-        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True)
-        return {sheet.title: _sheet_rows(file, sheet) for sheet in book.worksheets}
+        reader = ExcelReader(io.BytesIO(data), read_only=True)
+        # a sheet of a chart holds no cell, and one whose chart was deleted cannot be read
+        reader.read_chartsheet = lambda sheet, rel: None
+        reader.read()
+        return {_title(sheet): _sheet_rows(file, sheet) for sheet in reader.wb.worksheets}
+
+
+def _title(sheet: Any) -> str:
+    return str(sheet.title if sheet.sheet_state == "visible" else f"{sheet.title} (hidden)")
 
 
 def _sheet_rows(file: str, sheet: Any) -> list[_Cells]:
@@ -333,8 +406,21 @@ def _cell_text(place: Place, cell: Any) -> str:
     if cell.data_type == "e":
         raise UsageError(f"{place}: the error {value}.", hint="Correct it there.")
     if isinstance(value, str):
-        return value.replace("_x000D_\n", "\n")  # as Excel spells the line ends of Windows
+        return _unescaped(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not _AS_WRITTEN.fullmatch(cell.number_format):
+    shape = _AS_WRITTEN.fullmatch(cell.number_format)
+    if not is_number or not shape:
         raise UsageError(f"{place}: {value!s:.40} is no text and no number.", hint=_AS_TEXT)
-    return str(value)
+    written = str(value)
+    is_rounded = cell.number_format not in _UNROUNDED and value != round(value, len(shape[1] or ""))
+    if is_rounded or "e" in written:
+        raise UsageError(f"{place}: {written} is shown as another number.", hint=_AS_TEXT)
+    return written
+
+
+def _unescaped(text: str) -> str:
+    """A text without Excel's spelling of signs that XML cannot hold: `_x000B_`, `_x005F_`."""
+    from openpyxl.utils.escape import unescape
+
+    whole = str(unescape(text)).encode("utf-16-le", "surrogatepass")
+    return whole.decode("utf-16-le", "surrogatepass").replace("\r\n", "\n")

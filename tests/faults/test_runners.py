@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from shell import DEVPIPE, environment, recordings
 
-from devpipe.batch.results import LABEL
+from devpipe.batch.plan import LABEL
 from devpipe.record.events import RunResumed
 from devpipe.record.reader import Recording
 from devpipe.testing import Loopback
