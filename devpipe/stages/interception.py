@@ -11,10 +11,12 @@ from devpipe.record.events import TextWritten, Warned
 from devpipe.stages.journal import Where, add_partial
 from devpipe.stages.request import RunRequest, Words
 from devpipe.stages.services import BY_PROCEDURE, Services
-from devpipe.stages.texts import Texts, add_final
+from devpipe.stages.texts import Text, Texts, add_final
 from devpipe.text.chatter import missing_words, read_parts
 from devpipe.text.messages import message
 from devpipe.values import SAME, TextRequest, TextResult, derived_seed
+
+MIXED = 0.5  # below what is acted on: such a text may be translated
 
 
 async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
@@ -51,23 +53,33 @@ async def _rewritten(
         text_request = _text_request(request, step, where, text, texts)
         result = await _answer(services, text_request, where)
         parts = result.parts if step.parts else {part: result.text}
-        guessed = texts.parts[part]
-        own = result.language  # a procedure knows what it wrote
-        is_known = text_request.output_language != SAME
-        if own:
-            is_known = own != guessed.language
+        language = result.language or text_request.answer_language
+        sure = _sureness(language, result, text_request, texts.parts[part])
         for name, rewritten in parts.items():
             written.append(
                 TextWritten(
                     **where._replace(part=name)._asdict(),
                     text=rewritten,
-                    language=own or text_request.answer_language,
-                    language_sure=1.0 if is_known else guessed.sure,
+                    language=language,
+                    language_sure=sure,
                     by="procedure" if result.backend == BY_PROCEDURE else "model",
                     raw=result.raw,
                 )
             )
     return written
+
+
+def _sureness(language: str, result: TextResult, request: TextRequest, before: Text) -> float:
+    """How sure the language of an answer is.
+
+    A model was told it; a procedure says in which it wrote. Where that is neither what was asked
+    nor the text's own, its phrases stand among words of another language.
+    """
+    if result.language and language == before.language:
+        return before.sure
+    if language == request.output_language:
+        return 1.0
+    return before.sure if language == before.language else MIXED
 
 
 async def _answer(services: Services, request: TextRequest, where: Where) -> TextResult:
