@@ -11,6 +11,8 @@ PYTEST = $(VENV)/bin/python -m pytest
 # An active environment, or a person's own pip settings, must not redirect what is installed here.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
 export PIP_USER := 0
+# Nor may it keep Python from compiling once: pytest alone would rewrite all assertions anew in each of its processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test test-local test-faults test-browser lint size format lab lock install kernels clean
 
@@ -33,7 +35,7 @@ lab: install
 	@$(VENV)/bin/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 test: install kernels
-	@$(PYTEST) --numprocesses=auto --dist=worksteal --cov --cov-report=term:skip-covered
+	@$(PYTEST) -p no:nbval --numprocesses=auto --dist=worksteal --cov --cov-report=term:skip-covered
 	@DEVPIPE_RECORDINGS="$(CURDIR)/build/recordings" IPYTHONDIR="$(CURDIR)/build/ipython" \
 	  $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
 
