@@ -17,7 +17,9 @@ COMMANDS = {
     "run": ["run", "a cat", *SMALL, "--seed", "1", "--text-seed", "1"],
     "standard input": ["run", "-", *SMALL, "--seed", "1", "--text-seed", "1", "--json"],
 }
-UNLIKE = re.compile(r"\d{8}-\d{6}-\w{8}|\d{4}-\d\d-\d\d(T[\d:.]+Z)?|[\d.]+ s\b|(_s|seconds)\": [\d.]+")
+UNLIKE = re.compile(
+    r"\d{8}-\d{6}-\w{8}|\d{4}-\d\d-\d\d(T[\d:.]+Z)?|[\d.]+ s\b|(_s|seconds)\": [\d.]+"
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
