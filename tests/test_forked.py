@@ -25,7 +25,7 @@ UNLIKE = re.compile(
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_forked_command_ends_and_says_the_same(tmp_path: Path, name: str) -> None:
     """Status and both streams, but for ids and times."""
-    environ, stdin = environment(tmp_path), "eine Katze im Regen".encode()
+    environ, stdin = environment(tmp_path), b"eine Katze im Regen"
     assert forker().starts_alike(environ)
     forked = shell(tmp_path, *COMMANDS[name], stdin=stdin)
     started = subprocess.run(
