@@ -11,13 +11,15 @@ PYTEST = $(VENV)/bin/python -m pytest
 # An active environment, or a person's own pip settings, must not redirect what is installed here.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_CONSTRAINT PIP_REQUIRE_HASHES
 export PIP_USER := 0
+# Nor may it keep Python from compiling once: pytest alone would rewrite all assertions anew in each of its processes.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-local test-faults test-browser lint size format lab lock install kernels clean
+.PHONY: help run test coverage test-local test-faults test-browser lint size format lab lock install kernels clean
 
 help:
 	@echo "make run           install, then one German and one English prompt through all four stages"
 	@echo "make lab           JupyterLab on notebooks/"
-	@echo "make test          every test but the three below"
+	@echo "make test          every test but the three below;   make coverage  also says which lines they run"
 	@echo "make test-local    language models in this process (installs torch beside $(VENV))"
 	@echo "make test-faults   kills, full disks and other faults, many times over"
 	@echo "make test-browser  the notebooks in a real page (needs chromium)"
@@ -33,9 +35,13 @@ lab: install
 	@$(VENV)/bin/jupyter-lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 test: install kernels
-	@$(PYTEST) --numprocesses=auto --dist=worksteal --cov --cov-report=term:skip-covered
+	@$(PYTEST) -p no:nbval --numprocesses=auto --dist=worksteal $(COVERAGE)
 	@DEVPIPE_RECORDINGS="$(CURDIR)/build/recordings" IPYTHONDIR="$(CURDIR)/build/ipython" \
 	  $(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=120 notebooks
+
+# Counting lines makes what runs in one process 40 % slower.
+coverage: COVERAGE = --cov --cov-report=term:skip-covered
+coverage: test
 
 test-local: install .local-venv/installed
 	@.local-venv/bin/python -m pytest tests/test_transformers.py tests/test_import.py

@@ -1,9 +1,10 @@
-"""devpipe as people call it: `command(...)` in this process, `shell(...)` as a process of
+"""devpipe as people call it: `here(...)` in this process, `shell(...)` as a process of
 its own.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
@@ -12,10 +13,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forker
 
 from devpipe.analysis.verify import verify
 from devpipe.cli import main
@@ -54,6 +57,14 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return os.environ | {"DEVPIPE_HOME": str(REPOSITORY), "DEVPIPE_RECORDINGS": str(folder)} | more
 
 
+@cache
+def forker() -> Forker:
+    """The one of this process, until it ends."""
+    made = Forker()
+    atexit.register(made.close)
+    return made
+
+
 def shell(
     folder: Path,
     *arguments: str,
@@ -62,7 +73,14 @@ def shell(
     cwd: Path | None = None,
     **more: str,
 ) -> Done:
-    """A real process; `before` is shell text that runs before it, such as `ulimit -f 8`."""
+    """A process of its own; `before` is shell text that runs before it, such as `ulimit -f 8`.
+
+    Forked from one that has imported devpipe, where nothing is asked of the interpreter's start.
+    """
+    environ = environment(folder, **more)
+    if not before and forker().starts_alike(environ):
+        forked = forker().run(arguments, environ, cwd or Path.cwd(), stdin, PATIENCE_S)
+        return Done(forked.returncode, forked.stdout.decode(), forked.stderr.decode())
     command = [*DEVPIPE, *arguments]
     if before:
         command = ["sh", "-c", f'{before}; exec "$@"', "sh", *command]
@@ -70,7 +88,7 @@ def shell(
         command,
         input=stdin,
         capture_output=True,
-        env=environment(folder, **more),
+        env=environ,
         cwd=cwd,
         timeout=PATIENCE_S,
         check=False,

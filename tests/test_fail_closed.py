@@ -28,6 +28,7 @@ from devpipe.values import LOCAL_COST, MediaRequest, MediaResult, TextRequest, T
 LEVELS = ("kids", "youth")
 SMALL = {"width": 64, "height": 64}
 STAGES = ("input", "pre_output")
+PATIENCE_S = "2"  # for a judge who never answers: until then, a busy machine has asked it
 
 
 async def hang(_: object) -> str:
@@ -168,18 +169,10 @@ async def test_a_judge_that_fails_lets_nothing_pass(
         judging,
         stage,
         level,
-        DEVPIPE_JUDGE_SECONDS=patience(stage) if fault in ("slow", "too late") else "30",
+        DEVPIPE_JUDGE_SECONDS=PATIENCE_S if fault in ("slow", "too late") else "30",
     )
     assert len(judging.requests) == 1 + STAGES.index(stage)
     assert run.verdicts[-1].method == "rules+judge"
-
-
-def patience(stage: str) -> str:
-    """Seconds that a judge who never answers is waited for.
-
-    Before Stage 3 the same judge answers Stage 1 at once, which a busy machine takes longer for.
-    """
-    return "0.2" if stage == "input" else "2"
 
 
 @pytest.mark.loopback
@@ -193,7 +186,7 @@ async def test_a_judge_that_fails_at_the_wire_lets_nothing_pass(
     wire = WIRE[fault]
     with Loopback(["SAFE", wire.answer] if stage == "pre_output" else [wire.answer]) as server:
         environ = server.environment(wire.backend, tasks=["judge"]) | {
-            "DEVPIPE_JUDGE_SECONDS": patience(stage) if wire.slow else "30"
+            "DEVPIPE_JUDGE_SECONDS": PATIENCE_S if wire.slow else "30"
         }
         await blocked_run(tmp_path, None, stage, level, **environ)
         assert len(server.chats) >= 1 + STAGES.index(stage)
@@ -343,7 +336,6 @@ async def test_without_its_lists_nothing_is_asked(tmp_path: Path) -> None:
 
 # Checked is sent.
 
-RUNS = 1_000
 WORDS = (
     "Katze",
     "rain",
@@ -444,8 +436,9 @@ def user_strings(sent: MediaRequest) -> list[str]:
     return [text for text in (*sent.texts.values(), *words) if text]
 
 
-async def test_what_is_sent_is_what_was_checked(tmp_path: Path) -> None:
-    """1,000 runs of every kind: the allowing verdict has the hash of all that was sent, and the
+@pytest.mark.parametrize("many", [100, pytest.param(1_000, marks=pytest.mark.faults)])
+async def test_what_is_sent_is_what_was_checked(tmp_path: Path, many: int) -> None:
+    """So many runs of every kind: the allowing verdict has the hash of all that was sent, and the
     judge had read every word of it.
     """
     chance, watcher, runs = random.Random(20261123), Watcher(), list[Run]()
@@ -456,7 +449,7 @@ async def test_what_is_sent_is_what_was_checked(tmp_path: Path) -> None:
     engine = engine_in(tmp_path, backends=backends, **environ)
     let_take_negative(engine, "sketch")
     known: list[str] = []
-    while len(runs) < RUNS:
+    while len(runs) < many:
         new = await asyncio.gather(*[some_run(engine, chance, known[-40:]) for _ in range(25)])
         known += [
             run.id
@@ -478,7 +471,7 @@ async def test_what_is_sent_is_what_was_checked(tmp_path: Path) -> None:
         for one in run.events
         if isinstance(one.event, AttemptStarted) and one.event.task == "media"
     ]
-    assert len(sent) == len(intents) == sum(run.outcome == "completed" for run in runs) > RUNS // 2
+    assert len(sent) == len(intents) == sum(run.outcome == "completed" for run in runs) > many // 2
     assert sorted(one.sha256 for one in intents) == sorted(request.sha256() for request in sent)
     for request in sent:
         assert request.sha256() in of_verdict

@@ -51,6 +51,13 @@ def parts_of(text: str) -> list[str]:
     return [word for word in GAP.split(text) if word]
 
 
+def is_shown_to_the_letter(prompt: str) -> bool:
+    """Whether there is something to say, and nothing that a judge must not meet in a text: a fence
+    or its own allowing word.
+    """
+    return any(map(str.isalnum, prompt)) and not re.search("<<<|>>>|SAFE", prompt)
+
+
 def checked_and_sent(
     engine: Engine, judge: ScriptedBackend, media: ScriptedBackend, prompt: str
 ) -> tuple[list[str], list[str]]:
@@ -69,9 +76,10 @@ def checked_and_sent(
     return shown, sent
 
 
-def test_what_was_checked_is_sent_and_words_stay_apart(tmp_path: Path) -> None:
-    """2,000 prompts of any Unicode: the judge reads to the letter what the model gets, and both
-    read the words of the prompt.
+@pytest.mark.parametrize("prompts", [200, pytest.param(2000, marks=pytest.mark.faults)])
+def test_what_was_checked_is_sent_and_words_stay_apart(tmp_path: Path, prompts: int) -> None:
+    """So many prompts of any Unicode, each time the same: the judge reads to the letter what the
+    model gets, and both read the words of the prompt.
     """
     judge = ScriptedBackend(["SAFE"])
     media = ScriptedBackend([small_media()], procedural=False)
@@ -79,8 +87,8 @@ def test_what_was_checked_is_sent_and_words_stay_apart(tmp_path: Path) -> None:
     engine = engine_in(tmp_path, backends=backends, DEVPIPE_MODEL_JUDGE="judge/x")
     made = 0
 
-    @settings(max_examples=2000, deadline=None, database=None)
-    @given(PROMPTS.filter(lambda prompt: any(map(str.isalnum, prompt))))
+    @settings(max_examples=prompts, derandomize=True, deadline=None, database=None)
+    @given(PROMPTS.filter(is_shown_to_the_letter))
     def holds(prompt: str) -> None:
         nonlocal made
         shown, sent = checked_and_sent(engine, judge, media, prompt)
@@ -91,7 +99,7 @@ def test_what_was_checked_is_sent_and_words_stay_apart(tmp_path: Path) -> None:
 
     with contextlib.closing(engine):
         holds()
-    assert made >= 1900  # the others were blocked: nothing of them was sent
+    assert made >= prompts * 0.95  # the others were blocked: nothing of them was sent
 
 
 @pytest.mark.parametrize("sign", ["\v", "\f", "\x85", "\x1f", "\x07", "\x00", "\x96", "\u200b"])
