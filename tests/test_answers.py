@@ -14,6 +14,8 @@ from devpipe.text import chatter
 from devpipe.text.chatter import (
     Patterns,
     bracketed,
+    is_whole,
+    marks_in,
     missing_words,
     read_parts,
     with_brackets,
@@ -140,8 +142,9 @@ def test_talk_around_the_text_goes(talk: str, text: str) -> None:
 TABLES: dict[str, dict[str, str]] = tomllib.loads(
     Path(chatter.__file__).with_name("chatter.toml").read_text("utf-8")
 )
-LITERAL = ("thoughts", "monologues", "endings")  # tables without patterns
-MARKS = ("mark", "stray")  # what is refused, and not taken away
+LITERAL = ("thoughts", "monologues", "told", "endings")  # tables without patterns
+MARKS = ("mark", "token", "speaker", "stray")  # what is seen, and refused
+HANGING = ("hanging", "open")  # what no whole text ends with
 LINES = [(table, line) for table, lines in TABLES.items() if table not in LITERAL for line in lines]
 
 
@@ -152,7 +155,7 @@ def without_line(table: str, line: str) -> Patterns:
 
 
 @pytest.mark.parametrize(
-    ("table", "line"), [one for one in LINES if one[0] not in ("small", *MARKS)]
+    ("table", "line"), [one for one in LINES if one[0] not in ("small", *MARKS, *HANGING)]
 )
 def test_each_line_of_talk_takes_its_example_away_and_is_needed_for_it(
     table: str, line: str
@@ -161,6 +164,24 @@ def test_each_line_of_talk_takes_its_example_away_and_is_needed_for_it(
     answer = TABLES[table][line].format(TEXT)
     assert without_chatter(answer) == TEXT
     assert without_chatter(answer, without_line(table, line)) != TEXT
+
+
+@pytest.mark.parametrize(("table", "line"), [one for one in LINES if one[0] in MARKS])
+def test_each_mark_is_seen_in_the_middle_of_a_text_by_its_line_alone(table: str, line: str) -> None:
+    """chatter.toml: what no prompt holds, each with an example that no other line sees."""
+    text = f"Eine Katze {TABLES[table][line]} im Regen."
+    assert marks_in(text)
+    if line not in ("<mark>", "<token>"):  # these name whole tables, which also stand elsewhere
+        assert not without_line(table, line).marks.search(text)
+
+
+@pytest.mark.parametrize(("table", "line"), [one for one in LINES if one[0] in HANGING])
+def test_each_hanging_word_is_seen_by_its_line_alone(table: str, line: str) -> None:
+    """chatter.toml: what no whole text ends with; a word that only ends alike is whole."""
+    text = TABLES[table][line]
+    assert not is_whole(text) and is_whole(f"{text} Regen")
+    if line != r"(?<!\w)<open>":
+        assert not without_line(table, line).hanging.search(text)
 
 
 @pytest.mark.parametrize("line", TABLES["small"])

@@ -20,6 +20,11 @@ GLANCE = Timeouts(1.2, 1.2, connect=1)  # for checks: `devpipe check` is to end 
 LONGEST_ANSWER = 4096
 # tokens that come on top where a vendor counts as answer what its models think
 LONGEST_THOUGHT = 12_288
+AFTER_END_S = 10.0  # for what comes after the reason why an answer ended
+# A server that does not heed its limit is read so far and no further. Of 128 tokens of prose in a
+# row the longest had 5.0 characters each (Mistral's Tekken and Qwen's vocabulary, English and
+# German; of tables 5.7), so that an answer that keeps to its limit never gets there.
+CHARACTERS_A_TOKEN = 8
 _LANGUAGES = {
     "ar": "Arabic",
     "de": "German",
@@ -45,11 +50,21 @@ _LANGUAGES = {
 # A judge's answer is compared to the letter: of its thoughts only this one spelling is known.
 _JUDGES_THOUGHT = "<think>"
 # What may be a mark when more of it comes, or is one that nobody knows.
-_MARK_BEGUN = re.compile(r"[<\[\]◁][^\s<>◁▷]{0,64}\Z|<[|｜]")
+_MARK_BEGUN = re.compile(r"(?:[<＜\[\]◁]|&lt;)[^\s<>◁▷]{0,64}\Z|<[|｜]/?\w*\Z")
 _ROLE_BEGUN = re.compile(r"[a-z]{0,20}(?: ?[a-z]{2,10}=?[a-z]{0,20})?(?:<[^<>]{0,64})?\Z")
-_MARK = re.compile(r"<(?:[|｜]|[^\s<>]{0,64}(?:\Z|[|｜]))")
+_MARK = re.compile(
+    r"(?:<|＜|&lt;)(?:[|｜](?:\Z|\w)|/?(?:think|s\b)|[^\s<>]{0,64}(?:\Z|[|｜]))", re.IGNORECASE
+)
+_STRIKES = re.compile(r"\s*<s>", re.IGNORECASE)
+# What holds the words of a model in a message; numbers, names and keys beside them are none.
+_NO_THOUGHTS = ("role", "content", "response")
+_SPOKEN = ("text", "thinking", "summary", "content", "function", "arguments")
+_ATTRIBUTES = re.compile(r"\s[^<>]{0,200}(?P<closed>>|\Z)")
 _LONGEST_MARK = 64
-_MAY_END = re.compile(r"[^\w\s]|l", re.IGNORECASE)  # a mark, or assistantfinal
+# what may end a thought: a mark's last letter, "Here is my response:", "assistantfinal"
+_MAY_END = re.compile(r"[>\]▷＞;]|response:|final|thinking\.", re.IGNORECASE)
+_LONGEST_WORD = 16
+_SURELY_MARK = 400  # characters after which what looked like a mark is one
 
 
 def messages(request: TextRequest) -> list[dict[str, str]]:
@@ -114,20 +129,61 @@ def answer_begun(head: str) -> str | None:
     >>> answer_begun("<think>Hm.</think>A red"), answer_begun("<think>Hm."), answer_begun("[TH")
     ('A red', None, None)
     """
+    if _STRIKES.match(head):
+        return None  # Llama's mark, or HTML's: its end will tell
+    head = head.lstrip()
+    rest = shipped_patterns().lead.sub("", head)
+    is_role = rest != head and _ROLE_BEGUN.match(rest)
+    may_be_mark = is_role or _MARK_BEGUN.match(rest)
+    return None if may_be_mark or _is_thought(rest) or _may_become_thought(rest) else rest
+
+
+def _is_thought(rest: str) -> bool:
+    """Whether a thought begins there that has not ended."""
     patterns = shipped_patterns()
-    rest = patterns.lead.sub("", head)
+    begun = patterns.thought.match(rest)
+    if begun:
+        return not begun["end"]
+    beginning = rest[: 4 * _LONGEST_MARK].lower()
+    return any(_opens(beginning, opening) for opening in patterns.openings)
+
+
+def _opens(beginning: str, opening: str) -> bool:
+    """Whether a text begins with the opening; one in letters is glued to what is thought."""
+    tag = _attributes(beginning, opening)
+    if tag and tag["closed"]:
+        return True
+    after = beginning[len(opening) :]
+    return beginning.startswith(opening) and (not opening.isalpha() or after[:1].isalpha())
+
+
+def _may_become_thought(rest: str) -> bool:
+    """Whether a thought may begin there when more comes; a few letters tell too little to wait."""
     beginning = rest[:_LONGEST_MARK].lower()
-    may_be_thought = any(
-        beginning.startswith(opening) or _may_become(beginning, opening)
-        for opening in patterns.openings
+    is_clear = len(beginning) <= 3 and beginning.isalpha()
+    return not is_clear and any(
+        opening.startswith(beginning) or _attributes(rest.lower(), opening)
+        for opening in shipped_patterns().openings
     )
-    may_be_role = rest != head.lstrip() and _ROLE_BEGUN.match(rest)
-    return None if may_be_thought or may_be_role or _MARK_BEGUN.match(rest) else rest
 
 
-def _may_become(beginning: str, opening: str) -> bool:
-    """Whether it may be the opening when more comes; a few letters tell too little to wait."""
-    return opening.startswith(beginning) and (len(beginning) > 3 or not beginning.isalpha())
+def _attributes(rest: str, opening: str) -> re.Match[str] | None:
+    """The attributes of a tag of this name, as far as they have come."""
+    name = opening.removesuffix(">")
+    if name == opening or not rest.startswith(name):
+        return None
+    return _ATTRIBUTES.match(rest, len(name))
+
+
+def _length(value: object) -> int:
+    """The characters that a model said in a field of a message, in whatever form."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list):
+        return sum(map(_length, value))
+    if isinstance(value, Mapping):
+        return sum(_length(value.get(name)) for name in _SPOKEN)
+    return 0
 
 
 @dataclass
@@ -146,6 +202,11 @@ class Writing:
     cost: Cost = field(default_factory=Cost)
     # something of an answer has come, also a thought: it may be charged, and is asked for once
     begun: bool = False
+    # tokens that the server was told to write at most, thoughts included; None: it keeps to them
+    most_tokens: int | None = None
+    overlong: bool = False  # more came than that: the rest is not read
+    _heard: int = 0  # characters so far, also of thoughts
+    _answered: int = 0  # of the answer alone
     _told: list[str] = field(default_factory=list)
     _shown: list[str] = field(default_factory=list)
     _head: str | None = (
@@ -158,21 +219,53 @@ class Writing:
         speaks.
         """
         self.begun = self.begun or any(value for name, value in said.items() if name != "role")
+        # the same thought may stand in two fields: reasoning and reasoning_content
+        thoughts = [_length(value) for name, value in said.items() if name not in _NO_THOUGHTS]
+        self._heard += max(thoughts, default=0)
+        self._fit("")
+
+    def _fit(self, piece: str) -> str:
+        """As much of a piece as there is room for in what the server was told."""
+        if self.most_tokens is None:
+            return piece
+        room = self.most_tokens * CHARACTERS_A_TOKEN - self._heard
+        self._heard += len(piece)
+        self.overlong = self.overlong or len(piece) > room
+        return piece[: max(0, room)]
 
     def add(self, piece: object) -> None:
         """The next piece of the answer; what is no text is none."""
         if not isinstance(piece, str):
             return
+        piece = self._fit(piece)
         self._told.append(piece)
         if self._head is not None:
             self._head += piece
-            if len(self._head) > _LONGEST_MARK and not _MAY_END.search(piece):
+            latest = self._head[-len(piece) - _LONGEST_WORD :]
+            if len(self._head.lstrip()) > _LONGEST_MARK and not _MAY_END.search(latest):
                 return  # within a thought, which is read again only where it may have ended
             begun = self._of_judge(self._head) if self._judges else answer_begun(self._head)
             if begun is None:
                 return
             piece = begun
             self._head = None
+        self._show(self._within_step(piece))
+
+    def _within_step(self, piece: str) -> str:
+        """As much of a piece as there is room for in what the step lets an answer have."""
+        most = self.request.max_tokens or LONGEST_ANSWER
+        room = most * CHARACTERS_A_TOKEN - self._answered
+        self._answered += len(piece)
+        if len(piece) <= room or self.most_tokens is None:
+            return piece
+        self.overlong = True
+        return piece[: max(0, room)]
+
+    def _show(self, piece: str) -> None:
+        """Show a piece of the answer, up to what may be a mark."""
+        if len(self._held) > _SURELY_MARK:
+            self._held += piece
+            return
         if not self._judges:
             piece = self._held + piece
             mark = shipped_patterns().marks.search(piece) or _MARK.search(piece)
@@ -203,7 +296,7 @@ class Writing:
             unclear = "" if unclear.startswith(_JUDGES_THOUGHT) else unclear
         else:
             unclear = shipped_patterns().lead.sub("", unclear)
-            unclear = "" if unclear.lower().startswith(shipped_patterns().openings) else unclear
+            unclear = "" if _is_thought(unclear) else unclear
         return "".join(self._shown) + unclear + self._held
 
     def result(self, digest: str = "") -> TextResult:
@@ -214,7 +307,7 @@ class Writing:
             text,
             model=self.model or self.request.model,
             digest=digest,
-            finish_reason=self.finish,
+            finish_reason="length" if self.overlong else self.finish,
             refused=self.refused,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
@@ -241,6 +334,10 @@ class Chat(Backend):
         """The request as the vendor spells it."""
         raise NotImplementedError
 
+    def most_tokens(self, body: Mapping[str, Any], request: TextRequest) -> int:
+        """The tokens that the server is told to write at most, thoughts included."""
+        raise NotImplementedError
+
     def read(self, chunk: dict[str, Any], writing: Writing) -> None:
         """One piece of the answer. Raises the vendor's error where it holds one."""
         raise NotImplementedError
@@ -265,8 +362,9 @@ class Chat(Backend):
         body: dict[str, Any] | None = None
         try:
             body = await self.body(request)
+            writing.most_tokens = self.most_tokens(body, request)
             await self.ask(body, writing)
-            if not writing.finish:
+            if not (writing.finish or writing.overlong):
                 raise CutOff(
                     f"{self.http.name} stopped before the answer's end.",
                     hint="Try again, or choose another model.",
@@ -291,8 +389,9 @@ class Chat(Backend):
             )
 
     async def ask(self, body: Mapping[str, Any], writing: Writing) -> None:
-        """Send it once, and read the answer as it comes; leaving, also by a cancel, closes the
-        connection.
+        """Send it once, and read the answer as it comes, as far as it may go.
+
+        Leaving, also by a cancel, closes the connection.
         """
         timeouts = CHAT if self.paid else COLD
         async with (
@@ -301,6 +400,12 @@ class Chat(Backend):
         ):
             async for chunk in chunks:
                 self.read(chunk, writing)
+                if writing.overlong:
+                    return
+                if (
+                    writing.finish
+                ):  # a count and an end mark may follow, but nothing that takes long
+                    answer.end_within(AFTER_END_S)
 
     def unfinished(self, error: BackendError, writing: Writing) -> None:
         """Raise the error with what came before it, but for a refusal, and where a whole answer

@@ -140,6 +140,10 @@ class Answer:
         value.clear()  # some tracebacks show local values, and it may hold the key
         raise problem
 
+    def end_within(self, seconds: float) -> None:
+        """Wait no longer than this for what is still to come."""
+        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + seconds)
+
     async def whole(self, limit: int = MAX_ANSWER) -> bytes:
         """The whole answer, whatever it is. Raises TooLarge beyond `limit` bytes."""
         return b"".join([piece async for piece in self._pieces(limit)])
@@ -169,6 +173,9 @@ class Answer:
                 break
             if piece is None:
                 return
+            if asyncio.get_running_loop().time() > self._deadline:
+                ending = "took too long"  # one that is always there is never waited for
+                break
             size += len(piece)
             if size > limit:
                 raise TooLarge(
@@ -198,7 +205,7 @@ class Answer:
 
     async def _beginning(self) -> bytes:
         body = bytearray()
-        self._deadline = min(self._deadline, asyncio.get_running_loop().time() + ERROR_S)
+        self.end_within(ERROR_S)
         with suppress(BackendError):  # what came is enough
             async for piece in self._pieces(MAX_ERROR):
                 body += piece

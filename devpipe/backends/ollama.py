@@ -141,6 +141,10 @@ class Ollama(Chat):
             body["format"] = parts_schema(request.parts)
         return body
 
+    def most_tokens(self, body: Mapping[str, Any], request: TextRequest) -> int:
+        """Its num_predict: the server counts what the model thinks, too."""
+        return int(body["options"]["num_predict"])
+
     async def chunks(self, answer: Answer) -> AsyncGenerator[dict[str, Any]]:
         """The objects of the stream, or the one object of a server that does not stream."""
         async for chunk in answer.ndjson():

@@ -85,6 +85,11 @@ class OpenAICompatible(Chat):
             return {"max_completion_tokens": longest + LONGEST_THOUGHT}
         return {"max_tokens": longest}
 
+    def most_tokens(self, body: Mapping[str, Any], request: TextRequest) -> int:
+        """Its limit under either name; without one, where no provider heeds it, the longest."""
+        longest = (request.max_tokens or LONGEST_ANSWER) + LONGEST_THOUGHT
+        return int(body.get("max_tokens") or body.get("max_completion_tokens") or longest)
+
     async def ask(self, body: Mapping[str, Any], writing: Writing) -> None:
         """Send it; once more without `stream_options` to a server of one's own that lacks them."""
         try:
@@ -111,7 +116,7 @@ class OpenAICompatible(Chat):
         choices = items(chunk.get("choices"))
         first = fields(choices[0]) if choices else {}
         said = fields(first.get("delta") or first.get("message"))
-        writing.hear(said)
+        writing.hear({**said, "thoughts": _thoughts(said.get("content"))})
         writing.add(_text(said.get("content")))
         writing.refused += str(said.get("refusal") or "")
         if _is_error(chunk, first):
@@ -196,6 +201,11 @@ def _vendors(data: str) -> dict[str, Any]:
     except BackendError:
         return {"error": data}
     return told if told.get("error") else {"error": told or "an error without words"}
+
+
+def _thoughts(content: object) -> list[Any]:
+    """What a message in typed parts holds beside its text: Mistral puts thoughts there."""
+    return [part for part in items(content) if fields(part).get("type") != "text"]
 
 
 def _text(content: object) -> object:

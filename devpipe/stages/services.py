@@ -25,7 +25,7 @@ from devpipe.text.chatter import (
     ending_of,
     is_whole,
     marks_in,
-    whole_sentences,
+    shortened,
     without_chatter,
     without_thoughts,
 )
@@ -118,8 +118,7 @@ class TextModels:
 
     def _to_its_end(self, text: str, word: str, request: TextRequest, where: Where) -> str:
         """The text, if it is whole; `word`: the server's for why it ended."""
-        marks = marks_in(text)
-        if marks:
+        if marks := marks_in(text):
             raise Rejected(
                 f"The answer holds the model's own marks: {', '.join(marks[:3])}.",
                 hint="Give the server the model's reasoning parser (vLLM: --reasoning-parser;"
@@ -133,7 +132,7 @@ class TextModels:
             )
         if ending_of(word) == "whole" and (word == "stop" or is_whole(text)):
             return text
-        text = whole_sentences(text) if request.shorten else ""
+        text, unit = shortened(text) if request.shorten else ("", "")
         if not text:
             raise CutOff(
                 f"The model's answer ended early ({word}), at {request.max_tokens} tokens.",
@@ -142,7 +141,8 @@ class TextModels:
         self.journal.add(
             Warned(
                 stage=where.stage,
-                message=f"An answer was cut at {request.max_tokens} tokens: it ends at a sentence.",
+                message=f"An answer was cut at {request.max_tokens} tokens ({word}): it ends at its"
+                f" last whole {unit}, after {len(text)} characters.",
             )
         )
         return text

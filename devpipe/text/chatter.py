@@ -6,6 +6,7 @@ to account.
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import tomllib
@@ -19,6 +20,7 @@ from devpipe.errors import Rejected
 from devpipe.text.clean import visible
 
 Pairs = list[tuple[str, object]]
+LONGEST_TAIL = 400  # characters of marks behind an answer
 MOST_BRACES = 16  # that are tried as the beginning of a JSON object: a hostile answer costs no more
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n((?:(?!```).)*?)\n?```", re.DOTALL)
 _QUOTES = [
@@ -27,10 +29,17 @@ _QUOTES = [
 ]
 _WORD = re.compile(r"[\u3400-\u9fff]|\d+|(?:(?![\u3040-\u9fff])[^\W\d_])+")
 _ENDING = re.compile(r"(?:e[nrsm]?|[ns])\Z")
-# The end of a sentence; a single letter or a number before the full stop is an abbreviation.
-_SENTENCE_END = re.compile(
-    r"""(?:(?<!\d)(?<!\b[^\W\d_])\.|[!?…؟۔।॥])["'”’“»«)\]*]*(?=\s|\Z)|[。！？][”’」』）]*"""
-)
+# Where a text that was cut may end, the best first.
+_WHOLE = {
+    # A single letter or a number before the full stop is an abbreviation.
+    "sentence": re.compile(
+        r"""(?:(?<!\d)(?<!\b[^\W\d_])\.|[!?…؟۔।॥])["'”’“»«)\]*]*(?=\s|\Z)|[。！？][”’」』）]*"""
+    ),
+    "line": re.compile(r"(?<=\S)(?=\s*\n)"),
+    # In scripts that part no words (Thai to Burmese, Khmer, kana, ideographs) each sign is one.
+    "word": re.compile(r"(?<=\S)(?=\s)|(?<=[\u0e00-\u109f\u1780-\u17ff\u3040-\u9fff])"),
+}
+_STRUCK = re.compile(r"(?is)<s>((?:(?!</?s>).)*)</s>")  # HTML's, not the two marks of Llama 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +57,19 @@ class Patterns:
     openings: tuple[str, ...]  # of thoughts, in small letters
     thought: re.Pattern[str]  # the beginning of one, or as "end" its end
     marks: re.Pattern[str]  # what no prompt holds
-    endings: Mapping[str, str]  # "whole" or "cut", by a server's word for the end of an answer
+    endings: Mapping[str, str]  # "whole" or "cut", by a server's word for the end, folded
+    hanging: re.Pattern[str]  # what no whole text ends with
 
     @classmethod
     def of(cls, tables: Mapping[str, Mapping[str, str]]) -> Patterns:
         """Compile tables as they stand in chatter.toml."""
         thoughts = {**tables["thoughts"], **tables["monologues"]}
         layers = [
-            *(f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in thoughts.items()),
+            *(_any_of([begin]) + ".*?" + _any_of([end]) for begin, end in thoughts.items()),
+            *(f"{re.escape(begin)}.*?{re.escape(end)}" for begin, end in tables["told"].items()),
             f"(?!{_any_of(thoughts)}){_any_line(tables, 'turn')}",
         ]
-        thought = f"{_any_of(tables['thoughts'])}|(?P<end>{_any_of(tables['thoughts'].values())})"
+        begun, ended = _any_of(tables["thoughts"]), _any_of(tables["thoughts"].values())
         return cls(
             before=re.compile("(?is)" + _any_line(tables, "before")),
             after=re.compile(rf"(?i){_any_line(tables, 'after')}\s*\Z"),
@@ -66,15 +77,25 @@ class Patterns:
             lead=re.compile(rf"(?is)\A(?:\s*(?:{'|'.join(layers)}))*\s*"),
             tail=re.compile(rf"(?i)(?:{_any_line(tables, 'end')}\s*)+\Z"),
             openings=tuple(begin.lower() for begin in thoughts),
-            thought=re.compile(f"(?i){thought}"),
-            marks=re.compile(f"(?i){_any_line(tables, 'stray')}|{thought}"),
-            endings=tables["endings"],
+            thought=re.compile(
+                f"(?i){begun}|"
+                rf"(?P<end>{_any_line(tables, 'closed')}{ended}|{ended}(?=[ \t]*(?:\n|\Z)))"
+            ),
+            marks=re.compile(f"(?i){_any_line(tables, 'stray')}|{begun}|{ended}"),
+            endings={_folded(word): meaning for word, meaning in tables["endings"].items()},
+            hanging=re.compile(rf"(?i){_any_line(tables, 'hanging')}\s*\Z"),
         )
 
 
 def _any_of(texts: Iterable[str]) -> str:
-    """A pattern for any of these texts, letter by letter."""
-    return f"(?:{'|'.join(map(re.escape, texts))})"
+    """A pattern for any of these texts, letter by letter; but a tag may hold attributes."""
+    spelled = "|".join(map(re.escape, texts))
+    return re.sub(r"(?<=[\w\"])>(?=[|)])", r"(?:\\s[^<>]{0,200}|/)?>", f"(?:{spelled})")
+
+
+def _folded(word: str) -> str:
+    """A server's word for the end without its way of parting words: endTurn is end-turn."""
+    return re.sub(r"(?i)\A(?:finish|stop)[\W_]*reason(?=.)|[\W_]", "", word).lower()
 
 
 def _any_line(tables: Mapping[str, Mapping[str, str]], name: str) -> str:
@@ -123,42 +144,60 @@ def without_thoughts(text: str, patterns: Patterns | None = None) -> str:
     kept = patterns.lead.sub("", text)
     first = patterns.thought.search(kept)
     if first and first["end"]:
-        kept = kept[first.end() :]
-    if "<s>" not in text:  # where it stands, somebody writes about HTML
-        kept = patterns.tail.sub("", kept.rstrip())
+        kept = patterns.lead.sub("", kept[first.end() :])
+    # its end alone: to look for what ends the text at each of its letters takes seconds
+    kept = kept[:-LONGEST_TAIL] + patterns.tail.sub("", kept[-LONGEST_TAIL:].rstrip())
+    kept += "</s>" * (kept.count("<s>") - kept.count("</s>"))  # where HTML strikes something out
     return kept.strip() or text.strip()
 
 
 def marks_in(text: str) -> list[str]:
     """The marks of thoughts and turns that stand in a text, each once: no answer holds one.
 
+    Also as a page spells them (&lt;think&gt;), and in letters of full width.
+
     >>> marks_in("analysis<|message|>Hm.<|end|>")
     ['<|message|>', '<|end|>']
     """
-    return list(dict.fromkeys(mark[0] for mark in shipped_patterns().marks.finditer(text)))
+    spelled = unicodedata.normalize("NFKC", html.unescape(_STRUCK.sub(r"\1", text)))
+    return list(dict.fromkeys(mark[0] for mark in shipped_patterns().marks.finditer(spelled)))
 
 
 def ending_of(word: str) -> str:
     """What a server's word for the end of an answer means: "whole", "cut", or "" where unknown.
 
-    >>> ending_of("stop"), ending_of("END_TURN"), ending_of("max_tokens"), ending_of("tool_calls")
+    >>> ending_of("stop"), ending_of("endTurn"), ending_of("MAX-TOKENS"), ending_of("tool_calls")
     ('whole', 'whole', 'cut', '')
     """
-    return shipped_patterns().endings.get(word.lower(), "")
+    return shipped_patterns().endings.get(_folded(word), "")
 
 
 def is_whole(text: str) -> bool:
-    """Whether a text may be the whole answer: no fence is open, and it ends with no comma."""
-    return text.count("```") % 2 == 0 and not text.rstrip().endswith((",", ":", ";", "(", "-"))
+    """Whether a text may be the whole answer: nothing in it is left open, it ends with no "and".
 
-
-def whole_sentences(text: str) -> str:
-    """A text that was cut, up to the end of its last sentence; empty where none has ended.
-
-    >>> whole_sentences('It rains. "Come in!" The cat, z. B. 3. is')
-    'It rains. "Come in!"'
+    >>> is_whole("A red cat sits"), is_whole("A red cat sits, and"), is_whole("A (red")
+    (True, False, False)
     """
-    return text[: max((end.end() for end in _SENTENCE_END.finditer(text)), default=0)]
+    return (
+        text.count("```") % 2 == 0
+        and all(text.count(left) <= text.count(right) for left, right in ("()", "[]", "{}"))
+        and not shipped_patterns().hanging.search(text)
+    )
+
+
+def shortened(text: str) -> tuple[str, str]:
+    """What is whole of a text that was cut, and what it ends at: a sentence, else a line or word.
+
+    >>> shortened('It rains. "Come in!" The cat, z. B. 3. is')
+    ('It rains. "Come in!"', 'sentence')
+    >>> shortened("the rain,\\nthe ca"), shortened("a cat in the ra"), shortened("aaaaaaa")
+    (('the rain', 'line'), ('a cat in the', 'word'), ('', ''))
+    """
+    for unit, ending in _WHOLE.items():
+        end = max((end.end() for end in ending.finditer(text)), default=0)
+        if whole := text[:end].rstrip(" \n,:;(-–—"):
+            return whole, unit
+    return "", ""
 
 
 def _peeled(text: str, patterns: Patterns) -> str:
@@ -174,9 +213,8 @@ def _peeled(text: str, patterns: Patterns) -> str:
 
 def _without(talk: re.Match[str] | None, text: str) -> str:
     """The text without a match at its beginning or end; all of it where nothing would be left."""
-    if talk is None:
-        return text
-    return text[: talk.start()].strip() or text[talk.end() :].strip() or text
+    sides = (text[: talk.start()], text[talk.end() :]) if talk else ()
+    return next((side.strip() for side in sides if side.strip()), text)
 
 
 def _unquoted(text: str) -> str:
@@ -199,8 +237,7 @@ def read_parts(text: str, names: Sequence[str]) -> dict[str, str]:
     {'prompt': 'a red cat', 'prompt_2': 'rain'}
     """
     objects = _objects(without_thoughts(text))
-    problem = _parts_problem(objects, names)
-    if problem:
+    if problem := _parts_problem(objects, names):
         raise Rejected(
             problem,
             hint="Answer with one JSON object and nothing else, its keys: "
@@ -258,8 +295,11 @@ def missing_words(
     """
     small = (patterns or shipped_patterns()).small
     kept = {_stem(word) for part in parts.values() for word in _words(part)}
-    words = [word for word in dict.fromkeys(_words(text)) if _stem(word) not in kept]
-    return [word for word in words if _counts(word) and not small.fullmatch(word)]
+    return [
+        word
+        for word in dict.fromkeys(_words(text))
+        if _stem(word) not in kept and _counts(word) and not small.fullmatch(word)
+    ]
 
 
 def _counts(word: str) -> bool:
