@@ -47,8 +47,6 @@ _LANGUAGES = {
     "uk": "Ukrainian",
     "zh": "Chinese",
 }
-# A judge's answer is compared to the letter: of its thoughts only this one spelling is known.
-_JUDGES_THOUGHT = "<think>"
 # What may be a mark when more of it comes, or is one that nobody knows.
 _MARK_BEGUN = re.compile(r"(?:[<＜\[\]◁]|&lt;)[^\s<>◁▷]{0,64}\Z|<[|｜]/?\w*\Z")
 _ROLE_BEGUN = re.compile(r"[a-z]{0,20}(?: ?[a-z]{2,10}=?[a-z]{0,20})?(?:<[^<>]{0,64})?\Z")
@@ -214,6 +212,10 @@ class Writing:
     )
     _held: str = ""  # what follows from the first mark on: shown to nobody before all is read
 
+    def __post_init__(self) -> None:
+        if self._judges:  # compared to the letter: nothing is taken away
+            self._head = None
+
     def hear(self, said: Mapping[str, Any]) -> None:
         """Note that an answer has begun: with a text, a thought, a call, but not with who
         speaks.
@@ -244,7 +246,7 @@ class Writing:
             latest = self._head[-len(piece) - _LONGEST_WORD :]
             if len(self._head.lstrip()) > _LONGEST_MARK and not _MAY_END.search(latest):
                 return  # within a thought, which is read again only where it may have ended
-            begun = self._of_judge(self._head) if self._judges else answer_begun(self._head)
+            begun = answer_begun(self._head)
             if begun is None:
                 return
             piece = begun
@@ -279,24 +281,11 @@ class Writing:
     def _judges(self) -> bool:
         return self.request.task == "judge"
 
-    @staticmethod
-    def _of_judge(head: str) -> str | None:
-        """The judge's answer as far as it has come; None while it may be a thought."""
-        head = head.lstrip()
-        if head.startswith(_JUDGES_THOUGHT) and "</think>" in head:
-            head = head.partition("</think>")[2].lstrip()
-        is_unclear = _JUDGES_THOUGHT.startswith(head[: len(_JUDGES_THOUGHT)])
-        return None if is_unclear else head
-
     @property
     def text(self) -> str:
         """The answer so far, without a thought that has not ended."""
-        unclear = (self._head or "").lstrip()
-        if self._judges:
-            unclear = "" if unclear.startswith(_JUDGES_THOUGHT) else unclear
-        else:
-            unclear = shipped_patterns().lead.sub("", unclear)
-            unclear = "" if _is_thought(unclear) else unclear
+        unclear = shipped_patterns().lead.sub("", (self._head or "").lstrip())
+        unclear = "" if _is_thought(unclear) else unclear
         return "".join(self._shown) + unclear + self._held
 
     def result(self, digest: str = "") -> TextResult:
