@@ -56,9 +56,15 @@ def say_json(value: object) -> None:
     say(text)
 
 
-def complain(text: str) -> None:
-    """One message for people."""
-    say(f"devpipe: {plain(text).strip()}", out=sys.stderr)
+def complain(text: str, *, home: str | None = None) -> None:
+    """One message for people: in their language, its commands as this one was called.
+
+    `home`: what --home said.
+    """
+    from devpipe.cli.hints import commands_as_given, in_words_of_the_shell
+
+    told = commands_as_given(in_words_of_the_shell(text), home)
+    say(f"devpipe: {plain(told).strip()}", out=sys.stderr)
 
 
 def say_result(result: Result, *, json: bool) -> None:
