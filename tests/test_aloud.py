@@ -34,6 +34,7 @@ from devpipe.record.reader import Recording
 from devpipe.record.recorder import Recorder
 from devpipe.record.redaction import Redactor
 from devpipe.record.summary import Attempt
+from devpipe.show.html import run_html
 from devpipe.values import new_run_id
 
 OWN = ["-p", "user_defined", "--instruction", "turn it into a sonnet"]
@@ -461,3 +462,13 @@ def test_only_what_is_made_here_and_not_paid_is_free(
     untold = AttemptFinished(attempt=1, stage="generation", outcome="completed")
     assert Attempt(begun).cost == Attempt(begun, failed).cost == cost
     assert Attempt(begun, untold).cost == (None, "unknown")
+
+
+def test_show_reads_as_run_did(folder: Path) -> None:
+    """Line by line, but for the seed, which is known by then; notes stand behind their text."""
+    done = shell(folder, "run", "a cat in the rain", *OWN, *SMALL)
+    (run,) = recordings(folder)
+    seed = f"seed {run.summary.seed} (drawn)"
+    assert shell(folder, "show", run.id).out == done.out.replace("seed to be drawn", seed)
+    assert UNUSED in run_html(run.summary, run.folder)
+    assert UNUSED in shell(folder, "replay", run.id).out

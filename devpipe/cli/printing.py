@@ -76,11 +76,13 @@ def say_result(result: Result, *, json: bool) -> None:
 
 
 def error_json(error: DevpipeError) -> dict[str, object]:
-    """The error as a JSON object."""
+    """The error as a JSON object: in English, its hints in the words of the shell."""
+    from devpipe.show.wording import in_words
+
     fields: dict[str, object] = {
         "type": type(error).__name__,
-        "message": error.message.strip(),
-        "hint": error.hint,
+        "message": in_words("shell", error.message.strip(), "en"),
+        "hint": in_words("shell", error.hint, "en"),
     }
     if isinstance(error, ConfigError):
         fields["faults"] = [
