@@ -28,7 +28,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-MOST_LISTED = 30  # names in a message; of more, the nearest are named
+FEW = 10  # so many names stand in a message; of more, the three nearest
 
 
 class DevpipeError(Exception):
@@ -77,14 +77,11 @@ class UnknownName(UsageError):
     """A pipeline, output, parameter, backend or run that does not exist."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
+        names = few(name, known)
         near = nearest(name, names)
+        hint = f"There are: {', '.join(names) or 'none'}."
         if near:
             hint = f"Did you mean {' or '.join(near)}?"
-        elif len(names) > MOST_LISTED:
-            hint = f"The nearest: {', '.join(nearest(name, names, cutoff=0))}."
-        else:
-            hint = f"There are: {', '.join(names) or 'none'}."
         super().__init__(f"There is no {kind} {name!r}.", hint=hint)
 
 
@@ -187,9 +184,15 @@ def nearest(name: str, known: Iterable[str], *, count: int = 3, cutoff: float = 
     return difflib.get_close_matches(name, list(known), n=count, cutoff=cutoff)
 
 
+def few(name: str, known: Iterable[str]) -> list[str]:
+    """All names where they are few; of many the three nearest, and that there are others."""
+    names = sorted(known)
+    return names if len(names) <= FEW else [*nearest(name, names, cutoff=0), "and others"]
+
+
 def offer(name: str, known: Iterable[str]) -> str:
     """What may stand in the place of a wrong name, the nearest first."""
-    names = sorted(known)
+    names = few(name, known)
     near = nearest(name, names, count=1)
     allowed = f"Allowed: {', '.join(names) or 'none'}."
     return f"did you mean {near[0]!r}? {allowed}" if near else allowed

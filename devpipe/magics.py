@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from devpipe.errors import DevpipeError, UnknownName, UsageError
+from devpipe.show.wording import in_words
 from devpipe.text.messages import machine_language, message
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 GLANCE_S = 0.2
 _VARIABLE = re.compile(r"\{(\w+)\}|\$(\w+)")
+_COMMAND = re.compile(r"`devpipe ([\w-]+)[^`]*`")
 _LOOKS = ("check", "list", "show")
 _LISTS = ("pipelines", "outputs", "recordings")
 
@@ -189,6 +191,18 @@ def _one_line_errors() -> Any:
     try:
         yield
     except DevpipeError as error:
-        raise OneLine(str(error)) from error
+        raise OneLine(_in_words_of_a_cell(str(error))) from error
     except ValueError as error:  # shlex: a quote that is never closed
-        raise OneLine(f"The line cannot be read: {error}. Close the quote.") from error
+        problem = f"The line cannot be read: {error}. Close the quote."
+        raise OneLine(_in_words_of_a_cell(problem)) from error
+
+
+def _in_words_of_a_cell(text: str) -> str:
+    """An error in the person's language; its commands as a cell takes them."""
+    return _COMMAND.sub(_command_of_a_cell, in_words("cell", text))
+
+
+def _command_of_a_cell(found: re.Match[str]) -> str:
+    """A command of the shell: %devpipe where that knows it, else !devpipe."""
+    sign = "%" if found[1] in _LOOKS and " --" not in found[0] else "!"
+    return f"`{sign}{found[0][1:]}"

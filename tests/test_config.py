@@ -169,7 +169,7 @@ SPOILT: list[tuple[str, str, Spoil, str, list[str]]] = [
         DADA,
         step(procedure="cutup"),
         "$.steps[0].procedure",
-        ["did you mean 'cut_up'", "keep"],
+        ["did you mean 'cut_up'", "and others"],
     ),
     (
         "two steps of one name",

@@ -31,6 +31,7 @@ def test_equal_runs_are_bit_equal(tmp_path: Path) -> None:
     assert str(replay) == "bit-equal: 2 texts, 1 file"
     assert json.loads(json.dumps(replay.to_json())) == {
         "equal": True, "source_id": source.id, "run_id": replay.run_id, "outcome_equal": True, "texts": 2, "files": 1, "differences": [],
+        "notes": [],
     }  # fmt: skip
 
 

@@ -114,6 +114,23 @@ def test_a_file_that_fails_still_poisons(
     recorder.close()
 
 
+def test_a_run_that_is_killed_has_said_it(tmp_path: Path, share: Callable[..., Share]) -> None:
+    """As soon as it was met: a dead process writes no ending, and who resumes says it not again."""
+    share("EINVAL")
+    recorder = Recorder.create(tmp_path, RUN_ID, redact=REDACT)
+    recorder.record(make.started(RUN_ID))
+    recorder.write_files([("01_image.png", b"1")])
+    assert not warnings_of(Recording(recorder.folder))
+    recorder.record(Warned(message="any event"))
+    (said, _) = warnings_of(Recording(recorder.folder))
+    assert SAID in said
+    recorder.close()
+    recorder = Recorder.resume(recorder.folder, redact=REDACT)
+    recorder.record(RunFinished(outcome="failed"))
+    recorder.close()
+    assert warnings_of(Recording(recorder.folder)).count(said) == 1
+
+
 def test_a_resumed_run_notes_it_once(tmp_path: Path, share: Callable[..., Share]) -> None:
     share("EINVAL")
     recorder = Recorder.create(tmp_path, RUN_ID, redact=REDACT)

@@ -32,6 +32,7 @@ class Replay:
     texts: int
     files: int
     differences: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # of the repetition: who stood in, what was not used
 
     @classmethod
     def of(cls, source: Recording, again: Recording) -> Replay:
@@ -53,6 +54,7 @@ class Replay:
             len({*before, *after}),
             len(files),
             tuple(differences),
+            tuple(dict.fromkeys(again.summary.notes + _makers(source, again))),
         )
 
     @property
@@ -63,7 +65,8 @@ class Replay:
         return not self.differences
 
     def __str__(self) -> str:
-        return "; ".join([self._title(), *self.differences])
+        told = "; ".join([self._title(), *self.differences])
+        return "\n".join([told, *(f"note: {note}" for note in self.notes)])
 
     def _title(self) -> str:
         compared = f"{_count(self.texts, 'text')}, {_count(self.files, 'file')}"
@@ -81,12 +84,36 @@ class Replay:
         ids = (
             f"<code>{html.escape(self.source_id)}</code> → <code>{html.escape(self.run_id)}</code>"
         )
-        lines = "".join(f"<li>{html.escape(line)}</li>" for line in self.differences)
+        told = (*self.differences, *self.notes)
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in told)
         return f"<p>{sign} {ids}: {html.escape(self._title())}</p><ul>{lines}</ul>"
 
     def to_json(self) -> dict[str, Any]:
         """Everything as one JSON object."""
-        return {"equal": self.equal} | asdict(self) | {"differences": list(self.differences)}
+        return (
+            {"equal": self.equal}
+            | asdict(self)
+            | {
+                "differences": list(self.differences),
+                "notes": list(self.notes),
+            }
+        )
+
+
+def _makers(source: Recording, again: Recording) -> list[str]:
+    """Say it where the files of the two runs were made by different ones."""
+    before, now = _maker(source), _maker(again)
+    if before and now and before != now:
+        return [f"made by {now}; what is compared with it was made by {before}."]
+    return []
+
+
+def _maker(recording: Recording) -> str:
+    """Who made a run's files: backend/model; empty where nobody did."""
+    for attempt in recording.summary.media_attempts:
+        if attempt.finished and attempt.finished.outcome == "completed":
+            return f"{attempt.started.backend}/{attempt.started.model}"
+    return ""
 
 
 def _count(number: int, what: str) -> str:

@@ -197,8 +197,7 @@ class Entry:
             raise UsageError(
                 f"Batch {self._batch} is under way: process {other['process']} on {other['host']},"
                 f" since {other['since']}.",
-                hint="Wait for it, end that process, or work beside it: join=True (--join in the"
-                " shell).",
+                hint="Wait for it, end that process, or work beside it: join=True.",
             )
         ledger = self._ledger()
         ledger.look()

@@ -23,7 +23,7 @@ AXES = {  # the lists of a plan by their columns: what they hold of one cell
     "image": "images",
 }
 TEXTS = ("prompt", "prompt_2", "instruction", "negative_prompt")
-_HINT = re.compile(r"Give (\w+)=\S+ \(--\w+(?: FILE)? in the shell\)\.")  # of a single run
+_HINT = re.compile(r"Give (\w+)=(?:\"\.\.\.\"|FILE)\.")  # of a single run
 _WHOLE = re.compile(
     r"(\d{1,10})(?:[.,]0{1,2})?"
 )  # 7.0: so pandas writes 7 beside an empty cell; 1,000 is no 1
@@ -75,7 +75,7 @@ def prompts_of(path: Path) -> tuple[list[str], list[Place]]:
 def in_words_of_a_plan(text: str) -> str:
     """What an error says of a single run, with hints that a plan can follow.
 
-    >>> in_words_of_a_plan("It needs a picture. Give mask=... (--mask FILE in the shell).")
+    >>> in_words_of_a_plan("It needs a picture. Give mask=FILE.")
     'It needs a picture. Name it in the plan: images: [{mask: FILE}].'
     """
     return _HINT.sub(_hint, text)

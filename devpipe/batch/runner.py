@@ -241,8 +241,7 @@ class Batch:
         if running and not self._join:
             raise UsageError(
                 f"Batch {self.plan.batch} is under way (run {next(iter(running.values()))}).",
-                hint="Wait for it, end that process, or work beside it: join=True (--join in the"
-                " shell).",
+                hint="Wait for it, end that process, or work beside it: join=True.",
             )
 
     async def _run_as(self, runner: Runner) -> None:

@@ -39,6 +39,9 @@ class Checked:
     unready: Mapping[str, Sequence[str]] = field(
         default_factory=dict
     )  # outputs that cannot be used now, and why
+    stand_ins: Mapping[str, str] = field(
+        default_factory=dict
+    )  # who is asked in the place of an output or a text model that cannot be used now
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -56,6 +59,7 @@ class Checked:
                 for name, health in self.backends.items()
             },
             "unready": {name: list(reasons) for name, reasons in self.unready.items()},
+            "stand_ins": dict(self.stand_ins),
         }
 
     def __str__(self) -> str:
@@ -65,6 +69,7 @@ class Checked:
         ]
         lines += [_backend_line(name, health) for name, health in self.backends.items()]
         lines += self._unready_lines()
+        lines += [f"{other} stands in for {name}" for name, other in self.stand_ins.items()]
         lines += [f"warning: {warning}" for warning in self.warnings]
         lines += [f"fault: {fault}" for fault in self.faults] or ["no faults in the files"]
         return "\n".join(line.rstrip() for line in lines)
@@ -125,6 +130,7 @@ async def checked(home: Path, object_info: Mapping[str, Any] | None = None) -> C
         ),
         backends=health,
         unready=waiting,
+        stand_ins=_stand_ins(catalogue, waiting) | _text_stand_ins(settings, backends, health),
     )
     await backends.close()
     return found
@@ -135,9 +141,35 @@ def _catalogue(home: Path) -> tuple[Catalogue, list[Fault]]:
     return catalogue, list(lint(catalogue))
 
 
+def _stand_ins(catalogue: Catalogue, waiting: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The output that is made in the place of each one that cannot be made now."""
+    found = {}
+    for name in waiting:
+        ready = [other for other in catalogue.outputs[name].fallback if other not in waiting]
+        if ready:
+            found[name] = ready[0]
+    return found
+
+
+def _text_stand_ins(
+    settings: Settings, backends: Backends, health: Mapping[str, Health]
+) -> dict[str, str]:
+    """The text model that is asked in the place of the first one of each task."""
+    found = {}
+    for task, models in settings.models.items():
+        chain = Chain.read(models)
+        within = [
+            one for one in chain.candidates if not outside(_place(backends, one), chain.boundary)
+        ]
+        ready = [one for one in within if one.backend in health and health[one.backend].ready]
+        if ready and ready[0] != within[0]:
+            found[f"models.{task} ({within[0]})"] = str(ready[0])
+    return found
+
+
 def unread_variables(settings: Settings) -> list[Fault]:
     """List variables that look like ours and that nothing reads."""
-    ours = {*VARIABLES.values(), "DEVPIPE_HOME"}
+    ours = {*VARIABLES.values(), "DEVPIPE_HOME", "DEVPIPE_LANGUAGE"}
     for name in known():
         ours |= {f"DEVPIPE_{name.upper()}_URL", f"DEVPIPE_{name.upper()}_REGION"}
     faults = []

@@ -55,7 +55,7 @@ def _act(arguments: Arguments) -> int:
 def _refused(error: DevpipeError, arguments: Arguments, *, json: bool) -> int:
     if json:
         say_json({"run_id": None, "outcome": None, "error": error_json(error)})
-    complain(arguments.for_people(str(error)))
+    complain(str(error), home=arguments.home)
     return status_of_error(error)
 
 

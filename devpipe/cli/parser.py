@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, cast
 
 from devpipe.cli.stops import Stops
 from devpipe.config.workspace import find_home, is_workspace
-from devpipe.errors import UsageError, nearest
+from devpipe.errors import UsageError, few, nearest
 
 _EXAMPLES = "Examples:"  # the beginning of a text that keeps its lines
 
@@ -66,12 +66,6 @@ class Arguments(argparse.Namespace):
                 hint=f"Correct it, or run `devpipe init {self.home}`.",
             )
         return Path(self.home)
-
-    def for_people(self, text: str) -> str:
-        """An error or note in the words of the shell, its commands as this one was called."""
-        from devpipe.cli.hints import commands_as_given, in_words_of_the_shell
-
-        return commands_as_given(in_words_of_the_shell(text), self.home)
 
     def next_line(self, *words: str, **instead: str) -> str:
         """A command line that goes on from this one: with the DEVPIPE_* and --home as given."""
@@ -162,7 +156,7 @@ def _offered(word: str, known: Sequence[str]) -> str:
     near = nearest(word, known)
     if near:
         return f"Did you mean {' or '.join(map(repr, near))}?"
-    return f"There are: {', '.join(known)}."
+    return f"There are: {', '.join(few(word, known))}."
 
 
 def _examples(lines: Iterable[str]) -> str:

@@ -56,9 +56,15 @@ def say_json(value: object) -> None:
     say(text)
 
 
-def complain(text: str) -> None:
-    """One message for people."""
-    say(f"devpipe: {plain(text).strip()}", out=sys.stderr)
+def complain(text: str, *, home: str | None = None) -> None:
+    """One message for people: in their language, its commands as this one was called.
+
+    `home`: what --home said.
+    """
+    from devpipe.cli.hints import commands_as_given, in_words_of_the_shell
+
+    told = commands_as_given(in_words_of_the_shell(text), home)
+    say(f"devpipe: {plain(told).strip()}", out=sys.stderr)
 
 
 def say_result(result: Result, *, json: bool) -> None:
@@ -70,11 +76,13 @@ def say_result(result: Result, *, json: bool) -> None:
 
 
 def error_json(error: DevpipeError) -> dict[str, object]:
-    """The error as a JSON object."""
+    """The error as a JSON object: in English, its hints in the words of the shell."""
+    from devpipe.show.wording import in_words
+
     fields: dict[str, object] = {
         "type": type(error).__name__,
-        "message": error.message.strip(),
-        "hint": error.hint,
+        "message": in_words("shell", error.message.strip(), "en"),
+        "hint": in_words("shell", error.hint, "en"),
     }
     if isinstance(error, ConfigError):
         fields["faults"] = [

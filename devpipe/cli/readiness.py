@@ -60,7 +60,7 @@ def require_reachable(arguments: Arguments, engine: Engine, outputs: Sequence[st
         hint = "`devpipe list outputs --ready` names those that can be made."
         raise Unavailable(" ".join(lines), hint=hint)
     for line in lines:
-        complain(arguments.for_people(line))
+        complain(line, home=arguments.home)
 
 
 async def _unready(engine: Engine) -> Reasons:

@@ -88,8 +88,8 @@ def _run_json(run: Run) -> dict[str, Any]:
 def _ended_status(run: Run, arguments: Arguments) -> int:
     """The exit status of a run; what made it fail or blocked it goes to stderr in one line."""
     if run.failure is not None:
-        complain(arguments.for_people(str(run.failure)))
+        complain(str(run.failure), home=arguments.home)
         return status_of_error(run.failure)
     if run.error is not None:
-        complain(arguments.for_people(f"{run.error.message} {run.error.hint}"))
+        complain(f"{run.error.message} {run.error.hint}", home=arguments.home)
     return status_of_outcome(run.outcome)

@@ -81,15 +81,11 @@ def _line_about(event: Event, folder: Path) -> str:
             return _file(event, folder)
         case StageFinished(outcome="blocked"):
             return f"{_INDENT}blocked: {event.reason}"
-        case Warned(message=message):
-            return f"{_INDENT}note: {in_words_of_the_shell(message)}"
     return _line_about_run(event, folder)
 
 
 def _line_about_run(event: Event, folder: Path) -> str:
     match event:
-        case RunStarted():
-            return _beginning(event)
         case RunResumed(cut_bytes=0):
             return "resumed"
         case RunResumed(cut_bytes=cut):
@@ -99,9 +95,9 @@ def _line_about_run(event: Event, folder: Path) -> str:
     return ""
 
 
-def _beginning(event: RunStarted) -> str:
-    """What was asked for; a seed that nobody gave is drawn, and said, in Stage 4."""
-    seed = "to be drawn" if event.seed is None else event.seed
+def _beginning(event: RunStarted, drawn: str) -> str:
+    """What was asked for; `drawn` says what is known of a seed that nobody gave."""
+    seed = drawn if event.seed is None else event.seed
     line = (
         f"{event.pipeline} > {event.output}   safety {event.safety}, seed {seed},"
         f" text seed {event.text_seed}, run {event.run_id}"
@@ -136,7 +132,9 @@ def _file(event: ArtifactWritten, folder: Path) -> str:
 class Screen:
     """Follows one run and prints it.
 
-    Texts grow as they are written. Progress shows on a terminal on a line that is written over,
+    Texts grow as they are written; a note waits until the texts of its step are there, so that a
+    recording reads as the run did. `drawn` says what is known of a seed that nobody gave, which is
+    drawn, and said, in Stage 4. Progress shows on a terminal on a line that is written over,
     elsewhere (nohup, CI) on a line of its own every few seconds.
     """
 
@@ -144,10 +142,12 @@ class Screen:
         self,
         folder: Path,
         *,
+        drawn: str = "to be drawn",
         out: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder
+        self.drawn = drawn
         self.clock = clock
         self._said_at = clock()
         self.out = out or sys.stdout
@@ -158,6 +158,7 @@ class Screen:
         self._grown: dict[_Place, str] = {}
         # the latest text of each stage and part, and where it was made
         self._shown: dict[tuple[str, str], tuple[_Place, str]] = {}
+        self._notes: list[Warned] = []  # those that wait for the texts of their step
 
     def __call__(self, event: LiveEvent) -> None:
         event = event.event if isinstance(event, Recorded) else event
@@ -168,10 +169,25 @@ class Screen:
                 self._text(event)
             case Progressed() | Queued():
                 self._pass_time(_meanwhile(event))
+            case Warned():
+                self._notes.append(event)
             case _:
-                line = _line_about(event, self.folder)
-                if line:
-                    self._line(line)
+                self.say_notes()
+                self._about(event)
+
+    def say_notes(self) -> None:
+        """Print the notes that wait: nothing more comes before them."""
+        notes, self._notes = self._notes, []
+        for note in notes:
+            self._line(f"{_INDENT}note: {in_words_of_the_shell(note.message)}")
+
+    def _about(self, event: Event) -> None:
+        if isinstance(event, RunStarted):
+            line = _beginning(event, self.drawn)
+        else:
+            line = _line_about(event, self.folder)
+        if line:
+            self._line(line)
 
     def _pass_time(self, text: str) -> None:
         """Say how far it is: on a terminal at once, in a file every few seconds."""

@@ -26,7 +26,7 @@ from devpipe.config.models import (
 from devpipe.config.strict_json import MAX_GRAPH_BYTES, Raw, read_object
 from devpipe.config.workflow import Located, binding_faults
 from devpipe.debris import is_debris
-from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, offer
+from devpipe.errors import ConfigError, Fault, UnknownName, UsageError, few, offer
 
 GRAPHS = "output_configs/graphs"
 _CONFIG_LIKE = (".json", ".jsonc", ".json5", ".yaml", ".yml", ".toml")  # a slip, not a readme
@@ -48,9 +48,9 @@ class Catalogue:
         Raises ConfigError where its file is broken, UnknownName where there is none.
         """
         if name in self.media:
-            names = ", ".join(sorted(self.interceptions))
             raise UsageError(
-                f"{name!r} is a media pipeline.", hint=f"Choose an interception: {names}."
+                f"{name!r} is a media pipeline.",
+                hint=f"Choose an interception: {', '.join(few(name, self.interceptions))}.",
             )
         return self._usable("pipeline", "pipelines", name, self.interceptions)
 

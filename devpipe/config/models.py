@@ -558,7 +558,7 @@ class OutputConfig(Titled):
         """What to say of a name that no parameter of this output has."""
         ours = SYNONYMS.get(name, "")
         if "seed" in (name, ours):
-            return f"{name!r} is no parameter: give the seed as seed (--seed)"
+            return f"{name!r} is no parameter: give the seed as seed=N"
         if ours in self.parameters:
             return f"there is no parameter {name!r}: here it is {ours!r}"
         near = nearest(name, self.parameters, count=1)

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from devpipe.errors import offer
+from devpipe.errors import few, offer
 from devpipe.values import Binding, Workflow, canonical_json
 
 Nodes = Mapping[str, Any]
 Located = tuple[tuple[str | int, ...], str]  # a place in a config file, and what is wrong there
 HOW_TO_EXPORT = (
     "Open it in ComfyUI and choose Workflow > Export (API); older versions: Settings > Enable Dev"
-    " mode, then Save (API Format). In ComfyUI öffnen und Workflow > Exportieren (API) wählen."
+    " mode, then Save (API Format)."
 )
 SEEDS = ("seed", "noise_seed", "seed_num", "rand_seed")
 
@@ -128,7 +128,7 @@ def _offered_nodes(bound: Binding, nodes: Nodes) -> str:
     named = [f"{number} ({title_of(node)})" for number, node in nodes.items()]
     alike = [number for number, node in nodes.items() if title_of(node) == bound.title]
     if bound.title and alike:
-        return f"did you mean {alike[0]!r}? Allowed: {', '.join(named)}."
+        return f"did you mean {alike[0]!r}? Allowed: {', '.join(few(alike[0], named))}."
     return offer(bound.node, named)
 
 

@@ -21,7 +21,7 @@ def read_attachments(
         if name not in given:
             raise UsageError(
                 f"Output {output!r} needs a picture as {name}.",
-                hint=f"Give {name}=... (--{name} FILE in the shell).",
+                hint=f"Give {name}=FILE.",
             )
     possible = {*needed, *optional}
     for name in given:

@@ -385,7 +385,7 @@ def _differs(today: Model | None, recorded: Model) -> bool:
 def _changed_since(file: str) -> str:
     return (
         f"{file} is not what it was when this run's source was made: its recording was used."
-        " Name it, or say today (--today), to take the file as it is now."
+        " Name it, or say today=True, to take the file as it is now."
     )
 
 
@@ -449,7 +449,7 @@ def _instruction(pipeline: InterceptionPipeline, instruction: str) -> str:
     if pipeline.user_instruction and not instruction:
         raise UsageError(
             f"Pipeline {pipeline.name!r} needs your instruction.",
-            hint='Give instruction="..." (--instruction in the shell).',
+            hint='Give instruction="...".',
         )
     return clean(instruction, what="instruction") if instruction else ""
 

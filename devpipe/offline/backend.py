@@ -160,7 +160,7 @@ def _image(request: MediaRequest, name: str) -> Image:
     if name not in request.images:
         raise Rejected(
             f"{request.model} needs the picture {name!r}.",
-            hint=f"Give {name}=... (--{name} FILE in the shell).",
+            hint=f"Give {name}=FILE.",
         )
     return pictures.decode(request.images[name].data, what=name, error=Rejected)
 

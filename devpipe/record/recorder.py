@@ -8,7 +8,7 @@ After any failed write or fsync the recorder is poisoned: an fsync that is tried
 success for pages that the kernel has thrown away (Rebello et al., "Can Applications Recover from
 fsync Failures?", USENIX ATC 2020).
 What a file system does not know at all, such as the fsync of a folder on some shares, is no
-failure: the run says before its ending that a power cut may take files there.
+failure: the run says once, with its next event, that a power cut may take files there.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class Recorder:
         self._finished = False
         self._poison = ""
         self._durable = True  # until the file system cannot do all that is asked of it
+        self._said = False  # whether the recording says that it cannot
         try:
             self._folder = self._keep(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
             day = self._keep(os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY))
@@ -190,8 +191,9 @@ class Recorder:
             if ending:  # a finished run is never healed: what it names must be there first
                 with self._poisoning():
                     self._sync()
-                if not self._durable:
-                    events = (UNSYNCED, *events)
+            if self._seq and not (self._durable or self._said):  # a killed run has no later place
+                events = (UNSYNCED, *events)
+                self._said = True
             placed = self._placed(events)
             data = b"".join([_line(recorded, body) for recorded, body in placed])
             with self._poisoning():
@@ -255,6 +257,7 @@ class Recorder:
         self._check_healable(prefix, recording)
         self._seq = len(prefix.lines)
         self._size = prefix.size
+        self._said = UNSYNCED.message in recording.summary.notes
         self._drop_unnamed(recording)
         self._restore_texts(recording)
         os.ftruncate(self._events, prefix.size)

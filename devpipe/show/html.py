@@ -27,6 +27,7 @@ from devpipe.show.files import replacing
 from devpipe.show.host import is_shared_page, served_folder
 from devpipe.show.language import page_language
 from devpipe.show.problems import PageProblem, page_problem
+from devpipe.show.wording import in_words
 from devpipe.text.language import SURE
 from devpipe.text.messages import message
 
@@ -64,7 +65,8 @@ def run_html(summary: RunSummary, folder: Path) -> str:
     )
     shown = "".join(f"<div>{media_html(folder, one, language)}</div>" for one in summary.artifacts)
     return (
-        f'{style()}<div class="devpipe">{_title(summary, folder, language)}<div'
+        f'{style()}<div class="devpipe">{_title(summary, folder, language)}'
+        f"{notes_html(summary, language)}<div"
         f' class="run"><div class="stages">{stages}</div><div>{shown}</div></div></div>'
     )
 
@@ -102,6 +104,13 @@ def _error(error: Problem | None, language: str) -> str:
         return ""
     problem = page_problem(DevpipeError(error.message, hint=error.hint), language, kind=error.type)
     return f'<div class="tile" role="note">{problem_html(problem, language)}</div>'
+
+
+def notes_html(summary: RunSummary, language: str) -> str:
+    """What a reader of the run should know, a line each: who stood in, what was not used."""
+    notes = dict.fromkeys(in_words("page", note, language) for note in summary.notes)
+    lines = "".join(f"<p>{h(note)}</p>" for note in notes)
+    return f'<div class="tile" role="note">{lines}</div>' if lines else ""
 
 
 def problem_html(problem: PageProblem, language: str) -> str:

@@ -27,6 +27,7 @@ from devpipe.errors import (
     Unavailable,
     UsageError,
 )
+from devpipe.show.wording import in_words
 from devpipe.text.messages import Messages, message
 
 PROBLEMS = Path(__file__).with_name("problems.json")
@@ -87,7 +88,7 @@ def page_problem(error: DevpipeError, language: str, *, kind: str = "") -> PageP
     sentences = [sentence for sentence in known if sentence]
     name = kind or type(error).__name__
     general = problems.kinds.message(_kind(name), language)
-    return PageProblem((*sentences, general), whole)
+    return PageProblem((*sentences, general), in_words("page", whole, language))
 
 
 def _several(error: str) -> Iterator[str]:

@@ -68,7 +68,8 @@ def primary(language: str) -> str:
 
 
 def machine_language() -> str:
-    """The language of this machine: of its environment, else of its locale."""
+    """The language that DEVPIPE_LANGUAGE names, else that of the environment or the locale."""
     environ = os.environ.get
-    named = environ("LC_ALL") or environ("LC_MESSAGES") or environ("LANG")
+    variables = ("DEVPIPE_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG")
+    named = next(filter(None, map(environ, variables)), "")
     return primary(named or locale.getlocale()[0] or FALLBACK)

@@ -41,6 +41,7 @@ class RunPanel:
     def __init__(self, run: Run | Recording | None = None, *, language: str = "") -> None:
         self.language = page_language(language)
         self.alert = ui.HTML()
+        self.notes = ui.HTML()  # what a reader of the run should know
         self.status = ui.HTML().add_class("dp-status")
         self.cards = {stage: ui.HTML().add_class(f"dp-stage-{stage}") for stage in STAGES}
         for at, stage in enumerate(STAGES, 1):
@@ -50,7 +51,14 @@ class RunPanel:
         columns = ui.Box([self.stages, made]).add_class("dp-columns")
         guard = PageGuard(language=self.language)
         self.widget = ui.VBox(
-            [ui.HTML(f"<style>{_style()}</style>"), guard, self.status, self.alert, columns]
+            [
+                ui.HTML(f"<style>{_style()}</style>"),
+                guard,
+                self.status,
+                self.alert,
+                self.notes,
+                columns,
+            ]
         )
         self.widget.add_class("dp-panel").add_class(GUARDED)
         self._unfollow: Callable[[], None] = lambda: None
@@ -89,6 +97,7 @@ class RunPanel:
         self._repainted = 0.0
         self._due: object | None = None  # the repaint that is waited for
         self.alert.value = ""
+        self.notes.value = ""
         self.widget.remove_class(EARLIER)
         self.tell(message("panel.idle", self.language))
         for stage in STAGES:
@@ -150,6 +159,9 @@ class RunPanel:
                 self._paint(summary, first, "running")
             case events.RunFinished():
                 self._finish(summary)
+            case events.Warned():
+                notes = show.notes_html(summary, self.language)
+                self.notes.value = f'<div class="devpipe">{notes}</div>'
             case events.VerdictGiven(stage=stage):
                 self._paint(summary, stage, summary.stages[stage].outcome or "running")
             case events.ArtifactWritten() | events.Previewed():

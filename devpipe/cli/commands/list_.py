@@ -143,6 +143,7 @@ def _pipelines(arguments: Arguments) -> list[Row]:
 def _print(rows: Sequence[Row]) -> None:
     """The table, then why what is not ready is not: once for all that share a reason."""
     from devpipe.cli.columns import table, terminal_width, wrapped
+    from devpipe.cli.hints import in_words_of_the_shell
 
     width = terminal_width()
     reasons: dict[str, list[str]] = {}
@@ -152,7 +153,7 @@ def _print(rows: Sequence[Row]) -> None:
     for line in table([_cells(row) for row in rows], width):
         say(line)
     for reason, names in reasons.items():
-        text = plain(f"not ready: {', '.join(names)}: {reason}")
+        text = plain(in_words_of_the_shell(f"not ready: {', '.join(names)}: {reason}"))
         say("\n".join(wrapped(text, width)) if width else text)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from devpipe.cli.exits import EXIT_COMPLETED
 from devpipe.cli.parser import Arguments
 from devpipe.cli.printing import complain, say_json
 from devpipe.cli.workspace import how_to_go_on, recordings_of
+
+if TYPE_CHECKING:
+    from devpipe.record.reader import Recording
 
 HELP = "Show a recording."
 EXAMPLES = (
@@ -29,13 +33,22 @@ def execute(arguments: Arguments) -> int:
     if arguments.json:
         say_json(recording.summary.to_json(str(recording.folder)) | {"run_id": recording.id})
     else:
-        screen = Screen(recording.folder)
+        screen = Screen(recording.folder, drawn=_drawn(recording))
         for recorded in recording.events:
             screen(recorded)
+        screen.say_notes()
     if recording.damage:
         complain(recording.damage)
     for note in recording.notes:
-        complain(arguments.for_people(note))
+        complain(note, home=arguments.home)
     if not recording.finished:
         complain(f"{recording.id} is {recording.state}{how_to_go_on(recording, arguments)}.")
     return EXIT_COMPLETED
+
+
+def _drawn(recording: Recording) -> str:
+    """What there is to say of a seed that nobody gave."""
+    seed = recording.summary.seed
+    if seed is not None:
+        return f"{seed} (drawn)"
+    return "not drawn" if recording.finished else "to be drawn"
