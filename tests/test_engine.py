@@ -752,7 +752,7 @@ async def test_a_model_that_refuses_to_rewrite_ends_the_run_as_blocked(tmp_path:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (TextResult("half a sen", finish_reason="length"), CutOff),
+        (TextResult("hal", finish_reason="length"), CutOff),
         ("", Rejected),
         (" \x00 ", Rejected),
         ("x" * 200_000, Rejected),
@@ -781,7 +781,7 @@ async def test_what_is_no_answer_is_never_taken_for_one(
     partial = [
         one.event for one in run.events if isinstance(one.event, TextWritten) and one.event.partial
     ]
-    assert [one.text for one in partial] == (["half a sen"] if error is CutOff else [])
+    assert [one.text for one in partial] == (["hal"] if error is CutOff else [])
     engine.close()
 
 

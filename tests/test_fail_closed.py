@@ -441,7 +441,7 @@ async def test_what_is_sent_is_what_was_checked(tmp_path: Path, many: int) -> No
     """So many runs of every kind: the allowing verdict has the hash of all that was sent, and the
     judge had read every word of it.
     """
-    chance, watcher, runs = random.Random(20261123), Watcher(), list[Run]()
+    chance, watcher, runs = random.Random(20261130), Watcher(), list[Run]()
     media = ScriptedBackend([small_media()], procedural=False)
     text = ScriptedBackend([lambda _: some_text(chance)])
     backends = {"procedural": media, "judge": ScriptedBackend([watcher]), "text": text}

@@ -488,7 +488,7 @@ SERVER_FAILURES = {
     "closed": DROP, "500": Answer(status=500), "503": Answer(status=503), "404": Answer(status=404), "400": Answer(status=400),
     "401": Answer(status=401), "429": Answer(status=429, headers={"Retry-After": "60"}), "cut": Answer("one two", ending="cut", after=1),
     "error inside": Answer("one two three", ending="error", after=1), "error at once": Answer("one", ending="error", after=0),
-    "empty": Answer(""), "length": Answer("one two", finish="length"), "garbage": Answer(raw=b"<html>"), "half": Answer(raw=b'{"message"'),
+    "empty": Answer(""), "length": Answer("one", finish="length"), "garbage": Answer(raw=b"<html>"), "half": Answer(raw=b'{"message"'),
 }  # fmt: skip
 
 

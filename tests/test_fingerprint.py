@@ -197,7 +197,7 @@ async def test_regenerate_reuses_the_text_whatever_became_of_the_file(
     again = await workshop.engine().regenerate(source.id, seed=3)
     assert again.texts == source.texts and _asked(again) == ["media"]
     notes = [one.event.message for one in again.events if isinstance(one.event, Warned)]
-    assert len(notes) == 1 and "pipelines/meins.json" in notes[0] and "--today" in notes[0]
+    assert len(notes) == 1 and "pipelines/meins.json" in notes[0] and "today=True" in notes[0]
 
 
 async def test_a_named_pipeline_is_read_as_it_is_now(workshop: Workshop) -> None:

@@ -212,7 +212,7 @@ BAD: dict[str, tuple[MediaRequest, str]] = {
     ),
     "format": (replace(REQUESTS["sketch_video"], parameters={"format": "avi"}), "webp, mp4"),
     "second text": (replace(REQUESTS["sketch_fusion"], texts={"prompt": TEXT}), "prompt_2"),
-    "mask": (replace(REQUESTS["sketch_inpaint"], images={"image": picture("image")}), "--mask"),
+    "mask": (replace(REQUESTS["sketch_inpaint"], images={"image": picture("image")}), "mask=FILE"),
     "picture": (
         replace(
             REQUESTS["sketch_control"], images={"control": Attachment(b"GIF89a", "image/png", 1, 1)}
