@@ -236,7 +236,13 @@ class RunSummary:
             "text_seed": started.text_seed if started else None,
             "safety": started.safety if started else None,
             "stages": self._stages_json(),
-            "artifacts": self._artifacts_json(recording),
+            "artifacts": [
+                {
+                    "path": f"{recording}/{one.path}" if recording else one.path,
+                    **one.model_dump(include=_ARTIFACT_FIELDS, exclude_none=True),
+                }
+                for one in self.artifacts
+            ],
             "cost_usd": self.cost_usd,
             "cost_source": self.cost_source,
             "duration_s": round(self.duration_s, 6),
@@ -244,14 +250,6 @@ class RunSummary:
             "notes": self.notes,
             "error": self.error.model_dump() if self.error else None,
         }
-
-    def _artifacts_json(self, recording: str) -> list[dict[str, Any]]:
-        folder = f"{recording}/" if recording else ""
-        return [
-            {"path": folder + artifact.path}
-            | artifact.model_dump(include=_ARTIFACT_FIELDS, exclude_none=True)
-            for artifact in self.artifacts
-        ]
 
     def _stages_json(self) -> dict[str, Any]:
         stages = {name: stage.to_json() for name, stage in self.stages.items()}

@@ -75,11 +75,10 @@ def _sureness(language: str, result: TextResult, request: TextRequest, before: T
     A model was told it; a procedure says in which it wrote. Where that is neither what was asked
     nor the text's own, its phrases stand among words of another language.
     """
-    if result.language and language == before.language:
+    is_own = result.language or request.output_language == SAME
+    if language == before.language and is_own:
         return before.sure
-    if language == request.output_language:
-        return 1.0
-    return before.sure if language == before.language else MIXED
+    return 1.0 if language == request.output_language else MIXED
 
 
 async def _answer(services: Services, request: TextRequest, where: Where) -> TextResult:

@@ -298,12 +298,8 @@ def missing_words(
     return [
         word
         for word in dict.fromkeys(_words(text))
-        if _stem(word) not in kept and _counts(word) and not small.fullmatch(word)
+        if _stem(word) not in kept and not small.fullmatch(word)
     ]
-
-
-def _counts(word: str) -> bool:
-    return len(word) >= 3 or word[0].isdigit() or "\u3400" <= word[0] <= "\u9fff"
 
 
 def _words(text: str) -> list[str]:
