@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import html
 import json
 import unicodedata
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from engines import engine_in, small_media
 
 from devpipe.errors import BackendError
 from devpipe.safety.check import check
 from devpipe.safety.families import Family, shipped_families
+from devpipe.testing import Answer, Loopback, ScriptedBackend
 from devpipe.values import Level, Stage, TextResult
 
 BLANKS = {  # all that some function of some library takes away
@@ -148,6 +152,100 @@ async def test_an_inexact_judge_blocks_at_each_level_and_stage(
         assert said in answers or not await allowed(said), said
     for exact in answers:
         assert await allowed(exact)
+
+
+def _ollama(*messages: str, done: str = ', "done": true, "done_reason": "stop"') -> bytes:
+    lines = [f'{{"model": "test", "message": {one}, "done": false}}' for one in messages]
+    return "\n".join([*lines, f'{{"model": "test"{done}}}', ""]).encode()
+
+
+def _openai(*choices: str, finish: str = "stop") -> bytes:
+    events = [f'data: {{"choices": [{one}]}}' for one in choices]
+    end = f'data: {{"choices": [{{"index": 0, "delta": {{}}, "finish_reason": "{finish}"}}]}}'
+    return "\n\n".join([*events, end, "data: [DONE]", ""]).encode()
+
+
+SAFE = '{"role": "assistant", "content": "SAFE"}'
+DELTA = '{"index": 0, "delta": {"content": "SAFE"}}'
+WIRE: dict[str, tuple[str, Answer]] = {
+    "a part of an answer": ("ollama", Answer(raw=_ollama(SAFE), status=206)),
+    "a part of a stream": ("openai_compatible", Answer(raw=_openai(DELTA), status=206)),
+    "from a cache that may be old": ("ollama", Answer(raw=_ollama(SAFE), status=203)),
+    "less than was promised": (
+        "ollama",
+        Answer(raw=_ollama(SAFE), headers={"Content-Length": "4096"}, ending="cut"),
+    ),
+    "a stream that lost its end": (
+        "openai_compatible",
+        Answer(raw=_openai(DELTA)[:-14], headers={"Content-Length": "4096"}, ending="cut"),
+    ),
+    "a key twice": ("ollama", Answer(raw=_ollama('{"content": "UNSAFE", "content": "SAFE"}'))),
+    "two messages in one line": (
+        "ollama",
+        Answer(raw=b'{"message": {"content": "UNSAFE"}, ' + _ollama(SAFE)[1:]),
+    ),
+    "two choices": ("openai_compatible", Answer(raw=_openai(f"{DELTA}, {DELTA}"))),
+    "another's choice": ("openai_compatible", Answer(raw=_openai(DELTA.replace("0", "1", 1)))),
+    "a thought": ("ollama", Answer(["<think>Hm.</think>", "SAFE"])),
+    "two thoughts": ("ollama", Answer(["<think>a</think>", "<think>b</think>", "SAFE"])),
+    "a thought of another spelling": ("openai_compatible", Answer(["[THINK]Hm.[/THINK]", "SAFE"])),
+    "a tab": ("ollama", Answer(["\tSAFE"])),
+    "a no-break space": ("openai_compatible", Answer(["\u00a0", "SAFE"])),
+    "a byte order mark": ("openai_compatible", Answer(["\ufeffSAFE"])),
+    "a line end": ("ollama", Answer(["SAFE", "\n"])),
+    "a blank": ("ollama", Answer([" ", "SAFE"])),
+    "a tool's message": ("ollama", Answer(raw=_ollama(SAFE.replace("assistant", "tool")))),
+    "the prompt again": ("ollama", Answer(raw=_ollama(SAFE.replace("assistant", "user")))),
+    "another word for the end": ("openai_compatible", Answer(raw=_openai(DELTA, finish="eos"))),
+    "half a character": ("ollama", Answer(raw=_ollama('{"content": "SAFE\\ud83d"}'))),
+    "parts": (
+        "openai_compatible",
+        Answer(raw=_openai('{"delta": {"content": [{"type": "text", "text": "SAFE"}]}}')),
+    ),
+    "a refusal beside it": (
+        "openai_compatible",
+        Answer(raw=_openai('{"delta": {"content": "SAFE", "refusal": "No."}}')),
+    ),
+}
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize("level", ["kids", "youth"])
+@pytest.mark.parametrize("fault", WIRE)
+async def test_a_judge_that_is_not_exact_on_the_wire_lets_nothing_pass(
+    tmp_path: Path, fault: str, level: str
+) -> None:
+    """Through the real backends and all of a run: nothing is asked of the picture's backend."""
+    backend, answer = WIRE[fault]
+    for script, asked, expected in (([answer], 1, "blocked"), (["SAFE", answer], 2, "blocked")):
+        with Loopback(script) as server:
+            media = ScriptedBackend([small_media()], procedural=False)
+            environ = server.environment(backend, tasks=["judge"])
+            engine = engine_in(
+                tmp_path, backends={"procedural": media}, DEVPIPE_SAFETY=level, **environ
+            )
+            run = await engine.run("a cat in the rain")
+            await asyncio.to_thread(engine.close)
+            assert run.outcome == expected, run.verdicts
+            assert media.requests == [] and not run.artifacts
+            assert len(server.chats) >= asked, "the fault was really met"
+
+
+@pytest.mark.loopback
+@pytest.mark.parametrize(
+    ("backend", "raw"), [("ollama", _ollama(SAFE)), ("openai_compatible", _openai(DELTA))]
+)
+async def test_the_same_answers_without_a_fault_are_allowing(
+    tmp_path: Path, backend: str, raw: bytes
+) -> None:
+    """The control: what the cases above block is blocked by their faults alone."""
+    with Loopback([Answer(raw=raw)]) as server:
+        media = ScriptedBackend([small_media()], procedural=False)
+        environ = server.environment(backend, tasks=["judge"])
+        engine = engine_in(tmp_path, backends={"procedural": media}, **environ)
+        run = await engine.run("a cat in the rain")
+        await asyncio.to_thread(engine.close)
+    assert run.outcome == "completed" and len(media.requests) == 1, run.verdicts
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -110,12 +110,13 @@ def forget(value: object) -> None:
 
 
 def as_judge(said: Mapping[str, Any], request: TextRequest) -> None:
-    """Raises Rejected where a judge's message is not simply the assistant's.
+    """Raises Rejected where a judge's message is not simply the assistant's, in one piece of text.
 
     Somebody else may have said SAFE.
     """
     is_assistant = said.get("role") in (None, "", "assistant") and not said.get("tool_calls")
-    if request.task == "judge" and not is_assistant:
+    is_text = isinstance(said.get("content"), str | None)
+    if request.task == "judge" and not (is_assistant and is_text):
         raise Rejected(
             f"{request.model} did not answer as an assistant.", hint="Choose another judge."
         )
@@ -213,7 +214,7 @@ class Writing:
     _held: str = ""  # what follows from the first mark on: shown to nobody before all is read
 
     def __post_init__(self) -> None:
-        if self._judges:  # compared to the letter: nothing is taken away
+        if self.judges:  # nothing is taken away
             self._head = None
 
     def hear(self, said: Mapping[str, Any]) -> None:
@@ -268,7 +269,7 @@ class Writing:
         if len(self._held) > _SURELY_MARK:
             self._held += piece
             return
-        if not self._judges:
+        if not self.judges:
             piece = self._held + piece
             mark = shipped_patterns().marks.search(piece) or _MARK.search(piece)
             self._held = piece[mark.start() :] if mark else ""
@@ -278,7 +279,8 @@ class Writing:
             self.emit(Delta(piece))
 
     @property
-    def _judges(self) -> bool:
+    def judges(self) -> bool:
+        """Whether it is a judge's answer, which is compared to the letter."""
         return self.request.task == "judge"
 
     @property
@@ -391,10 +393,10 @@ class Chat(Backend):
                 self.read(chunk, writing)
                 if writing.overlong:
                     return
-                if (
-                    writing.finish
-                ):  # a count and an end mark may follow, but nothing that takes long
+                if writing.finish:  # a count and an end mark may follow, nothing that takes long
                     answer.end_within(AFTER_END_S)
+            if writing.judges:
+                await answer.rest()
 
     def unfinished(self, error: BackendError, writing: Writing) -> None:
         """Raise the error with what came before it, but for a refusal, and where a whole answer
@@ -403,7 +405,7 @@ class Chat(Backend):
         if error.vendor and error.vendor.kind == "moderation":
             writing.refused = error.vendor.message or error.message
             writing.finish = "refused"
-        elif isinstance(error, CutOff) and writing.finish:
+        elif isinstance(error, CutOff) and writing.finish and not writing.judges:
             return
         elif isinstance(error, CutOff) or writing.begun:
             sent = error.sent or writing.begun

@@ -67,6 +67,7 @@ class Timeouts:
 
 CHAT = Timeouts(120, 600)
 COLD = Timeouts(300, 900)  # a local model may have to be loaded first
+WHOLE = (200, 201, 202)  # statuses; 203 is somebody's between, 206 a part
 QUICK = Timeouts(2, 2.5, connect=1)
 
 
@@ -81,6 +82,7 @@ class Answer:
         self._server = server
         self._response = response
         self._deadline = deadline
+        self._bytes = response.aiter_bytes()  # raw: one with an encoding never gets here
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers)  # names in small letters
 
@@ -144,6 +146,11 @@ class Answer:
         """Wait no longer than this for what is still to come."""
         self._deadline = min(self._deadline, asyncio.get_running_loop().time() + seconds)
 
+    async def rest(self) -> None:
+        """Read what may still come, to the last byte that was promised; raises as reading does."""
+        async for _ in self._pieces():
+            pass
+
     async def whole(self, limit: int = MAX_ANSWER) -> bytes:
         """The whole answer, whatever it is. Raises TooLarge beyond `limit` bytes."""
         return b"".join([piece async for piece in self._pieces(limit)])
@@ -162,12 +169,11 @@ class Answer:
 
         Raises CutOff where the connection is lost or the time is up, TooLarge beyond the limit.
         """
-        pieces = self._response.aiter_bytes()  # raw: one with an encoding never gets here
         size = 0
         while True:
             try:
                 async with asyncio.timeout_at(self._deadline):
-                    piece = await anext(pieces, None)
+                    piece = await anext(self._bytes, None)
             except (httpx.HTTPError, OSError) as error:
                 ending = "took too long" if _is_slow(error) else "was lost"
                 break
@@ -197,6 +203,8 @@ class Answer:
                 f"{name} answered with a redirect ({self.status}), which is never followed.",
                 hint="Give its final address: https instead of http, or another path.",
             )
+        if self.status not in WHOLE:
+            return _unread(f"{name} answered {self.status}, which is no whole answer of its own")
         if is_encoded:
             return _unread(f"{name} encoded its answer, unasked")
         if "text/html" in self.headers.get("content-type", ""):

@@ -164,7 +164,7 @@ def json_object(text: str | bytes, *, name: str) -> dict[str, Any]:
 
 
 def parsed_json(text: str | bytes) -> Any:
-    """The JSON value that `text` spells, or None where it spells none.
+    """The JSON value that `text` spells, or None where it spells none, or a key twice.
 
     NaN, infinite numbers and whole ones beyond 64 bits become None: they are no count and no price.
     """
@@ -172,11 +172,23 @@ def parsed_json(text: str | bytes) -> Any:
         text = text.decode("utf-8", "replace").removeprefix(BYTE_ORDER_MARK)
     try:
         value = json.loads(
-            text, parse_constant=lambda _: None, parse_float=number, parse_int=_int64
+            text,
+            object_pairs_hook=_object,
+            parse_constant=lambda _: None,
+            parse_float=number,
+            parse_int=_int64,
         )
         return _without_half_characters(value) if _HALF_CHARACTER.search(text) else value
     except (ValueError, RecursionError):
         return None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. Raises ValueError for a key twice: which of the two is meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 def _without_half_characters(value: Any) -> Any:
