@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -345,14 +346,13 @@ def test_a_stop_string_in_the_last_token_allowed_ends_it_as_well(
 def test_what_the_model_thinks_aloud_is_not_the_answer(
     backend: Transformers, tmp_path: Path
 ) -> None:
-    """It is kept as raw, and not streamed."""
-    scripted_model(tmp_path / "model", "<think>hm, rain</think>SAFE")
-    result, pieces = write(backend, request())
-    assert (result.text, "".join(pieces), result.raw) == (
-        "SAFE",
-        "SAFE",
-        "<think>hm, rain</think>SAFE",
-    )
+    """It is kept as raw, and not streamed; of a judge nothing is taken away."""
+    told = "<think>hm, rain</think>SAFE"
+    scripted_model(tmp_path / "model", told)
+    result, pieces = write(backend, replace(request(), task="interception"))
+    assert (result.text, "".join(pieces), result.raw) == ("SAFE", "SAFE", told)
+    result, pieces = write(backend, replace(request(), task="judge"))
+    assert (result.text, "".join(pieces)) == (told, told)
 
 
 @pytest.mark.parametrize(

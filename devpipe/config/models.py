@@ -226,11 +226,15 @@ class Length(Model):
 
     tokens: int = Field(1024, ge=16, le=32_768, description="Tokens that every answer may have.")
     per_character: int = Field(
-        0, ge=0, le=8, description="And as many more for each character of the text."
+        0,
+        ge=0,
+        le=8,
+        description="And as many more for each character of the text that the step begins with.",
     )
     cut: Literal["sentence", "refuse"] = Field(
         "refuse",
-        description="An answer that is cut there ends at its last sentence, or is refused.",
+        description="An answer that is cut there ends at its last whole sentence (else line, else"
+        " word), or is refused.",
     )
 
     def of(self, text: str) -> int:

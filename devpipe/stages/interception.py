@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from devpipe.config.models import Step
@@ -24,10 +24,12 @@ async def run(request: RunRequest, services: Services, texts: Texts) -> Texts:
     texts = replace(texts, spoken=texts.person_language)  # their own language changes on the way
     written: list[TextWritten] = []
     for step in request.pipeline.steps:
+        # by what the step began with: whispers that may each be longer than the last have no end
+        limits = {part: step.length.of(text) for part, text in _asked(step, texts).items()}
         for iteration in range(step.iterations):
             services.journal.add(*written)
             where = Where("interception", step.name, iteration)
-            written = await _rewritten(request, services, step, where, texts)
+            written = await _rewritten(request, services, step, where, texts, limits)
             texts = Texts.of(written, texts.spoken)
     if not request.pipeline.steps:
         written = [texts.written(part, "interception") for part in texts.parts]
@@ -44,13 +46,19 @@ def unused_instruction(request: RunRequest, written: Iterable[TextWritten]) -> l
 
 
 async def _rewritten(
-    request: RunRequest, services: Services, step: Step, where: Where, texts: Texts
+    request: RunRequest,
+    services: Services,
+    step: Step,
+    where: Where,
+    texts: Texts,
+    limits: Mapping[str, int],
 ) -> list[TextWritten]:
     """The texts after one iteration of a step, to be recorded when all of them are there."""
     written = []
     for part, text in _asked(step, texts).items():
         where = where._replace(part=part)
-        text_request = _text_request(request, step, where, text, texts)
+        most = limits.get(part) or step.length.of(text)
+        text_request = _text_request(request, step, where, text, texts, most)
         result = await _answer(services, text_request, where)
         parts = result.parts if step.parts else {part: result.text}
         language = result.language or text_request.answer_language
@@ -128,7 +136,7 @@ def _asked(step: Step, texts: Texts) -> Words:
 
 
 def _text_request(
-    request: RunRequest, step: Step, where: Where, text: str, texts: Texts
+    request: RunRequest, step: Step, where: Where, text: str, texts: Texts, max_tokens: int
 ) -> TextRequest:
     guessed = texts.parts[where.part]
     own = step.instruction.in_(guessed.language) if step.instruction else ""
@@ -144,7 +152,7 @@ def _text_request(
         procedure=step.procedure,
         temperature=step.temperature,
         parts=step.parts,
-        max_tokens=step.length.of(text),
+        max_tokens=max_tokens,
         shorten=step.length.cut == "sentence",
     )
 
