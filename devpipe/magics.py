@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from devpipe.engine.run import Run
 
 GLANCE_S = 0.2
+STOPPING_S = 10.0  # for the recording of a run that was interrupted
 _VARIABLE = re.compile(r"\{(\w+)\}|\$(\w+)")
 _COMMAND = re.compile(r"`devpipe ([\w-]+)[^`]*`")
 _LOOKS = ("check", "list", "show")
@@ -128,14 +129,18 @@ class DevpipeMagics:
                 shown.update({"text/plain": sentence}, raw=True)
 
         empty = {"text/plain": ""}
-        shown = display(empty, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-        while not run.done:
-            with contextlib.suppress(TimeoutError):
-                run.wait(GLANCE_S)  # an interrupt cancels the run there
-            now = _progress(run, language)
-            if now != said:
-                show(now)
-                said = now
+        shown = None
+        try:
+            shown = display(empty, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            while not run.settled(GLANCE_S):
+                now = _progress(run, language)
+                if now != said:
+                    show(now)
+                    said = now
+        except KeyboardInterrupt:  # wherever it comes, also while the cell is being told
+            run.cancel()
+            run.settled(STOPPING_S)
+            raise
         seconds = f"{run.summary.duration_s:.1f}"
         show(message(f"panel.state.{run.outcome or 'failed'}", language, seconds=seconds))
         return run.wait()

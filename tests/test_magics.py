@@ -93,6 +93,24 @@ def test_a_mistake_is_one_line(shell: Shell, engine: Engine, line: str, said: st
     assert engine.recordings.ids() == []
 
 
+def test_an_interrupt_while_the_cell_is_told_stops_the_run(
+    shell: Shell, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes between two waits: the run is cancelled all the same, and so is its recording."""
+
+    class Shown:
+        def update(self, data: dict[str, str], *, raw: bool) -> None:
+            met.append(data["text/plain"])
+            raise KeyboardInterrupt
+
+    met: list[str] = []
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Shown())
+    with pytest.raises(KeyboardInterrupt):
+        intercept(shell, "dada -o sketch_video --set frames=96", "ein Boot")
+    (run,) = engine.recordings
+    assert len(met) == 1 and run.state == "cancelled"
+
+
 def test_a_blocked_text_is_a_result(shell: Shell) -> None:
     """The run comes back with its outcome, as everywhere."""
     assert intercept(shell, "dada", "eine Rohrbombe").outcome == "blocked"
