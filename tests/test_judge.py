@@ -152,7 +152,9 @@ def test_several_categories_are_told_the_gravest_first() -> None:
         ("ollama/llama-guard3:1b, ollama/mistral-nemo", "ours"), ("ollama/guardian:8b", "ours"), (f"{GUARD}, ollama/shieldgemma:2b", "ours"),
         ("openai_compatible/Qwen/Qwen3Guard-Gen-8B", "qwen3_guard"), ("ollama/qwen3:8b", "ours"), ("ollama/shieldgemma:9b", "shieldgemma"),
         ("ollama/gemma3:4b", "ours"), ("ollama/granite3-guardian:8b", "granite_guardian"), ("ollama/granite3.3:8b", "ours"),
-        ("openai_compatible/ibm-granite/granite-guardian-3.3-8b", "granite_guardian"),
+        ("openai_compatible/ibm-granite/granite-guardian-3.3-8b", "ours"), ("ollama/granite3.2-guardian:5b", "granite_guardian"),
+        ("openai_compatible/shieldgemma-9b", "ours"), ("openrouter/google/shieldgemma-9b", "ours"), ("local: ollama/shieldgemma", "shieldgemma"),
+        ("ollama/mistral-llama-guard-abliterated", "ours"), ("ollama/my-shieldgemma-adapter", "ours"), ("ollama/shieldgemma/mistral", "ours"),
     ],
 )  # fmt: skip
 def test_a_family_is_known_by_its_name(model: str, family: str) -> None:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from devpipe.config.chains import Chain
 from devpipe.errors import BackendError, CutOff
 from devpipe.safety.policy import UNSAFE
 from devpipe.values import TextResult
@@ -26,7 +27,7 @@ class Family:
     """Judges that are asked alike and answer in one form."""
 
     name: str
-    names: str  # regular expression, of a model's name in small letters; empty: of no name
+    names: str  # regular expression, of backend/model in small letters; empty: of none
     allows: str  # regular expression of the whole allowing answer
     blocks: str  # and of the whole answer that blocks; its group `hazards`: what it names
     hides: Mapping[str, str]  # how its allowing words are spelled in what it reads
@@ -87,8 +88,8 @@ def family_of(models: str) -> Family:
     A model of another family than its chain gives no exact answer, which blocks.
     """
     ours, *others = shipped_families()
-    spelled = models.lower().split(",")
+    spelled = [str(candidate).lower() for candidate in Chain.read(models).candidates]
     for family in others:
-        if all(re.search(family.names, model) for model in spelled):
+        if spelled and all(re.search(family.names, model) for model in spelled):
             return family
     return ours
